@@ -1,0 +1,47 @@
+/*
+ * Files and directories: whole-file reads with a bound, durable writes, descriptors that stay beneath a directory.
+ * Paths from outside are only ever resolved with file_open_beneath. Any thread.
+ */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <sys/types.h>
+
+/* Reads all of a file into `out` (appended). Larger than max_bytes: ERR_EXHAUSTED. */
+int file_read(int dir_fd, const char *path, size_t max_bytes, struct buf *out, struct err *err);
+
+/* Reads a descriptor to its end; same bound. */
+int fd_read_all(int fd, size_t max_bytes, struct buf *out, struct err *err);
+
+/* Writes all; retries short writes and EINTR. */
+int fd_write_all(int fd, struct str data, struct err *err);
+int fd_pwrite_all(int fd, struct str data, off_t at, struct err *err);
+
+/* Reads exactly n bytes; an early end is ERR_DATA_LOSS. */
+int fd_pread_all(int fd, void *dst, size_t n, off_t at, struct err *err);
+
+/* Replaces a file durably: temporary beside it, fsync, rename, fsync of the directory. */
+int file_write_atomic(int dir_fd, const char *path, struct str data, mode_t mode, struct err *err);
+
+/* mkdir -p; existing directories are left as they are. */
+int dir_make(const char *path, mode_t mode, struct err *err);
+
+/* Opens a directory beneath dir_fd, made if absent. */
+int dir_open(int dir_fd, const char *name, mode_t mode, int *out, struct err *err);
+
+int dir_sync(int dir_fd, struct err *err);
+
+/* rm -r of a directory's entry below dir_fd, never crossing a mount point or a symlink; absent is fine. */
+int dir_remove(int dir_fd, const char *name, struct err *err);
+
+/* openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS (and no symlinks at all when `no_symlinks`). */
+int file_open_beneath(int dir_fd, const char *path, int flags, mode_t mode, bool no_symlinks, int *out,
+                      struct err *err);
+
+/* A sealed-size anonymous memory file with the given content, offset 0. */
+int memfd_of(const char *name, struct str content, int *out, struct err *err);
+
+#endif

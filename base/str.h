@@ -1,0 +1,68 @@
+/*
+ * Byte ranges by value: `struct str` is a borrowed view, never NUL-terminated by contract. Used for text and for
+ * binary alike. Any thread; no allocation except where a function says so.
+ */
+#ifndef BASE_STR_H
+#define BASE_STR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct str {
+	const char *p; /* may be NULL only when n is 0 */
+	size_t n;
+};
+
+#define STR_NONE ((struct str){NULL, 0})
+#define STR(literal) ((struct str){("" literal), sizeof(literal) - 1}) /* string literals only */
+#define STR_FMT "%.*s"
+#define STR_ARG(s) (int)((s).n > 4096 ? 4096 : (s).n), (s).p ? (s).p : "" /* for STR_FMT; cut at 4096 bytes */
+
+static inline struct str str_of(const char *c) { return c ? (struct str){c, strlen(c)} : STR_NONE; }
+static inline struct str str_make(const void *p, size_t n) { return (struct str){p, n}; }
+static inline bool str_empty(struct str s) { return s.n == 0; }
+static inline bool str_eq(struct str a, struct str b) { return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0); }
+static inline bool str_eqc(struct str a, const char *c) { return str_eq(a, str_of(c)); }
+
+/* Bytewise order, shorter first on a common prefix: <0, 0, >0. */
+int str_cmp(struct str a, struct str b);
+
+bool str_starts(struct str s, struct str prefix);
+bool str_ends(struct str s, struct str suffix);
+
+/* Removes `prefix` from *s and returns true, or leaves it alone. */
+bool str_skip(struct str *s, struct str prefix);
+
+/* The bytes from `from` on, at most n; clamped to the view. */
+struct str str_sub(struct str s, size_t from, size_t n);
+
+/* Index of the first (last) `c`, or -1. */
+ptrdiff_t str_find(struct str s, char c);
+ptrdiff_t str_rfind(struct str s, char c);
+
+/* Cuts *rest at the first `sep`: returns true with the part before it in *head; false when *rest is used up.
+ * "a,b" gives a, b; "a," gives a and an empty part; "" gives one empty part (set *rest to STR_NONE to end). */
+bool str_split(struct str *rest, char sep, struct str *head);
+
+/* ASCII white space removed at both ends. */
+struct str str_trim(struct str s);
+
+/* ASCII case-insensitive equality. */
+bool str_ieq(struct str a, struct str b);
+
+/* Whole view as a decimal (base 10) or hex (base 16) number; false on junk, emptiness or overflow. */
+bool str_u64(struct str s, int base, uint64_t *out);
+bool str_i64(struct str s, int64_t *out);
+
+/* Heap copy with a terminating NUL; NULL when memory is gone. Caller frees. */
+char *str_dup(struct str s);
+
+/* Copies into dst with a NUL; false (and dst = "") when it does not fit or holds a NUL byte. */
+bool str_copy(struct str s, char *dst, size_t dst_bytes);
+
+/* FNV-1a finished by a mixer; for hash tables of trusted size, not for security. */
+uint64_t str_hash(struct str s);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * UNIX sockets, descriptor passing and child processes. Any thread; the calls block unless the descriptor does not.
+ */
+#ifndef BASE_UNIX_H
+#define BASE_UNIX_H
+
+#include "base/err.h"
+#include "base/str.h"
+
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#define UNIX_PATH_MAX_BYTES 107
+#define UNIX_FDS_MAX 16 /* descriptors in one message */
+
+/* Binds and listens on `path` (SOCK_STREAM or SOCK_SEQPACKET), removing a stale socket file first; ERR_EXISTS when
+ * somebody listens there. The socket is non-blocking and close-on-exec, the file gets `mode`. */
+int unix_listen(const char *path, int type, mode_t mode, int *out, struct err *err);
+
+/* Connects; ERR_UNAVAILABLE when nobody listens or the path is absent. The descriptor is blocking, close-on-exec. */
+int unix_connect(const char *path, int type, int *out, struct err *err);
+
+/* Credentials of the peer as they were at connect time. */
+int unix_peer(int fd, struct ucred *out, struct err *err);
+
+/* Sends one message with up to UNIX_FDS_MAX descriptors (they stay the caller's). */
+int unix_send(int fd, struct str data, const int *fds, unsigned n_fds, struct err *err);
+
+/* Receives one message: *n = bytes (0 = end), fds are the caller's (close-on-exec). A cut message or cut descriptor
+ * list is ERR_INVALID. EAGAIN gives ERR_UNAVAILABLE with err->sys = EAGAIN. */
+int unix_recv(int fd, void *dst, size_t dst_bytes, size_t *n, int *fds, unsigned *n_fds, struct err *err);
+
+/* Starts a program. argv[0] is a path or a name looked up in PATH; envp NULL = ours. stdio[i] >= 0 becomes descriptor i
+ * (else /dev/null for 0, ours for 1 and 2); keep[] stay open as 3, 4, ... in that order; everything else is closed.
+ * cwd NULL = ours. `detach` puts it into a session of its own. The caller reaps *pid. */
+struct spawn {
+	const char *const *argv;
+	const char *const *envp;
+	const char *cwd;
+	int stdio[3];
+	const int *keep;
+	unsigned n_keep;
+	bool detach, new_group;
+};
+int spawn_start(const struct spawn *s, pid_t *pid, struct err *err);
+
+/* Waits for the child; *status as of waitpid. */
+int spawn_wait(pid_t pid, int *status, struct err *err);
+
+#endif

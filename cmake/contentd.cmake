@@ -1,0 +1,131 @@
+# Build vocabulary of the project: compiler flags, and cd_library, cd_program, cd_test, cd_fuzz, cd_proto.
+include(CTest)
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_EXTENSIONS ON)
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo)
+endif()
+
+set(CD_SANITIZE "" CACHE STRING "address (with undefined), thread, or empty")
+option(CD_FUZZ "build libFuzzer targets (clang); otherwise they become corpus replayers" OFF)
+option(CD_WERROR "treat warnings as errors" ON)
+
+add_compile_options(
+  -Wall -Wextra -Wshadow -Wno-unused-parameter -Wno-missing-field-initializers -fno-strict-aliasing
+  $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
+  $<$<COMPILE_LANGUAGE:C>:-Wvla> $<$<COMPILE_LANGUAGE:C>:-Werror=implicit-function-declaration>)
+if(CD_WERROR)
+  add_compile_options(-Werror)
+endif()
+add_compile_definitions(_GNU_SOURCE _FILE_OFFSET_BITS=64 CONTENTD_VERSION="${PROJECT_VERSION}")
+include_directories(${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/gen)
+
+if(CD_SANITIZE STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+elseif(CD_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=thread)
+else()
+  add_compile_options($<$<CONFIG:RelWithDebInfo,Release>:-D_FORTIFY_SOURCE=2> -fstack-protector-strong)
+endif()
+if(CD_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+
+# What may depend on what. A folder that is not listed may use nothing.
+set(CD_MAY_base "")
+set(CD_MAY_rpc base)
+set(CD_MAY_registry base)
+set(CD_MAY_estargz base)
+set(CD_MAY_gc base)
+set(CD_MAY_fusefs estargz registry rpc base)
+set(CD_MAY_snapshotter fusefs estargz base)
+set(CD_MAY_runtime rpc base)
+set(CD_MAY_contentd snapshotter gc fusefs rpc estargz base)
+
+# cd_library(NAME SOURCES a.c ... [DEPENDS folder ...] [PKG pkgconfig ...] [LIBS lib ...])
+# One static library per folder, named after it. DEPENDS beyond the table above stop the configuration, and a source
+# that includes a header of another folder stops the build test `layering`.
+function(cd_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPENDS;PKG;LIBS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  foreach(d ${A_DEPENDS})
+    if(NOT d IN_LIST CD_MAY_${name})
+      message(FATAL_ERROR "${name}/ must not depend on ${d}/ (cmake/contentd.cmake)")
+    endif()
+  endforeach()
+  target_link_libraries(${name} PUBLIC ${A_DEPENDS} Threads::Threads)
+  foreach(p ${A_PKG})
+    if(NOT TARGET PkgConfig::${p})
+      pkg_check_modules(${p} REQUIRED IMPORTED_TARGET GLOBAL ${p})
+    endif()
+    target_link_libraries(${name} PUBLIC PkgConfig::${p})
+  endforeach()
+  target_link_libraries(${name} PUBLIC ${A_LIBS})
+endfunction()
+
+# cd_program(NAME SOURCES ... DEPENDS ... [LIBS ...]): a program in build/bin.
+function(cd_program name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPENDS;LIBS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE ${A_DEPENDS} ${A_LIBS})
+endfunction()
+
+# cd_test(NAME SOURCES x_test.c ... DEPENDS folder ... [LIBS ...]): a cmocka program, run by ctest with label "unit".
+function(cd_test name)
+  if(CD_FUZZ)
+    return()
+  endif()
+  cmake_parse_arguments(A "" "" "SOURCES;DEPENDS;LIBS" ${ARGN})
+  if(NOT TARGET PkgConfig::cmocka)
+    pkg_check_modules(cmocka REQUIRED IMPORTED_TARGET GLOBAL cmocka)
+  endif()
+  add_executable(${name} ${A_SOURCES})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/unit)
+  target_link_libraries(${name} PRIVATE ${A_DEPENDS} ${A_LIBS} PkgConfig::cmocka)
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120)
+endfunction()
+
+# cd_fuzz(NAME SOURCES fuzz_x.c DEPENDS folder ... CORPUS dir): LLVMFuzzerTestOneInput. With CD_FUZZ a libFuzzer
+# program in build/fuzz; otherwise a replayer of its corpus, run by ctest.
+function(cd_fuzz name)
+  cmake_parse_arguments(A "" "CORPUS" "SOURCES;DEPENDS;LIBS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  target_link_libraries(${name} PRIVATE ${A_DEPENDS} ${A_LIBS})
+  if(CD_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests/fuzz/replay.c)
+    add_test(NAME ${name} COMMAND ${name} ${A_CORPUS} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES LABELS "unit;fuzz-corpus" TIMEOUT 120)
+  endif()
+endfunction()
+
+# cd_proto(OUT_VAR DIR a.proto ...): protobuf-c sources below build/gen, with the paths of the .proto files.
+function(cd_proto out dir)
+  find_program(PROTOC_C protoc-c REQUIRED)
+  set(generated "")
+  foreach(p ${ARGN})
+    string(REGEX REPLACE "\\.proto$" "" stem ${p})
+    set(c ${CMAKE_BINARY_DIR}/gen/${stem}.pb-c.c)
+    add_custom_command(
+      OUTPUT ${c} ${CMAKE_BINARY_DIR}/gen/${stem}.pb-c.h
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/gen
+      COMMAND ${PROTOC_C} --proto_path=${dir} --c_out=${CMAKE_BINARY_DIR}/gen ${dir}/${p}
+      DEPENDS ${dir}/${p} VERBATIM)
+    list(APPEND generated ${c})
+  endforeach()
+  set_source_files_properties(${generated} PROPERTIES COMPILE_OPTIONS "-w")
+  set(${out} ${generated} PARENT_SCOPE)
+endfunction()
