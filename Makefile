@@ -1,0 +1,38 @@
+# Thin aliases; the build itself is CMake (CMakePresets.json).
+FUZZ_SECONDS ?= 60
+JOBS ?= $(shell nproc)
+
+.PHONY: all setup demo check bench fuzz format install clean
+
+all:
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+
+setup:
+	cmake/setup.sh
+
+# A real image, lazily and plainly, over a modelled network. ARGS="--image python --rtt 10"
+demo:
+	bench/demo.sh $(ARGS)
+
+check:
+	tests/check.sh
+
+bench:
+	bench/demo.sh --image java
+	bench/demo.sh --image python
+	bench/demo.sh --image java --rtt 10
+	bench/demo.sh --image python --rtt 10
+
+# Every fuzz target for a minute, or FUZZ_SECONDS.
+fuzz:
+	tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+format:
+	git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
+
+install: all
+	cmake --install build
+
+clean:
+	rm -rf build
