@@ -1,0 +1,54 @@
+/*
+ * The client side of contentfs: what contentd uses to command the data plane. Blocking calls; any thread; many may be
+ * outstanding. A connection that breaks (the worker was replaced) is made anew and the call repeated: every verb is
+ * idempotent. When nobody serves the socket within its patience the call fails with ERR_UNAVAILABLE.
+ */
+#ifndef FUSEFS_CLIENT_H
+#define FUSEFS_CLIENT_H
+
+#include "base/digest.h"
+#include "base/err.h"
+#include "contentfs.pb-c.h"
+
+struct ffs_client;
+
+/* What is needed to start contentfs when none serves the state directory. */
+struct ffs_client_opts {
+	const char *root, *state;   /* absolute */
+	const char *program;        /* path of the contentfs binary */
+	const char *config;         /* config file to hand on, or NULL */
+};
+
+/* Connects to <state>/contentfs.sock; starts contentfs (detached, its stderr to <state>/contentfs.log) when none
+ * answers, handing it the descriptors kept from an earlier one if there are any. Returns when it serves. */
+int ffs_client_new(const struct ffs_client_opts *opts, struct ffs_client **out, struct err *err);
+void ffs_client_free(struct ffs_client *c);
+DEFINE_AUTO_FREE(ffs_client);
+
+typedef void (*ffs_progress_fn)(void *arg, int64_t done, int64_t total);
+
+/* Resolves and opens. *docs_fd: memory file with the documents; *out: free with
+ * contentd__contentfs__v1__open_response__free_unpacked. `phase` (may be NULL) is called as phases are reached. */
+int ffs_client_open(struct ffs_client *c, const Contentd__Contentfs__V1__OpenRequest *req,
+                    void (*phase)(void *arg, const char *phase, const char *digest), void *arg,
+                    Contentd__Contentfs__V1__OpenResponse **out, int *docs_fd, struct err *err);
+
+/* `fd`: the ingest (tee) or the blob (from_fd), or -1. */
+int ffs_client_unpack(struct ffs_client *c, const Contentd__Contentfs__V1__UnpackRequest *req, int fd,
+                      ffs_progress_fn progress, void *arg, Contentd__Contentfs__V1__UnpackResponse **out,
+                      struct err *err);
+
+int ffs_client_fetch_blob(struct ffs_client *c, const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd,
+                          ffs_progress_fn progress, void *arg, struct err *err);
+
+int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err);
+int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err);
+int ffs_client_fill(struct ffs_client *c, const char *const *index_keys, unsigned n, ffs_progress_fn progress,
+                    void *arg, struct err *err);
+int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys, unsigned n, struct err *err);
+int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__V1__SetCredentialsRequest *req,
+                               struct err *err);
+int ffs_client_status(struct ffs_client *c, const char *const *index_keys, unsigned n,
+                      Contentd__Contentfs__V1__StatusResponse **out, struct err *err);
+
+#endif
