@@ -102,6 +102,7 @@ function(cd_fuzz name)
   cmake_parse_arguments(A "" "CORPUS" "SOURCES;DEPENDS;LIBS" ${ARGN})
   add_executable(${name} ${A_SOURCES})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  target_compile_options(${name} PRIVATE -Wno-missing-prototypes) # LLVMFuzzerTestOneInput has no header
   target_link_libraries(${name} PRIVATE ${A_DEPENDS} ${A_LIBS})
   if(CD_FUZZ)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)

@@ -16,23 +16,26 @@ enum esgz_footer_kind {
 	ESGZ_FOOTER_ESTARGZ,       /* gzip members, TOC inside */
 	ESGZ_FOOTER_LEGACY,        /* CRFS stargz: no chunk digests */
 	ESGZ_FOOTER_EXTERNAL_TOC,  /* gzip members, TOC in another blob */
-	ESGZ_FOOTER_ZSTD_STARGZ,   /* zstd:chunked as stargz-snapshotter writes it */
+	ESGZ_FOOTER_ZSTD_STARGZ,   /* zstd:chunked as stargz-snapshotter writes it (and containers/storage until 2023) */
 	ESGZ_FOOTER_ZSTD_STORAGE,  /* zstd:chunked as containers/storage writes it */
 };
 
 struct esgz_footer {
 	enum esgz_footer_kind kind;
 	uint32_t footer_bytes;      /* length of the footer at the end of the blob, frame header included */
-	uint64_t toc_offset;        /* blob offset of the TOC's gzip member, or of the zstd data of its frame */
-	uint64_t toc_bytes;         /* compressed length of the TOC */
+	uint64_t toc_offset;        /* blob offset of the TOC's gzip member, or of the zstd data of its frame (its header
+	                             * is the 8 bytes before); external TOC: of the footer */
+	uint64_t toc_bytes;         /* compressed length of the TOC; external TOC: 0 */
 	uint64_t toc_plain_bytes;   /* uncompressed, where the footer says it (zstd); else 0 */
 };
 
 /* Most bytes any footer needs: give at least so many of the blob's last bytes (fewer only if the blob is shorter). */
 #define ESGZ_FOOTER_MAX 72
 
-/* Bytes of an eStargz footer. */
+/* Bytes of the gzip footers. */
 #define ESGZ_FOOTER_BYTES 51
+#define ESGZ_FOOTER_LEGACY_BYTES 47
+#define ESGZ_FOOTER_EXTERNAL_BYTES 46
 
 /* Recognises the footer in `tail`, the last bytes of a blob of blob_bytes. No lazy format is success with
  * ESGZ_FOOTER_NONE; a footer whose magic fits but whose fields do not lie inside the blob is ERR_INVALID. */
