@@ -1,0 +1,49 @@
+/*
+ * The ordered key-value table that keeps contentd's metadata, as a table of functions: RocksDB in the daemon, a map in
+ * tests. Keys and values are bytes; order is bytewise. Any thread.
+ */
+#ifndef BASE_KV_H
+#define BASE_KV_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+struct kv_op {
+	struct str key, value;
+	bool remove; /* value ignored */
+};
+
+struct kv {
+	/* Appends the value to `value`; ERR_NOT_FOUND. */
+	int (*get)(void *arg, struct str key, struct buf *value, struct err *err);
+
+	/* Calls fn for all pairs whose key starts with prefix, in order, over one consistent view; a negative return
+	 * of fn ends the scan with that code, a positive one ends it with 0. fn must not call back into the table. */
+	int (*scan)(void *arg, struct str prefix,
+	            int (*fn)(void *fn_arg, struct str key, struct str value, struct err *err), void *fn_arg,
+	            struct err *err);
+
+	/* All or nothing. With `sync` it is on disk when the call returns. */
+	int (*write)(void *arg, const struct kv_op *ops, unsigned n_ops, bool sync, struct err *err);
+
+	void *arg;
+};
+
+static inline int kv_get(const struct kv *kv, struct str key, struct buf *value, struct err *err)
+{
+	return kv->get(kv->arg, key, value, err);
+}
+
+static inline int kv_write(const struct kv *kv, const struct kv_op *ops, unsigned n_ops, bool sync, struct err *err)
+{
+	return kv->write(kv->arg, ops, n_ops, sync, err);
+}
+
+static inline int kv_scan(const struct kv *kv, struct str prefix,
+                          int (*fn)(void *fn_arg, struct str key, struct str value, struct err *err), void *fn_arg,
+                          struct err *err)
+{
+	return kv->scan(kv->arg, prefix, fn, fn_arg, err);
+}
+
+#endif
