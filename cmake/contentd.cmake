@@ -113,20 +113,23 @@ function(cd_fuzz name)
   endif()
 endfunction()
 
-# cd_proto(OUT_VAR DIR a.proto ...): protobuf-c sources below build/gen, with the paths of the .proto files.
+# cd_proto(OUT_VAR DIR): protobuf-c sources of every .proto file in DIR (a folder of the source tree; a file added there
+# is found by the next build). They come out under build/gen with the same folder, so that code includes
+# "rpc/proto/content.pb-c.h"; .proto files import each other by bare name. protobuf-c/protobuf-c.proto, which has the
+# options of the generator, comes from the system.
 function(cd_proto out dir)
   find_program(PROTOC_C protoc-c REQUIRED)
-  set(generated "")
-  foreach(p ${ARGN})
-    string(REGEX REPLACE "\\.proto$" "" stem ${p})
-    set(c ${CMAKE_BINARY_DIR}/gen/${stem}.pb-c.c)
-    add_custom_command(
-      OUTPUT ${c} ${CMAKE_BINARY_DIR}/gen/${stem}.pb-c.h
-      COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/gen
-      COMMAND ${PROTOC_C} --proto_path=${dir} --c_out=${CMAKE_BINARY_DIR}/gen ${dir}/${p}
-      DEPENDS ${dir}/${p} VERBATIM)
-    list(APPEND generated ${c})
-  endforeach()
-  set_source_files_properties(${generated} PROPERTIES COMPILE_OPTIONS "-w")
-  set(${out} ${generated} PARENT_SCOPE)
+  file(GLOB protos RELATIVE ${CMAKE_SOURCE_DIR}/${dir} CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.proto)
+  list(TRANSFORM protos PREPEND ${CMAKE_SOURCE_DIR}/${dir}/ OUTPUT_VARIABLE proto_files)
+  list(TRANSFORM protos REPLACE "\\.proto$" ".pb-c.c" OUTPUT_VARIABLE sources)
+  list(TRANSFORM sources PREPEND ${CMAKE_BINARY_DIR}/gen/${dir}/)
+  list(TRANSFORM sources REPLACE "\\.c$" ".h" OUTPUT_VARIABLE headers)
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/gen/${dir})
+  add_custom_command(
+    OUTPUT ${sources} ${headers}
+    COMMAND ${PROTOC_C} --proto_path=/usr/include --proto_path=${CMAKE_SOURCE_DIR}/${dir}
+            --c_out=${CMAKE_BINARY_DIR}/gen/${dir} ${protos}
+    DEPENDS ${proto_files} VERBATIM)
+  set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "-w")
+  set(${out} ${sources} ${headers} PARENT_SCOPE)
 endfunction()
