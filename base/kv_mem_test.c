@@ -1,0 +1,98 @@
+#include "base/kv_mem.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static void put(const struct kv *kv, const char *key, const char *value)
+{
+	assert_int_equal(kv_write(kv, &(struct kv_op){str_of(key), str_of(value), false}, 1, true, NULL), 0);
+}
+
+static int collect(void *arg, struct str key, struct str value, struct err *err)
+{
+	struct buf *out = arg;
+
+	buf_addstr(out, key);
+	buf_addc(out, '=');
+	buf_addstr(out, value);
+	buf_addc(out, ' ');
+	return str_eqc(key, "stop") ? 1 : str_eqc(key, "bad") ? err_set(err, ERR_DATA_LOSS, "bad") : 0;
+}
+
+static void test_put_get_scan(void **state)
+{
+	AUTO(kv_mem) struct kv_mem *m = kv_mem_new();
+	AUTO(buf) struct buf b = BUF_INIT;
+	const struct kv *kv = kv_mem_kv(m);
+
+	put(kv, "b2", "x");
+	put(kv, "a", "1");
+	put(kv, "b1", "y");
+	put(kv, "b2", "z");
+	assert_int_equal(kv_get(kv, STR("b2"), &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), "z");
+	assert_int_equal(kv_get(kv, STR("b"), &b, NULL), -ERR_NOT_FOUND);
+	buf_clear(&b);
+	assert_int_equal(kv_scan(kv, STR("b"), collect, &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), "b1=y b2=z ");
+	buf_clear(&b);
+	assert_int_equal(kv_scan(kv, STR(""), collect, &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), "a=1 b1=y b2=z ");
+}
+
+static void test_batch_and_removal(void **state)
+{
+	AUTO(kv_mem) struct kv_mem *m = kv_mem_new();
+	AUTO(buf) struct buf b = BUF_INIT;
+	const struct kv *kv = kv_mem_kv(m);
+	struct kv_op ops[] = {{STR("a"), STR("1"), false}, {STR("c"), STR("3"), false}, {STR("a"), STR_NONE, true},
+	                      {STR("never there"), STR_NONE, true}};
+
+	assert_int_equal(kv_write(kv, ops, ARRAY_LEN(ops), false, NULL), 0);
+	assert_int_equal(kv_scan(kv, STR(""), collect, &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), "c=3 ");
+}
+
+static void test_scan_ends_as_told(void **state)
+{
+	AUTO(kv_mem) struct kv_mem *m = kv_mem_new();
+	AUTO(buf) struct buf b = BUF_INIT;
+	const struct kv *kv = kv_mem_kv(m);
+
+	put(kv, "stop", "");
+	put(kv, "z", "");
+	assert_int_equal(kv_scan(kv, STR(""), collect, &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), "stop= ");
+	put(kv, "bad", "");
+	assert_int_equal(kv_scan(kv, STR(""), collect, &b, NULL), -ERR_DATA_LOSS);
+}
+
+static void test_failing_writes(void **state)
+{
+	AUTO(kv_mem) struct kv_mem *m = kv_mem_new();
+	AUTO(buf) struct buf b = BUF_INIT;
+	const struct kv *kv = kv_mem_kv(m);
+
+	kv_mem_fail_after(m, 1, ERR_EXHAUSTED);
+	put(kv, "a", "1");
+	assert_int_equal(kv_write(kv, &(struct kv_op){STR("b"), STR("2"), false}, 1, true, NULL), -ERR_EXHAUSTED);
+	assert_int_equal(kv_get(kv, STR("b"), &b, NULL), -ERR_NOT_FOUND);
+	kv_mem_fail_after(m, 0, ERR_OK);
+	put(kv, "b", "2");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_put_get_scan),
+	    cmocka_unit_test(test_batch_and_removal),
+	    cmocka_unit_test(test_scan_ends_as_told),
+	    cmocka_unit_test(test_failing_writes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
