@@ -75,8 +75,11 @@ struct err {
 /* As TRY, and adds context to `err` on the way out. */
 #define TRY_WRAP(expr, err, ...)                                                                                       \
 	do {                                                                                                           \
-		if ((expr) < 0)                                                                                        \
-			return err_wrap((err), __VA_ARGS__);                                                           \
+		int try_r_ = (expr);                                                                                   \
+		if (try_r_ < 0) {                                                                                      \
+			err_wrap((err), __VA_ARGS__);                                                                  \
+			return try_r_;                                                                                 \
+		}                                                                                                      \
 	} while (0)
 
 int err_set_at(struct err *err, enum err_code code, int sys, const char *file, int line, const char *fmt, ...)

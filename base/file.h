@@ -29,12 +29,13 @@ int file_write_atomic(int dir_fd, const char *path, struct str data, mode_t mode
 /* mkdir -p; existing directories are left as they are. */
 int dir_make(const char *path, mode_t mode, struct err *err);
 
-/* Opens a directory beneath dir_fd, made if absent. */
+/* Opens the directory `name` (one component, not followed when it is a symlink) in dir_fd; made if absent. */
 int dir_open(int dir_fd, const char *name, mode_t mode, int *out, struct err *err);
 
 int dir_sync(int dir_fd, struct err *err);
 
-/* rm -r of a directory's entry below dir_fd, never crossing a mount point or a symlink; absent is fine. */
+/* rm -r of an entry below dir_fd, of any depth, never crossing a mount point or a symlink (a mount point inside is
+ * ERR_PRECONDITION, after part of the rest is gone); absent is fine. `name` is relative. */
 int dir_remove(int dir_fd, const char *name, struct err *err);
 
 /* openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS (and no symlinks at all when `no_symlinks`). */

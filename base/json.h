@@ -4,7 +4,7 @@
  * The reader unescapes in place, so string views point into its own buffer and live as long as it does. It accepts
  * RFC 8259 and nothing else: UTF-8 is checked, numbers are range-checked when taken, depth is bounded
  * (JSON_DEPTH_MAX), bytes after the value are an error. Lone surrogates become U+FFFD. Duplicate keys are delivered
- * in order: the caller's last assignment wins, as in Go.
+ * in order: the caller's last assignment wins, as in Go. After an error the reader is good for nothing but freeing.
  * One owner; not thread-safe.
  *
  * Reading an object:
@@ -39,6 +39,7 @@ DEFINE_AUTO_FREE(json_reader);
 /* Type of the next value, without consuming it. */
 int json_peek(struct json_reader *r, enum json_type *type, struct err *err);
 
+/* null reads as an empty object (or array, below): Go programs write it for an empty map (or slice). */
 int json_object_begin(struct json_reader *r, struct err *err);
 /* 1 with the next key, 0 at the end of the object, negative on error. After 1 exactly one value must be read. */
 int json_object_next(struct json_reader *r, struct str *key, struct err *err);
@@ -52,8 +53,9 @@ int json_string(struct json_reader *r, struct str *out, struct err *err);
 /* Integers: fractions, exponents and overflow are ERR_INVALID. null reads as 0. */
 int json_i64(struct json_reader *r, int64_t *out, struct err *err);
 int json_u64(struct json_reader *r, uint64_t *out, struct err *err);
+/* null reads as false. */
 int json_bool(struct json_reader *r, bool *out, struct err *err);
-/* Any number, as double. */
+/* Any finite number, as double (the process stays in the C locale); null reads as 0. */
 int json_double(struct json_reader *r, double *out, struct err *err);
 /* Skips one value of any type. */
 int json_skip(struct json_reader *r, struct err *err);
@@ -62,8 +64,13 @@ int json_raw(struct json_reader *r, struct str *out, struct err *err);
 /* Must be called at the end: anything but white space left is ERR_INVALID. */
 int json_end(struct json_reader *r, struct err *err);
 
-/* Key comparison as Go's decoder does it: ASCII case-insensitive. */
-bool json_key_is(struct str key, const char *name);
+bool json_key_ieq_(struct str key, const char *name);
+
+/* Key comparison as Go's decoder does it: ASCII case-insensitive. Inline, since with a literal it is one comparison. */
+static inline bool json_key_is(struct str key, const char *name)
+{
+	return key.n == strlen(name) && (!memcmp(key.p, name, key.n) || json_key_ieq_(key, name));
+}
 
 /* Writer: appends to a buf; commas are put by itself. Nesting up to JSON_DEPTH_MAX. indent 0 = compact. */
 struct json_writer {
@@ -85,7 +92,7 @@ void json_w_cstr(struct json_writer *w, const char *s);
 void json_w_i64(struct json_writer *w, int64_t v);
 void json_w_u64(struct json_writer *w, uint64_t v);
 void json_w_bool(struct json_writer *w, bool v);
-void json_w_double(struct json_writer *w, double v);
+void json_w_double(struct json_writer *w, double v); /* null when not finite */
 void json_w_null(struct json_writer *w);
 void json_w_raw(struct json_writer *w, struct str json); /* already encoded */
 /* key and value in one */

@@ -17,14 +17,16 @@ struct loop_io;
 struct loop_timer;
 
 int loop_new(struct loop **out, struct err *err);
-void loop_free(struct loop *l); /* all sources must be gone */
+void loop_free(struct loop *l); /* all sources must be gone; posts that no loop_run took are dropped */
 DEFINE_AUTO_FREE(loop);
 
-/* Runs until loop_quit. */
+/* Runs until loop_quit; may then be run again. */
 int loop_run(struct loop *l, struct err *err);
+
+/* Ends loop_run, or the next one when none runs. What the same thread posted before is still called. Any thread. */
 void loop_quit(struct loop *l);
 
-/* Watches fd (not owned) for EPOLLIN | EPOLLOUT…; level-triggered. */
+/* Watches fd (not owned) for EPOLLIN | EPOLLOUT…; level-triggered. Free the source before the descriptor is closed. */
 int loop_io_new(struct loop *l, int fd, uint32_t events, void (*fn)(void *arg, uint32_t events), void *arg,
                 struct loop_io **out, struct err *err);
 void loop_io_set(struct loop_io *io, uint32_t events);

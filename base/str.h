@@ -65,4 +65,13 @@ bool str_copy(struct str s, char *dst, size_t dst_bytes);
 /* FNV-1a finished by a mixer; for hash tables of trusted size, not for security. */
 uint64_t str_hash(struct str s);
 
+/* Length (1-4) of the well-formed UTF-8 sequence at p, of which n bytes may be read; 0 when there is none. */
+size_t utf8_len(const char *p, size_t n);
+
+bool str_is_utf8(struct str s);
+
+/* Makes text from outside fit for a terminal, a log line or a message, in place: new lines and tabs become spaces,
+ * other control characters and bytes that are not UTF-8 become '?'. */
+void text_clean(char *s);
+
 #endif

@@ -23,11 +23,13 @@ int unix_connect(const char *path, int type, int *out, struct err *err);
 /* Credentials of the peer as they were at connect time. */
 int unix_peer(int fd, struct ucred *out, struct err *err);
 
-/* Sends one message with up to UNIX_FDS_MAX descriptors (they stay the caller's). */
+/* Sends one message of at least one byte with up to UNIX_FDS_MAX descriptors (they stay the caller's). On a stream socket
+ * all bytes are sent; EAGAIN gives ERR_UNAVAILABLE with err->sys = EAGAIN, and nothing was sent. */
 int unix_send(int fd, struct str data, const int *fds, unsigned n_fds, struct err *err);
 
-/* Receives one message: *n = bytes (0 = end), fds are the caller's (close-on-exec). A cut message or cut descriptor
- * list is ERR_INVALID. EAGAIN gives ERR_UNAVAILABLE with err->sys = EAGAIN. */
+/* Receives one message: *n = bytes (0 = end), fds are the caller's (close-on-exec). fds has room for UNIX_FDS_MAX and
+ * *n_fds is only written; both NULL when none are wanted. A cut message, a cut descriptor list or unwanted descriptors
+ * are ERR_INVALID. EAGAIN gives ERR_UNAVAILABLE with err->sys = EAGAIN. */
 int unix_recv(int fd, void *dst, size_t dst_bytes, size_t *n, int *fds, unsigned *n_fds, struct err *err);
 
 /* Starts a program. argv[0] is a path or a name looked up in PATH; envp NULL = ours. stdio[i] >= 0 becomes descriptor i

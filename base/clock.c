@@ -1,0 +1,121 @@
+#include "base/clock.h"
+
+#include <stdio.h>
+
+/* 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z, the ends of what RFC 3339 can say. */
+#define WALL_MIN_S (-62167219200LL)
+#define WALL_MAX_S 253402300799LL
+
+int64_t clock_mono_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
+}
+
+struct timespec clock_wall(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t;
+}
+
+char *time_rfc3339(struct timespec t, char dst[static 40])
+{
+	struct tm tm;
+	int n;
+
+	if (t.tv_sec < WALL_MIN_S)
+		t = (struct timespec){.tv_sec = WALL_MIN_S};
+	else if (t.tv_sec > WALL_MAX_S)
+		t = (struct timespec){.tv_sec = WALL_MAX_S};
+	gmtime_r(&t.tv_sec, &tm);
+	n = snprintf(dst, 40, "%04d-%02d-%02dT%02d:%02d:%02d", (tm.tm_year + 1900) % 10000, tm.tm_mon + 1, tm.tm_mday,
+	             tm.tm_hour, tm.tm_min, tm.tm_sec);
+	if (t.tv_nsec) {
+		n += snprintf(dst + n, 40 - (size_t)n, ".%09ld", t.tv_nsec % 1000000000L);
+		while (dst[n - 1] == '0')
+			n--;
+	}
+	dst[n++] = 'Z';
+	dst[n] = 0;
+	return dst;
+}
+
+/* Takes exactly `digits` decimal digits off *s, and then `after` unless it is 0. */
+static bool take(struct str *s, size_t digits, char after, int *out)
+{
+	uint64_t v;
+
+	if (s->n < digits || !str_u64(str_sub(*s, 0, digits), 10, &v))
+		return false;
+	*out = (int)v;
+	*s = str_sub(*s, digits, SIZE_MAX);
+	return !after || str_skip(s, str_make(&after, 1));
+}
+
+static bool take_fraction(struct str *s, long *ns)
+{
+	long unit = NS_PER_S / 10;
+	size_t i = 0;
+
+	*ns = 0;
+	if (!str_skip(s, STR(".")))
+		return true;
+	for (; i < s->n && s->p[i] >= '0' && s->p[i] <= '9'; i++, unit /= 10)
+		*ns += unit * (s->p[i] - '0');
+	*s = str_sub(*s, i, SIZE_MAX);
+	return i >= 1 && i <= 9;
+}
+
+/* "Z" or "+hh:mm", to the end of the text. */
+static bool take_offset(struct str *s, int *seconds)
+{
+	bool west = s->n && s->p[0] == '-';
+	int h, m;
+
+	*seconds = 0;
+	if (str_eq(*s, STR("Z")) || str_eq(*s, STR("z")))
+		return true;
+	if (!str_skip(s, STR("+")) && !str_skip(s, STR("-")))
+		return false;
+	if (!take(s, 2, ':', &h) || !take(s, 2, 0, &m) || s->n || h > 23 || m > 59)
+		return false;
+	*seconds = (h * 60 + m) * (west ? -60 : 60);
+	return true;
+}
+
+static int days_in_month(int year, int month)
+{
+	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+
+	return days[month - 1] + (month == 2 && leap);
+}
+
+bool time_parse_rfc3339(struct str s, struct timespec *out)
+{
+	struct tm tm = {0};
+	int year, month, offset;
+	long ns;
+
+	if (!take(&s, 4, '-', &year) || !take(&s, 2, '-', &month) || !take(&s, 2, 0, &tm.tm_mday))
+		return false;
+	if (month < 1 || month > 12 || tm.tm_mday < 1 || tm.tm_mday > days_in_month(year, month))
+		return false;
+	if (!str_skip(&s, STR("T")) && !str_skip(&s, STR("t")))
+		return false;
+	if (!take(&s, 2, ':', &tm.tm_hour) || !take(&s, 2, ':', &tm.tm_min) || !take(&s, 2, 0, &tm.tm_sec))
+		return false;
+	/* No leap seconds, as in Go: a time_t has no place for them. */
+	if (tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 59)
+		return false;
+	if (!take_fraction(&s, &ns) || !take_offset(&s, &offset))
+		return false;
+	tm.tm_year = year - 1900;
+	tm.tm_mon = month - 1;
+	*out = (struct timespec){.tv_sec = timegm(&tm) - offset, .tv_nsec = ns};
+	return true;
+}

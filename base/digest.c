@@ -1,0 +1,242 @@
+#include "base/digest.h"
+
+#include "base/buf.h"
+
+#include <openssl/evp.h>
+#include <pthread.h>
+
+const struct digest DIGEST_EMPTY = {{0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4,
+                                     0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b,
+                                     0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55}};
+
+/* Value of a lower-case hex digit, 16 and more for anything else. */
+static unsigned hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return (unsigned)(c - '0');
+	return c >= 'a' && c <= 'f' ? (unsigned)(c - 'a' + 10) : 16;
+}
+
+bool digest_from_hex(struct str hex, struct digest *out)
+{
+	unsigned bad = 0;
+
+	if (hex.n != 2 * DIGEST_BYTES)
+		return false;
+	for (size_t i = 0; i < DIGEST_BYTES; i++) {
+		unsigned hi = hex_value(hex.p[2 * i]), lo = hex_value(hex.p[2 * i + 1]);
+
+		bad |= hi | lo;
+		out->b[i] = (uint8_t)(hi << 4 | lo);
+	}
+	return bad < 16;
+}
+
+int digest_parse(struct str text, struct digest *out, struct err *err)
+{
+	struct str hex = text;
+
+	if (!str_skip(&hex, STR("sha256:")) || !digest_from_hex(hex, out))
+		return err_set(err, ERR_INVALID, "not a sha256 digest: \"%.*s\"", (int)(text.n > 100 ? 100 : text.n),
+		               text.n ? text.p : "");
+	return 0;
+}
+
+void hex_encode(const void *p, size_t n, char *dst)
+{
+	static const char digits[] = "0123456789abcdef";
+	const uint8_t *b = p;
+
+	for (size_t i = 0; i < n; i++) {
+		*dst++ = digits[b[i] >> 4];
+		*dst++ = digits[b[i] & 15];
+	}
+	*dst = 0;
+}
+
+char *digest_hex(const struct digest *d, char dst[static 65])
+{
+	hex_encode(d->b, DIGEST_BYTES, dst);
+	return dst;
+}
+
+char *digest_text(const struct digest *d, char dst[static DIGEST_TEXT_MAX])
+{
+	memcpy(dst, "sha256:", 7);
+	hex_encode(d->b, DIGEST_BYTES, dst + 7);
+	return dst;
+}
+
+/* Fetched once: OpenSSL 3 looks an algorithm up, with locks, whenever a context starts with EVP_sha256(). */
+static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+static EVP_MD *sha256_md;
+static pthread_key_t thread_ctx_key; /* frees thread_ctx when its thread ends */
+static __thread EVP_MD_CTX *thread_ctx;
+
+static void thread_ctx_free(void *ctx)
+{
+	EVP_MD_CTX_free(ctx);
+}
+
+static void sha256_init(void)
+{
+	sha256_md = EVP_MD_fetch(NULL, "SHA256", NULL);
+	if (!sha256_md || pthread_key_create(&thread_ctx_key, thread_ctx_free))
+		abort();
+}
+
+static EVP_MD_CTX *ctx_new(void)
+{
+	EVP_MD_CTX *ctx;
+
+	pthread_once(&sha256_once, sha256_init);
+	ctx = EVP_MD_CTX_new();
+	if (!ctx)
+		abort();
+	return ctx;
+}
+
+/* The calls below fail only when memory is gone or the library is broken; a wrong digest must never come of it. */
+static void ctx_start(EVP_MD_CTX *ctx)
+{
+	if (!EVP_DigestInit_ex2(ctx, sha256_md, NULL))
+		abort();
+}
+
+static void ctx_add(EVP_MD_CTX *ctx, const void *p, size_t n)
+{
+	if (n && !EVP_DigestUpdate(ctx, p, n))
+		abort();
+}
+
+static void ctx_done(EVP_MD_CTX *ctx, struct digest *out)
+{
+	if (!EVP_DigestFinal_ex(ctx, out->b, NULL))
+		abort();
+}
+
+void digest_of(const void *p, size_t n, struct digest *out)
+{
+	if (!thread_ctx) {
+		thread_ctx = ctx_new();
+		if (pthread_setspecific(thread_ctx_key, thread_ctx))
+			abort();
+	}
+	ctx_start(thread_ctx);
+	ctx_add(thread_ctx, p, n);
+	ctx_done(thread_ctx, out);
+}
+
+struct hasher {
+	EVP_MD_CTX *ctx;
+};
+
+struct hasher *hasher_new(void)
+{
+	struct hasher *h = xmalloc(sizeof(*h));
+
+	h->ctx = ctx_new();
+	ctx_start(h->ctx);
+	return h;
+}
+
+void hasher_free(struct hasher *h)
+{
+	if (!h)
+		return;
+	EVP_MD_CTX_free(h->ctx);
+	free(h);
+}
+
+void hasher_reset(struct hasher *h)
+{
+	ctx_start(h->ctx);
+}
+
+void hasher_add(struct hasher *h, const void *p, size_t n)
+{
+	ctx_add(h->ctx, p, n);
+}
+
+void hasher_done(struct hasher *h, struct digest *out)
+{
+	ctx_done(h->ctx, out);
+	ctx_start(h->ctx);
+}
+
+void hasher_peek(const struct hasher *h, struct digest *out)
+{
+	EVP_MD_CTX *copy = ctx_new();
+
+	if (!EVP_MD_CTX_copy_ex(copy, h->ctx))
+		abort();
+	ctx_done(copy, out);
+	EVP_MD_CTX_free(copy);
+}
+
+static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+void base64_encode(struct str in, struct buf *out)
+{
+	char *dst = buf_reserve(out, (in.n + 2) / 3 * 4);
+	const uint8_t *p = (const uint8_t *)in.p;
+	size_t i = 0;
+
+	for (; in.n - i >= 3; i += 3) {
+		uint32_t v = (uint32_t)p[i] << 16 | (uint32_t)p[i + 1] << 8 | p[i + 2];
+
+		*dst++ = base64_digits[v >> 18];
+		*dst++ = base64_digits[v >> 12 & 63];
+		*dst++ = base64_digits[v >> 6 & 63];
+		*dst++ = base64_digits[v & 63];
+	}
+	if (i < in.n) {
+		uint32_t v = (uint32_t)p[i] << 16 | (i + 1 < in.n ? (uint32_t)p[i + 1] << 8 : 0);
+
+		*dst++ = base64_digits[v >> 18];
+		*dst++ = base64_digits[v >> 12 & 63];
+		*dst++ = i + 1 < in.n ? base64_digits[v >> 6 & 63] : '=';
+		*dst++ = '=';
+	}
+	*dst = 0;
+	out->n = (size_t)(dst - out->p);
+}
+
+static int base64_value(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+int base64_decode(struct str in, struct buf *out, struct err *err)
+{
+	size_t digits = in.n, n_before = out->n;
+	uint32_t acc = 0;
+	char *dst;
+
+	if (in.n % 4)
+		return err_set(err, ERR_INVALID, "base64: length %zu is not a multiple of 4", in.n);
+	if (in.n && in.p[in.n - 1] == '=')
+		digits -= in.p[in.n - 2] == '=' ? 2 : 1;
+	dst = buf_reserve(out, in.n / 4 * 3);
+	for (size_t i = 0; i < digits; i++) {
+		int v = base64_value(in.p[i]);
+
+		if (v < 0)
+			return err_set(err, ERR_INVALID, "base64: wrong character at %zu", i);
+		acc = acc << 6 | (uint32_t)v;
+		if (i % 4)
+			*dst++ = (char)(acc >> (6 - 2 * (i % 4)));
+	}
+	/* The bits that the padding leaves over are zero in the one right spelling. */
+	if ((digits % 4 == 2 && acc & 15) || (digits % 4 == 3 && acc & 3))
+		return err_set(err, ERR_INVALID, "base64: stray bits before the padding");
+	out->n = n_before + (size_t)(dst - (out->p + n_before));
+	out->p[out->n] = 0;
+	return 0;
+}
