@@ -1,6 +1,6 @@
 #include "estargz/footer.h"
 
-#include "estargz/le.h"
+#include "base/bytes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -43,7 +43,7 @@ static struct str gzip_extra(struct str tail, size_t footer_bytes)
 	struct str m = last_bytes(tail, footer_bytes);
 	size_t n = footer_bytes - GZIP_EXTRA_AT - sizeof(GZIP_EMPTY);
 
-	if (m.n == 0 || memcmp(m.p, GZIP_HEAD, sizeof(GZIP_HEAD)) != 0 || le16_get(m.p + 10) != n ||
+	if (m.n == 0 || memcmp(m.p, GZIP_HEAD, sizeof(GZIP_HEAD)) != 0 || get_le16(m.p + 10) != n ||
 	    memcmp(m.p + GZIP_EXTRA_AT + n, GZIP_EMPTY, sizeof(GZIP_EMPTY)) != 0)
 		return STR_NONE;
 	return str_sub(m, GZIP_EXTRA_AT, n);
@@ -52,7 +52,7 @@ static struct str gzip_extra(struct str tail, size_t footer_bytes)
 /* Takes an 'S' 'G' subfield that fills the extra field off it; false if it is another one. */
 static bool skip_sg(struct str *extra)
 {
-	if (extra->n < 4 || extra->p[0] != 'S' || extra->p[1] != 'G' || le16_get(extra->p + 2) != extra->n - 4)
+	if (extra->n < 4 || extra->p[0] != 'S' || extra->p[1] != 'G' || get_le16(extra->p + 2) != extra->n - 4)
 		return false;
 	*extra = str_sub(*extra, 4, extra->n);
 	return true;
@@ -88,7 +88,7 @@ static struct str zstd_data(struct str tail, size_t data_bytes, struct str magic
 {
 	struct str f = last_bytes(tail, ZSTD_FRAME_HEAD + data_bytes);
 
-	if (f.n == 0 || memcmp(f.p, ZSTD_SKIPPABLE, sizeof(ZSTD_SKIPPABLE)) != 0 || le32_get(f.p + 4) != data_bytes ||
+	if (f.n == 0 || memcmp(f.p, ZSTD_SKIPPABLE, sizeof(ZSTD_SKIPPABLE)) != 0 || get_le32(f.p + 4) != data_bytes ||
 	    !str_ends(f, magic))
 		return STR_NONE;
 	return str_sub(f, ZSTD_FRAME_HEAD, data_bytes);
@@ -104,18 +104,18 @@ static int set_zstd(struct esgz_footer *f, enum esgz_footer_kind kind, struct st
                     struct err *err)
 {
 	uint64_t end = blob_bytes - ZSTD_FRAME_HEAD - data.n;
-	uint64_t offset = le64_get(data.p), bytes = le64_get(data.p + 8), plain = le64_get(data.p + 16);
+	uint64_t offset = get_le64(data.p), bytes = get_le64(data.p + 8), plain = get_le64(data.p + 16);
 
-	if (le64_get(data.p + 24) != ZSTD_TOC_TYPE)
-		return err_set(err, ERR_INVALID, "footer: TOC of unknown type %" PRIu64, le64_get(data.p + 24));
+	if (get_le64(data.p + 24) != ZSTD_TOC_TYPE)
+		return err_set(err, ERR_INVALID, "footer: TOC of unknown type %" PRIu64, get_le64(data.p + 24));
 	if (!frame_inside(offset, bytes, end) || bytes == 0 || plain == 0)
 		return err_set(err, ERR_INVALID,
 		               "footer: TOC at %" PRIu64 ", %" PRIu64 " bytes (%" PRIu64
 		               " plain), lies outside of the blob's %" PRIu64 " bytes",
 		               offset, bytes, plain, blob_bytes);
 	/* The tar-split is not ours to read, but a footer that lies about it is not to be believed about the TOC. */
-	if (kind == ESGZ_FOOTER_ZSTD_STORAGE && le64_get(data.p + 40) != 0 &&
-	    !frame_inside(le64_get(data.p + 32), le64_get(data.p + 40), end))
+	if (kind == ESGZ_FOOTER_ZSTD_STORAGE && get_le64(data.p + 40) != 0 &&
+	    !frame_inside(get_le64(data.p + 32), get_le64(data.p + 40), end))
 		return err_set(err, ERR_INVALID, "footer: the tar-split lies outside of the blob's %" PRIu64 " bytes",
 		               blob_bytes);
 	*f = (struct esgz_footer){.kind = kind, .footer_bytes = (uint32_t)(ZSTD_FRAME_HEAD + data.n),

@@ -1,7 +1,7 @@
 /* Input: the tail of a blob, preceded by 8 bytes: how much longer the blob is. */
 #include "estargz/footer.h"
 
-#include "estargz/le.h"
+#include "base/bytes.h"
 
 #include <stdlib.h>
 
@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
 	if (n < 8)
 		return 0;
-	before = le64_get(data) >> 16;
+	before = get_le64(data) >> 16;
 	blob_bytes = before + (n - 8);
 	if (esgz_footer_parse(str_make(data + 8, n - 8), blob_bytes, &f, &err) < 0)
 		return 0;

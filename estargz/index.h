@@ -16,6 +16,8 @@
 #define ESGZ_ENTRIES_MAX (4u << 20)     /* entries of one layer */
 #define ESGZ_CHUNKS_MAX (16u << 20)     /* chunks of one layer */
 #define ESGZ_CHUNK_BYTES_MAX (64u << 20) /* uncompressed bytes of one chunk: bounds what a reader must allocate */
+#define ESGZ_INNER_OFFSET_MAX (1u << 30) /* how deep in a member a chunk may lie: bounds the work of reaching it */
+#define ESGZ_MEMBER_SLACK (64u << 10)    /* see esgz_chunk.blob_bytes */
 #define ESGZ_PATH_MAX 4096
 #define ESGZ_NAME_MAX 255
 
@@ -51,12 +53,15 @@ struct esgz_entry {
 	uint32_t first_xattr, n_xattrs;
 	uint32_t first_chunk, n_chunks; /* ESGZ_REG of a lazy layer with size > 0; else none */
 	struct digest content;          /* ESGZ_REG: sha256 of the whole content, as claimed (lazy) or as proven (unpacked) */
-	struct digest claim;            /* ESGZ_REG with chunks: the claim key (esgz_claim_key); else zero */
+	struct digest claim;            /* ESGZ_REG: name of the object until the content is proven: the claim key
+	                                 * (esgz_claim_key) of a file of several chunks; else `content`, since one chunk
+	                                 * is verified whole before any byte is shown */
 };
 
 struct esgz_chunk {
 	uint64_t blob_offset;  /* of the gzip member or zstd frame */
-	uint64_t blob_bytes;   /* compressed bytes to fetch from there: an upper bound of what inflating needs */
+	uint64_t blob_bytes;   /* compressed bytes to fetch from there: an upper bound of what inflating needs (up to
+	                        * the next member, but at most 9/8 of the plain bytes plus ESGZ_MEMBER_SLACK) */
 	uint64_t inner_offset; /* uncompressed bytes to skip in the member */
 	uint64_t file_offset;
 	uint32_t bytes;        /* uncompressed */
@@ -132,7 +137,7 @@ int esgz_index_add(struct esgz_index_builder *b, const struct esgz_entry *e, con
 int esgz_index_finish(struct esgz_index_builder *b, const struct esgz_index_info *info, struct buf *out,
                       struct err *err);
 
-/* Lexical cleaning of "/" + raw, without the leading slash ("" = root); ".." cannot escape. Too long, a component
+/* Lexical cleaning of "/" + raw, without the leading slash ("" = root); ".." cannot escape. Replaces *out. Too long, a component
  * over 255 bytes, or a NUL byte: ERR_INVALID. */
 int esgz_path_clean(struct str raw, struct buf *out, struct err *err);
 
