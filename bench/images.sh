@@ -113,9 +113,10 @@ public class Hello {
 	}
 }
 JAVA
+	# The key store of CA certificates holds the moment of its making, and the program speaks no TLS.
 	build_upper java openjdk-17-jdk-headless \
 		'mkdir "$1/app" && cp "'"$work"'/Hello.java" "$1/app" && chroot "$1" javac -d /app /app/Hello.java &&
-			rm "$1/app/Hello.java"'
+			rm "$1/app/Hello.java" "$1/etc/ssl/certs/java/cacerts"'
 	config "$work/java.config" java '["java"]' '["-Xshare:auto", "-cp", "/app", "Hello"]'
 	finish java "$store/base/layer.gz" "$work/java.gz" "$work/java-app.gz"
 }

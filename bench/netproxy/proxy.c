@@ -1,0 +1,205 @@
+#include "bench/netproxy/proxy.h"
+
+#include "base/clock.h"
+#include "bench/netproxy/conn.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+
+#define MARKS_MAX 256
+
+int address_parse(const char *text, struct address *out, struct err *err)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV};
+	struct str host = str_of(text);
+	ptrdiff_t colon = str_rfind(host, ':');
+	AUTO_FREE char *name = NULL;
+	struct addrinfo *found = NULL;
+	uint64_t port;
+	int r;
+
+	if (colon <= 0 || !str_u64(str_sub(host, (size_t)colon + 1, SIZE_MAX), 10, &port) || port > 65535)
+		return err_set(err, ERR_INVALID, "'%s' is not HOST:PORT", text);
+	host.n = (size_t)colon;
+	if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
+		host = str_sub(host, 1, host.n - 2);
+	name = xstrndup(host.p, host.n);
+	r = getaddrinfo(name, text + colon + 1, &hints, &found);
+	if (r)
+		return err_set(err, ERR_INVALID, "'%s': %s", text, gai_strerror(r));
+	if (found->ai_addrlen > sizeof(out->v6)) {
+		freeaddrinfo(found);
+		return err_set(err, ERR_INVALID, "'%s': not an internet address", text);
+	}
+	memcpy(&out->any, found->ai_addr, found->ai_addrlen);
+	out->n = found->ai_addrlen;
+	freeaddrinfo(found);
+	return 0;
+}
+
+static void on_accept(void *arg, uint32_t events)
+{
+	struct proxy *p = arg;
+
+	for (;;) {
+		int fd = accept4(p->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0)
+			break;
+		if (p->down)
+			socket_reset(fd);
+		else
+			conn_start(p, fd);
+	}
+}
+
+static void on_timer(void *arg)
+{
+	proxy_run(arg);
+}
+
+static int listen_on(struct proxy *p, const struct address *listen_at, struct err *err)
+{
+	struct address bound = {.n = sizeof(bound.v6)};
+	const int one = 1;
+
+	p->listen_fd = socket(listen_at->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (p->listen_fd < 0)
+		return err_errno(err, errno, "socket");
+	setsockopt(p->listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (bind(p->listen_fd, &listen_at->any, listen_at->n) || listen(p->listen_fd, 1024))
+		return err_errno(err, errno, "cannot listen");
+	if (getsockname(p->listen_fd, &bound.any, &bound.n))
+		return err_errno(err, errno, "getsockname");
+	p->port = ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
+	return 0;
+}
+
+int proxy_init(struct proxy *p, struct loop *loop, const struct address *listen, const struct address *server,
+               struct err *err)
+{
+	*p = (struct proxy){.loop = loop, .server = *server, .listen_fd = -1};
+	TRY(listen_on(p, listen, err));
+	TRY(loop_io_new(loop, p->listen_fd, EPOLLIN, on_accept, p, &p->listen_io, err));
+	TRY(loop_timer_new(loop, on_timer, p, &p->timer, err));
+	return 0;
+}
+
+static void marks_clear(struct proxy *p)
+{
+	vec_each(&p->marks, m)
+		free(m->name);
+	vec_clear(&p->marks);
+}
+
+void proxy_fini(struct proxy *p)
+{
+	conn_reset_all(p);
+	loop_io_free(p->listen_io);
+	loop_timer_free(p->timer);
+	if (p->listen_fd >= 0)
+		close(p->listen_fd);
+	marks_clear(p);
+	vec_fini(&p->marks);
+	fault_rules_fini(&p->faults);
+}
+
+void proxy_set_network(struct proxy *p, int64_t rtt_ns, double mbit)
+{
+	p->rtt_ns = rtt_ns;
+	p->mbit = mbit;
+	link_set(&p->to_server, mbit, rtt_ns / 2);
+	link_set(&p->to_client, mbit, rtt_ns - rtt_ns / 2);
+}
+
+void proxy_run(struct proxy *p)
+{
+	int64_t now = clock_mono_ns();
+	/* Requests that arrive may be answered by the proxy itself, so their direction goes first. */
+	int64_t next = link_run(&p->to_server, now);
+	int64_t other = link_run(&p->to_client, now);
+
+	loop_timer_set(p->timer, next < other ? next : other);
+}
+
+void proxy_set_down(struct proxy *p, enum proxy_down how)
+{
+	p->down = how == PROXY_RESET;
+	p->to_server.frozen = p->to_client.frozen = how == PROXY_SILENT;
+	if (p->down)
+		conn_reset_all(p);
+	proxy_run(p);
+}
+
+void proxy_reset_counters(struct proxy *p)
+{
+	p->counters = (struct counters){0};
+	p->to_server.bytes = p->to_client.bytes = 0;
+	marks_clear(p);
+}
+
+static struct mark snapshot(const struct proxy *p)
+{
+	return (struct mark){
+	    .time_ns = clock_mono_ns(),
+	    .to_server_bytes = p->to_server.bytes,
+	    .to_client_bytes = p->to_client.bytes,
+	    .counters = p->counters,
+	};
+}
+
+int proxy_mark(struct proxy *p, struct str name, struct err *err)
+{
+	struct mark m = snapshot(p);
+
+	if (p->marks.n >= MARKS_MAX)
+		return err_set(err, ERR_EXHAUSTED, "more than %d marks; 'reset' forgets them", MARKS_MAX);
+	m.name = xstrndup(name.p, name.n);
+	vec_push(&p->marks, m);
+	return 0;
+}
+
+static void write_counters(const struct mark *m, struct json_writer *w)
+{
+	static const char *const classes[] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+
+	json_w_ki64(w, "time_ns", m->time_ns);
+	json_w_ki64(w, "to_server_bytes", (int64_t)m->to_server_bytes);
+	json_w_ki64(w, "to_client_bytes", (int64_t)m->to_client_bytes);
+	json_w_ki64(w, "connections", (int64_t)m->counters.connections);
+	json_w_ki64(w, "requests", (int64_t)m->counters.requests);
+	json_w_ki64(w, "body_bytes", (int64_t)m->counters.body_bytes);
+	json_w_ki64(w, "faults", (int64_t)m->counters.faults);
+	json_w_key(w, "responses");
+	json_w_object_begin(w);
+	for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+		json_w_ki64(w, classes[i], (int64_t)m->counters.status[i]);
+	json_w_object_end(w);
+}
+
+void proxy_write_stats(const struct proxy *p, struct json_writer *w)
+{
+	struct mark now = snapshot(p);
+
+	json_w_object_begin(w);
+	write_counters(&now, w);
+	json_w_ki64(w, "open", (int64_t)p->n_open);
+	json_w_key(w, "rtt_ms");
+	json_w_double(w, (double)p->rtt_ns / NS_PER_MS);
+	json_w_key(w, "mbit");
+	json_w_double(w, p->mbit);
+	json_w_kcstr(w, "state", p->down ? "reset" : p->to_server.frozen ? "silent" : "up");
+	json_w_key(w, "fault_rules");
+	fault_rules_write(&p->faults, w);
+	json_w_key(w, "marks");
+	json_w_array_begin(w);
+	vec_each(&p->marks, m) {
+		json_w_object_begin(w);
+		json_w_kcstr(w, "name", m->name);
+		write_counters(m, w);
+		json_w_object_end(w);
+	}
+	json_w_array_end(w);
+	json_w_object_end(w);
+}
