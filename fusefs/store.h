@@ -1,51 +1,69 @@
 /*
- * Object store of the node: objects/<2 hex>/<62 hex> (complete, verified, immutable), partial/ (files being filled),
- * index/<64 hex> (layer indexes, each with <64 hex>.source: where its blob can be fetched), pins/<name>.
+ * What contentfs keeps on disk below the root:
+ *	objects/<2 hex>/<62 hex>   complete, verified, immutable file contents, by key (keys: estargz/index.h)
+ *	partial/                   files being filled, and unpack-XXXXXX/ of batches that are not published yet
+ *	index/<64 hex>             layer indexes; <64 hex>.source beside each: where its blob can be fetched
+ *	pins/<64 hex>              pins, by the hash of their name
  * contentfs alone writes here. Publishing never writes in place: data, then sync, then link or rename, then the
- * directory. Any thread; each function says what it locks. Names: design of keys in estargz/index.h.
+ * directory. Any thread may call anything here; the file system is the only shared state, batches have one owner.
  */
 #ifndef FUSEFS_STORE_H
 #define FUSEFS_STORE_H
 
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/vec.h"
 #include "estargz/index.h"
 
 struct ffs_store;
 
+enum ffs_dir { FFS_DIR_OBJECTS, FFS_DIR_PARTIAL, FFS_DIR_INDEX, FFS_DIR_PINS, FFS_DIRS };
+
+/* Opens, making what is absent. Batches that a dead process left unpublished are removed. */
 int ffs_store_open(const char *root, struct ffs_store **out, struct err *err);
 void ffs_store_close(struct ffs_store *s);
+static inline void ffs_store_cleanup(struct ffs_store **s)
+{
+	ffs_store_close(*s);
+}
 
-/* Directories of the root, made by ffs_store_open; the descriptors are the store's. */
-enum ffs_dir { FFS_DIR_OBJECTS, FFS_DIR_PARTIAL, FFS_DIR_INDEX, FFS_DIR_PINS, FFS_DIR_META, FFS_DIRS };
-int ffs_store_dir(const struct ffs_store *s, enum ffs_dir dir);
-const char *ffs_store_root(const struct ffs_store *s);
+/* A directory's descriptor: the store's, for *at calls. */
+int ffs_store_dir(const struct ffs_store *s, enum ffs_dir which);
 
 /* ---- objects ---- */
 
-/* "<2 hex>/<62 hex>" and a NUL: the name of an object below objects/ and of its partial file below partial/. */
-#define FFS_NAME_BYTES 66
-char *ffs_object_name(const struct digest *key, char dst[static FFS_NAME_BYTES]);
+#define FFS_OBJECT_PATH_MAX 66 /* "<2 hex>/<62 hex>" and a NUL */
 
-/* Gives a complete, verified and synced file (fd, on the store's file system) the name of `key`. Another file that has
- * the name already stays when its size is the same (0 is returned), and is ERR_DATA_LOSS when it is not. */
-int ffs_object_link(struct ffs_store *s, int fd, const struct digest *key, uint64_t size, struct err *err);
+/* Name of an object below objects/ (and of its like below partial/). */
+char *ffs_object_path(const struct digest *key, char dst[static FFS_OBJECT_PATH_MAX]);
 
-/* Opens a published object for reading; ERR_NOT_FOUND when absent. A size that differs is ERR_DATA_LOSS and the
- * object is not handed out. */
+/* Opens a published object for reading; ERR_NOT_FOUND when absent. A size that differs is ERR_DATA_LOSS and the object
+ * is not handed out. */
 int ffs_object_open(struct ffs_store *s, const struct digest *key, uint64_t size, int *fd, struct err *err);
 bool ffs_object_has(struct ffs_store *s, const struct digest *key, uint64_t size);
 
-/* A batch of new objects, as unpacking makes them: files are written under a private name, and all become visible
- * together by ffs_batch_publish (one syncfs, then renames, then the directories). One owner; freeing drops what was
- * not published. */
+/* Gives a complete, synced file below `dir_fd` the name of an object. link: its old name stays. An object of that name
+ * that is there already is kept (the old name goes all the same, unless link). Not synced: see ffs_objects_sync. */
+int ffs_object_adopt(struct ffs_store *s, int dir_fd, const char *name, const struct digest *key, bool link,
+                     struct err *err);
+
+/* Another name for a published object. */
+int ffs_object_alias(struct ffs_store *s, const struct digest *have, const struct digest *also, struct err *err);
+
+/* Everything written so far is on disk when it returns (one syncfs). */
+int ffs_objects_sync(struct ffs_store *s, struct err *err);
+
+/* ---- batches: new objects, as unpacking makes them ---- */
+
+/* Files are written under private names and become visible together by ffs_batch_publish (one syncfs, the renames,
+ * one syncfs). Freeing drops what was not published. */
 struct ffs_batch;
 int ffs_batch_new(struct ffs_store *s, struct ffs_batch **out, struct err *err);
 void ffs_batch_free(struct ffs_batch *b);
 DEFINE_AUTO_FREE(ffs_batch);
 int ffs_batch_begin(struct ffs_batch *b, uint64_t size, struct err *err);
 int ffs_batch_write(struct ffs_batch *b, struct str bytes, struct err *err);
-/* The content hashed to `content`: skipped when that object exists already. */
+/* The content hashed to `content`: dropped when that object exists already. ERR_DATA_LOSS when not `size` bytes came. */
 int ffs_batch_end(struct ffs_batch *b, const struct digest *content, struct err *err);
 int ffs_batch_publish(struct ffs_batch *b, struct err *err);
 
@@ -53,30 +71,53 @@ int ffs_batch_publish(struct ffs_batch *b, struct err *err);
 
 /* Where a layer's blob comes from. */
 struct ffs_source {
-	char *reference;     /* registry host and repository: "docker.io/library/alpine" */
+	char *reference; /* registry host and repository: "docker.io/library/alpine" */
 	struct digest blob;
 	uint64_t blob_bytes;
 	char *media_type;
 };
+void ffs_source_fini(struct ffs_source *src);
+DEFINE_AUTO_FINI(ffs_source);
 
-/* Writes an index and its source durably; replaces what is there. */
+/* Writes an index and its source; replaces what is there. durable: on disk when it returns; else a power loss may lose or
+ * tear it, which its checksum shows (lazy ones: they can be fetched again). */
 int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str index, const struct ffs_source *src,
-                  struct err *err);
+                  bool durable, struct err *err);
 bool ffs_index_has(struct ffs_store *s, const struct digest *key);
 
-void ffs_source_fini(struct ffs_source *src);
-DEFINE_CLEANUP(ffs_source, struct ffs_source, ffs_source_fini(it));
-
-/* Maps an index read-only (page-aligned; munmap'ed by ffs_index_unmap) and reads its source. The bytes are not checked
- * here: esgz_index_open does that. ERR_NOT_FOUND when either is absent. */
-int ffs_index_map(struct ffs_store *s, const struct digest *key, struct str *bytes, struct ffs_source *src,
-                  struct err *err);
+/* Maps an index file (read-only; munmap it by ffs_index_unmap). ERR_NOT_FOUND. */
+int ffs_index_map(struct ffs_store *s, const struct digest *key, struct str *bytes, struct err *err);
 void ffs_index_unmap(struct str bytes);
+int ffs_index_source(struct ffs_store *s, const struct digest *key, struct ffs_source *out, struct err *err);
 
-/* Removes both files; absent is fine. Maps stay good. */
+/* Removes index and source; absent is fine. */
 int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err);
 
-/* Calls fn for each index that has a source; a false answer ends the walk. */
-int ffs_index_each(struct ffs_store *s, bool (*fn)(void *arg, const struct digest *key), void *arg, struct err *err);
+struct ffs_keys {
+	VEC(struct digest) v;
+};
+#define FFS_KEYS_INIT ((struct ffs_keys){VEC_INIT})
+static inline void ffs_keys_fini(struct ffs_keys *k)
+{
+	vec_fini(&k->v);
+}
+DEFINE_AUTO_FINI(ffs_keys);
+
+/* Keys of all indexes that have a source, in no order. */
+int ffs_index_list(struct ffs_store *s, struct ffs_keys *out, struct err *err);
+
+/* ---- pins ---- */
+
+#define FFS_PIN_NAME_MAX 1024
+#define FFS_PIN_KEYS_MAX 4096
+
+/* Durable; replaces the pin of that name. */
+int ffs_pin_put(struct ffs_store *s, const char *name, const struct digest *keys, size_t n, struct err *err);
+/* Absent is fine. */
+int ffs_pin_remove(struct ffs_store *s, const char *name, struct err *err);
+/* Calls fn for each pin; a negative return ends the walk with that code. Damaged pin files are logged and passed over. */
+int ffs_pin_list(struct ffs_store *s,
+                 int (*fn)(void *arg, const char *name, const struct digest *keys, size_t n, struct err *err), void *arg,
+                 struct err *err);
 
 #endif

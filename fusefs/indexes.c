@@ -1,0 +1,203 @@
+/* Layer indexes on disk, and where their blobs come from. */
+#include "fusefs/store_internal.h"
+
+#include "base/file.h"
+#include "base/json.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define INDEX_BYTES_MAX (1ull << 32)
+#define SOURCE_BYTES_MAX 4096
+#define SOURCE_SUFFIX ".source"
+#define SOURCE_NAME_MAX (64 + sizeof(SOURCE_SUFFIX))
+
+void ffs_source_fini(struct ffs_source *src)
+{
+	free(src->reference);
+	free(src->media_type);
+	memset(src, 0, sizeof(*src));
+}
+
+static char *source_name(const struct digest *key, char dst[static SOURCE_NAME_MAX])
+{
+	char hex[65];
+
+	snprintf(dst, SOURCE_NAME_MAX, "%s" SOURCE_SUFFIX, digest_hex(key, hex));
+	return dst;
+}
+
+static void source_encode(const struct ffs_source *src, struct buf *out)
+{
+	struct json_writer w;
+	char text[DIGEST_TEXT_MAX];
+
+	json_writer_init(&w, out, NULL);
+	json_w_object_begin(&w);
+	json_w_kcstr(&w, "reference", src->reference);
+	json_w_kcstr(&w, "blob", digest_text(&src->blob, text));
+	json_w_ki64(&w, "bytes", (int64_t)src->blob_bytes);
+	json_w_kcstr(&w, "mediaType", src->media_type ? src->media_type : "");
+	json_w_object_end(&w);
+}
+
+static int put_fast(int dir_fd, const char *name, struct str data, struct err *err)
+{
+	static _Atomic unsigned serial;
+	AUTO_FREE char *tmp = xasprintf(".%s.%d-%u", name, (int)getpid(), serial++);
+	AUTO_FD int fd = openat(dir_fd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return err_errno(err, errno, "create index/%s", tmp);
+	if (fd_write_all(fd, data, err) < 0) {
+		unlinkat(dir_fd, tmp, 0);
+		return err_wrap(err, "write index/%s", name);
+	}
+	if (renameat(dir_fd, tmp, dir_fd, name) < 0)
+		return err_errno(err, errno, "rename index/%s", tmp);
+	return 0;
+}
+
+/* The source goes first: an index without one would be listed, and could not be fetched from. */
+int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str index, const struct ffs_source *src,
+                  bool durable, struct err *err)
+{
+	int dir = s->dirs[FFS_DIR_INDEX];
+	AUTO(buf) struct buf source = BUF_INIT;
+	char hex[65], name[SOURCE_NAME_MAX];
+
+	digest_hex(key, hex);
+	source_name(key, name);
+	source_encode(src, &source);
+	if (!durable) {
+		TRY(put_fast(dir, name, buf_str(&source), err));
+		return put_fast(dir, hex, index, err);
+	}
+	TRY_WRAP(file_write_atomic(dir, name, buf_str(&source), 0600, err), err, "index");
+	TRY_WRAP(file_write_atomic(dir, hex, index, 0600, err), err, "index");
+	return 0;
+}
+
+bool ffs_index_has(struct ffs_store *s, const struct digest *key)
+{
+	char hex[65], name[SOURCE_NAME_MAX];
+
+	return faccessat(s->dirs[FFS_DIR_INDEX], digest_hex(key, hex), F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       faccessat(s->dirs[FFS_DIR_INDEX], source_name(key, name), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int ffs_index_map(struct ffs_store *s, const struct digest *key, struct str *bytes, struct err *err)
+{
+	AUTO_FD int fd = -1;
+	struct stat st;
+	char hex[65];
+	void *p;
+
+	fd = openat(s->dirs[FFS_DIR_INDEX], digest_hex(key, hex), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_errno(err, errno, "layer index %s", hex);
+	if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (uint64_t)st.st_size > INDEX_BYTES_MAX)
+		return err_set(err, ERR_DATA_LOSS, "layer index %s: %lld bytes", hex, (long long)st.st_size);
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return err_errno(err, errno, "map layer index %s", hex);
+	*bytes = str_make(p, (size_t)st.st_size);
+	return 0;
+}
+
+void ffs_index_unmap(struct str bytes)
+{
+	if (bytes.p)
+		munmap((void *)bytes.p, bytes.n);
+}
+
+static int take_text(struct json_reader *j, char **out, struct err *err)
+{
+	struct str text;
+
+	TRY(json_string(j, &text, err));
+	free(*out);
+	*out = str_dup(text);
+	return 0;
+}
+
+static int source_field(struct json_reader *j, struct str key, struct ffs_source *src, struct err *err)
+{
+	struct str text;
+
+	if (str_eqc(key, "reference"))
+		return take_text(j, &src->reference, err);
+	if (str_eqc(key, "mediaType"))
+		return take_text(j, &src->media_type, err);
+	if (str_eqc(key, "bytes"))
+		return json_u64(j, &src->blob_bytes, err);
+	if (str_eqc(key, "blob")) {
+		TRY(json_string(j, &text, err));
+		return digest_parse(text, &src->blob, err);
+	}
+	return json_skip(j, err);
+}
+
+static int source_decode(struct str text, struct ffs_source *src, struct err *err)
+{
+	AUTO(json_reader) struct json_reader *j = json_reader_new(text);
+	struct str key;
+	int more;
+
+	TRY(json_object_begin(j, err));
+	while ((more = json_object_next(j, &key, err)) > 0)
+		TRY(source_field(j, key, src, err));
+	TRY(more);
+	TRY(json_end(j, err));
+	if (!src->reference || !src->media_type || digest_is_zero(&src->blob))
+		return err_set(err, ERR_DATA_LOSS, "a field is missing");
+	return 0;
+}
+
+int ffs_index_source(struct ffs_store *s, const struct digest *key, struct ffs_source *out, struct err *err)
+{
+	AUTO(ffs_source) struct ffs_source src = {0};
+	AUTO(buf) struct buf text = BUF_INIT;
+	char name[SOURCE_NAME_MAX];
+
+	source_name(key, name);
+	TRY_WRAP(file_read(s->dirs[FFS_DIR_INDEX], name, SOURCE_BYTES_MAX, &text, err), err, "index/%s", name);
+	TRY_WRAP(source_decode(buf_str(&text), &src, err), err, "index/%s", name);
+	*out = src;
+	src = (struct ffs_source){0};
+	return 0;
+}
+
+int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err)
+{
+	int dir = s->dirs[FFS_DIR_INDEX];
+	char hex[65], name[SOURCE_NAME_MAX];
+
+	if (unlinkat(dir, digest_hex(key, hex), 0) < 0 && errno != ENOENT)
+		return err_errno(err, errno, "remove index/%s", hex);
+	if (unlinkat(dir, source_name(key, name), 0) < 0 && errno != ENOENT)
+		return err_errno(err, errno, "remove index/%s", name);
+	return 0;
+}
+
+int ffs_index_list(struct ffs_store *s, struct ffs_keys *out, struct err *err)
+{
+	int fd = openat(s->dirs[FFS_DIR_INDEX], ".", O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *e;
+
+	if (!d)
+		return err_errno(err, errno, "list index/");
+	while ((e = readdir(d))) {
+		struct digest key;
+
+		if (digest_from_hex(str_of(e->d_name), &key) && ffs_index_has(s, &key))
+			vec_push(&out->v, key);
+	}
+	closedir(d);
+	return 0;
+}

@@ -1,0 +1,168 @@
+#include "fusefs/store_internal.h"
+
+#include "base/file.h"
+#include "base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+static const char *const DIR_NAMES[FFS_DIRS] = {
+	[FFS_DIR_OBJECTS] = "objects",
+	[FFS_DIR_PARTIAL] = "partial",
+	[FFS_DIR_INDEX] = "index",
+	[FFS_DIR_PINS] = "pins",
+};
+
+static int drop_batches(struct ffs_store *s, struct err *err)
+{
+	int fd = openat(s->dirs[FFS_DIR_PARTIAL], ".", O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *e;
+
+	if (!d)
+		return err_errno(err, errno, "list partial/");
+	while ((e = readdir(d))) {
+		struct err why = ERR_INIT;
+
+		if (str_starts(str_of(e->d_name), STR(FFS_BATCH_PREFIX)) &&
+		    dir_remove(s->dirs[FFS_DIR_PARTIAL], e->d_name, &why) < 0)
+			log_warn("left-over batch partial/%s: %s", e->d_name, why.msg);
+	}
+	closedir(d);
+	return 0;
+}
+
+static int open_dirs(struct ffs_store *s, const char *root, struct err *err)
+{
+	AUTO_FD int root_fd = -1;
+
+	TRY(dir_make(root, 0700, err));
+	root_fd = open(root, O_DIRECTORY | O_CLOEXEC);
+	if (root_fd < 0)
+		return err_errno(err, errno, "open %s", root);
+	for (int i = 0; i < FFS_DIRS; i++)
+		TRY_WRAP(dir_open(root_fd, DIR_NAMES[i], 0700, &s->dirs[i], err), err, "%s", root);
+	return drop_batches(s, err);
+}
+
+int ffs_store_open(const char *root, struct ffs_store **out, struct err *err)
+{
+	struct ffs_store *s = xcalloc(1, sizeof(*s));
+	int r;
+
+	for (int i = 0; i < FFS_DIRS; i++)
+		s->dirs[i] = -1;
+	r = open_dirs(s, root, err);
+	if (r < 0) {
+		ffs_store_close(s);
+		return r;
+	}
+	*out = s;
+	return 0;
+}
+
+void ffs_store_close(struct ffs_store *s)
+{
+	if (!s)
+		return;
+	for (int i = 0; i < FFS_DIRS; i++)
+		if (s->dirs[i] >= 0)
+			close(s->dirs[i]);
+	free(s);
+}
+
+int ffs_store_dir(const struct ffs_store *s, enum ffs_dir which)
+{
+	return s->dirs[which];
+}
+
+/* ---- objects ---- */
+
+char *ffs_object_path(const struct digest *key, char dst[static FFS_OBJECT_PATH_MAX])
+{
+	char hex[65];
+
+	digest_hex(key, hex);
+	snprintf(dst, FFS_OBJECT_PATH_MAX, "%.2s/%s", hex, hex + 2);
+	return dst;
+}
+
+int ffs_object_open(struct ffs_store *s, const struct digest *key, uint64_t size, int *fd, struct err *err)
+{
+	char path[FFS_OBJECT_PATH_MAX];
+	AUTO_FD int f = -1;
+	struct stat st;
+
+	f = openat(s->dirs[FFS_DIR_OBJECTS], ffs_object_path(key, path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (f < 0 || fstat(f, &st) < 0)
+		return err_errno(err, errno, "object %s", path);
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != size)
+		return err_set(err, ERR_DATA_LOSS, "object %s has %lld bytes, not %llu", path, (long long)st.st_size,
+		               (unsigned long long)size);
+	*fd = STEAL_FD(f);
+	return 0;
+}
+
+bool ffs_object_has(struct ffs_store *s, const struct digest *key, uint64_t size)
+{
+	char path[FFS_OBJECT_PATH_MAX];
+	struct stat st;
+
+	return fstatat(s->dirs[FFS_DIR_OBJECTS], ffs_object_path(key, path), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       S_ISREG(st.st_mode) && (uint64_t)st.st_size == size;
+}
+
+/* Makes objects/<2 hex>; most exist, so the caller tries first and comes here on ENOENT. */
+static int make_fan_out(struct ffs_store *s, const char *path, struct err *err)
+{
+	char sub[3] = {path[0], path[1], '\0'};
+
+	if (mkdirat(s->dirs[FFS_DIR_OBJECTS], sub, 0700) < 0 && errno != EEXIST)
+		return err_errno(err, errno, "make objects/%s", sub);
+	return 0;
+}
+
+static int move(int from_fd, const char *from, int to_fd, const char *to, bool link)
+{
+	if (link)
+		return linkat(from_fd, from, to_fd, to, 0);
+	return renameat2(from_fd, from, to_fd, to, RENAME_NOREPLACE);
+}
+
+int ffs_object_adopt(struct ffs_store *s, int dir_fd, const char *name, const struct digest *key, bool link,
+                     struct err *err)
+{
+	int objects = s->dirs[FFS_DIR_OBJECTS];
+	char path[FFS_OBJECT_PATH_MAX];
+
+	ffs_object_path(key, path);
+	if (move(dir_fd, name, objects, path, link) == 0)
+		return 0;
+	if (errno == ENOENT) {
+		TRY(make_fan_out(s, path, err));
+		if (move(dir_fd, name, objects, path, link) == 0)
+			return 0;
+	}
+	if (errno != EEXIST)
+		return err_errno(err, errno, "publish object %s", path);
+	if (!link && unlinkat(dir_fd, name, 0) < 0)
+		return err_errno(err, errno, "remove %s, whose object %s exists", name, path);
+	return 0;
+}
+
+int ffs_object_alias(struct ffs_store *s, const struct digest *have, const struct digest *also, struct err *err)
+{
+	char path[FFS_OBJECT_PATH_MAX];
+
+	return ffs_object_adopt(s, s->dirs[FFS_DIR_OBJECTS], ffs_object_path(have, path), also, true, err);
+}
+
+int ffs_objects_sync(struct ffs_store *s, struct err *err)
+{
+	if (syncfs(s->dirs[FFS_DIR_OBJECTS]) < 0)
+		return err_errno(err, errno, "sync objects");
+	return 0;
+}

@@ -1,0 +1,279 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "fusefs/store.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+struct world {
+	char dir[48];
+	struct ffs_store *store;
+};
+
+#define OK(expr)                                                                                                       \
+	do {                                                                                                           \
+		struct err e_ = ERR_INIT;                                                                              \
+		struct err *err = &e_;                                                                                 \
+		if ((expr) < 0)                                                                                        \
+			fail_msg("%s: %s", #expr, e_.msg);                                                             \
+	} while (0)
+
+#define FAILS(expr, c)                                                                                                 \
+	do {                                                                                                           \
+		struct err e_ = ERR_INIT;                                                                              \
+		struct err *err = &e_;                                                                                 \
+		assert_true((expr) < 0);                                                                               \
+		assert_int_equal(e_.code, (c));                                                                        \
+	} while (0)
+
+static int set_up(void **state)
+{
+	struct world *w = xcalloc(1, sizeof(*w));
+
+	strcpy(w->dir, "/tmp/store-test-XXXXXX");
+	if (!mkdtemp(w->dir))
+		return -1;
+	*state = w;
+	return ffs_store_open(w->dir, &w->store, NULL);
+}
+
+static int tear_down(void **state)
+{
+	struct world *w = *state;
+
+	ffs_store_close(w->store);
+	dir_remove(AT_FDCWD, w->dir, NULL);
+	free(w);
+	return 0;
+}
+
+static void add(struct ffs_batch *b, struct str content, struct digest *key)
+{
+	digest_of(content.p, content.n, key);
+	OK(ffs_batch_begin(b, content.n, err));
+	OK(ffs_batch_write(b, str_sub(content, 0, content.n / 2), err));
+	OK(ffs_batch_write(b, str_sub(content, content.n / 2, content.n), err));
+	OK(ffs_batch_end(b, key, err));
+}
+
+static unsigned entries(const struct ffs_store *s, enum ffs_dir which)
+{
+	DIR *d = fdopendir(openat(ffs_store_dir(s, which), ".", O_DIRECTORY | O_CLOEXEC));
+	struct dirent *e;
+	unsigned n = 0;
+
+	assert_non_null(d);
+	while ((e = readdir(d)))
+		n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+	closedir(d);
+	return n;
+}
+
+static void nothing_shows_before_it_is_published(void **state)
+{
+	struct world *w = *state;
+	AUTO(ffs_batch) struct ffs_batch *b = NULL;
+	AUTO(buf) struct buf big = BUF_INIT;
+	struct digest small_key, big_key;
+	AUTO_FD int fd = -1;
+	AUTO_FD int wrong = -1;
+	char got[6] = {0};
+
+	buf_addz(&big, 3 << 20);
+	OK(ffs_batch_new(w->store, &b, err));
+	add(b, STR("hello"), &small_key);
+	add(b, buf_str(&big), &big_key);
+	assert_false(ffs_object_has(w->store, &small_key, 5));
+	OK(ffs_batch_publish(b, err));
+	assert_true(ffs_object_has(w->store, &small_key, 5));
+	assert_true(ffs_object_has(w->store, &big_key, 3 << 20));
+	OK(ffs_object_open(w->store, &small_key, 5, &fd, err));
+	OK(fd_pread_all(fd, got, 5, 0, err));
+	assert_string_equal(got, "hello");
+	FAILS(ffs_object_open(w->store, &small_key, 6, &wrong, err), ERR_DATA_LOSS);
+	digest_of("x", 1, &small_key);
+	FAILS(ffs_object_open(w->store, &small_key, 6, &wrong, err), ERR_NOT_FOUND);
+}
+
+static void known_contents_are_not_written_again(void **state)
+{
+	struct world *w = *state;
+	AUTO(ffs_batch) struct ffs_batch *a = NULL;
+	AUTO(ffs_batch) struct ffs_batch *b = NULL;
+	struct digest key;
+	struct stat before, after;
+	char path[FFS_OBJECT_PATH_MAX];
+
+	OK(ffs_batch_new(w->store, &a, err));
+	add(a, STR("same"), &key);
+	add(a, STR("same"), &key);
+	OK(ffs_batch_publish(a, err));
+	assert_int_equal(fstatat(ffs_store_dir(w->store, FFS_DIR_OBJECTS), ffs_object_path(&key, path), &before, 0), 0);
+	OK(ffs_batch_new(w->store, &b, err));
+	add(b, STR("same"), &key);
+	OK(ffs_batch_publish(b, err));
+	assert_int_equal(fstatat(ffs_store_dir(w->store, FFS_DIR_OBJECTS), ffs_object_path(&key, path), &after, 0), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+}
+
+static void two_batches_may_bring_the_same(void **state)
+{
+	struct world *w = *state;
+	AUTO(ffs_batch) struct ffs_batch *a = NULL;
+	AUTO(ffs_batch) struct ffs_batch *b = NULL;
+	struct digest key;
+
+	OK(ffs_batch_new(w->store, &a, err));
+	OK(ffs_batch_new(w->store, &b, err));
+	add(a, STR("both"), &key);
+	add(b, STR("both"), &key);
+	OK(ffs_batch_publish(a, err));
+	OK(ffs_batch_publish(b, err));
+	assert_true(ffs_object_has(w->store, &key, 4));
+}
+
+static void a_dropped_batch_leaves_nothing(void **state)
+{
+	struct world *w = *state;
+	struct ffs_batch *b = NULL;
+	struct digest key;
+
+	OK(ffs_batch_new(w->store, &b, err));
+	add(b, STR("gone"), &key);
+	assert_int_equal(entries(w->store, FFS_DIR_PARTIAL), 1);
+	ffs_batch_free(b);
+	assert_int_equal(entries(w->store, FFS_DIR_PARTIAL), 0);
+	assert_false(ffs_object_has(w->store, &key, 4));
+}
+
+static void a_dead_process_batch_is_swept(void **state)
+{
+	struct world *w = *state;
+	AUTO_FREE char *left = xasprintf("%s/partial/unpack-1-0/sub", w->dir);
+
+	OK(dir_make(left, 0700, err));
+	ffs_store_close(w->store);
+	OK(ffs_store_open(w->dir, &w->store, err));
+	assert_int_equal(entries(w->store, FFS_DIR_PARTIAL), 0);
+}
+
+static void lengths_are_checked(void **state)
+{
+	struct world *w = *state;
+	AUTO(ffs_batch) struct ffs_batch *b = NULL;
+	struct digest key;
+
+	digest_of("abc", 3, &key);
+	OK(ffs_batch_new(w->store, &b, err));
+	OK(ffs_batch_begin(b, 2, err));
+	FAILS(ffs_batch_write(b, STR("abc"), err), ERR_DATA_LOSS);
+	OK(ffs_batch_begin(b, 4, err));
+	OK(ffs_batch_write(b, STR("abc"), err));
+	FAILS(ffs_batch_end(b, &key, err), ERR_DATA_LOSS);
+}
+
+static void an_alias_is_the_same_file(void **state)
+{
+	struct world *w = *state;
+	AUTO(ffs_batch) struct ffs_batch *b = NULL;
+	struct digest key, also;
+
+	OK(ffs_batch_new(w->store, &b, err));
+	add(b, STR("named twice"), &key);
+	OK(ffs_batch_publish(b, err));
+	digest_of("other name", 10, &also);
+	OK(ffs_object_alias(w->store, &key, &also, err));
+	OK(ffs_object_alias(w->store, &key, &also, err));
+	assert_true(ffs_object_has(w->store, &also, 11));
+	assert_true(ffs_object_has(w->store, &key, 11));
+}
+
+static void indexes_and_sources(void **state)
+{
+	struct world *w = *state;
+	AUTO(ffs_source) struct ffs_source got = {0};
+	AUTO(ffs_keys) struct ffs_keys keys = FFS_KEYS_INIT;
+	struct ffs_source src = {.reference = "127.0.0.1:5000/a/b", .blob_bytes = 77, .media_type = "x/y"};
+	struct digest key;
+	struct str bytes;
+
+	digest_of("blob", 4, &src.blob);
+	digest_of("key", 3, &key);
+	assert_false(ffs_index_has(w->store, &key));
+	FAILS(ffs_index_map(w->store, &key, &bytes, err), ERR_NOT_FOUND);
+	OK(ffs_index_put(w->store, &key, STR("one"), &src, false, err));
+	OK(ffs_index_put(w->store, &key, STR("index bytes"), &src, true, err));
+	assert_true(ffs_index_has(w->store, &key));
+	OK(ffs_index_map(w->store, &key, &bytes, err));
+	assert_true(str_eqc(bytes, "index bytes"));
+	ffs_index_unmap(bytes);
+	OK(ffs_index_source(w->store, &key, &got, err));
+	assert_string_equal(got.reference, src.reference);
+	assert_int_equal(got.blob_bytes, 77);
+	assert_true(digest_eq(&got.blob, &src.blob));
+	OK(ffs_index_list(w->store, &keys, err));
+	assert_int_equal(keys.v.n, 1);
+	OK(ffs_index_remove(w->store, &key, err));
+	OK(ffs_index_remove(w->store, &key, err));
+	assert_false(ffs_index_has(w->store, &key));
+	assert_int_equal(entries(w->store, FFS_DIR_INDEX), 0);
+}
+
+static int count_pin(void *arg, const char *name, const struct digest *keys, size_t n, struct err *err)
+{
+	assert_string_equal(name, "image/default/a:b");
+	*(size_t *)arg += n;
+	return 0;
+}
+
+static void pins_are_replaced_and_survive(void **state)
+{
+	struct world *w = *state;
+	struct digest keys[2];
+	size_t n = 0;
+
+	digest_of("1", 1, &keys[0]);
+	digest_of("2", 1, &keys[1]);
+	OK(ffs_pin_put(w->store, "image/default/a:b", keys, 1, err));
+	OK(ffs_pin_put(w->store, "image/default/a:b", keys, 2, err));
+	ffs_store_close(w->store);
+	OK(ffs_store_open(w->dir, &w->store, err));
+	/* A damaged file is passed over. */
+	AUTO_FD int fd = openat(ffs_store_dir(w->store, FFS_DIR_PINS),
+	                        "00000000000000000000000000000000000000000000000000000000000000aa", O_WRONLY | O_CREAT,
+	                        0600);
+	OK(fd_write_all(fd, STR("{\"keys\":[\"zz\"]}"), err));
+	OK(ffs_pin_list(w->store, count_pin, &n, err));
+	assert_int_equal(n, 2);
+	OK(ffs_pin_remove(w->store, "image/default/a:b", err));
+	OK(ffs_pin_remove(w->store, "image/default/a:b", err));
+	n = 0;
+	OK(ffs_pin_list(w->store, count_pin, &n, err));
+	assert_int_equal(n, 0);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		TEST(nothing_shows_before_it_is_published),
+		TEST(known_contents_are_not_written_again),
+		TEST(two_batches_may_bring_the_same),
+		TEST(a_dropped_batch_leaves_nothing),
+		TEST(a_dead_process_batch_is_swept),
+		TEST(lengths_are_checked),
+		TEST(an_alias_is_the_same_file),
+		TEST(indexes_and_sources),
+		TEST(pins_are_replaced_and_survive),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
