@@ -28,14 +28,25 @@ static void note(struct buf *out, const char *what, struct str s)
 }
 
 struct yajl_run {
+	yajl_handle h;
 	struct buf notes;
-	unsigned depth, deepest;
+	unsigned depth, deepest; /* without the array around the text */
+	unsigned n_values;       /* at the top of the text */
+	size_t end;              /* bytes read when the array around the text ended */
 };
+
+/* yajl takes an unfinished string after a whole value for the end of its input. So the text is given to it as the one
+ * element of an array, which must end where it should. */
+static void value_begins(struct yajl_run *run)
+{
+	run->n_values += run->depth == 0;
+}
 
 static int on_null(void *arg)
 {
 	struct yajl_run *run = arg;
 
+	value_begins(run);
 	note(&run->notes, "null", STR_NONE);
 	return 1;
 }
@@ -44,6 +55,7 @@ static int on_bool(void *arg, int v)
 {
 	struct yajl_run *run = arg;
 
+	value_begins(run);
 	note(&run->notes, v ? "true" : "false", STR_NONE);
 	return 1;
 }
@@ -52,6 +64,7 @@ static int on_number(void *arg, const char *p, size_t n)
 {
 	struct yajl_run *run = arg;
 
+	value_begins(run);
 	note(&run->notes, "number", str_make(p, n));
 	return 1;
 }
@@ -60,6 +73,7 @@ static int on_string(void *arg, const unsigned char *p, size_t n)
 {
 	struct yajl_run *run = arg;
 
+	value_begins(run);
 	note(&run->notes, "string", str_make(p, n));
 	return 1;
 }
@@ -75,6 +89,7 @@ static int on_key(void *arg, const unsigned char *p, size_t n)
 static int enter(struct yajl_run *run, const char *what)
 {
 	note(&run->notes, what, STR_NONE);
+	value_begins(run);
 	if (++run->depth > run->deepest)
 		run->deepest = run->depth;
 	return 1;
@@ -99,12 +114,21 @@ static int on_object_end(void *arg)
 
 static int on_array(void *arg)
 {
+	struct yajl_run *run = arg;
+
+	if (yajl_get_bytes_consumed(run->h) == 1)
+		return 1;
 	return enter(arg, "[");
 }
 
 static int on_array_end(void *arg)
 {
-	return leave(arg, "]");
+	struct yajl_run *run = arg;
+
+	if (run->depth)
+		return leave(arg, "]");
+	run->end = yajl_get_bytes_consumed(run->h);
+	return 1;
 }
 
 static bool yajl_reads(struct str text, struct yajl_run *run)
@@ -120,12 +144,17 @@ static bool yajl_reads(struct str text, struct yajl_run *run)
 	    .yajl_start_array = on_array,
 	    .yajl_end_array = on_array_end,
 	};
-	yajl_handle h = yajl_alloc(&callbacks, NULL, run);
-	bool ok = yajl_parse(h, (const unsigned char *)text.p, text.n) == yajl_status_ok &&
-	          yajl_complete_parse(h) == yajl_status_ok;
+	AUTO(buf) struct buf wrapped = BUF_INIT;
+	bool ok;
 
-	yajl_free(h);
-	return ok;
+	buf_addc(&wrapped, '[');
+	buf_addstr(&wrapped, text);
+	buf_addc(&wrapped, ']');
+	run->h = yajl_alloc(&callbacks, NULL, run);
+	ok = yajl_parse(run->h, (const unsigned char *)wrapped.p, wrapped.n) == yajl_status_ok &&
+	     yajl_complete_parse(run->h) == yajl_status_ok;
+	yajl_free(run->h);
+	return ok && run->n_values == 1 && run->end == wrapped.n;
 }
 
 /* A second opinion on UTF-8, by decoding instead of by tables. */
@@ -291,7 +320,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	bool ours = pull(text, &notes, NULL, &compact);
 
 	REQUIRE(skip(text) == ours);
-	if (!is_utf8(text)) {
+	/* yajl is lax about UTF-8, and takes vertical tabs and form feeds for white space: no JSON text holds them raw. */
+	if (!is_utf8(text) || str_find(text, '\v') >= 0 || str_find(text, '\f') >= 0) {
 		REQUIRE(!ours);
 	} else {
 		bool theirs = yajl_reads(text, &run);
