@@ -5,7 +5,7 @@
 
 #define ALIGN 16u
 #define BLOCK_BYTES 4080u  /* with malloc's header a page */
-#define LARGE_BYTES 1024u  /* from here on a piece is malloc'ed alone, and can be freed before the arena */
+#define LARGE_BYTES 1024u  /* from here on a piece is malloc'ed alone */
 
 struct arena_block {
 	struct arena_block *next;
@@ -14,8 +14,7 @@ struct arena_block {
 };
 
 struct arena_large {
-	struct arena_large *next, *prev;
-	size_t n;
+	struct arena_large *next;
 	_Alignas(ALIGN) char data[];
 };
 
@@ -45,11 +44,7 @@ static void *large_new(struct arena *a, size_t n)
 
 	if (n > SIZE_MAX - sizeof(*l) || !(l = malloc(sizeof(*l) + n)))
 		return NULL;
-	l->n = n;
-	l->prev = NULL;
 	l->next = a->large;
-	if (l->next)
-		l->next->prev = l;
 	a->large = l;
 	return l->data;
 }
@@ -67,24 +62,9 @@ static void *pb_alloc(void *arg, size_t n)
 	return p;
 }
 
-/* Small pieces stay until the arena goes. Large ones, which are mostly the parser's scratch tables, are given back. */
+/* Everything stays until the arena goes, the parser's scratch tables too: they are charged like the rest. */
 static void pb_release(void *arg, void *p)
 {
-	struct arena *a = arg;
-
-	for (struct arena_large *l = a->large; l; l = l->next) {
-		if (l->data != p)
-			continue;
-		if (l->prev)
-			l->prev->next = l->next;
-		else
-			a->large = l->next;
-		if (l->next)
-			l->next->prev = l->prev;
-		a->used_bytes -= l->n;
-		free(l);
-		return;
-	}
 }
 
 void arena_init(struct arena *a, size_t max_bytes)

@@ -6,8 +6,8 @@
  * or rpc_send do not count. Idle workers go after some seconds. Programs with a server call mallopt(M_ARENA_MAX, 2)
  * first: one malloc arena per worker would cost tens of megabytes.
  *
- * Bounds, per connection: 1024 calls, 8 KiB of request headers, 1 MiB of window per call; above 64 MiB of undelivered
- * request bytes senders are paused, above 256 MiB the call that adds to them is refused; clients that reset streams
+ * Bounds, per connection: 1024 calls, 8 KiB of request headers, 1 MiB of window per call; above 64 MiB of unread request
+ * bytes senders are paused, above four times that the call that adds to them is refused; clients that reset streams
  * or send control frames in floods are disconnected. Compressed messages are refused (Unimplemented).
  */
 #ifndef RPC_SERVER_H
@@ -23,6 +23,7 @@ struct rpc_server_opts {
 	unsigned max_workers;       /* 64 */
 	unsigned max_connections;   /* 1024; further ones are closed at once */
 	size_t max_message_bytes;   /* 16 MiB, requests and answers */
+	size_t max_buffered_bytes;  /* 64 MiB of unread requests on a connection; see above */
 	/* Who may talk to us, asked at accept; NULL: whoever could open the socket. */
 	bool (*allow)(const struct ucred *peer, void *arg);
 	/* Runs before each handler on its thread; a negative return ends the call with `err`. */

@@ -12,26 +12,19 @@
 #define RPC_TTRPC_H
 
 #include "base/cleanup.h"
+#include "rpc/io.h"
 #include "rpc/service.h"
 
 #define TTRPC_FRAME_MAX (4u << 20)  /* payload of a frame on a stream socket */
 #define TTRPC_PACKET_MAX (1u << 20) /* payload of a frame on SOCK_SEQPACKET */
 #define TTRPC_FDS_MAX 16            /* descriptors beside one frame */
 
-/* ---- the thread ---- */
-
-/* One I/O thread, shared by any number of ttrpc clients and servers. */
-struct ttrpc_io;
-int ttrpc_io_new(struct ttrpc_io **out, struct err *err);
-void ttrpc_io_free(struct ttrpc_io *io); /* its clients and servers must be gone */
-DEFINE_AUTO_FREE(ttrpc_io);
-
 /* ---- client ---- */
 
 struct ttrpc_client;
 
 struct ttrpc_client_opts {
-	struct ttrpc_io *io; /* shared thread; NULL: one of its own */
+	struct rpc_io *io; /* shared thread; NULL: one of its own */
 	/* The peer is gone (or sent garbage): called once, on the I/O thread, after all outstanding calls have failed
 	 * with ERR_UNAVAILABLE. Not called by ttrpc_client_free. It must not block, nor free the client. */
 	void (*on_close)(void *arg, const struct err *why);
@@ -90,7 +83,7 @@ int ttrpc_call_async(struct ttrpc_client *c, const struct ttrpc_req *req,
 struct ttrpc_server;
 
 struct ttrpc_server_opts {
-	struct ttrpc_io *io;  /* shared thread; NULL: one of its own */
+	struct rpc_io *io;  /* shared thread; NULL: one of its own */
 	unsigned max_workers; /* 0: 64. RPC_LONG calls do not count */
 	unsigned max_calls;   /* outstanding on one connection; 0: 1024 */
 	bool (*allow)(const struct ucred *peer, void *arg); /* asked at accept; NULL: everybody */

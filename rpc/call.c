@@ -1,0 +1,287 @@
+#include "rpc/call.h"
+
+#include "base/clock.h"
+#include "rpc/pb.h"
+
+#include <assert.h>
+#include <sys/eventfd.h>
+
+void rpc_call_init(struct rpc_call *c, const struct rpc_call_ops *ops)
+{
+	c->ops = ops;
+	c->deadline_ns = INT64_MAX;
+	c->cancel_fd = -1;
+	atomic_init(&c->refs, 1);
+	arena_init(&c->arena, SIZE_MAX);
+	arena_init(&c->recv_arena, SIZE_MAX);
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->cond, NULL);
+}
+
+void rpc_call_fini(struct rpc_call *c)
+{
+	vec_each(&c->md, m) {
+		free(m->key);
+		free(m->value);
+	}
+	vec_fini(&c->md);
+	buf_fini(&c->request);
+	buf_fini(&c->reply);
+	arena_fini(&c->arena);
+	arena_fini(&c->recv_arena);
+	if (c->cancel_fd >= 0)
+		close(c->cancel_fd);
+	pthread_cond_destroy(&c->cond);
+	pthread_mutex_destroy(&c->lock);
+}
+
+struct rpc_call *rpc_call_ref(struct rpc_call *c)
+{
+	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+	return c;
+}
+
+void rpc_call_unref(struct rpc_call *c)
+{
+	if (atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
+		c->ops->free(c);
+}
+
+void rpc_call_add_metadata(struct rpc_call *c, struct str key, struct str value)
+{
+	vec_push(&c->md, (struct rpc_metadatum){xstrndup(key.p, key.n), xstrndup(value.p ?: "", value.n)});
+}
+
+/* ---- cancellation ---- */
+
+void rpc_call_cancel_locked(struct rpc_call *c, enum err_code why)
+{
+	if (c->cancelled)
+		return;
+	c->cancelled = why;
+	pthread_cond_broadcast(&c->cond);
+	if (c->cancel_fd >= 0)
+		eventfd_write(c->cancel_fd, 1);
+	if (c->on_cancel)
+		c->on_cancel(c->on_cancel_arg);
+	c->on_cancel = NULL;
+}
+
+void rpc_call_cancel(struct rpc_call *c, enum err_code why)
+{
+	pthread_mutex_lock(&c->lock);
+	rpc_call_cancel_locked(c, why);
+	pthread_mutex_unlock(&c->lock);
+}
+
+int rpc_call_cancelled_locked(struct rpc_call *c, struct err *err)
+{
+	switch (c->cancelled) {
+	case ERR_OK:
+		return 0;
+	case ERR_DEADLINE:
+		return err_set(err, ERR_DEADLINE, "the deadline of the call has passed");
+	case ERR_UNAVAILABLE:
+		return err_set(err, ERR_UNAVAILABLE, "the server is stopping");
+	case ERR_CANCELLED:
+		return err_set(err, ERR_CANCELLED, "the client has cancelled the call");
+	default:
+		return err_set(err, c->cancelled, "the call was ended by the server");
+	}
+}
+
+int rpc_cancelled(struct rpc_call *c, struct err *err)
+{
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = rpc_call_cancelled_locked(c, err);
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+int rpc_cancel_fd(struct rpc_call *c)
+{
+	int fd;
+
+	pthread_mutex_lock(&c->lock);
+	if (c->cancel_fd < 0)
+		c->cancel_fd = eventfd(c->cancelled ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fd = c->cancel_fd;
+	pthread_mutex_unlock(&c->lock);
+	return fd;
+}
+
+void rpc_on_cancel(struct rpc_call *c, void (*fn)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&c->lock);
+	if (fn && c->cancelled) {
+		fn(arg);
+	} else {
+		c->on_cancel = fn;
+		c->on_cancel_arg = arg;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- running ---- */
+
+static int run_handler(struct rpc_call *c, struct err *err)
+{
+	const struct rpc_entry *m = c->method;
+	void *request = NULL;
+	int r;
+
+	TRY(rpc_cancelled(c, err));
+	if (c->hook && c->hook->before)
+		TRY(c->hook->before(c, c->hook->arg, err));
+	if (!(m->flags & RPC_CLIENT_STREAM)) {
+		c->arena.max_bytes = pb_memory_limit(c->request.n);
+		TRY(pb_unpack_in(&c->arena, m->req, buf_str(&c->request), &request, err));
+		buf_fini(&c->request);
+	}
+	r = m->fn(c, request, m->svc, err);
+	if (r < 0)
+		return r;
+	if (!(m->flags & RPC_SERVER_STREAM) && !c->reply.n)
+		buf_addz(&c->reply, c->reply_prefix_bytes);
+	return 0;
+}
+
+void rpc_call_run(struct rpc_call *c)
+{
+	struct err err = ERR_INIT;
+	int r = run_handler(c, &err);
+
+	rpc_on_cancel(c, NULL, NULL);
+	c->ops->finish(c, r, &err);
+}
+
+static void run_job(struct worker_job *job)
+{
+	struct rpc_call *c = CONTAINER_OF(job, struct rpc_call, job);
+
+	rpc_call_run(c);
+	rpc_call_unref(c);
+}
+
+int rpc_call_submit(struct rpc_call *c, struct err *err)
+{
+	int r;
+
+	rpc_call_ref(c);
+	c->job.fn = run_job;
+	r = workers_submit(c->workers, &c->job, c->method->flags & RPC_LONG, err);
+	if (r < 0)
+		rpc_call_unref(c);
+	return r;
+}
+
+void rpc_call_wait(struct rpc_call *c, bool (*wanted)(struct rpc_call *c))
+{
+	bool counted = !(c->method->flags & RPC_LONG);
+
+	assert(c->workers);
+	if (counted) {
+		pthread_mutex_unlock(&c->lock);
+		workers_block_begin(c->workers);
+		pthread_mutex_lock(&c->lock);
+	}
+	while (!c->cancelled && !wanted(c))
+		pthread_cond_wait(&c->cond, &c->lock);
+	if (counted) {
+		pthread_mutex_unlock(&c->lock);
+		workers_block_end(c->workers);
+		pthread_mutex_lock(&c->lock);
+	}
+}
+
+/* ---- what handlers use ---- */
+
+static int too_big(const struct rpc_call *c, size_t n, struct err *err)
+{
+	return err_set(err, ERR_EXHAUSTED, "%s: message of %zu bytes exceeds the limit of %zu", c->method->name, n,
+	               c->max_message_bytes);
+}
+
+int rpc_reply(struct rpc_call *c, const ProtobufCMessage *msg, struct err *err)
+{
+	assert(msg->descriptor == c->method->rsp && !c->reply.n);
+	buf_addz(&c->reply, c->reply_prefix_bytes);
+	pb_pack(msg, &c->reply);
+	if (c->reply.n - c->reply_prefix_bytes > c->max_message_bytes)
+		return too_big(c, c->reply.n - c->reply_prefix_bytes, err);
+	return 0;
+}
+
+int rpc_recv_raw(struct rpc_call *c, struct buf *out, struct err *err)
+{
+	buf_fini(out);
+	return c->ops->recv(c, out, err);
+}
+
+int rpc_recv(struct rpc_call *c, void *out, struct err *err)
+{
+	AUTO(buf) struct buf wire = BUF_INIT;
+	int r;
+
+	arena_clear(&c->recv_arena);
+	r = c->ops->recv(c, &wire, err);
+	if (r <= 0)
+		return r;
+	c->recv_arena.max_bytes = pb_memory_limit(wire.n);
+	TRY(pb_unpack_in(&c->recv_arena, c->method->req, buf_str(&wire), out, err));
+	return 1;
+}
+
+void rpc_raw_begin(struct buf *msg)
+{
+	buf_clear(msg);
+	buf_addz(msg, RPC_RAW_PREFIX_BYTES);
+}
+
+int rpc_send_raw(struct rpc_call *c, struct buf *msg, struct err *err)
+{
+	assert(msg->n >= RPC_RAW_PREFIX_BYTES && (c->method->flags & RPC_SERVER_STREAM));
+	if (msg->n - RPC_RAW_PREFIX_BYTES > c->max_message_bytes)
+		return too_big(c, msg->n - RPC_RAW_PREFIX_BYTES, err);
+	return c->ops->send(c, msg, err);
+}
+
+int rpc_send(struct rpc_call *c, const ProtobufCMessage *msg, struct err *err)
+{
+	AUTO(buf) struct buf wire = BUF_INIT;
+
+	assert(msg->descriptor == c->method->rsp);
+	rpc_raw_begin(&wire);
+	pb_pack(msg, &wire);
+	return rpc_send_raw(c, &wire, err);
+}
+
+const char *rpc_metadata(const struct rpc_call *c, const char *key)
+{
+	for (size_t i = 0; i < c->md.n; i++)
+		if (strcmp(c->md.p[i].key, key) == 0)
+			return c->md.p[i].value;
+	return NULL;
+}
+
+const char *rpc_call_name(const struct rpc_call *c)
+{
+	return c->method->name;
+}
+
+int64_t rpc_deadline_ns(const struct rpc_call *c)
+{
+	return c->deadline_ns;
+}
+
+const struct ucred *rpc_peer(const struct rpc_call *c)
+{
+	return &c->peer;
+}
+
+struct arena *rpc_arena(struct rpc_call *c)
+{
+	return &c->arena;
+}

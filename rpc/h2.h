@@ -1,0 +1,74 @@
+/*
+ * The server's side of one HTTP/2 connection that carries gRPC: bytes in, calls started, bytes out. No sockets here
+ * (server.c has them), so that it can be fed from memory. Everything in this header belongs to the I/O thread; the
+ * calls themselves are shared with workers, who reach back only through the ready list of the environment.
+ *
+ * Flow control: connection credit is given at once, stream credit only while the handler keeps up (H2_UNREAD_MAX). Whole
+ * messages count for that, not the one that is arriving: else one larger than the window could never arrive.
+ */
+#ifndef RPC_H2_H
+#define RPC_H2_H
+
+#include "base/loop.h"
+#include "rpc/call.h"
+
+#define H2_STREAMS_MAX 1024
+#define H2_HEADERS_MAX 8192                   /* bytes of a request's headers, as HTTP/2 counts them */
+#define H2_STREAM_WINDOW (1u << 20)
+#define H2_CONN_WINDOW (16u << 20)
+#define H2_UNREAD_MAX (4u << 20)              /* received, not taken by the handler: then its sender is paused */
+#define H2_CONN_BUFFER_SOFT (64u << 20)       /* of all calls: all senders but one are paused */
+#define H2_CONN_BUFFER_HARD (256u << 20)      /* the call that would pass this is refused */
+#define H2_QUEUED_MAX (1u << 20)              /* answers not sent yet: then rpc_send waits */
+#define H2_RESET_BURST 2000                   /* RST_STREAM frames a client may send at once, */
+#define H2_RESET_RATE 200                     /* and per second after that */
+
+struct h2_call;
+
+/* What the connections of a server share. */
+struct h2_env {
+	struct rpc_methods methods;
+	struct rpc_hook hook;
+	struct workers *workers; /* NULL: handlers run at once on this thread, when their request is complete */
+	struct loop *loop;       /* NULL: no timers, no wake-ups; with workers == NULL only */
+	size_t max_message_bytes;
+	size_t buffer_soft, buffer_hard; /* H2_CONN_BUFFER_SOFT, _HARD */
+
+	void (*flush)(void *arg); /* after one or more connections had `output` called outside h2_conn_feed; with loop */
+	void *flush_arg;
+
+	pthread_mutex_t lock;
+	struct h2_call *ready; /* guarded by lock: calls whose state a worker has changed */
+	bool posted;           /* guarded by lock: the loop will look at `ready` */
+};
+
+void h2_env_init(struct h2_env *env); /* zeroes, and sets the bounds */
+void h2_env_fini(struct h2_env *env);
+
+/* Serves the ready list; the connections concerned have `output` called. */
+void h2_env_service(struct h2_env *env);
+
+struct h2_conn;
+
+/* `output(arg)` notes that the connection has something to send: called for what did not come from h2_conn_feed. */
+int h2_conn_new(struct h2_env *env, const struct ucred *peer, void (*output)(void *arg), void *arg,
+                struct h2_conn **out, struct err *err);
+/* Cancels the calls. */
+void h2_conn_free(struct h2_conn *c);
+DEFINE_AUTO_FREE(h2_conn);
+
+/* Takes bytes from the peer; negative when the connection is beyond repair. */
+int h2_conn_feed(struct h2_conn *c, struct str bytes, struct err *err);
+
+/* Appends what is to be sent, until `out` holds about max_bytes or nothing is left. */
+int h2_conn_pull(struct h2_conn *c, struct buf *out, size_t max_bytes, struct err *err);
+
+/* True when nothing is going on and nothing can come any more. */
+bool h2_conn_done(const struct h2_conn *c);
+
+/* GOAWAY; ends the calls marked RPC_LONG, or all of them, as Unavailable. */
+void h2_conn_stop(struct h2_conn *c, bool all);
+
+size_t h2_conn_calls(const struct h2_conn *c);
+
+#endif

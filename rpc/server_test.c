@@ -1,0 +1,751 @@
+#include "rpc/server.h"
+
+#include "base/clock.h"
+#include "base/unix.h"
+#include "rpc/client.h"
+#include "rpc/pb.h"
+#include "rpc/testing/echo.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+typedef Contentd__Testing__EchoRequest EchoRequest;
+typedef Contentd__Testing__EchoReply EchoReply;
+
+#define ECHO (&contentd__testing__echo__descriptor)
+#define WAIT_NS (30 * NS_PER_S) /* for what must happen: only reached when it does not */
+
+struct fixture {
+	struct echo echo;
+	struct rpc_server *server;
+	struct rpc_client *client;
+	char path[64];
+};
+
+static int first_hook(struct rpc_call *c, void *arg, struct err *err)
+{
+	if (rpc_metadata(c, "refuse"))
+		return err_set(err, ERR_PRECONDITION, "refused by the hook");
+	return 0;
+}
+
+static struct rpc_client *dial(struct fixture *f)
+{
+	struct err err = ERR_INIT;
+	struct rpc_client *c = NULL;
+
+	if (rpc_client_connect(f->path, &c, &err) < 0)
+		fail_msg("connect: %s", err.msg);
+	return c;
+}
+
+static struct fixture *start(struct rpc_server_opts opts)
+{
+	static int serial;
+	struct fixture *f = xcalloc(1, sizeof(*f));
+	struct rpc_service svc = echo_service(&f->echo);
+	struct err err = ERR_INIT;
+	int fd;
+
+	snprintf(f->path, sizeof(f->path), "/tmp/rpc_server_test.%d.%d", getpid(), serial++);
+	opts.before = first_hook;
+	assert_int_equal(rpc_server_new(&opts, &f->server, &err), 0);
+	assert_int_equal(rpc_server_add(f->server, &svc, &err), 0);
+	assert_int_equal(unix_listen(f->path, SOCK_STREAM, 0600, &fd, &err), 0);
+	assert_int_equal(rpc_server_listen(f->server, fd, &err), 0);
+	if (rpc_server_start(f->server, &err) < 0)
+		fail_msg("start: %s", err.msg);
+	f->client = dial(f);
+	return f;
+}
+
+static void stop(struct fixture *f)
+{
+	rpc_client_free(f->client);
+	rpc_server_free(f->server);
+	unlink(f->path);
+	free(f);
+}
+
+static int setup(void **state)
+{
+	*state = start((struct rpc_server_opts){0});
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	stop(*state);
+	return 0;
+}
+
+static void until(atomic_int *value, int wanted)
+{
+	int64_t end = clock_mono_ns() + WAIT_NS;
+
+	while (atomic_load(value) != wanted) {
+		if (clock_mono_ns() > end)
+			fail_msg("still %d, not %d", atomic_load(value), wanted);
+		usleep(1000);
+	}
+}
+
+static EchoRequest request(void)
+{
+	return (EchoRequest)CONTENTD__TESTING__ECHO_REQUEST__INIT;
+}
+
+static ProtobufCBinaryData bytes_of(size_t n)
+{
+	uint8_t *p = xmalloc(n + 1);
+
+	for (size_t i = 0; i < n; i++)
+		p[i] = (uint8_t)(i * 2654435761u >> 24);
+	return (ProtobufCBinaryData){n, p};
+}
+
+static void assert_bytes(ProtobufCBinaryData got, ProtobufCBinaryData want)
+{
+	assert_int_equal(got.len, want.len);
+	assert_memory_equal(got.data, want.data, want.len);
+}
+
+static struct rpc_stream *open_stream(struct rpc_client *c, const char *method, const EchoRequest *first, bool more)
+{
+	struct err err = ERR_INIT;
+	struct rpc_stream *s = NULL;
+
+	if (rpc_stream_open(c, ECHO, method, NULL, &s, &err) < 0)
+		fail_msg("open %s: %s", method, err.msg);
+	if (first)
+		assert_int_equal(rpc_stream_send(s, &first->base, &err), 0);
+	if (!more)
+		assert_int_equal(rpc_stream_close_send(s, &err), 0);
+	return s;
+}
+
+static EchoReply *must_recv(struct rpc_stream *s)
+{
+	struct err err = ERR_INIT;
+	EchoReply *rsp = NULL;
+	int r = rpc_stream_recv(s, clock_mono_ns() + WAIT_NS, &rsp, &err);
+
+	if (r != RPC_MESSAGE)
+		fail_msg("expected a message, got %d: %s", r, err.msg);
+	return rsp;
+}
+
+static int status_of(struct rpc_stream *s, struct err *err)
+{
+	AUTO(pb) EchoReply *rsp = NULL;
+
+	return rpc_stream_recv(s, clock_mono_ns() + WAIT_NS, &rsp, err);
+}
+
+/* ---- unary ---- */
+
+static void unary(void **state)
+{
+	struct fixture *f = *state;
+	const char *methods[] = {"Unary", "Quick"};
+
+	for (int i = 0; i < 100; i++) {
+		AUTO(pb) EchoReply *rsp = NULL;
+		struct err err = ERR_INIT;
+		EchoRequest req = request();
+
+		req.text = (char *)"hello";
+		req.count = (uint32_t)i;
+		assert_int_equal(rpc_call(f->client, ECHO, methods[i % 2], NULL, &req.base, &rsp, &err), 0);
+		assert_string_equal(rsp->text, "hello");
+		assert_int_equal(rsp->index, i);
+	}
+}
+
+static void errors_keep_code_and_text(void **state)
+{
+	struct fixture *f = *state;
+	const char *text = "50 % of \xc3\xa4 \"%41\": not found";
+
+	for (int i = 1; i <= 16; i++) {
+		struct err err = ERR_INIT;
+		EchoRequest req = request();
+
+		req.code = (uint32_t)i;
+		req.text = (char *)text;
+		assert_int_equal(rpc_call(f->client, ECHO, i % 2 ? "Unary" : "Quick", NULL, &req.base, NULL, &err), -i);
+		assert_int_equal(err.code, i);
+		assert_string_equal(err.msg, text);
+	}
+}
+
+static void unknown_methods(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_call_opts opts = {.service = "contentd.testing.Nobody"};
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	assert_int_equal(rpc_call(f->client, ECHO, "Absent", NULL, &req.base, NULL, &err), -ERR_UNIMPLEMENTED);
+	assert_string_equal(err.msg, "unknown method Absent for service contentd.testing.Echo");
+	assert_int_equal(rpc_call(f->client, ECHO, "Unary", &opts, &req.base, NULL, &err), -ERR_UNIMPLEMENTED);
+	assert_string_equal(err.msg, "unknown service contentd.testing.Nobody");
+}
+
+static void metadata_first_value_wins(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_md md[] = {{"containerd-namespace", "first"}, {"containerd-namespace", "second"}};
+	struct rpc_call_opts opts = {.md = md, .n_md = 2};
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	req.key = (char *)"containerd-namespace";
+	rpc_client_set_metadata(f->client, "containerd-namespace", "of the client");
+	for (int i = 0; i < 2; i++) {
+		AUTO(pb) EchoReply *rsp = NULL;
+
+		assert_int_equal(rpc_call(f->client, ECHO, "Unary", i ? NULL : &opts, &req.base, &rsp, &err), 0);
+		assert_string_equal(rsp->text, i ? "of the client" : "first");
+	}
+	rpc_client_set_metadata(f->client, "containerd-namespace", NULL);
+	AUTO(pb) EchoReply *rsp = NULL;
+	assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, &rsp, &err), 0);
+	assert_string_equal(rsp->text, "none");
+}
+
+static void hook_can_refuse(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_md md = {"refuse", "yes"};
+	struct rpc_call_opts opts = {.md = &md, .n_md = 1};
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	assert_int_equal(rpc_call(f->client, ECHO, "Unary", &opts, &req.base, NULL, &err), -ERR_PRECONDITION);
+	assert_string_equal(err.msg, "refused by the hook");
+}
+
+/* ---- streams ---- */
+
+static void server_stream(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	req.count = 5000;
+	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Down", &req, false);
+	for (int i = 0; i < 5000; i++) {
+		AUTO(pb) EchoReply *rsp = must_recv(s);
+
+		assert_int_equal(rsp->index, i);
+	}
+	assert_int_equal(status_of(s, &err), RPC_END);
+}
+
+static void server_stream_that_fails_late(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	req.count = 3;
+	req.code = ERR_OUT_OF_RANGE;
+	req.text = (char *)"too far";
+	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Down", &req, false);
+	for (int i = 0; i < 3; i++)
+		pb_free(must_recv(s));
+	assert_int_equal(status_of(s, &err), -ERR_OUT_OF_RANGE);
+	assert_string_equal(err.msg, "too far");
+}
+
+static void client_stream(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	req.data = bytes_of(100000);
+	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Up", NULL, true);
+	for (int i = 0; i < 200; i++)
+		assert_int_equal(rpc_stream_send(s, &req.base, &err), 0);
+	assert_int_equal(rpc_stream_close_send(s, &err), 0);
+	AUTO(pb) EchoReply *rsp = must_recv(s);
+	assert_int_equal(rsp->index, 200 * 100000);
+	assert_int_equal(status_of(s, &err), RPC_END);
+	free(req.data.data);
+}
+
+static void bidi_ping_pong(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Chat", NULL, true);
+	for (int i = 0; i < 500; i++) {
+		AUTO(pb) EchoReply *rsp = NULL;
+
+		req.text = (char *)(i % 2 ? "ping" : "");
+		assert_int_equal(rpc_stream_send(s, &req.base, &err), 0);
+		rsp = must_recv(s);
+		assert_string_equal(rsp->text, req.text);
+		assert_int_equal(rsp->index, i);
+	}
+	assert_int_equal(rpc_stream_close_send(s, &err), 0);
+	assert_int_equal(status_of(s, &err), RPC_END);
+}
+
+/* The server ends the call while the client still has its side open. */
+static void bidi_ended_by_server(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+	int r;
+
+	req.code = ERR_EXISTS;
+	req.text = (char *)"there";
+	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Chat", &req, true);
+	assert_int_equal(status_of(s, &err), -ERR_EXISTS);
+	r = rpc_stream_send(s, &req.base, &err);
+	assert_int_equal(r, -ERR_EXISTS);
+	assert_string_equal(err.msg, "there");
+}
+
+static void chat_beside_a_unary_call(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+	int echoes = 0, r;
+
+	req.wait_ms = 20;
+	AUTO(rpc_stream) struct rpc_stream *chat = open_stream(f->client, "Chat", &req, true);
+	AUTO(rpc_stream) struct rpc_stream *slow = open_stream(f->client, "Slow", &req, false);
+	for (;;) {
+		AUTO(pb) EchoReply *rsp = NULL, *answer = NULL;
+
+		while ((r = rpc_stream_try_recv(chat, &rsp, &err)) == RPC_MESSAGE) {
+			pb_free(STEAL(rsp));
+			echoes++;
+			assert_int_equal(rpc_stream_send(chat, &req.base, &err), 0);
+		}
+		assert_int_equal(r, RPC_AGAIN);
+		r = rpc_stream_try_recv(slow, &answer, &err);
+		if (r == RPC_MESSAGE)
+			break;
+		assert_int_equal(r, RPC_AGAIN);
+		assert_int_equal(rpc_client_poll(f->client, NULL, 0, clock_mono_ns() + WAIT_NS, &err), 1);
+	}
+	assert_true(echoes > 0);
+	assert_int_equal(status_of(slow, &err), RPC_END);
+}
+
+static void poll_watches_other_descriptors(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	struct pollfd extra = {.fd = fds[0], .events = POLLIN};
+	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Wait", &req, false);
+	assert_int_equal(rpc_client_poll(f->client, &extra, 1, clock_mono_ns() + NS_PER_MS, &err), 0);
+	assert_int_equal(write(fds[1], "x", 1), 1);
+	assert_int_equal(rpc_client_poll(f->client, &extra, 1, clock_mono_ns() + WAIT_NS, &err), 1);
+	assert_int_equal(extra.revents, POLLIN);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* ---- ends ---- */
+
+static void deadline_reaches_both_sides(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + 30 * NS_PER_MS};
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	assert_int_equal(rpc_call(f->client, ECHO, "Wait", &opts, &req.base, NULL, &err), -ERR_DEADLINE);
+	until(&f->echo.cancelled, 1);
+	assert_true(f->echo.last_code == ERR_DEADLINE || f->echo.last_code == ERR_CANCELLED);
+}
+
+static void cancel_reaches_the_handler(void **state)
+{
+	struct fixture *f = *state;
+	const char *methods[] = {"Wait", "Slow", "Chat", "Up", "Down"};
+	EchoRequest req = request();
+
+	req.wait_ms = 600000;
+	req.count = UINT32_MAX;
+	req.data = bytes_of(1000);
+	for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+		struct rpc_stream *s = open_stream(f->client, methods[i], &req, true);
+		struct err err = ERR_INIT;
+
+		if (i != 2 && i != 3)
+			assert_int_equal(rpc_stream_close_send(s, &err), 0);
+		while (!atomic_load(&f->echo.running))
+			rpc_client_poll(f->client, NULL, 0, clock_mono_ns() + NS_PER_MS, NULL);
+		rpc_stream_free(s);
+		until(&f->echo.cancelled, (int)i + 1);
+		assert_int_equal(f->echo.last_code, ERR_CANCELLED);
+		until(&f->echo.running, 0);
+	}
+	free(req.data.data);
+}
+
+static void connection_loss_cancels(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_client *other = dial(f);
+	EchoRequest req = request();
+	struct rpc_stream *s = open_stream(other, "Wait", &req, false);
+
+	while (!atomic_load(&f->echo.running))
+		rpc_client_poll(other, NULL, 0, clock_mono_ns() + NS_PER_MS, NULL);
+	rpc_stream_free(s);
+	rpc_client_free(other);
+	until(&f->echo.cancelled, 1);
+	unary(state);
+}
+
+static void *stop_server(void *arg)
+{
+	rpc_server_stop(arg, WAIT_NS);
+	return NULL;
+}
+
+/* Long calls end at once, short ones are waited for, new ones are refused. */
+static void stop_with_grace(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+	pthread_t t;
+
+	req.wait_ms = 200;
+	req.text = (char *)"done";
+	AUTO(rpc_stream) struct rpc_stream *wait = open_stream(f->client, "Wait", &req, false);
+	AUTO(rpc_stream) struct rpc_stream *slow = open_stream(f->client, "Slow", &req, false);
+	while (atomic_load(&f->echo.running) < 2)
+		rpc_client_poll(f->client, NULL, 0, clock_mono_ns() + NS_PER_MS, NULL);
+	assert_int_equal(pthread_create(&t, NULL, stop_server, f->server), 0);
+	assert_int_equal(status_of(wait, &err), -ERR_UNAVAILABLE);
+	AUTO(pb) EchoReply *rsp = must_recv(slow);
+	assert_string_equal(rsp->text, "done");
+	assert_int_equal(status_of(slow, &err), RPC_END);
+	pthread_join(t, NULL);
+	assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), -ERR_UNAVAILABLE);
+}
+
+static void stop_without_grace(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	req.wait_ms = 600000;
+	AUTO(rpc_stream) struct rpc_stream *slow = open_stream(f->client, "Slow", &req, false);
+	AUTO(rpc_stream) struct rpc_stream *chat = open_stream(f->client, "Chat", &req, true);
+	while (atomic_load(&f->echo.running) < 2)
+		rpc_client_poll(f->client, NULL, 0, clock_mono_ns() + NS_PER_MS, NULL);
+	rpc_server_stop(f->server, 0);
+	assert_int_equal(atomic_load(&f->echo.running), 0);
+	assert_int_equal(status_of(slow, &err), -ERR_UNAVAILABLE);
+	while (status_of(chat, &err) == RPC_MESSAGE)
+		;
+	assert_int_equal(err.code, ERR_UNAVAILABLE);
+}
+
+/* ---- sizes ---- */
+
+static void big_messages(void **state)
+{
+	struct fixture *f = *state;
+	const size_t sizes[] = {0, 16 << 10, (1 << 20) - 3, 5 << 20, 15 << 20};
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		AUTO(pb) EchoReply *rsp = NULL;
+		struct err err = ERR_INIT;
+		EchoRequest req = request();
+
+		req.data = bytes_of(sizes[i]);
+		assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, &rsp, &err), 0);
+		assert_bytes(rsp->data, req.data);
+		free(req.data.data);
+	}
+}
+
+static void oversized_messages(void **state)
+{
+	struct fixture *f = start((struct rpc_server_opts){.max_message_bytes = 1 << 20});
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	req.data = bytes_of(2 << 20);
+	assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), -ERR_EXHAUSTED);
+	/* The answer is a little larger than the request. */
+	req.data.len = (1 << 20) - 8;
+	req.count = UINT32_MAX;
+	assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), -ERR_EXHAUSTED);
+	req.data.len = 1000;
+	assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), 0);
+	free(req.data.data);
+	stop(f);
+}
+
+/* A client that does not read a stream blocks its handler, and nothing else. */
+static void unread_stream(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	req.data = bytes_of(100000);
+	req.count = 400;
+	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Down", &req, false);
+	for (int i = 0; i < 50; i++) {
+		EchoRequest small = request();
+
+		assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &small.base, NULL, &err), 0);
+	}
+	assert_int_equal(atomic_load(&f->echo.running), 1);
+	for (int i = 0; i < 400; i++) {
+		AUTO(pb) EchoReply *rsp = must_recv(s);
+
+		assert_int_equal(rsp->index, i);
+		assert_bytes(rsp->data, req.data);
+	}
+	assert_int_equal(status_of(s, &err), RPC_END);
+	free(req.data.data);
+}
+
+/* Handlers that do not read: their senders are paused by the connection's bound, all data arrives in the end. */
+static void unread_requests(void **state)
+{
+	struct fixture *f = start((struct rpc_server_opts){.max_buffered_bytes = 2 << 20});
+	enum { CALLS = 8, MESSAGES = 3, BYTES = 900000 };
+	struct rpc_stream *s[CALLS];
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	req.data = bytes_of(BYTES);
+	atomic_store(&f->echo.hold, true);
+	for (int i = 0; i < CALLS; i++) {
+		s[i] = open_stream(f->client, "Up", NULL, true);
+		for (int j = 0; j < (i ? 1 : 2); j++)
+			assert_int_equal(rpc_stream_send(s[i], &req.base, &err), 0);
+	}
+	/* As much as may be sent while nobody reads. */
+	rpc_client_poll(f->client, NULL, 0, clock_mono_ns() + 100 * NS_PER_MS, &err);
+	atomic_store(&f->echo.hold, false);
+	for (int i = 0; i < CALLS; i++)
+		for (int j = i ? 1 : 2; j < MESSAGES; j++)
+			assert_int_equal(rpc_stream_send(s[i], &req.base, &err), 0);
+	for (int i = 0; i < CALLS; i++)
+		assert_int_equal(rpc_stream_close_send(s[i], &err), 0);
+	for (int i = 0; i < CALLS; i++) {
+		AUTO(pb) EchoReply *rsp = must_recv(s[i]);
+
+		assert_int_equal(rsp->index, MESSAGES * BYTES);
+		assert_int_equal(status_of(s[i], &err), RPC_END);
+		rpc_stream_free(s[i]);
+	}
+	free(req.data.data);
+	stop(f);
+}
+
+/* Windows already granted let more arrive than the bound allows: from four times the bound on calls are refused. */
+static void flood_of_unread_requests(void **state)
+{
+	struct fixture *f = start((struct rpc_server_opts){.max_buffered_bytes = 1 << 20});
+	enum { CALLS = 8, BYTES = 900000 };
+	struct rpc_stream *s[CALLS];
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+	int refused = 0;
+
+	req.data = bytes_of(BYTES);
+	atomic_store(&f->echo.hold, true);
+	for (int i = 0; i < CALLS; i++)
+		s[i] = open_stream(f->client, "Up", &req, false);
+	while (rpc_client_poll(f->client, NULL, 0, clock_mono_ns() + WAIT_NS, &err) == 0)
+		;
+	atomic_store(&f->echo.hold, false);
+	for (int i = 0; i < CALLS; i++) {
+		AUTO(pb) EchoReply *rsp = NULL;
+		int r = rpc_stream_recv(s[i], clock_mono_ns() + WAIT_NS, &rsp, &err);
+
+		assert_true(r == RPC_MESSAGE || r == -ERR_EXHAUSTED);
+		refused += r != RPC_MESSAGE;
+		rpc_stream_free(s[i]);
+	}
+	assert_in_range(refused, 1, CALLS - 4);
+	free(req.data.data);
+	stop(f);
+}
+
+/* ---- numbers ---- */
+
+static void many_calls_at_once(void **state)
+{
+	struct fixture *f = *state;
+	enum { CALLS = 600 };
+	static struct rpc_stream *s[CALLS];
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	req.count = 20;
+	req.data = bytes_of(200);
+	for (int i = 0; i < CALLS; i++)
+		s[i] = open_stream(f->client, i % 3 ? "Down" : "Unary", &req, false);
+	for (int i = 0; i < CALLS; i++) {
+		for (int j = 0; j < (i % 3 ? 20 : 1); j++)
+			pb_free(must_recv(s[i]));
+		assert_int_equal(status_of(s[i], &err), RPC_END);
+		rpc_stream_free(s[i]);
+	}
+	free(req.data.data);
+}
+
+/* Calls that wait for days, and calls that wait for their client, leave the pool to the others. */
+static void waiting_calls_do_not_starve(void **state)
+{
+	struct fixture *f = start((struct rpc_server_opts){.max_workers = 2});
+	enum { WAITS = 100, CHATS = 50, SLOWS = 10 };
+	static struct rpc_stream *s[WAITS + CHATS + SLOWS];
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	for (int i = 0; i < WAITS + CHATS; i++)
+		s[i] = open_stream(f->client, i < WAITS ? "Wait" : "Chat", &req, i >= WAITS);
+	while (atomic_load(&f->echo.running) < WAITS + CHATS)
+		rpc_client_poll(f->client, NULL, 0, clock_mono_ns() + NS_PER_MS, NULL);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), 0);
+
+	/* The others are bounded: never more than two at a time. */
+	req.wait_ms = 5;
+	for (int i = WAITS + CHATS; i < WAITS + CHATS + SLOWS; i++)
+		s[i] = open_stream(f->client, "Slow", &req, false);
+	for (int i = WAITS + CHATS; i < WAITS + CHATS + SLOWS; i++)
+		pb_free(must_recv(s[i]));
+	assert_in_range(atomic_load(&f->echo.max_running), WAITS + CHATS + 1, WAITS + CHATS + 2);
+	for (size_t i = 0; i < ARRAY_LEN(s); i++)
+		rpc_stream_free(s[i]);
+	until(&f->echo.running, 0);
+	stop(f);
+}
+
+struct hammer {
+	struct fixture *f;
+	int failed;
+};
+
+static void *hammer(void *arg)
+{
+	struct hammer *h = arg;
+	AUTO(rpc_client) struct rpc_client *c = NULL;
+
+	if (rpc_client_connect(h->f->path, &c, NULL) < 0) {
+		h->failed++;
+		return NULL;
+	}
+	for (int i = 0; i < 200; i++) {
+		AUTO(pb) EchoReply *rsp = NULL;
+		EchoRequest req = request();
+		struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + (i % 7 ? WAIT_NS : NS_PER_MS)};
+		int r;
+
+		req.wait_ms = i % 7 ? 0 : 5;
+		r = rpc_call(c, ECHO, i % 7 ? (i % 2 ? "Unary" : "Quick") : "Slow", &opts, &req.base, &rsp, NULL);
+		h->failed += i % 7 ? r != 0 : r != -ERR_DEADLINE;
+	}
+	return NULL;
+}
+
+static void many_connections(void **state)
+{
+	struct fixture *f = *state;
+	struct hammer h[8];
+	pthread_t t[8];
+
+	for (int i = 0; i < 8; i++) {
+		h[i] = (struct hammer){f, 0};
+		assert_int_equal(pthread_create(&t[i], NULL, hammer, &h[i]), 0);
+	}
+	for (int i = 0; i < 8; i++) {
+		pthread_join(t[i], NULL);
+		assert_int_equal(h[i].failed, 0);
+	}
+}
+
+static bool nobody(const struct ucred *peer, void *arg)
+{
+	return peer->pid != getpid();
+}
+
+static void refused_peer(void **state)
+{
+	struct fixture *f = start((struct rpc_server_opts){.allow = nobody});
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), -ERR_UNAVAILABLE);
+	stop(f);
+}
+
+static void nobody_serves(void **state)
+{
+	struct rpc_client *c = NULL;
+	struct err err = ERR_INIT;
+
+	assert_int_equal(rpc_client_connect("/tmp/rpc_server_test.absent", &c, &err), -ERR_UNAVAILABLE);
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    T(unary),
+	    T(errors_keep_code_and_text),
+	    T(unknown_methods),
+	    T(metadata_first_value_wins),
+	    T(hook_can_refuse),
+	    T(server_stream),
+	    T(server_stream_that_fails_late),
+	    T(client_stream),
+	    T(bidi_ping_pong),
+	    T(bidi_ended_by_server),
+	    T(chat_beside_a_unary_call),
+	    T(poll_watches_other_descriptors),
+	    T(deadline_reaches_both_sides),
+	    T(cancel_reaches_the_handler),
+	    T(connection_loss_cancels),
+	    T(stop_with_grace),
+	    T(stop_without_grace),
+	    T(big_messages),
+	    cmocka_unit_test(oversized_messages),
+	    T(unread_stream),
+	    cmocka_unit_test(unread_requests),
+	    cmocka_unit_test(flood_of_unread_requests),
+	    T(many_calls_at_once),
+	    cmocka_unit_test(waiting_calls_do_not_starve),
+	    T(many_connections),
+	    cmocka_unit_test(refused_peer),
+	    cmocka_unit_test(nobody_serves),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

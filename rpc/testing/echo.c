@@ -1,0 +1,140 @@
+#include "rpc/testing/echo.h"
+
+#include "base/clock.h"
+#include "rpc/pb.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+typedef Contentd__Testing__EchoRequest EchoRequest;
+typedef Contentd__Testing__EchoReply EchoReply;
+
+static const EchoReply reply_init = CONTENTD__TESTING__ECHO_REPLY__INIT;
+
+static void enter(struct echo *e)
+{
+	int now = atomic_fetch_add(&e->running, 1) + 1, max = atomic_load(&e->max_running);
+
+	while (now > max && !atomic_compare_exchange_weak(&e->max_running, &max, now))
+		;
+}
+
+static int leave(struct echo *e, struct rpc_call *c, struct err *err)
+{
+	int r = rpc_cancelled(c, err);
+
+	if (r < 0) {
+		atomic_store(&e->last_code, -r);
+		atomic_fetch_add(&e->cancelled, 1);
+	}
+	atomic_fetch_sub(&e->running, 1);
+	return r;
+}
+
+static int echo_unary(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const EchoRequest *req = request;
+	EchoReply rsp = reply_init;
+
+	if (req->code)
+		return err_set(err, (enum err_code)req->code, "%s", req->text);
+	rsp.text = req->text;
+	rsp.data = req->data;
+	rsp.index = req->count;
+	if (req->key[0])
+		rsp.text = (char *)(rpc_metadata(c, req->key) ?: "none");
+	return rpc_reply(c, &rsp.base, err);
+}
+
+/* Until cancelled. */
+static int echo_wait(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	struct pollfd p = {.fd = rpc_cancel_fd(c), .events = POLLIN};
+
+	enter(svc);
+	while (poll(&p, 1, -1) < 0)
+		;
+	return leave(svc, c, err);
+}
+
+/* For wait_ms, or until cancelled. */
+static int echo_slow(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const EchoRequest *req = request;
+	struct pollfd p = {.fd = rpc_cancel_fd(c), .events = POLLIN};
+
+	enter(svc);
+	poll(&p, 1, (int)req->wait_ms);
+	TRY(leave(svc, c, err));
+	return echo_unary(c, request, svc, err);
+}
+
+static int echo_down(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const EchoRequest *req = request;
+	EchoReply rsp = reply_init;
+	int r = 0;
+
+	enter(svc);
+	rsp.data = req->data;
+	for (rsp.index = 0; !r && rsp.index < req->count; rsp.index++)
+		r = rpc_send(c, &rsp.base, err);
+	leave(svc, c, NULL);
+	if (!r && req->code)
+		return err_set(err, (enum err_code)req->code, "%s", req->text);
+	return r;
+}
+
+static int echo_up(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	struct echo *e = svc;
+	EchoReply rsp = reply_init;
+	EchoRequest *req;
+	int r;
+
+	enter(e);
+	while (atomic_load(&e->hold) && !rpc_cancelled(c, NULL))
+		usleep(1000);
+	while ((r = rpc_recv(c, &req, err)) > 0)
+		rsp.index += req->data.len;
+	leave(e, c, NULL);
+	TRY(r);
+	return rpc_reply(c, &rsp.base, err);
+}
+
+static int echo_chat(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	EchoReply rsp = reply_init;
+	EchoRequest *req;
+	int r;
+
+	enter(svc);
+	while ((r = rpc_recv(c, &req, err)) > 0) {
+		rsp.text = req->text;
+		rsp.data = req->data;
+		if (req->code)
+			r = err_set(err, (enum err_code)req->code, "%s", req->text);
+		else
+			r = rpc_send(c, &rsp.base, err);
+		if (r < 0)
+			break;
+		rsp.index++;
+	}
+	leave(svc, c, NULL);
+	return r;
+}
+
+struct rpc_service echo_service(struct echo *e)
+{
+	static const struct rpc_method methods[] = {
+	    {"Unary", 0, echo_unary},
+	    {"Quick", RPC_INLINE, echo_unary},
+	    {"Wait", RPC_LONG, echo_wait},
+	    {"Slow", 0, echo_slow},
+	    {"Down", RPC_SERVER_STREAM, echo_down},
+	    {"Up", RPC_CLIENT_STREAM, echo_up},
+	    {"Chat", RPC_CLIENT_STREAM | RPC_SERVER_STREAM, echo_chat},
+	};
+
+	return (struct rpc_service){&contentd__testing__echo__descriptor, methods, ARRAY_LEN(methods), e};
+}

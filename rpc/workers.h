@@ -1,0 +1,31 @@
+/*
+ * Threads for call handlers: blocking work of unknown length. A thread is made when a job may run and nobody is idle,
+ * and goes after ten idle seconds. At most `cap` jobs run at a time; not counted are jobs submitted as long and those
+ * between workers_block_begin and _end (waiting for a client), so that neither can starve the rest.
+ * Any thread. Jobs are intrusive, the submitter's until they run.
+ */
+#ifndef RPC_WORKERS_H
+#define RPC_WORKERS_H
+
+#include "base/cleanup.h"
+#include "base/err.h"
+
+struct workers;
+
+struct worker_job {
+	void (*fn)(struct worker_job *job); /* may free the job */
+	struct worker_job *next;            /* the pool's */
+};
+
+int workers_new(unsigned cap, struct workers **out, struct err *err);
+void workers_free(struct workers *w); /* runs what is queued, joins the threads */
+DEFINE_AUTO_FREE(workers);
+
+/* ERR_EXHAUSTED when no thread can be made and none could ever take the job: it is not queued then. */
+int workers_submit(struct workers *w, struct worker_job *job, bool is_long, struct err *err);
+
+/* Around a wait inside a job that was not submitted as long. */
+void workers_block_begin(struct workers *w);
+void workers_block_end(struct workers *w);
+
+#endif
