@@ -508,7 +508,7 @@ static int submit(struct rpc_stream *s, const char *path, const struct rpc_call_
 {
 	nghttp2_data_provider body = {.source.ptr = s, .read_callback = read_body};
 	VEC(nghttp2_nv) nv = VEC_INIT;
-	char timeout[12];
+	char timeout[24];
 	int32_t id;
 
 	vec_push(&nv, NV(":method", "POST", 4));

@@ -38,7 +38,7 @@ bool grpc_timeout_parse(struct str value, int64_t *ns)
 	return false;
 }
 
-char *grpc_timeout_format(int64_t ns, char dst[static 12])
+char *grpc_timeout_format(int64_t ns, char dst[static 24])
 {
 	size_t i = 0;
 
@@ -46,7 +46,7 @@ char *grpc_timeout_format(int64_t ns, char dst[static 12])
 		ns = 1;
 	while (i + 1 < ARRAY_LEN(units) && ns / units[i].ns > 99999998)
 		i++;
-	snprintf(dst, 12, "%" PRId64 "%c", ns / units[i].ns + (ns % units[i].ns != 0), units[i].unit);
+	snprintf(dst, 24, "%" PRId64 "%c", ns / units[i].ns + (ns % units[i].ns != 0), units[i].unit);
 	return dst;
 }
 

@@ -16,8 +16,8 @@ bool grpc_content_type_ok(struct str value);
 
 /* grpc-timeout: 1 to 8 digits and a unit of H M S m u n. */
 bool grpc_timeout_parse(struct str value, int64_t *ns);
-/* The shortest spelling that is not shorter than the time; dst needs 12 bytes. A time that has passed: "1n". */
-char *grpc_timeout_format(int64_t ns, char dst[static 12]);
+/* The shortest spelling that is not shorter than the time; dst needs 24 bytes. A time that has passed: "1n". */
+char *grpc_timeout_format(int64_t ns, char dst[static 24]);
 
 /* grpc-message: percent-encodes what is not printable ASCII, and '%'; decoding leaves broken escapes as they are. */
 void grpc_message_encode(struct str text, struct buf *out);
