@@ -11,11 +11,20 @@
 
 #include "estargz/tree.h"
 
-/* Says under which name the object of a regular file is to be found: true = its content digest (it is published and
- * has that size), false = its claim key. Entries without chunks always go by the content digest. */
+/* The name of the object of a regular file with content. Content that is proven, or that is proven before any of it can
+ * be read (one chunk: it is verified whole), goes by its digest; what several chunks claim to be goes by the claim key
+ * until it is published. */
+static inline const struct digest *esgz_object_key(const struct esgz_entry *e, bool published)
+{
+	return e->n_chunks <= 1 || published ? &e->content : &e->claim;
+}
+
+/* True if an object with this content and size is published. */
 typedef bool (*esgz_published_fn)(void *arg, const struct digest *content, uint64_t size);
 
-/* Appends the image to `out` (a multiple of 4096 bytes). Deterministic for a tree and the answers of `published`. */
+/* Appends the image to `out` (a multiple of 4096 bytes). Deterministic for a tree and the answers of `published` (NULL:
+ * nothing is). xattrs of namespaces that Linux file systems have not are left out. Names and values that do not fit
+ * EROFS (an xattr value over 65535 bytes, a symlink over 4095, a file over 1 PiB): ERR_INVALID. */
 int esgz_erofs_write(const struct esgz_tree *tree, esgz_published_fn published, void *arg, struct buf *out,
                      struct err *err);
 
@@ -43,7 +52,7 @@ int esgz_erofs_stat(const struct esgz_erofs *fs, uint64_t nid, struct esgz_erofs
 /* ERR_NOT_FOUND when absent; the root's whiteouts are never found. */
 int esgz_erofs_lookup(const struct esgz_erofs *fs, uint64_t dir_nid, struct str name, uint64_t *nid, struct err *err);
 /* Calls fn for each entry from position `at` on (0 at first), "." and ".." included, root whiteouts not; fn gets the
- * position to go on from and stops the walk by returning false. */
+ * position to go on from and stops the walk by returning false. `mode` has the file type bits only. */
 int esgz_erofs_readdir(const struct esgz_erofs *fs, uint64_t dir_nid, uint64_t at,
                        bool (*fn)(void *arg, struct str name, uint64_t nid, uint32_t mode, uint64_t next), void *arg,
                        struct err *err);
