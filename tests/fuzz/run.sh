@@ -1,6 +1,7 @@
 #!/bin/bash
 # Builds the fuzz targets and runs each for a while: tests/fuzz/run.sh [SECONDS [TARGET...]]; default a minute, all.
-# Inputs found on the way stay in build/fuzz/found/<target>; a crash leaves its input there, and the exit status is 1.
+# Inputs found on the way stay in build/fuzz/found/<target>; a crash leaves its input in build/fuzz/crashes/<target>,
+# and the exit status is 1.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-60}
@@ -23,10 +24,11 @@ failed=0
 for target; do
 	found=build/fuzz/found/$target
 	corpus=tests/fuzz/corpus/${target#fuzz_}
-	mkdir -p "$found"
+	crashes=build/fuzz/crashes/$target
+	mkdir -p "$found" "$crashes"
 	[ -d "$corpus" ] || corpus=
 	echo "fuzz: $target for $seconds s"
-	if ! "build/fuzz/fuzz/$target" -max_total_time="$seconds" -artifact_prefix="$found/" -timeout=20 \
+	if ! "build/fuzz/fuzz/$target" -max_total_time="$seconds" -artifact_prefix="$crashes/" -timeout=20 \
 		-print_final_stats=1 "$found" ${corpus:+"$corpus"} >"$found.log" 2>&1; then
 		echo "fuzz: $target FAILED, see $found.log"
 		tail -n 30 "$found.log"
