@@ -162,6 +162,9 @@ enum err_code err_code_from_errno(int sys)
 	case EBADMSG:
 	case EUCLEAN:
 		return ERR_DATA_LOSS;
+	case EBADF:
+	case EFAULT:
+		return ERR_INTERNAL;
 	default:
 		return ERR_UNKNOWN;
 	}

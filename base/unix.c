@@ -269,7 +269,7 @@ static void plan_attr(struct spawn_plan *p, const struct spawn *s)
 	short flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
 	sigset_t all, none;
 
-	sigfillset(&all);
+	memset(&all, 0xff, sizeof(all)); /* sigfillset leaves out glibc's own two, and the child would ignore those */
 	sigemptyset(&none);
 	posix_spawnattr_setsigdefault(&p->attr, &all);
 	posix_spawnattr_setsigmask(&p->attr, &none);
