@@ -54,7 +54,7 @@ static void auto_dir_cleanup_(DIR **d)
 
 /* Each level of a removal holds a descriptor and a stack frame. A tree that is deeper (whoever filled it may have made
  * it so on purpose) has its deep parts moved up to the top first. */
-#define REMOVE_DEPTH 64
+#define REMOVE_DEPTH 32
 
 struct removal {
 	int top_fd;
@@ -122,7 +122,7 @@ static int empty_dir(struct removal *r, int fd, unsigned depth, struct err *err)
 		d = copy < 0 ? NULL : fdopendir(copy);
 		if (!d)
 			return err_errno(err, errno, "read directory");
-		copy = -1;
+		(void)STEAL_FD(copy); /* d's now */
 		while ((errno = 0, e = readdir(d))) {
 			if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 				continue;
