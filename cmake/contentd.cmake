@@ -41,20 +41,11 @@ if(CD_FUZZ)
   add_link_options(-fsanitize=address,undefined)
 endif()
 
-# What may depend on what. A folder that is not listed may use nothing.
-set(CD_MAY_base "")
-set(CD_MAY_rpc base)
-set(CD_MAY_registry base)
-set(CD_MAY_estargz base)
-set(CD_MAY_gc base)
-set(CD_MAY_fusefs estargz registry rpc base)
-set(CD_MAY_snapshotter fusefs estargz base)
-set(CD_MAY_runtime rpc base)
-set(CD_MAY_contentd snapshotter gc fusefs rpc estargz base)
+include(layers)
 
 # cd_library(NAME SOURCES a.c ... [DEPENDS folder ...] [PKG pkgconfig ...] [LIBS lib ...])
-# One static library per folder, named after it. DEPENDS beyond the table above stop the configuration, and a source
-# that includes a header of another folder stops the build test `layering`.
+# One static library per folder, named after it. DEPENDS beyond the table in layers.cmake stop the configuration, and a
+# source that includes a header of another folder fails the test `layering`.
 function(cd_library name)
   cmake_parse_arguments(A "" "" "SOURCES;DEPENDS;PKG;LIBS" ${ARGN})
   add_library(${name} STATIC ${A_SOURCES})
