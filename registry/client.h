@@ -58,8 +58,11 @@ struct reg_client_opts {
 /* Starts the I/O thread. `opts` NULL = defaults. */
 int reg_client_new(const struct reg_client_opts *opts, struct reg_client **out, struct err *err);
 
-/* Ends all requests with ERR_CANCELLED (their callbacks run before this returns), joins the thread, wipes secrets. No
- * other call may be running or follow; handles of requests may still be unreferenced. Not from a callback. */
+/* Ends all requests with ERR_CANCELLED, so that blocked callers return; later ones end so at once. Any thread. */
+void reg_client_stop(struct reg_client *c);
+
+/* Stops, runs the callbacks of what was in flight, joins the thread, wipes secrets. No other call may be running or
+ * follow; handles of requests may still be unreferenced. Not from a callback. */
 void reg_client_free(struct reg_client *c);
 DEFINE_AUTO_FREE(reg_client);
 

@@ -92,7 +92,7 @@ struct str reg_annotation_get(const struct reg_annotation *annotations, size_t n
 /* "os/architecture[/variant]" with the usual aliases (x86_64, aarch64); views into `text`. ERR_INVALID. */
 int reg_platform_parse(struct str text, struct reg_platform *out, struct err *err);
 
-/* The platform this machine runs: linux and uname's machine. Static text. */
+/* The platform this program was built for (linux/amd64, linux/arm64). Static text. */
 struct reg_platform reg_platform_host(void);
 
 /*

@@ -1,0 +1,793 @@
+/*
+ * One request, from submission to its callback:
+ *
+ *   NEW ──► WAIT_TOKEN ──► QUEUED ──► RUNNING ──► finish ──► DONE
+ *    ▲          (401)                    │
+ *    └──────── BACKOFF ◄── failed ◄──────┤
+ *    └──────── redirect, 401, storage refused (no back-off)
+ *
+ * All of it on the I/O thread, except the public functions at the end.
+ */
+#include "registry/internal.h"
+
+#include "base/file.h"
+
+#define ATTEMPTS_MAX 6
+#define REDIRECTS_MAX 8
+#define AUTH_TRIES_MAX 2 /* a challenge, and one for a cached token that was refused */
+#define BACKOFF_DOUBLINGS 5
+#define LOCATION_HEADER_MAX URL_BYTES_MAX
+#define SAMPLE_BYTES_MIN (32u << 10) /* shorter transfers say nothing about bandwidth */
+#define SAMPLE_NS_MIN (200 * NS_PER_US)
+
+/* The response of an attempt */
+
+static void response_fini(struct response *p)
+{
+	free(p->location);
+	free(p->content_type);
+	reg_challenges_fini(&p->challenges);
+	*p = (struct response){0};
+}
+
+static void take_header(struct response *p, struct str name, struct str value)
+{
+	if (str_ieq(name, STR("location"))) {
+		free(p->location);
+		p->location = value.n <= LOCATION_HEADER_MAX ? str_dup(value) : NULL;
+	} else if (str_ieq(name, STR("content-type"))) {
+		value = http_bare_type(value);
+		free(p->content_type);
+		p->content_type = value.n <= REG_MEDIA_TYPE_MAX ? str_dup(value) : NULL;
+	} else if (str_ieq(name, STR("content-length"))) {
+		p->has_length = str_u64(value, 10, &p->length) && p->length <= INT64_MAX;
+	} else if (str_ieq(name, STR("content-range"))) {
+		p->has_content_range = http_content_range_parse(value, &p->content_range);
+	} else if (str_ieq(name, STR("retry-after"))) {
+		p->retry_after_s = http_retry_after_s(value, clock_wall().tv_sec);
+	} else if (str_ieq(name, STR("www-authenticate"))) {
+		reg_challenges_parse(&p->challenges, value);
+	}
+}
+
+static bool is_success(const struct reg_request *r)
+{
+	return r->response.status >= 200 && r->response.status < 300;
+}
+
+/* The header of the final response is complete. False aborts the transfer. */
+static bool header_complete(struct reg_request *r)
+{
+	int64_t now = clock_mono_ns();
+
+	r->response.complete = true;
+	r->body_start_ns = r->body_end_ns = now;
+	r->body_start_bytes = r->host->bytes;
+	if (!is_success(r))
+		return true;
+	buf_clear(&r->body);
+	if (!r->ops->body && r->response.has_length && strcmp(r->method, "HEAD") && r->response.length > r->body_max) {
+		err_set(&r->last, ERR_EXHAUSTED, "answer of %llu bytes, more than %zu",
+			(unsigned long long)r->response.length, r->body_max);
+		r->refused = true;
+	} else if (r->ops->accept && r->ops->accept(r, &r->last) < 0) {
+		r->refused = true;
+	}
+	return !r->refused;
+}
+
+size_t request_on_header(char *p, size_t one, size_t n, void *arg)
+{
+	struct reg_request *r = arg;
+	struct str line = {p, n}, name, value;
+	int status = http_status_parse(line);
+
+	r->progress_ns = clock_mono_ns();
+	if (status) {
+		response_fini(&r->response);
+		r->response.status = status;
+	} else if (r->response.complete) {
+		return n; /* a trailer */
+	} else if (str_trim(line).n == 0) {
+		if (r->response.status >= 200 && !header_complete(r))
+			return 0;
+	} else if (http_header_split(line, &name, &value)) {
+		take_header(&r->response, name, value);
+	}
+	return n;
+}
+
+static size_t gather(struct reg_request *r, struct str bytes)
+{
+	if (r->body.n + bytes.n > r->body_max) {
+		err_set(&r->last, ERR_EXHAUSTED, "answer of more than %zu bytes", r->body_max);
+		r->refused = true;
+		return 0;
+	}
+	buf_addstr(&r->body, bytes);
+	r->progressed = true;
+	return bytes.n;
+}
+
+static size_t deliver(struct reg_request *r, struct str bytes)
+{
+	struct err err = ERR_INIT;
+
+	switch (r->ops->body(r, bytes, &err)) {
+	case REG_FLOW_PAUSE:
+		r->paused = r->was_paused = true;
+		return CURL_WRITEFUNC_PAUSE;
+	case REG_FLOW_STOP:
+		if (err.code) {
+			r->last = err;
+			r->refused = true;
+		} else {
+			r->stopped = true;
+		}
+		return 0;
+	case REG_FLOW_MORE:
+		break;
+	}
+	r->progressed = true;
+	return bytes.n;
+}
+
+static void count_body(struct reg_request *r, size_t n)
+{
+	COUNT(r->client, bytes_in, n);
+	r->host->bytes += n;
+	r->body_end_ns = r->progress_ns = clock_mono_ns();
+}
+
+size_t request_on_body(char *p, size_t one, size_t n, void *arg)
+{
+	struct reg_request *r = arg;
+	struct str bytes = {p, n};
+	size_t taken = n;
+
+	if (n == 0)
+		return 0;
+	if (!is_success(r)) {
+		size_t room = HTTP_ERROR_BODY_MAX - r->error_body.n;
+
+		/* Enough to say what is wrong; a page beyond that is not worth its transfer. */
+		buf_add(&r->error_body, p, n < room ? n : room);
+		taken = n <= room ? n : 0;
+	} else if (r->ops->body) {
+		taken = deliver(r, bytes);
+	} else {
+		taken = gather(r, bytes);
+	}
+	if (taken != CURL_WRITEFUNC_PAUSE)
+		count_body(r, n);
+	return taken;
+}
+
+size_t request_on_upload(char *p, size_t one, size_t n, void *arg)
+{
+	struct reg_request *r = arg;
+	uint64_t left = r->upload_size - r->uploaded;
+	size_t want = left < n ? (size_t)left : n;
+
+	if (r->upload_fd < 0) {
+		memcpy(p, r->upload_bytes.p + r->uploaded, want);
+	} else if (want && fd_pread_all(r->upload_fd, p, want, r->upload_fd_offset + (off_t)r->uploaded, &r->last) < 0) {
+		r->refused = true;
+		return CURL_READFUNC_ABORT;
+	}
+	r->uploaded += want;
+	r->progress_ns = clock_mono_ns();
+	COUNT(r->client, bytes_out, want);
+	if (r->upload_progress)
+		r->upload_progress(r->upload_arg, r->uploaded);
+	return want;
+}
+
+int request_on_seek(void *arg, curl_off_t offset, int origin)
+{
+	struct reg_request *r = arg;
+
+	if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > r->upload_size)
+		return CURL_SEEKFUNC_FAIL;
+	r->uploaded = (uint64_t)offset;
+	return CURL_SEEKFUNC_OK;
+}
+
+/* Messages */
+
+/* Puts request, and where it was redirected, around what went wrong. */
+static void describe(struct reg_request *r)
+{
+	AUTO(buf) struct buf at = BUF_INIT;
+
+	if (r->foreign && r->target)
+		http_printable_url(str_of(r->target), &at);
+	if (at.n)
+		err_wrap(&r->last, "%s (redirected to " STR_FMT ")", r->what, STR_ARG(buf_str(&at)));
+	else
+		err_wrap(&r->last, "%s", r->what);
+}
+
+static enum err_code code_of_status(int status)
+{
+	switch (status) {
+	case 401:
+		return ERR_UNAUTHENTICATED;
+	case 403:
+		return ERR_PERMISSION;
+	case 404:
+	case 410:
+		return ERR_NOT_FOUND;
+	case 416:
+		return ERR_OUT_OF_RANGE;
+	case 429:
+		return ERR_EXHAUSTED;
+	case 501:
+		return ERR_UNIMPLEMENTED;
+	}
+	return status == 408 || status >= 500 ? ERR_UNAVAILABLE : ERR_INVALID;
+}
+
+/* The failure that an HTTP status is, with the server's own words. */
+static void set_status_error(struct reg_request *r)
+{
+	AUTO(buf) struct buf text = BUF_INIT;
+
+	http_error_text(buf_str(&r->error_body), &text);
+	err_set(&r->last, code_of_status(r->response.status), "HTTP %d%s%s", r->response.status, text.n ? ": " : "",
+		buf_cstr(&text));
+}
+
+static void set_curl_error(struct reg_request *r, CURLcode code)
+{
+	AUTO(buf) struct buf text = BUF_INIT;
+
+	http_clean_text(str_of(r->curl_error[0] ? r->curl_error : curl_easy_strerror(code)), 300, &text);
+	err_set(&r->last, ERR_UNAVAILABLE, "%s", buf_cstr(&text));
+}
+
+/* Ending, waiting, trying again */
+
+static void request_unref(struct reg_request *r)
+{
+	if (atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	if (r->ops->free)
+		r->ops->free(r);
+	lane_drop_headers(r);
+	response_fini(&r->response);
+	buf_fini(&r->body);
+	buf_fini(&r->error_body);
+	secret_free(r->basic);
+	secret_free(r->form);
+	free(r->what);
+	free(r->url);
+	free(r->scope);
+	free(r->url_key);
+	free(r->target);
+	free(r);
+}
+
+static void release_attempt(struct reg_request *r)
+{
+	if (r->state == REQUEST_RUNNING || r->state == REQUEST_QUEUED)
+		lane_remove(r, false);
+	link_remove(&r->token_link);
+}
+
+/* `result`: 0, or the code of r->last. */
+void request_finish(struct reg_request *r, int result)
+{
+	static const struct err fine = ERR_INIT;
+	struct reg_answer a = {0};
+
+	if (r->state == REQUEST_DONE)
+		return;
+	release_attempt(r);
+	r->state = REQUEST_DONE;
+	if (r->timer)
+		loop_timer_free(r->timer);
+	r->timer = NULL;
+	link_remove(&r->all_link);
+	if (result < 0) {
+		COUNT(r->client, errors, 1);
+		describe(r);
+	}
+	a.result = result;
+	a.err = result < 0 ? &r->last : &fine;
+	a.status = r->response.status;
+	a.media_type = str_of(r->response.content_type);
+	a.rtt_ns = r->rtt_ns;
+	a.body = r->ops->body ? NULL : &r->body;
+	r->ops->finish(r, &a);
+	request_unref(r);
+}
+
+static void fail(struct reg_request *r)
+{
+	request_finish(r, -(int)r->last.code);
+}
+
+static void arm(struct reg_request *r)
+{
+	int64_t at = r->deadline_ns;
+
+	if (r->state == REQUEST_BACKOFF && r->retry_at_ns < at)
+		at = r->retry_at_ns;
+	if (r->state == REQUEST_RUNNING && !r->paused && r->progress_ns + r->stall_ns < at)
+		at = r->progress_ns + r->stall_ns;
+	loop_timer_set(r->timer, at);
+}
+
+static int64_t backoff(struct reg_request *r)
+{
+	unsigned doublings = r->attempts - 1 < BACKOFF_DOUBLINGS ? r->attempts - 1 : BACKOFF_DOUBLINGS;
+	int64_t full = r->client->backoff_ns << doublings;
+
+	return full / 2 + (int64_t)(client_random(r->client) % (uint64_t)(full / 2 + 1));
+}
+
+/* The attempt failed with r->last: another one later, `delay_ns` at least, or the end. */
+void request_retry(struct reg_request *r, int64_t delay_ns)
+{
+	int64_t wait;
+
+	if (r->progressed)
+		r->attempts = 0;
+	r->progressed = false;
+	r->attempts++;
+	if (r->attempts >= r->max_attempts) {
+		err_wrap(&r->last, "after %u attempts", r->attempts);
+		fail(r);
+		return;
+	}
+	wait = backoff(r);
+	if (wait < delay_ns)
+		wait = delay_ns;
+	if (r->deadline_ns != REG_NO_DEADLINE && clock_mono_ns() + wait >= r->deadline_ns) {
+		fail(r);
+		return;
+	}
+	/* What storage URL failed may have died with its server: ask the registry. */
+	if (r->foreign) {
+		if (r->url_key)
+			url_cache_drop(r->client, r->url_key);
+		free(STEAL(r->target));
+		r->foreign = r->from_cache = false;
+		r->redirects = 0;
+	}
+	COUNT(r->client, retries, 1);
+	r->state = REQUEST_BACKOFF;
+	r->retry_at_ns = clock_mono_ns() + wait;
+	arm(r);
+}
+
+static void out_of_time(struct reg_request *r)
+{
+	struct err last = r->last;
+
+	if (last.code)
+		err_set(&r->last, ERR_DEADLINE, "out of time; last: %s", last.msg);
+	else
+		err_set(&r->last, ERR_DEADLINE, r->state == REQUEST_RUNNING && r->response.status
+						    ? "out of time while the body was arriving"
+						    : "out of time without an answer");
+	fail(r);
+}
+
+static void stalled(struct reg_request *r)
+{
+	err_set(&r->last, ERR_UNAVAILABLE, "no data for %lld s", (long long)(r->stall_ns / NS_PER_S));
+	r->fresh = true;
+	lane_remove(r, true);
+	request_retry(r, 0);
+}
+
+static void on_timer(void *arg)
+{
+	struct reg_request *r = arg;
+	int64_t now = clock_mono_ns();
+
+	if (now >= r->deadline_ns)
+		out_of_time(r);
+	else if (r->state == REQUEST_BACKOFF && now >= r->retry_at_ns)
+		request_attempt(r);
+	else if (r->state == REQUEST_RUNNING && !r->paused && now >= r->progress_ns + r->stall_ns)
+		stalled(r);
+	else
+		arm(r);
+}
+
+/* Attempts */
+
+static void reset_attempt(struct reg_request *r)
+{
+	response_fini(&r->response);
+	buf_clear(&r->error_body);
+	r->paused = r->was_paused = r->stopped = r->refused = false;
+	r->sent_token = r->sent_basic = false;
+	r->uploaded = 0;
+	r->state = REQUEST_NEW;
+}
+
+/* The Authorization line of the attempt. False: not yet, or the request has ended. */
+static bool authorize(struct reg_request *r, char **line)
+{
+	if (r->foreign)
+		return true;
+	if (r->basic)
+		*line = xstrdup(r->basic);
+	if (!r->scope)
+		return true;
+	if (r->host->auth == AUTH_BEARER_MODE) {
+		switch (token_get(r, line, &r->last)) {
+		case TOKEN_READY:
+			r->sent_token = true;
+			return true;
+		case TOKEN_WAIT:
+			r->state = REQUEST_WAIT_TOKEN;
+			arm(r);
+			return false;
+		case TOKEN_FAILED:
+			fail(r);
+			return false;
+		}
+	}
+	if (r->host->auth == AUTH_BASIC_MODE) {
+		struct reg_credentials c = REG_CREDENTIALS_INIT;
+
+		pthread_mutex_lock(&r->client->lock);
+		reg_credentials_copy(&c, &r->host->credentials);
+		pthread_mutex_unlock(&r->client->lock);
+		*line = basic_line(&c);
+		r->sent_basic = *line != NULL;
+		reg_credentials_fini(&c);
+	}
+	return true;
+}
+
+void request_attempt(struct reg_request *r)
+{
+	const char *cached;
+	char *line = NULL;
+
+	if (r->client->draining) {
+		err_set(&r->last, ERR_CANCELLED, "the client is stopping");
+		fail(r);
+		return;
+	}
+	reset_attempt(r);
+	if (!r->target) {
+		cached = r->url_key && !r->re_resolved ? url_cache_get(r->client, r->url_key) : NULL;
+		r->target = xstrdup(cached ?: r->url);
+		r->foreign = r->from_cache = cached != NULL;
+	}
+	if (!authorize(r, &line))
+		return;
+	lane_drop_headers(r);
+	if (line)
+		r->header_list = curl_slist_append(NULL, line);
+	secret_free(line);
+	r->host->last_use_ns = clock_mono_ns();
+	if (lane_submit(r, &r->last) < 0) {
+		fail(r);
+		return;
+	}
+	arm(r);
+}
+
+/* The end of an attempt */
+
+static void sample(struct reg_request *r)
+{
+	uint64_t bytes = r->host->bytes - r->body_start_bytes;
+	int64_t ns = r->body_end_ns - r->body_start_ns;
+
+	if (!r->was_paused && r->response.complete && bytes >= SAMPLE_BYTES_MIN && ns >= SAMPLE_NS_MIN)
+		host_sample_bandwidth(r->client, r->host, bytes, ns);
+}
+
+/* Certificates do not get better by asking again. */
+static bool is_final(CURLcode code)
+{
+	switch (code) {
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_URL_MALFORMAT:
+	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_NOT_BUILT_IN:
+	case CURLE_OUT_OF_MEMORY:
+	case CURLE_BAD_FUNCTION_ARGUMENT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void redirect(struct reg_request *r)
+{
+	AUTO(url_origin) struct url_origin from = {0};
+	AUTO(url_origin) struct url_origin to = {0};
+	AUTO_FREE char *next = NULL;
+	struct contact k;
+	bool foreign;
+
+	if (!r->response.location) {
+		err_set(&r->last, ERR_INVALID, "HTTP %d without a Location", r->response.status);
+		fail(r);
+		return;
+	}
+	if (++r->redirects > REDIRECTS_MAX) {
+		err_set(&r->last, ERR_INVALID, "more than %d redirects", REDIRECTS_MAX);
+		fail(r);
+		return;
+	}
+	if (url_resolve(r->target, str_of(r->response.location), &next, &r->last) < 0 ||
+	    url_origin_of(next, &to, &r->last) < 0 || url_origin_of(r->url, &from, &r->last) < 0) {
+		err_wrap(&r->last, "redirect");
+		fail(r);
+		return;
+	}
+	foreign = strcmp(from.origin, to.origin) != 0;
+	if (r->form && foreign) {
+		err_set(&r->last, ERR_PERMISSION, "refused to send a secret on to %s", to.authority);
+		fail(r);
+		return;
+	}
+	contact_get(r->client, r->host, foreign, to.authority, &k);
+	contact_fini(&k);
+	if (from.tls && !to.tls && !k.plain_http) {
+		err_set(&r->last, ERR_PERMISSION, "refused a redirect from HTTPS to plain HTTP at %s", to.authority);
+		fail(r);
+		return;
+	}
+	COUNT(r->client, redirects, 1);
+	free(r->target);
+	r->target = STEAL(next);
+	r->foreign = foreign;
+	r->from_cache = false;
+	request_attempt(r);
+}
+
+/* False: in no way that we know. */
+bool request_take_challenge(struct reg_request *r)
+{
+	const struct reg_challenge *c = reg_challenges_choose(&r->response.challenges);
+	struct host *h = r->host;
+
+	if (!c)
+		return false;
+	if (c->scheme == REG_AUTH_BASIC) {
+		h->auth = AUTH_BASIC_MODE;
+		return true;
+	}
+	h->auth = AUTH_BEARER_MODE;
+	free(h->realm);
+	free(h->service);
+	h->realm = xstrndup(c->realm.p, c->realm.n);
+	h->service = c->service.n ? xstrndup(c->service.p, c->service.n) : xstrdup("");
+	/* The registry knows best what its token must allow; ours is the usual spelling of the same. */
+	if (c->scope.n && r->scope && str_eqc(c->error, "insufficient_scope")) {
+		free(r->scope);
+		r->scope = xstrndup(c->scope.p, c->scope.n);
+	}
+	return true;
+}
+
+static void unauthorized(struct reg_request *r)
+{
+	bool again = r->auth_tries++ < AUTH_TRIES_MAX && r->scope && request_take_challenge(r);
+
+	if (r->sent_token)
+		token_refused(r);
+	if (again && r->host->auth == AUTH_BASIC_MODE) {
+		pthread_mutex_lock(&r->client->lock);
+		again = !r->sent_basic && !reg_credentials_empty(&r->host->credentials);
+		pthread_mutex_unlock(&r->client->lock);
+	}
+	if (again)
+		request_attempt(r);
+	else
+		fail(r);
+}
+
+/* Storage said no: its URL has expired, or belongs to a server that forgot. True: the registry is asked once more. */
+static bool ask_registry_again(struct reg_request *r)
+{
+	int s = r->response.status;
+
+	if (!r->foreign || r->re_resolved)
+		return false;
+	if (s != 401 && s != 403 && !(r->from_cache && (s == 400 || s == 404 || s == 410)))
+		return false;
+	r->re_resolved = true;
+	if (r->url_key)
+		url_cache_drop(r->client, r->url_key);
+	free(STEAL(r->target));
+	r->foreign = r->from_cache = false;
+	r->redirects = 0;
+	request_attempt(r);
+	return true;
+}
+
+static void succeeded(struct reg_request *r)
+{
+	int done = r->ops->complete ? r->ops->complete(r, &r->last) : 0;
+
+	if (done == OP_AGAIN) {
+		err_set(&r->last, ERR_UNAVAILABLE, "the body ended early");
+		request_retry(r, 0);
+		return;
+	}
+	request_finish(r, done);
+}
+
+static void refused_by_status(struct reg_request *r)
+{
+	int s = r->response.status;
+
+	set_status_error(r);
+	if (r->ops->status && r->ops->status(r) == OP_HANDLED)
+		return;
+	if (s == 307 || s == 308 || ((s == 301 || s == 302 || s == 303) && !r->upload && strcmp(r->method, "POST")))
+		redirect(r);
+	else if (ask_registry_again(r))
+		return;
+	else if (s == 401 && !r->foreign)
+		unauthorized(r);
+	else if (s == 408 || s == 429 || (s >= 500 && s != 501))
+		request_retry(r, r->response.retry_after_s * NS_PER_S);
+	else
+		fail(r);
+}
+
+void request_on_end(struct reg_request *r, CURLcode code)
+{
+	sample(r);
+	if (is_success(r) && r->foreign && r->url_key && !r->from_cache && !r->refused)
+		url_cache_put(r->client, r->url_key, r->target);
+	if (r->refused) {
+		fail(r);
+	} else if (r->stopped) {
+		request_finish(r, 0);
+	} else if (r->response.complete && !is_success(r)) {
+		refused_by_status(r); /* whatever became of its body */
+	} else if (code == CURLE_OK) {
+		succeeded(r);
+	} else {
+		set_curl_error(r, code);
+		if (is_final(code))
+			fail(r);
+		else
+			request_retry(r, 0);
+	}
+}
+
+/* Submission, and the caller's handle */
+
+void *request_new(struct reg_client *c, size_t size, const struct request_ops *ops, struct host *host,
+		  enum reg_lane lane, const char *method, int64_t deadline_ns, unsigned max_attempts)
+{
+	struct reg_request *r = xcalloc(1, size);
+
+	r->client = c;
+	atomic_init(&r->refs, 1);
+	r->ops = ops;
+	r->host = host;
+	r->lane = lane;
+	r->method = method;
+	r->deadline_ns = deadline_ns;
+	r->max_attempts = max_attempts ?: ATTEMPTS_MAX;
+	r->stall_ns = c->stall_ns;
+	r->body_max = HTTP_ERROR_BODY_MAX;
+	r->upload_fd = -1;
+	link_init(&r->all_link);
+	link_init(&r->queue_link);
+	link_init(&r->token_link);
+	return r;
+}
+
+void request_start_here(struct reg_request *r)
+{
+	link_append(&r->client->requests, &r->all_link);
+	if (loop_timer_new(r->client->loop, on_timer, r, &r->timer, &r->last) < 0) {
+		fail(r);
+		return;
+	}
+	request_attempt(r);
+}
+
+static void start_posted(void *arg)
+{
+	request_start_here(arg);
+}
+
+int request_submit(TAKE(struct reg_request *) r, struct reg_request **out, struct err *err)
+{
+	struct reg_client *c = r->client;
+	bool stopping;
+
+	if (out)
+		atomic_fetch_add(&r->refs, 1);
+	pthread_mutex_lock(&c->lock);
+	stopping = c->stopping;
+	if (!stopping)
+		loop_post(c->loop, start_posted, r);
+	pthread_mutex_unlock(&c->lock);
+	if (stopping) {
+		if (out)
+			request_unref(r);
+		request_unref(r);
+		return err_set(err, ERR_CANCELLED, "the client is stopping");
+	}
+	if (out)
+		*out = r;
+	return 0;
+}
+
+void request_post(TAKE(struct reg_request *) r, void (*fn)(void *arg))
+{
+	struct reg_client *c = r->client;
+	bool stopping;
+
+	pthread_mutex_lock(&c->lock);
+	stopping = c->stopping;
+	if (!stopping)
+		loop_post(c->loop, fn, r);
+	pthread_mutex_unlock(&c->lock);
+	if (stopping)
+		request_unref(r);
+}
+
+/* Calls fn(r) on the I/O thread with a reference, unless the client is stopping. */
+static void post(struct reg_request *r, void (*fn)(void *arg))
+{
+	struct reg_client *c = r->client;
+
+	pthread_mutex_lock(&c->lock);
+	if (!c->stopping) {
+		atomic_fetch_add(&r->refs, 1);
+		loop_post(c->loop, fn, r);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void cancel_posted(void *arg)
+{
+	struct reg_request *r = arg;
+
+	if (r->state != REQUEST_DONE) {
+		err_set(&r->last, ERR_CANCELLED, "cancelled");
+		fail(r);
+	}
+	request_unref(r);
+}
+
+void reg_request_cancel(struct reg_request *r)
+{
+	post(r, cancel_posted);
+}
+
+static void resume_posted(void *arg)
+{
+	struct reg_request *r = arg;
+
+	if (r->state == REQUEST_RUNNING && r->paused) {
+		lane_resume(r);
+		if (r->state == REQUEST_RUNNING)
+			arm(r);
+	}
+	request_unref(r);
+}
+
+void reg_request_resume(struct reg_request *r)
+{
+	post(r, resume_posted);
+}
+
+void reg_request_unref(struct reg_request *r)
+{
+	if (r)
+		request_unref(r);
+}
