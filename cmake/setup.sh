@@ -125,7 +125,9 @@ trap 'exit 143' TERM HUP
 policy_forbid
 export DEBIAN_FRONTEND=noninteractive
 apt_install "${missing[@]}"
-disable_services $(printf '%s\n' "${missing[@]}" | sed -n 's/^nginx-light$/nginx/p; /^\(containerd\|docker-registry\|stargz-snapshotter\)$/p')
+readarray -t services < <(printf '%s\n' "${missing[@]}" |
+	sed -n 's/^nginx-light$/nginx/p; /^\(containerd\|docker-registry\|stargz-snapshotter\)$/p')
+disable_services "${services[@]}"
 find_missing "${wanted[@]}"
 [ ${#missing[@]} -eq 0 ] || die "still missing after the installation: ${missing[*]}"
 say "done"

@@ -10,7 +10,7 @@
 
 struct conn {
 	struct proxy *proxy;
-	struct conn *next, **at; /* in proxy->conns */
+	struct conn *next, **at;  /* in proxy->conns */
 	int client_fd, server_fd; /* server_fd -1: gone, what still comes for it is dropped */
 	struct loop_io *client_io, *server_io;
 	uint32_t client_events, server_events;

@@ -96,7 +96,8 @@ static int run_command(struct proxy *p, struct str line, struct err *err)
 		return run_down(p, args, err);
 	if (str_eqc(verb, "up"))
 		return proxy_set_down(p, PROXY_UP), 0;
-	return err_set(err, ERR_INVALID, "no command '" STR_FMT "' (stats, mark NAME, reset, fault, clear, net, down, up)",
+	return err_set(err, ERR_INVALID,
+	               "no command '" STR_FMT "' (stats, mark NAME, reset, fault, clear, net, down, up)",
 	               STR_ARG(str_trim(line)));
 }
 

@@ -32,8 +32,8 @@ enum fault_action {
 /* What happens to one exchange. */
 struct fault {
 	enum fault_action action;
-	bool percent;     /* `value` is a percentage of the body */
-	uint64_t value;   /* offset in the body, or the status */
+	bool percent;   /* `value` is a percentage of the body */
+	uint64_t value; /* offset in the body, or the status */
 };
 
 struct fault_rule {

@@ -25,8 +25,19 @@ static void test_rules_are_counted(void **state)
 static void test_bad_rules(void **state)
 {
 	static const char *const bad[] = {
-	    "",           "stall",       "stall 1",       "stall 0 x",    "stall=3 1 x",  "flip 1 x",      "flip=x 1 x",
-	    "flip= 1 x", "flip=101% 1 x", "status=99 1 x", "status=50% 1 x", "explode 1 x", "stall many x",
+	    "",
+	    "stall",
+	    "stall 1",
+	    "stall 0 x",
+	    "stall=3 1 x",
+	    "flip 1 x",
+	    "flip=x 1 x",
+	    "flip= 1 x",
+	    "flip=101% 1 x",
+	    "status=99 1 x",
+	    "status=50% 1 x",
+	    "explode 1 x",
+	    "stall many x",
 	};
 	struct fault_rules f = {0};
 

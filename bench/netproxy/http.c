@@ -54,8 +54,8 @@ static bool parse_status_line(struct http_msg *m, struct str line)
 	struct str version, code;
 	uint64_t status;
 
-	if (!str_split(&line, ' ', &version) || !str_starts(version, STR("HTTP/1.")) ||
-	    !str_split(&line, ' ', &code) || !str_u64(str_trim(code), 10, &status) || status < 100 || status > 999)
+	if (!str_split(&line, ' ', &version) || !str_starts(version, STR("HTTP/1.")) || !str_split(&line, ' ', &code) ||
+	    !str_u64(str_trim(code), 10, &status) || status < 100 || status > 999)
 		return false;
 	m->status = (unsigned)status;
 	m->interim = status < 200 && status != 101;

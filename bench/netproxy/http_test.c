@@ -46,7 +46,8 @@ static void expect(enum http_kind kind, const char *text, bool no_body, const ch
 static void test_requests(void **state)
 {
 	expect(HTTP_REQUEST, "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n", false, "HGET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n.");
-	expect(HTTP_REQUEST, "GET /a HTTP/1.1\n\nGET /b HTTP/1.1\n\n", false, "HGET /a HTTP/1.1\n\n.HGET /b HTTP/1.1\n\n.");
+	expect(HTTP_REQUEST, "GET /a HTTP/1.1\n\nGET /b HTTP/1.1\n\n", false,
+	       "HGET /a HTTP/1.1\n\n.HGET /b HTTP/1.1\n\n.");
 	expect(HTTP_REQUEST, "PUT /a HTTP/1.1\r\ncontent-LENGTH: 5\r\n\r\nhelloGET / HTTP/1.0\r\n\r\n", false,
 	       "HPUT /a HTTP/1.1\r\ncontent-LENGTH: 5\r\n\r\nBhello.HGET / HTTP/1.0\r\n\r\n.");
 }
@@ -57,14 +58,17 @@ static void test_chunked(void **state)
 	       "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5;ext=1\r\nhello\r\nA\r\n0123456789\r\n0\r\n"
 	       "Trailer: x\r\n\r\nHTTP/1.1 204 No\r\n\r\n",
 	       false,
-	       "HHTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\nF5;ext=1\r\nBhelloF\r\nA\r\nB0123456789F\r\n0\r\n"
+	       "HHTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, "
+	       "chunked\r\n\r\nF5;ext=1\r\nBhelloF\r\nA\r\nB0123456789F\r\n0\r\n"
 	       "Trailer: x\r\n\r\n.HHTTP/1.1 204 No\r\n\r\n.");
 }
 
 static void test_responses(void **state)
 {
-	expect(HTTP_RESPONSE, "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\nHTTP/1.1 404 N\r\nContent-Length: 1\r\n\r\nx",
-	       false, "HHTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n.HHTTP/1.1 404 N\r\nContent-Length: 1\r\n\r\nBx.");
+	expect(
+	    HTTP_RESPONSE,
+	    "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\nHTTP/1.1 404 N\r\nContent-Length: 1\r\n\r\nx", false,
+	    "HHTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n.HHTTP/1.1 404 N\r\nContent-Length: 1\r\n\r\nBx.");
 	/* Without a length the body ends with the connection. */
 	expect(HTTP_RESPONSE, "HTTP/1.0 200 OK\r\n\r\nall of this", false, "HHTTP/1.0 200 OK\r\n\r\nBall of this");
 	expect(HTTP_RESPONSE, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 C\r\nContent-Length: 0\r\n\r\n", false,
@@ -80,7 +84,8 @@ static void test_opaque(void **state)
 	expect(HTTP_REQUEST, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false, "OPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 	expect(HTTP_REQUEST, "GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\nx", false,
 	       "OGET / HTTP/1.1\r\nContent-Length: -1\r\n\r\nx");
-	expect(HTTP_RESPONSE, "HTTP/1.1 101 Switching\r\n\r\nfree form", false, "HHTTP/1.1 101 Switching\r\n\r\nOfree form");
+	expect(HTTP_RESPONSE, "HTTP/1.1 101 Switching\r\n\r\nfree form", false,
+	       "HHTTP/1.1 101 Switching\r\n\r\nOfree form");
 }
 
 static void test_opaque_head_too_long(void **state)
@@ -116,9 +121,12 @@ static void test_message_fields(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_requests), cmocka_unit_test(test_chunked),
-	    cmocka_unit_test(test_responses), cmocka_unit_test(test_opaque),
-	    cmocka_unit_test(test_opaque_head_too_long), cmocka_unit_test(test_message_fields),
+	    cmocka_unit_test(test_requests),
+	    cmocka_unit_test(test_chunked),
+	    cmocka_unit_test(test_responses),
+	    cmocka_unit_test(test_opaque),
+	    cmocka_unit_test(test_opaque_head_too_long),
+	    cmocka_unit_test(test_message_fields),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

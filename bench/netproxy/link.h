@@ -42,11 +42,11 @@ void block_free(struct block *b);
 struct link {
 	double ns_per_byte; /* 0 = unlimited */
 	int64_t delay_ns;
-	bool frozen;        /* nothing moves: an unplugged cable */
-	int64_t free_ns;    /* when the bottleneck has sent what it took */
-	struct pipe *turn;  /* ring of pipes with waiting blocks: the one served last */
+	bool frozen;       /* nothing moves: an unplugged cable */
+	int64_t free_ns;   /* when the bottleneck has sent what it took */
+	struct pipe *turn; /* ring of pipes with waiting blocks: the one served last */
 	struct block_list wire;
-	uint64_t bytes; /* taken by the bottleneck since the start, or since link_reset_count */
+	uint64_t bytes; /* taken by the bottleneck; the owner may set it back */
 };
 
 /* One direction of one connection. */
@@ -79,7 +79,10 @@ void pipe_fini(struct pipe *p);
 void pipe_send(struct pipe *p, TAKE(struct block *) b, int64_t now_ns);
 
 /* The oldest block that has arrived, or NULL; pipe_pop takes it off and frees it. */
-static inline struct block *pipe_ready(const struct pipe *p) { return p->ready.head; }
+static inline struct block *pipe_ready(const struct pipe *p)
+{
+	return p->ready.head;
+}
 void pipe_pop(struct pipe *p);
 
 /* Lets everything happen that is due by now; returns when to call again (INT64_MAX: after the next pipe_send). */

@@ -21,7 +21,18 @@ struct options {
 	struct buf words; /* of the command to ask */
 };
 
-enum { OPT_LISTEN = 256, OPT_TO, OPT_RTT, OPT_MBIT, OPT_CONTROL, OPT_PORT_FILE, OPT_STATS, OPT_LOG, OPT_FAULT, OPT_ASK };
+enum {
+	OPT_LISTEN = 256,
+	OPT_TO,
+	OPT_RTT,
+	OPT_MBIT,
+	OPT_CONTROL,
+	OPT_PORT_FILE,
+	OPT_STATS,
+	OPT_LOG,
+	OPT_FAULT,
+	OPT_ASK
+};
 
 static const struct argp_option option_table[] = {
     {"to", OPT_TO, "HOST:PORT", 0, "where connections go", 0},
@@ -30,14 +41,17 @@ static const struct argp_option option_table[] = {
     {"mbit", OPT_MBIT, "N", 0, "bandwidth per direction, for all connections together (default 0: unlimited)", 1},
     {"fault", OPT_FAULT, "RULE", 0,
      "\"ACTION[=ARG] COUNT|all TEXT\" for requests whose \"METHOD target range\" contains TEXT: stall, reset, "
-     "truncate=N[%], flip=N[%], status=CODE, norange; may be given more than once", 1},
+     "truncate=N[%], flip=N[%], status=CODE, norange; may be given more than once",
+     1},
     {"control", OPT_CONTROL, "SOCKET", 0,
      "take commands on this UNIX socket: stats, mark NAME, reset, fault RULE, clear, net RTT_MS MBIT, "
-     "down [reset|silent], up", 2},
+     "down [reset|silent], up",
+     2},
     {"port-file", OPT_PORT_FILE, "FILE", 0, "write the number of the port here once it accepts connections", 2},
     {"stats", OPT_STATS, "FILE", 0, "write the counters here at the end", 2},
     {"log", OPT_LOG, "FILE", 0, "write a line per HTTP request here (-: stderr)", 2},
-    {"ask", OPT_ASK, "SOCKET", 0, "send the remaining words to a running netproxy's control socket, print its answer", 3},
+    {"ask", OPT_ASK, "SOCKET", 0, "send the remaining words to a running netproxy's control socket, print its answer",
+     3},
     {0},
 };
 
@@ -85,7 +99,8 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case ARGP_KEY_END:
 		if (o->ask ? !o->words.n : !o->to)
-			argp_error(state, o->ask ? "--ask needs a command" : "--to says where to forward; it is missing");
+			argp_error(state,
+			           o->ask ? "--ask needs a command" : "--to says where to forward; it is missing");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -96,8 +111,9 @@ static const struct argp argp = {
     .options = option_table,
     .parser = on_option,
     .args_doc = "--to HOST:PORT\n--ask SOCKET COMMAND...",
-    .doc = "Forwards TCP connections as a network would: with a round-trip time (a new connection costs one as well) and "
-	   "a bandwidth. Counts bytes, connections and HTTP/1.1 requests, and injects faults.",
+    .doc =
+	"Forwards TCP connections as a network would: with a round-trip time (a new connection costs one as well) and "
+	"a bandwidth. Counts bytes, connections and HTTP/1.1 requests, and injects faults.",
 };
 
 static void on_signal(void *arg, uint32_t events)
@@ -142,7 +158,7 @@ static int configure(struct proxy *p, struct options *o, struct err *err)
 
 	TRY(control_parse_network(o->rtt_ms, o->mbit, &rtt_ns, &mbit, err));
 	proxy_set_network(p, rtt_ns, mbit);
-	vec_each(&o->faults, rule)
+	vec_each (&o->faults, rule)
 		TRY(fault_rules_add(&p->faults, str_of(*rule), err));
 	if (o->log && !strcmp(o->log, "-"))
 		p->log = stderr;

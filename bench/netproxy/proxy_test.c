@@ -242,7 +242,7 @@ struct response {
 	struct buf body;
 	size_t bytes; /* received in all */
 	bool complete;
-	int sys;      /* of the read that failed */
+	int sys; /* of the read that failed */
 };
 
 static void response_fini(struct response *a)
@@ -253,7 +253,8 @@ DEFINE_AUTO_FINI(response);
 
 static int dial(struct rig *r)
 {
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)r->proxy.port),
+	struct sockaddr_in to = {.sin_family = AF_INET,
+	                         .sin_port = htons((uint16_t)r->proxy.port),
 	                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -365,8 +366,8 @@ static void test_counts(void **state)
 	assert_int_equal(counter(r, "requests"), 3);
 	assert_int_equal(counter(r, "body_bytes"), 3000010);
 	assert_int_equal(counter(r, "to_client_bytes"), received);
-	assert_int_equal(counter(r, "to_server_bytes"), 3 * strlen(" HTTP/1.1\r\nHost: test\r\n\r\n") +
-	                                                    strlen("GET /10GET /0GET /3000000"));
+	assert_int_equal(counter(r, "to_server_bytes"),
+	                 3 * strlen(" HTTP/1.1\r\nHost: test\r\n\r\n") + strlen("GET /10GET /0GET /3000000"));
 	tell(r, "reset", NULL);
 	assert_int_equal(counter(r, "requests"), 0);
 	assert_int_equal(counter(r, "to_client_bytes"), 0);

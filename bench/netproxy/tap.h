@@ -22,12 +22,12 @@ struct exchange {
 struct tap {
 	struct proxy *proxy;
 	struct http requests, responses;
-	struct buf output; /* to the server */
-	size_t written;    /* of it */
+	struct buf output;              /* to the server */
+	size_t written;                 /* of it */
 	VEC(struct exchange) exchanges; /* the oldest first */
-	bool swallow; /* the rest of the present request does not go to the server */
-	bool opaque;  /* not HTTP/1.x, in both directions */
-	bool broken;  /* a fault has ended the connection */
+	bool swallow;                   /* the rest of the present request does not go to the server */
+	bool opaque;                    /* not HTTP/1.x, in both directions */
+	bool broken;                    /* a fault has ended the connection */
 };
 
 void tap_init(struct tap *t, struct proxy *p);
@@ -50,6 +50,9 @@ void tap_response(struct tap *t, struct block *b);
 struct block *tap_answer(struct tap *t);
 
 /* True when a fault has cut the connection: the server is not needed any more. */
-static inline bool tap_is_broken(const struct tap *t) { return t->broken; }
+static inline bool tap_is_broken(const struct tap *t)
+{
+	return t->broken;
+}
 
 #endif
