@@ -38,10 +38,16 @@ void buf_le32(struct buf *b, uint32_t v);
 void buf_le64(struct buf *b, uint64_t v);
 void buf_be32(struct buf *b, uint32_t v);
 
-static inline struct str buf_str(const struct buf *b) { return (struct str){b->p, b->n}; }
+static inline struct str buf_str(const struct buf *b)
+{
+	return (struct str){b->p, b->n};
+}
 
 /* The bytes as a C string ("" when empty), borrowed until the next change. */
-static inline const char *buf_cstr(const struct buf *b) { return b->p ? b->p : ""; }
+static inline const char *buf_cstr(const struct buf *b)
+{
+	return b->p ? b->p : "";
+}
 
 /* Hands over the allocation (NUL-terminated, never NULL); b becomes BUF_INIT. Caller frees. */
 char *buf_steal(struct buf *b);

@@ -45,12 +45,32 @@ static void parse_and_write(void **state)
 static void rejects(void **state)
 {
 	static const char *const bad[] = {
-	    "", "2026-01-02", "2026-01-02T03:04:05", "2026-01-02 03:04:05Z", "2026-1-02T03:04:05Z", "26-01-02T03:04:05Z",
-	    "2026-00-02T03:04:05Z", "2026-13-02T03:04:05Z", "2026-01-00T03:04:05Z", "2026-01-32T03:04:05Z",
-	    "2026-02-29T03:04:05Z", "1900-02-29T03:04:05Z", "2026-04-31T03:04:05Z", "2026-01-02T24:04:05Z",
-	    "2026-01-02T03:60:05Z", "2026-01-02T03:04:60Z", "2026-01-02T03:04:05.Z", "2026-01-02T03:04:05.1234567890Z",
-	    "2026-01-02T03:04:05+0530", "2026-01-02T03:04:05+24:00", "2026-01-02T03:04:05+05:60", "2026-01-02T03:04:05+05:30x",
-	    "2026-01-02T03:04:05ZZ", "+026-01-02T03:04:05Z", "2026-01-02T03:04:-5Z", "2026-01-02T03:04:05,5Z",
+	    "",
+	    "2026-01-02",
+	    "2026-01-02T03:04:05",
+	    "2026-01-02 03:04:05Z",
+	    "2026-1-02T03:04:05Z",
+	    "26-01-02T03:04:05Z",
+	    "2026-00-02T03:04:05Z",
+	    "2026-13-02T03:04:05Z",
+	    "2026-01-00T03:04:05Z",
+	    "2026-01-32T03:04:05Z",
+	    "2026-02-29T03:04:05Z",
+	    "1900-02-29T03:04:05Z",
+	    "2026-04-31T03:04:05Z",
+	    "2026-01-02T24:04:05Z",
+	    "2026-01-02T03:60:05Z",
+	    "2026-01-02T03:04:60Z",
+	    "2026-01-02T03:04:05.Z",
+	    "2026-01-02T03:04:05.1234567890Z",
+	    "2026-01-02T03:04:05+0530",
+	    "2026-01-02T03:04:05+24:00",
+	    "2026-01-02T03:04:05+05:60",
+	    "2026-01-02T03:04:05+05:30x",
+	    "2026-01-02T03:04:05ZZ",
+	    "+026-01-02T03:04:05Z",
+	    "2026-01-02T03:04:-5Z",
+	    "2026-01-02T03:04:05,5Z",
 	};
 	struct timespec t;
 
@@ -77,7 +97,8 @@ static void times_outside_the_calendar_are_clamped(void **state)
 {
 	char text[40];
 
-	assert_string_equal(time_rfc3339((struct timespec){.tv_sec = INT64_MAX, .tv_nsec = 5}, text), "9999-12-31T23:59:59Z");
+	assert_string_equal(time_rfc3339((struct timespec){.tv_sec = INT64_MAX, .tv_nsec = 5}, text),
+	                    "9999-12-31T23:59:59Z");
 	assert_string_equal(time_rfc3339((struct timespec){.tv_sec = INT64_MIN}, text), "0000-01-01T00:00:00Z");
 }
 
@@ -92,8 +113,9 @@ static void monotonic(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(parse_and_write), cmocka_unit_test(rejects),   cmocka_unit_test(all_days),
-	    cmocka_unit_test(times_outside_the_calendar_are_clamped), cmocka_unit_test(monotonic),
+	    cmocka_unit_test(parse_and_write), cmocka_unit_test(rejects),
+	    cmocka_unit_test(all_days),        cmocka_unit_test(times_outside_the_calendar_are_clamped),
+	    cmocka_unit_test(monotonic),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,9 +6,9 @@
 #ifndef BASE_DIGEST_H
 #define BASE_DIGEST_H
 
+#include "base/cleanup.h"
 #include "base/err.h"
 #include "base/str.h"
-#include "base/cleanup.h"
 
 #define DIGEST_BYTES 32
 #define DIGEST_TEXT_MAX 72 /* "sha256:" + 64 + NUL */
@@ -32,8 +32,14 @@ char *digest_text(const struct digest *d, char dst[static DIGEST_TEXT_MAX]);
 /* Writes the 64 hex characters and a NUL and returns dst (needs 65 bytes). */
 char *digest_hex(const struct digest *d, char dst[static 65]);
 
-static inline bool digest_eq(const struct digest *a, const struct digest *b) { return !memcmp(a, b, sizeof(*a)); }
-static inline bool digest_is_zero(const struct digest *d) { return digest_eq(d, &(struct digest){{0}}); }
+static inline bool digest_eq(const struct digest *a, const struct digest *b)
+{
+	return !memcmp(a, b, sizeof(*a));
+}
+static inline bool digest_is_zero(const struct digest *d)
+{
+	return digest_eq(d, &(struct digest){{0}});
+}
 
 /* One-shot sha256. */
 void digest_of(const void *p, size_t n, struct digest *out);

@@ -32,7 +32,13 @@ static void text_forms(void **state)
 static void wrong_texts(void **state)
 {
 	static const char *const bad[] = {
-	    "", "sha256:", ABC_HEX, "sha512:" ABC_HEX, "sha256:" ABC_HEX "0", "SHA256:" ABC_HEX, "sha256-" ABC_HEX,
+	    "",
+	    "sha256:",
+	    ABC_HEX,
+	    "sha512:" ABC_HEX,
+	    "sha256:" ABC_HEX "0",
+	    "SHA256:" ABC_HEX,
+	    "sha256-" ABC_HEX,
 	    "sha256:Ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
 	    "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015a",
 	    "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ag",
@@ -120,10 +126,15 @@ static void base64(void **state)
 {
 	static const struct {
 		const char *plain, *text;
-	} rfc4648[] = {{"", ""},           {"f", "Zg=="},         {"fo", "Zm8="},        {"foo", "Zm9v"},
-	               {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
-	static const char *const bad[] = {"Z", "Zg", "Zg=", "Zg===", "=", "====", "Z===", "Zg==Zg==", "Zm9 ", "Zm9v\n",
-	                                  "Zm-_", "Zh==", "Zm9=", "Z=g="};
+	} rfc4648[] = {{"", ""},
+	               {"f", "Zg=="},
+	               {"fo", "Zm8="},
+	               {"foo", "Zm9v"},
+	               {"foob", "Zm9vYg=="},
+	               {"fooba", "Zm9vYmE="},
+	               {"foobar", "Zm9vYmFy"}};
+	static const char *const bad[] = {"Z",        "Zg",   "Zg=",    "Zg===", "=",    "====", "Z===",
+	                                  "Zg==Zg==", "Zm9 ", "Zm9v\n", "Zm-_",  "Zh==", "Zm9=", "Z=g="};
 
 	for (size_t i = 0; i < ARRAY_LEN(rfc4648); i++) {
 		AUTO(buf) struct buf text = BUF_INIT;
@@ -167,8 +178,12 @@ static void base64_of_all_bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(text_forms), cmocka_unit_test(wrong_texts), cmocka_unit_test(streaming),
-	    cmocka_unit_test(peeking_does_not_disturb), cmocka_unit_test(threads), cmocka_unit_test(base64),
+	    cmocka_unit_test(text_forms),
+	    cmocka_unit_test(wrong_texts),
+	    cmocka_unit_test(streaming),
+	    cmocka_unit_test(peeking_does_not_disturb),
+	    cmocka_unit_test(threads),
+	    cmocka_unit_test(base64),
 	    cmocka_unit_test(base64_of_all_bytes),
 	};
 

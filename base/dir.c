@@ -1,7 +1,6 @@
 /* The directory half of base/file.h. */
 #include "base/file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -44,13 +43,30 @@ int dir_open(int dir_fd, const char *name, mode_t mode, int *out, struct err *er
 	return 0;
 }
 
-static void auto_dir_cleanup_(DIR **d)
+int dir_iter_open(int dir_fd, DIR **out, struct err *err)
 {
-	if (*d)
-		closedir(*d);
+	AUTO_FD int fd = -1;
+
+	fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(err, errno, "open directory");
+	*out = fdopendir(fd);
+	if (!*out)
+		return err_errno(err, errno, "read directory");
+	(void)STEAL_FD(fd); /* closedir closes it */
+	return 0;
 }
 
-#define AUTO_DIR __attribute__((cleanup(auto_dir_cleanup_)))
+int dir_iter_next(DIR *d, struct dirent **entry, struct err *err)
+{
+	do {
+		errno = 0;
+		*entry = readdir(d);
+		if (!*entry)
+			return errno ? err_errno(err, errno, "read directory") : 0;
+	} while (!strcmp((*entry)->d_name, ".") || !strcmp((*entry)->d_name, ".."));
+	return 1;
+}
 
 /* Each level of a removal holds a descriptor and a stack frame. A tree that is deeper (whoever filled it may have made
  * it so on purpose) has its deep parts moved up to the top first. */
@@ -75,7 +91,8 @@ static int open_doomed(int dir_fd, const char *name, int *out, struct err *err)
 	if (*out >= 0)
 		return 0;
 	if (errno == EXDEV)
-		return err_set_at(err, ERR_PRECONDITION, EXDEV, __FILE__, __LINE__, "remove %s: it is a mount point", name);
+		return err_set_at(err, ERR_PRECONDITION, EXDEV, __FILE__, __LINE__, "remove %s: it is a mount point",
+		                  name);
 	return err_errno(err, errno, "open %s", name);
 }
 
@@ -114,23 +131,16 @@ static int empty_dir(struct removal *r, int fd, unsigned depth, struct err *err)
 
 	do {
 		AUTO_DIR DIR *d = NULL;
-		AUTO_FD int copy = -1;
 		struct dirent *e;
+		int more;
 
 		found = false;
-		copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		d = copy < 0 ? NULL : fdopendir(copy);
-		if (!d)
-			return err_errno(err, errno, "read directory");
-		(void)STEAL_FD(copy); /* d's now */
-		while ((errno = 0, e = readdir(d))) {
-			if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-				continue;
+		TRY(dir_iter_open(fd, &d, err));
+		while ((more = dir_iter_next(d, &e, err)) > 0) {
 			found = true;
 			TRY(remove_entry(r, fd, e->d_name, depth, err));
 		}
-		if (errno)
-			return err_errno(err, errno, "read directory");
+		TRY(more);
 	} while (found);
 	return 0;
 }

@@ -44,8 +44,8 @@ enum err_code {
 
 struct err {
 	enum err_code code;
-	int sys;                 /* errno behind it, 0 if none */
-	char msg[ERR_MSG_MAX];   /* NUL-terminated, UTF-8, one line */
+	int sys;               /* errno behind it, 0 if none */
+	char msg[ERR_MSG_MAX]; /* NUL-terminated, UTF-8, one line */
 	struct {
 		const char *file;
 		int line;

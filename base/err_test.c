@@ -154,9 +154,10 @@ static void codes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(set_and_wrap),       cmocka_unit_test(from_errno),     cmocka_unit_test(try_returns_the_code),
-	    cmocka_unit_test(long_messages_are_cut), cmocka_unit_test(cuts_keep_utf8), cmocka_unit_test(messages_are_one_line_of_utf8),
-	    cmocka_unit_test(frames_are_bounded), cmocka_unit_test(codes),
+	    cmocka_unit_test(set_and_wrap),         cmocka_unit_test(from_errno),
+	    cmocka_unit_test(try_returns_the_code), cmocka_unit_test(long_messages_are_cut),
+	    cmocka_unit_test(cuts_keep_utf8),       cmocka_unit_test(messages_are_one_line_of_utf8),
+	    cmocka_unit_test(frames_are_bounded),   cmocka_unit_test(codes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

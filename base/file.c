@@ -1,11 +1,12 @@
 #include "base/file.h"
 
+#include "base/random.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -89,7 +90,8 @@ int fd_pread_all(int fd, void *dst, size_t n, off_t at, struct err *err)
 		if (got < 0)
 			return err_errno(err, errno, "read");
 		if (got == 0)
-			return err_set(err, ERR_DATA_LOSS, "file ends after %zu of %zu bytes at %lld", done, n, (long long)at);
+			return err_set(err, ERR_DATA_LOSS, "file ends after %zu of %zu bytes at %lld", done, n,
+			               (long long)at);
 		done += (size_t)got;
 	}
 	return 0;
@@ -131,14 +133,11 @@ int file_write_atomic(int dir_fd, const char *path, struct str data, mode_t mode
 	AUTO_FD int parent_fd = -1;
 	AUTO_FD int fd = -1;
 	const char *name;
-	uint64_t random;
-	char tmp[32];
+	char tmp[32] = ".new-";
 	int r;
 
 	TRY(open_parent(dir_fd, path, &parent_fd, &name, err));
-	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return err_errno(err, errno, "getrandom");
-	snprintf(tmp, sizeof(tmp), ".new-%016llx", (unsigned long long)random);
+	random_hex(tmp + strlen(tmp), 8);
 	fd = openat(parent_fd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(err, errno, "create a file beside %s", path);
@@ -153,8 +152,7 @@ int file_write_atomic(int dir_fd, const char *path, struct str data, mode_t mode
 	return dir_sync(parent_fd, err);
 }
 
-int file_open_beneath(int dir_fd, const char *path, int flags, mode_t mode, bool no_symlinks, int *out,
-                      struct err *err)
+int file_open_beneath(int dir_fd, const char *path, int flags, mode_t mode, bool no_symlinks, int *out, struct err *err)
 {
 	struct open_how how = {
 	    .flags = (uint64_t)(flags | O_CLOEXEC),

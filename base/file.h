@@ -8,7 +8,16 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#include <dirent.h>
 #include <sys/types.h>
+
+static inline void auto_dir_cleanup_(DIR **d)
+{
+	if (*d)
+		closedir(*d);
+}
+
+#define AUTO_DIR __attribute__((cleanup(auto_dir_cleanup_)))
 
 /* Reads all of a file into `out` (appended). Larger than max_bytes: ERR_EXHAUSTED. */
 int file_read(int dir_fd, const char *path, size_t max_bytes, struct buf *out, struct err *err);
@@ -33,6 +42,12 @@ int dir_make(const char *path, mode_t mode, struct err *err);
 int dir_open(int dir_fd, const char *name, mode_t mode, int *out, struct err *err);
 
 int dir_sync(int dir_fd, struct err *err);
+
+/* Iterates over the entries of a directory, "." and ".." left out, in no order. dir_fd stays the caller's and its
+ * position is not used: AUTO_DIR DIR *d = NULL; TRY(dir_iter_open(fd, &d, err)); while ((more = dir_iter_next(...)) > 0) */
+int dir_iter_open(int dir_fd, DIR **out, struct err *err);
+/* 1 with the next entry (valid until the next call), 0 at the end. */
+int dir_iter_next(DIR *d, struct dirent **entry, struct err *err);
 
 /* rm -r of an entry below dir_fd, of any depth, never crossing a mount point or a symlink (a mount point inside is
  * ERR_PRECONDITION, after part of the rest is gone); absent is fine. `name` is relative. */

@@ -182,9 +182,10 @@ static void opens_beneath_only(void **state)
 	static const struct {
 		const char *path;
 		bool no_symlinks, ok;
-	} cases[] = {{"f", true, true},      {"in", false, true},          {"in", true, false},   {"out", false, false},
-	             {"abs", false, false},  {"../secret", false, false},  {"..", false, false},  {"/etc/passwd", false, false},
-	             {"./f", true, true},    {"../d/f", false, false}};
+	} cases[] = {{"f", true, true},       {"in", false, true},           {"in", true, false},
+	             {"out", false, false},   {"abs", false, false},         {"../secret", false, false},
+	             {"..", false, false},    {"/etc/passwd", false, false}, {"./f", true, true},
+	             {"../d/f", false, false}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		int r = file_open_beneath(d, cases[i].path, O_RDONLY, 0, cases[i].no_symlinks, &fd, &err);
@@ -199,6 +200,33 @@ static void opens_beneath_only(void **state)
 	assert_int_equal(file_open_beneath(d, "made", O_WRONLY | O_CREAT, 0640, true, &fd, &err), 0);
 	close(fd);
 	assert_int_equal(file_open_beneath(d, "absent", O_RDONLY, 0640, true, &fd, &err), -ERR_NOT_FOUND);
+}
+
+static void iterates_over_entries(void **state)
+{
+	struct err err = ERR_INIT;
+	AUTO_DIR DIR *d = NULL;
+	struct dirent *e;
+	unsigned bits = 0;
+	int more;
+
+	for (int twice = 0; twice < 2; twice++) { /* the second pass starts anew */
+		AUTO_DIR DIR *empty = NULL;
+
+		assert_int_equal(dir_iter_open(dir_fd, &empty, &err), 0);
+		assert_int_equal(dir_iter_next(empty, &e, &err), 0);
+	}
+	put("f0", STR(""));
+	put("f1", STR(""));
+	assert_int_equal(mkdirat(dir_fd, "f2", 0755), 0);
+	assert_int_equal(dir_iter_open(dir_fd, &d, &err), 0);
+	while ((more = dir_iter_next(d, &e, &err)) > 0) {
+		assert_int_equal(e->d_name[0], 'f');
+		bits += 1u << (4 * (e->d_name[1] - '0'));
+	}
+	assert_int_equal(more, 0);
+	assert_int_equal(bits, 0x111); /* each once */
+	assert_int_equal(dir_iter_open(-1, &(DIR *){NULL}, &err), -ERR_INTERNAL);
 }
 
 static void removes_trees(void **state)
@@ -246,7 +274,8 @@ static void removes_trees_of_any_depth(void **state)
 		int below;
 
 		assert_int_equal(mkdirat(at, "twin", 0755), 0);
-		close(openat(at, ".removed-0", O_CREAT | O_WRONLY | O_CLOEXEC, 0600)); /* the name used while removing */
+		close(
+		    openat(at, ".removed-0", O_CREAT | O_WRONLY | O_CLOEXEC, 0600)); /* the name used while removing */
 		assert_int_equal(dir_open(at, "a-directory-with-a-name", 0755, &below, &err), 0);
 		close(at);
 		at = below;
@@ -275,11 +304,13 @@ static void never_crosses_a_mount_point(void **state)
 	 * with the child. */
 	child = fork();
 	if (!child) {
-		if (unshare(CLONE_NEWNS | (geteuid() ? CLONE_NEWUSER : 0)) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-		    mount(kept, mounted, NULL, MS_BIND, NULL))
+		if (unshare(CLONE_NEWNS | (geteuid() ? CLONE_NEWUSER : 0)) ||
+		    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount(kept, mounted, NULL, MS_BIND, NULL))
 			_exit(2);
 		dir_fd = open(dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* the old one is in the old namespace */
-		_exit(dir_remove(dir_fd, "t", &err) == -ERR_PRECONDITION && exists("kept/f") && exists("t/outer/m/f") ? 0 : 1);
+		_exit(dir_remove(dir_fd, "t", &err) == -ERR_PRECONDITION && exists("kept/f") && exists("t/outer/m/f")
+		          ? 0
+		          : 1);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
@@ -313,6 +344,7 @@ int main(void)
 	    FILE_TEST(a_failed_replacement_leaves_nothing),
 	    FILE_TEST(makes_directories),
 	    FILE_TEST(opens_beneath_only),
+	    FILE_TEST(iterates_over_entries),
 	    FILE_TEST(removes_trees),
 	    FILE_TEST(removes_trees_of_any_depth),
 	    FILE_TEST(never_crosses_a_mount_point),

@@ -109,16 +109,99 @@ static void assert_rejected(struct str text)
 static void grammar(void **state)
 {
 	static const char *const good[] = {
-	    "0", "-0", "10", "1.5", "-1.5e+10", "1E-2", "1e5", "\"\"", "\"x\"", "true", "false", "null", "[]", "{}",
-	    " [ ] ", "\t{ }\r\n", "[1]", "[1,2]", "[[],[[]],{}]", "{\"a\":1}", "{ \"a\" : { \"b\" : [ 1 , 2 ] } , \"c\":0}",
-	    "{\"\":0}", "{\"a\":1,\"a\":2}", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\"", "\"\x7f\"", "123456789012345678901234567890",
+	    "0",
+	    "-0",
+	    "10",
+	    "1.5",
+	    "-1.5e+10",
+	    "1E-2",
+	    "1e5",
+	    "\"\"",
+	    "\"x\"",
+	    "true",
+	    "false",
+	    "null",
+	    "[]",
+	    "{}",
+	    " [ ] ",
+	    "\t{ }\r\n",
+	    "[1]",
+	    "[1,2]",
+	    "[[],[[]],{}]",
+	    "{\"a\":1}",
+	    "{ \"a\" : { \"b\" : [ 1 , 2 ] } , \"c\":0}",
+	    "{\"\":0}",
+	    "{\"a\":1,\"a\":2}",
+	    "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\"",
+	    "\"\x7f\"",
+	    "123456789012345678901234567890",
 	};
 	static const char *const bad[] = {
-	    "", " ", "\n", "01", "-", "-a", "+1", ".5", "1.", "1.e5", "1e", "1e+", "0x10", "1a", "--1", "NaN", "Infinity",
-	    "\"", "\"x", "'x'", "\"\\\"", "\"\\x41\"", "\"\\u12\"", "\"\\u12g4\"", "\"\n\"", "\"\t\"", "\"\x1f\"", "tru", "truex",
-	    "True", "nul", "falsee", "[", "]", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "[1}", "{", "}", "{1:2}", "{\"a\"}",
-	    "{\"a\":}", "{\"a\":1,}", "{\"a\":1", "{\"a\":1]", "{,}", "{\"a\" 1}", "{\"a\"::1}", "{\"a\":1 \"b\":2}", "{a:1}",
-	    "1 2", "[] []", "{}x", "null,", "// c\n1", "/* c */ 1", "[1]]", "\xef\xbb\xbf" "1", "\v1", "\xa0", "[\"a\",\"b]",
+	    "",
+	    " ",
+	    "\n",
+	    "01",
+	    "-",
+	    "-a",
+	    "+1",
+	    ".5",
+	    "1.",
+	    "1.e5",
+	    "1e",
+	    "1e+",
+	    "0x10",
+	    "1a",
+	    "--1",
+	    "NaN",
+	    "Infinity",
+	    "\"",
+	    "\"x",
+	    "'x'",
+	    "\"\\\"",
+	    "\"\\x41\"",
+	    "\"\\u12\"",
+	    "\"\\u12g4\"",
+	    "\"\n\"",
+	    "\"\t\"",
+	    "\"\x1f\"",
+	    "tru",
+	    "truex",
+	    "True",
+	    "nul",
+	    "falsee",
+	    "[",
+	    "]",
+	    "[1",
+	    "[1,",
+	    "[1,]",
+	    "[,1]",
+	    "[1 2]",
+	    "[1}",
+	    "{",
+	    "}",
+	    "{1:2}",
+	    "{\"a\"}",
+	    "{\"a\":}",
+	    "{\"a\":1,}",
+	    "{\"a\":1",
+	    "{\"a\":1]",
+	    "{,}",
+	    "{\"a\" 1}",
+	    "{\"a\"::1}",
+	    "{\"a\":1 \"b\":2}",
+	    "{a:1}",
+	    "1 2",
+	    "[] []",
+	    "{}x",
+	    "null,",
+	    "// c\n1",
+	    "/* c */ 1",
+	    "[1]]",
+	    "\xef\xbb\xbf"
+	    "1",
+	    "\v1",
+	    "\xa0",
+	    "[\"a\",\"b]",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(good); i++)
@@ -159,7 +242,8 @@ static void escapes(void **state)
 	assert_reads(STR("\\ude00"), STR("\xef\xbf\xbd"));
 	assert_reads(STR("\\ud83dx"), STR("\xef\xbf\xbdx"));
 	assert_reads(STR("\\ud83d\\n"), STR("\xef\xbf\xbd\n"));
-	assert_reads(STR("\\ud83d\\u0041"), STR("\xef\xbf\xbd" "A"));
+	assert_reads(STR("\\ud83d\\u0041"), STR("\xef\xbf\xbd"
+	                                        "A"));
 	assert_reads(STR("\\ud83d\\ud83d\\ude00"), STR("\xef\xbf\xbd\xf0\x9f\x98\x80"));
 	assert_reads(STR("\\ude00\\ud83d"), STR("\xef\xbf\xbd\xef\xbf\xbd"));
 	assert_rejected(STR("\"\\ud83d\\u12\""));
@@ -168,13 +252,26 @@ static void escapes(void **state)
 
 static void utf8(void **state)
 {
-	static const struct str good[] = {STR("\xc2\x80"),         STR("\xdf\xbf"),         STR("\xe0\xa0\x80"),
-	                                  STR("\xed\x9f\xbf"),     STR("\xee\x80\x80"),     STR("\xef\xbf\xbf"),
-	                                  STR("\xf0\x90\x80\x80"), STR("\xf4\x8f\xbf\xbf"), STR("\xe6\x97\xa5\xe6\x9c\xac")};
-	static const struct str bad[] = {STR("\x80"),         STR("\xbf"),         STR("\xc0\x80"),     STR("\xc1\xbf"),
-	                                 STR("\xc2"),         STR("\xc2x"),        STR("\xe0\x9f\xbf"), STR("\xe2\x82"),
-	                                 STR("\xe2\x82x"),    STR("\xed\xa0\x80"), STR("\xed\xbf\xbf"), STR("\xf0\x8f\xbf\xbf"),
-	                                 STR("\xf0\x90\x80"), STR("\xf4\x90\x80\x80"), STR("\xf5\x80\x80\x80"), STR("\xff")};
+	static const struct str good[] = {
+	    STR("\xc2\x80"),         STR("\xdf\xbf"),         STR("\xe0\xa0\x80"),
+	    STR("\xed\x9f\xbf"),     STR("\xee\x80\x80"),     STR("\xef\xbf\xbf"),
+	    STR("\xf0\x90\x80\x80"), STR("\xf4\x8f\xbf\xbf"), STR("\xe6\x97\xa5\xe6\x9c\xac")};
+	static const struct str bad[] = {STR("\x80"),
+	                                 STR("\xbf"),
+	                                 STR("\xc0\x80"),
+	                                 STR("\xc1\xbf"),
+	                                 STR("\xc2"),
+	                                 STR("\xc2x"),
+	                                 STR("\xe0\x9f\xbf"),
+	                                 STR("\xe2\x82"),
+	                                 STR("\xe2\x82x"),
+	                                 STR("\xed\xa0\x80"),
+	                                 STR("\xed\xbf\xbf"),
+	                                 STR("\xf0\x8f\xbf\xbf"),
+	                                 STR("\xf0\x90\x80"),
+	                                 STR("\xf4\x90\x80\x80"),
+	                                 STR("\xf5\x80\x80\x80"),
+	                                 STR("\xff")};
 
 	for (size_t i = 0; i < ARRAY_LEN(good); i++)
 		assert_reads(good[i], good[i]);
@@ -191,7 +288,8 @@ static void specials_at_every_offset(void **state)
 {
 	static const struct {
 		struct str in, out;
-	} specials[] = {{STR("\\n"), STR("\n")}, {STR("\xc3\xa9"), STR("\xc3\xa9")}, {STR("\\u20ac"), STR("\xe2\x82\xac")}};
+	} specials[] = {
+	    {STR("\\n"), STR("\n")}, {STR("\xc3\xa9"), STR("\xc3\xa9")}, {STR("\\u20ac"), STR("\xe2\x82\xac")}};
 
 	for (size_t before = 0; before < 50; before++)
 		for (size_t after = 0; after < 50; after += 7)
@@ -226,7 +324,8 @@ static void specials_at_every_offset(void **state)
 
 static void a_cut_document_is_rejected(void **state)
 {
-	static const struct str whole = STR("{\"a\": [1.5e3, \"\\ud83d\\ude00 \xe2\x82\xac\", true, null], \"b\": {\"c\": -1}}");
+	static const struct str whole =
+	    STR("{\"a\": [1.5e3, \"\\ud83d\\ude00 \xe2\x82\xac\", true, null], \"b\": {\"c\": -1}}");
 
 	assert_accepted(whole);
 	for (size_t n = 0; n < whole.n; n++)
@@ -281,9 +380,15 @@ static void doubles(void **state)
 		const char *text;
 		int result;
 		double value;
-	} cases[] = {{"1.5", 0, 1.5},   {"-2e3", 0, -2000},           {"0", 0, 0},
-	             {"null", 0, 0},    {"1e400", -ERR_INVALID, 0},   {"1e-400", 0, 0},
-	             {"0x10", -ERR_INVALID, 0}, {"\"1\"", -ERR_INVALID, 0}, {"inf", -ERR_INVALID, 0}};
+	} cases[] = {{"1.5", 0, 1.5},
+	             {"-2e3", 0, -2000},
+	             {"0", 0, 0},
+	             {"null", 0, 0},
+	             {"1e400", -ERR_INVALID, 0},
+	             {"1e-400", 0, 0},
+	             {"0x10", -ERR_INVALID, 0},
+	             {"\"1\"", -ERR_INVALID, 0},
+	             {"inf", -ERR_INVALID, 0}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		AUTO(json_reader) struct json_reader *r = json_reader_new(str_of(cases[i].text));
@@ -338,7 +443,8 @@ static void objects(void **state)
 /* Go programs write null where a slice, a map, a string or a number is empty. */
 static void null_reads_as_empty(void **state)
 {
-	static const struct str text = STR("{\"o\": null, \"a\": null, \"s\": null, \"b\": null, \"after\": [null, 1]}");
+	static const struct str text =
+	    STR("{\"o\": null, \"a\": null, \"s\": null, \"b\": null, \"after\": [null, 1]}");
 	AUTO(json_reader) struct json_reader *r = json_reader_new(text);
 	struct str key, s = STR("before");
 	struct err err = ERR_INIT;
@@ -477,9 +583,10 @@ static void writer_values(void **state)
 	json_w_kbool(&w, "t", false);
 	json_w_object_end(&w);
 	json_w_array_end(&w);
-	assert_string_equal(out.p, "[-9223372036854775808,18446744073709551615,0.1,0.3333333333333333,null,"
-	                           "\"q\\\" b\\\\ \\u0001\\n\\t\\u0000 \xc3\xa9 \xef\xbf\xbd\xef\xbf\xbd(\xef\xbf\xbd\xef\xbf\xbd"
-	                           "\xef\xbf\xbd\",{\"k\\n\":\"v\",\"c\":\"w\",\"i\":-7,\"t\":false}]");
+	assert_string_equal(
+	    out.p, "[-9223372036854775808,18446744073709551615,0.1,0.3333333333333333,null,"
+		   "\"q\\\" b\\\\ \\u0001\\n\\t\\u0000 \xc3\xa9 \xef\xbf\xbd\xef\xbf\xbd(\xef\xbf\xbd\xef\xbf\xbd"
+		   "\xef\xbf\xbd\",{\"k\\n\":\"v\",\"c\":\"w\",\"i\":-7,\"t\":false}]");
 	assert_accepted(buf_str(&out));
 }
 

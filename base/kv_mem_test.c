@@ -49,7 +49,9 @@ static void test_batch_and_removal(void **state)
 	AUTO(kv_mem) struct kv_mem *m = kv_mem_new();
 	AUTO(buf) struct buf b = BUF_INIT;
 	const struct kv *kv = kv_mem_kv(m);
-	struct kv_op ops[] = {{STR("a"), STR("1"), false}, {STR("c"), STR("3"), false}, {STR("a"), STR_NONE, true},
+	struct kv_op ops[] = {{STR("a"), STR("1"), false},
+	                      {STR("c"), STR("3"), false},
+	                      {STR("a"), STR_NONE, true},
 	                      {STR("never there"), STR_NONE, true}};
 
 	assert_int_equal(kv_write(kv, ops, ARRAY_LEN(ops), false, NULL), 0);

@@ -54,9 +54,9 @@ static void copies_are_independent(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(set_get_remove),
-		cmocka_unit_test(the_pair_is_bounded),
-		cmocka_unit_test(copies_are_independent),
+	    cmocka_unit_test(set_get_remove),
+	    cmocka_unit_test(the_pair_is_bounded),
+	    cmocka_unit_test(copies_are_independent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,8 +6,8 @@
 #ifndef BASE_LOOP_H
 #define BASE_LOOP_H
 
-#include "base/err.h"
 #include "base/cleanup.h"
+#include "base/err.h"
 
 #include <stdint.h>
 #include <sys/epoll.h>

@@ -2,9 +2,9 @@
 
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/random.h"
 
 #include <pthread.h>
-#include <sys/random.h>
 
 /* A slot with key NULL is free (hash 0: a search ends here) or deleted (hash 1: a search goes on). */
 #define HASH_DELETED 1
@@ -18,12 +18,8 @@ static uint64_t key0, key1;
 
 static void draw_key(void)
 {
-	uint64_t k[2];
-
-	if (getrandom(k, sizeof(k), 0) != (ssize_t)sizeof(k))
-		abort();
-	key0 = k[0];
-	key1 = k[1];
+	key0 = random_u64();
+	key1 = random_u64();
 }
 
 static inline uint64_t rotl(uint64_t v, int by)

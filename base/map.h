@@ -41,7 +41,10 @@ void *map_del(struct map *m, struct str key);
 bool map_next(const struct map *m, size_t *at, struct str *key, void **value);
 
 /* Fixed binary keys. */
-static inline struct str map_key_u64(const uint64_t *k) { return (struct str){(const char *)k, sizeof(*k)}; }
+static inline struct str map_key_u64(const uint64_t *k)
+{
+	return (struct str){(const char *)k, sizeof(*k)};
+}
 
 DEFINE_AUTO_FINI(map);
 

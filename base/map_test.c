@@ -125,8 +125,8 @@ static void iterate_and_delete(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(put_get_delete),   cmocka_unit_test(odd_keys),
-	    cmocka_unit_test(keys_are_copied),  cmocka_unit_test(against_an_array),
+	    cmocka_unit_test(put_get_delete),         cmocka_unit_test(odd_keys),
+	    cmocka_unit_test(keys_are_copied),        cmocka_unit_test(against_an_array),
 	    cmocka_unit_test(churn_does_not_grow_it), cmocka_unit_test(iterate_and_delete),
 	};
 

@@ -5,8 +5,8 @@
 #ifndef BASE_POOL_H
 #define BASE_POOL_H
 
-#include "base/err.h"
 #include "base/cleanup.h"
+#include "base/err.h"
 
 enum pool_lane { POOL_DEMAND, POOL_READAHEAD, POOL_PREFETCH, POOL_BACKGROUND, POOL_LANES };
 

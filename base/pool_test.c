@@ -21,7 +21,10 @@ struct gate {
 	unsigned inside;
 };
 
-#define GATE_INIT {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0}
+#define GATE_INIT                                                                                                      \
+	{                                                                                                              \
+		PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0                                          \
+	}
 
 static void gate_pass(struct gate *g)
 {

@@ -20,11 +20,26 @@ struct str {
 #define STR_FMT "%.*s"
 #define STR_ARG(s) (int)((s).n > 4096 ? 4096 : (s).n), (s).p ? (s).p : "" /* for STR_FMT; cut at 4096 bytes */
 
-static inline struct str str_of(const char *c) { return c ? (struct str){c, strlen(c)} : STR_NONE; }
-static inline struct str str_make(const void *p, size_t n) { return (struct str){p, n}; }
-static inline bool str_empty(struct str s) { return s.n == 0; }
-static inline bool str_eq(struct str a, struct str b) { return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0); }
-static inline bool str_eqc(struct str a, const char *c) { return str_eq(a, str_of(c)); }
+static inline struct str str_of(const char *c)
+{
+	return c ? (struct str){c, strlen(c)} : STR_NONE;
+}
+static inline struct str str_make(const void *p, size_t n)
+{
+	return (struct str){p, n};
+}
+static inline bool str_empty(struct str s)
+{
+	return s.n == 0;
+}
+static inline bool str_eq(struct str a, struct str b)
+{
+	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+static inline bool str_eqc(struct str a, const char *c)
+{
+	return str_eq(a, str_of(c));
+}
 
 /* Bytewise order, shorter first on a common prefix: <0, 0, >0. */
 int str_cmp(struct str a, struct str b);

@@ -138,8 +138,9 @@ static void cleaning(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(comparing), cmocka_unit_test(cutting), cmocka_unit_test(splitting),      cmocka_unit_test(numbers),
-	    cmocka_unit_test(copying),   cmocka_unit_test(hashing), cmocka_unit_test(utf8_sequences), cmocka_unit_test(cleaning),
+	    cmocka_unit_test(comparing),      cmocka_unit_test(cutting),  cmocka_unit_test(splitting),
+	    cmocka_unit_test(numbers),        cmocka_unit_test(copying),  cmocka_unit_test(hashing),
+	    cmocka_unit_test(utf8_sequences), cmocka_unit_test(cleaning),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

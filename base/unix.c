@@ -175,10 +175,8 @@ int unix_recv(int fd, void *dst, size_t dst_bytes, size_t *n, int *fds, unsigned
 {
 	struct iovec iov = {.iov_base = dst, .iov_len = dst_bytes};
 	union fd_control control;
-	struct msghdr m = {.msg_iov = &iov,
-	                   .msg_iovlen = 1,
-	                   .msg_control = control.room,
-	                   .msg_controllen = sizeof(control.room)};
+	struct msghdr m = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
 	int got_fds[UNIX_FDS_MAX];
 	unsigned n_got;
 	ssize_t got;
@@ -221,7 +219,7 @@ static void spawn_plan_fini(struct spawn_plan *p)
 {
 	posix_spawn_file_actions_destroy(&p->actions);
 	posix_spawnattr_destroy(&p->attr);
-	vec_each(&p->dups, fd)
+	vec_each (&p->dups, fd)
 		close(*fd);
 	vec_fini(&p->dups);
 }

@@ -4,10 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -229,7 +229,10 @@ static void run_shell(struct spawn s, const char *command, struct buf *out, int 
 	assert_int_equal(spawn_wait(pid, status, &err), 0);
 }
 
-#define NO_STDIO {-1, -1, -1}
+#define NO_STDIO                                                                                                       \
+	{                                                                                                              \
+		-1, -1, -1                                                                                             \
+	}
 
 static void spawn_output_and_status(void **state)
 {
@@ -237,7 +240,8 @@ static void spawn_output_and_status(void **state)
 	const char *const env[] = {"PATH=/usr/bin:/bin", "X=y", NULL};
 	int status;
 
-	run_shell((struct spawn){.stdio = NO_STDIO, .envp = env, .cwd = "/usr"}, "echo $X; pwd; cat; exit 3", &out, &status);
+	run_shell((struct spawn){.stdio = NO_STDIO, .envp = env, .cwd = "/usr"}, "echo $X; pwd; cat; exit 3", &out,
+	          &status);
 	assert_string_equal(out.p, "y\n/usr\n"); /* and standard input is empty */
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 3);
@@ -257,8 +261,9 @@ static void spawn_passes_only_the_descriptors_named(void **state)
 	assert_int_equal(dup2(open("/dev/full", O_RDONLY | O_CLOEXEC), 3), 3);
 	keep[0] = 5, keep[1] = 3, keep[2] = leaks[1];
 	run_shell((struct spawn){.stdio = NO_STDIO, .keep = keep, .n_keep = 3},
-	          "readlink /proc/$$/fd/3 /proc/$$/fd/4 /proc/$$/fd/5; for i in /proc/$$/fd/*; do echo -n \"${i##*/} \"; done", &out,
-	          &status);
+	          "readlink /proc/$$/fd/3 /proc/$$/fd/4 /proc/$$/fd/5; for i in /proc/$$/fd/*; do echo -n \"${i##*/} "
+	          "\"; done",
+	          &out, &status);
 	assert_true(str_starts(buf_str(&out), STR("/dev/null\n/dev/full\n/dev/zero\n0 1 2 3 4 5 ")));
 	for (size_t i = 0; i < ARRAY_LEN(leaks); i++)
 		close(leaks[i]);
@@ -323,7 +328,8 @@ static void spawn_sessions_and_groups(void **state)
 	assert_int_equal(group, pid);
 	assert_int_equal(session, pid);
 	buf_clear(&out);
-	run_shell((struct spawn){.stdio = NO_STDIO, .new_group = true}, "cut -d' ' -f1,5,6 /proc/$$/stat", &out, &status);
+	run_shell((struct spawn){.stdio = NO_STDIO, .new_group = true}, "cut -d' ' -f1,5,6 /proc/$$/stat", &out,
+	          &status);
 	assert_int_equal(sscanf(out.p, "%d %d %d", &pid, &group, &session), 3);
 	assert_int_equal(group, pid);
 	assert_int_equal(session, getsid(0));

@@ -13,7 +13,10 @@
 		size_t n, cap;                                                                                         \
 	}
 
-#define VEC_INIT {NULL, 0, 0}
+#define VEC_INIT                                                                                                       \
+	{                                                                                                              \
+		NULL, 0, 0                                                                                             \
+	}
 
 void *vec_grow_(void *p, size_t *cap, size_t want, size_t elem_bytes);
 

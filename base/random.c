@@ -1,0 +1,37 @@
+#include "base/random.h"
+
+#include "base/digest.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sys/random.h>
+
+void random_bytes(void *dst, size_t n)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t got = getrandom((char *)dst + done, n - done, 0);
+
+		/* Fails only where the kernel has no such call: nothing that asks for a key may go on without. */
+		if (got < 0 && errno != EINTR)
+			abort();
+		done += got > 0 ? (size_t)got : 0;
+	}
+}
+
+uint64_t random_u64(void)
+{
+	uint64_t v;
+
+	random_bytes(&v, sizeof(v));
+	return v;
+}
+
+char *random_hex(char *dst, size_t n_bytes)
+{
+	uint8_t raw[32];
+
+	assert(n_bytes <= sizeof(raw));
+	random_bytes(raw, n_bytes);
+	hex_encode(raw, n_bytes, dst);
+	return dst;
+}
