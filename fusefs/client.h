@@ -8,7 +8,7 @@
 
 #include "base/digest.h"
 #include "base/err.h"
-#include "contentfs.pb-c.h"
+#include "rpc/proto/contentfs.pb-c.h"
 
 struct ffs_client;
 
@@ -17,6 +17,7 @@ struct ffs_client_opts {
 	const char *root, *state;   /* absolute */
 	const char *program;        /* path of the contentfs binary */
 	const char *config;         /* config file to hand on, or NULL */
+	const char *const *extra;   /* further arguments, NULL-terminated, or NULL */
 };
 
 /* Connects to <state>/contentfs.sock; starts contentfs (detached, its stderr to <state>/contentfs.log) when none

@@ -1,0 +1,520 @@
+/*
+ * How contentd reaches contentfs, and brings it back.
+ *
+ *   connect ──ok──► Keep (who are you, and your descriptors) ──► calls … broken ──► connect again
+ *      │               └─ silent, and both processes we knew are dead: start one that resumes on what we kept
+ *      └─ nobody listens: start one anew
+ *
+ * We hold the listening socket too, so that a connection succeeds even when nobody is left to serve it: that case is told
+ * from a worker that is just being replaced by the death of every process we know, and some patience.
+ */
+#include "fusefs/client.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/unix.h"
+#include "fusefs/options.h"
+#include "rpc/pb.h"
+#include "rpc/ttrpc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#define N_KEPT (FFS_FDS_KEPT - FFS_FD_FUSE)
+#define PATIENCE_NS (30 * NS_PER_S)    /* for a worker to be replaced, or a start */
+#define SILENCE_NS (2 * NS_PER_S)      /* of a socket whose processes are all dead */
+#define LOG_TAIL_BYTES 512
+
+struct conn {
+	struct ttrpc_client *rpc;
+	unsigned refs; /* guarded by the client's lock */
+};
+
+struct ffs_client {
+	char *root, *state, *program, *config, *socket;
+	char **extra; /* further arguments, NULL-terminated */
+	struct rpc_io *io;
+	pthread_mutex_t lock;       /* guards conn and its references */
+	pthread_mutex_t connecting; /* held while connecting or starting; guards what follows */
+	struct conn *conn;
+	int kept[N_KEPT];           /* -1: none */
+	int alive[2];               /* pidfds of holder and worker as last told, -1 */
+	pid_t child;                /* that we started and have not reaped, or 0 */
+};
+
+/* ---- processes ---- */
+
+static void reap(struct ffs_client *c)
+{
+	if (c->child > 0 && waitpid(c->child, NULL, WNOHANG) != 0)
+		c->child = 0;
+}
+
+static bool is_dead(int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	return pidfd < 0 || poll(&p, 1, 0) > 0;
+}
+
+static bool all_dead(const struct ffs_client *c)
+{
+	return is_dead(c->alive[0]) && is_dead(c->alive[1]);
+}
+
+static void watch(int *pidfd, uint32_t pid)
+{
+	if (*pidfd >= 0)
+		close(*pidfd);
+	*pidfd = pid ? pidfd_open((pid_t)pid, 0) : -1;
+}
+
+static void drop_kept(struct ffs_client *c)
+{
+	for (unsigned i = 0; i < N_KEPT; i++)
+		if (c->kept[i] >= 0)
+			close(STEAL_FD(c->kept[i]));
+}
+
+static char *log_tail(const struct ffs_client *c)
+{
+	AUTO_FREE char *path = xasprintf("%s/contentfs.log", c->state);
+	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *text = xcalloc(1, LOG_TAIL_BYTES + 1);
+	char *line;
+
+	if (fd >= 0) {
+		off_t size = lseek(fd, 0, SEEK_END);
+
+		if (pread(fd, text, LOG_TAIL_BYTES, size > LOG_TAIL_BYTES ? size - LOG_TAIL_BYTES : 0) < 0)
+			text[0] = '\0';
+	}
+	while (*text && text[strlen(text) - 1] == '\n')
+		text[strlen(text) - 1] = '\0';
+	line = strrchr(text, '\n');
+	if (line)
+		memmove(text, line + 1, strlen(line));
+	return text;
+}
+
+static int start(struct ffs_client *c, bool resume, struct err *err)
+{
+	AUTO_FREE char *log = xasprintf("%s/contentfs.log", c->state);
+	AUTO_FD int log_fd = -1;
+	struct {
+		VEC(const char *) v;
+	} args = {VEC_INIT};
+	struct spawn s = {.stdio = {-1, -1, -1}, .detach = true, .cwd = "/"};
+	int r;
+
+	TRY(dir_make(c->state, 0711, err));
+	log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (log_fd < 0)
+		return err_errno(err, errno, "open %s", log);
+	vec_push(&args.v, c->program);
+	vec_push(&args.v, "--root");
+	vec_push(&args.v, c->root);
+	vec_push(&args.v, "--state");
+	vec_push(&args.v, c->state);
+	if (c->config) {
+		vec_push(&args.v, "--config");
+		vec_push(&args.v, c->config);
+	}
+	for (char **e = c->extra; e && *e; e++)
+		vec_push(&args.v, *e);
+	if (resume)
+		vec_push(&args.v, "--resume");
+	vec_push(&args.v, NULL);
+	s.argv = args.v.p;
+	s.stdio[1] = s.stdio[2] = log_fd;
+	s.keep = resume ? c->kept : NULL;
+	s.n_keep = resume ? N_KEPT : 0;
+	log_info("%s contentfs", resume ? "resuming" : "starting");
+	r = spawn_start(&s, &c->child, err);
+	vec_fini(&args.v);
+	return r < 0 ? err_wrap(err, "start %s", c->program) : 0;
+}
+
+/* ---- connecting ---- */
+
+static int take_kept(struct ffs_client *c, const Contentd__Contentfs__V1__KeepResponse *rsp, struct ttrpc_fds *fds,
+                     struct err *err)
+{
+	if (fds->n != N_KEPT)
+		return err_set(err, ERR_INTERNAL, "contentfs handed over %u descriptors, not %d", fds->n, N_KEPT);
+	drop_kept(c);
+	for (unsigned i = 0; i < N_KEPT; i++)
+		c->kept[i] = STEAL_FD(fds->fd[i]);
+	watch(&c->alive[0], rsp->holder_pid);
+	watch(&c->alive[1], rsp->worker_pid);
+	return 0;
+}
+
+/* Greets whoever serves the connection. ERR_DEADLINE when nobody answers. */
+static int greet(struct ffs_client *c, struct ttrpc_client *rpc, int64_t deadline_ns, struct err *err)
+{
+	AUTO(ttrpc_fds) struct ttrpc_fds fds = TTRPC_FDS_INIT;
+	AUTO(pb) Contentd__Contentfs__V1__KeepResponse *rsp = NULL;
+	Contentd__Contentfs__V1__Empty empty = CONTENTD__CONTENTFS__V1__EMPTY__INIT;
+	struct ttrpc_req req = {.svc = &contentd__contentfs__v1__data__descriptor,
+	                        .method = "Keep",
+	                        .msg = &empty.base,
+	                        .deadline_ns = deadline_ns,
+	                        .can_cancel = true};
+
+	TRY(ttrpc_call(rpc, &req, &rsp, &fds, err));
+	return take_kept(c, rsp, &fds, err);
+}
+
+/* One try. On ERR_UNAVAILABLE: nobody listens, or the worker died under our hands. */
+static int try_connect(struct ffs_client *c, int64_t deadline_ns, struct conn **out, struct err *err)
+{
+	struct ttrpc_client_opts opts = {.io = c->io};
+	int64_t silence = clock_mono_ns() + SILENCE_NS;
+	AUTO(ttrpc_client) struct ttrpc_client *rpc = NULL;
+	AUTO_FD int fd = -1;
+
+	TRY(unix_connect(c->socket, SOCK_SEQPACKET, &fd, err));
+	TRY(ttrpc_client_new(STEAL_FD(fd), &opts, &rpc, err));
+	TRY(greet(c, rpc, all_dead(c) && silence < deadline_ns ? silence : deadline_ns, err));
+	*out = xcalloc(1, sizeof(**out));
+	(*out)->rpc = STEAL(rpc);
+	(*out)->refs = 1;
+	return 0;
+}
+
+static int give_up(struct ffs_client *c, const struct err *why, struct err *err)
+{
+	AUTO_FREE char *tail = log_tail(c);
+
+	return err_set(err, ERR_UNAVAILABLE, "contentfs does not serve %s: %s%s%s", c->socket, why->msg,
+	               *tail ? "; it said: " : "", tail);
+}
+
+static int connect_or_start(struct ffs_client *c, struct conn **out, struct err *err)
+{
+	int64_t deadline = clock_mono_ns() + PATIENCE_NS;
+	struct err why = ERR_INIT;
+	bool started = false;
+
+	for (;;) {
+		why = ERR_INIT;
+		if (try_connect(c, deadline, out, &why) >= 0)
+			return 0;
+		reap(c);
+		if (clock_mono_ns() >= deadline)
+			return give_up(c, &why, err);
+		if (why.code == ERR_DEADLINE && all_dead(c) && !started) {
+			TRY(start(c, true, err));
+			started = true;
+		} else if (why.code == ERR_UNAVAILABLE && why.sys && !started) {
+			drop_kept(c); /* the socket is gone: so is the mount that they belong to */
+			TRY(start(c, false, err));
+			started = true;
+		} else if (started && !c->child && why.sys) {
+			return give_up(c, &why, err); /* what we started has ended, and nobody else listens */
+		}
+		poll(NULL, 0, 5);
+	}
+}
+
+static struct conn *conn_current(struct ffs_client *c)
+{
+	struct conn *conn;
+
+	pthread_mutex_lock(&c->lock);
+	conn = c->conn && ttrpc_client_alive(c->conn->rpc) ? c->conn : NULL;
+	if (conn)
+		conn->refs++;
+	pthread_mutex_unlock(&c->lock);
+	return conn;
+}
+
+static void conn_unref(struct ffs_client *c, struct conn *conn)
+{
+	bool last;
+
+	if (!conn)
+		return;
+	pthread_mutex_lock(&c->lock);
+	last = --conn->refs == 0;
+	pthread_mutex_unlock(&c->lock);
+	if (!last)
+		return;
+	ttrpc_client_free(conn->rpc);
+	free(conn);
+}
+
+static int conn_get(struct ffs_client *c, struct conn **out, struct err *err)
+{
+	struct conn *fresh = NULL, *old;
+	int r = 0;
+
+	*out = conn_current(c);
+	if (*out)
+		return 0;
+	pthread_mutex_lock(&c->connecting);
+	*out = conn_current(c); /* somebody else was quicker */
+	if (!*out)
+		r = connect_or_start(c, &fresh, err);
+	if (r >= 0 && fresh) {
+		pthread_mutex_lock(&c->lock);
+		old = c->conn;
+		c->conn = fresh;
+		fresh->refs++;
+		pthread_mutex_unlock(&c->lock);
+		conn_unref(c, old);
+		*out = fresh;
+	}
+	pthread_mutex_unlock(&c->connecting);
+	return r;
+}
+
+/* ---- calls ---- */
+
+struct call {
+	const char *method;
+	const ProtobufCMessage *msg;
+	int fd; /* -1: none */
+	void (*progress)(void *arg, struct str wire);
+	void *arg;
+};
+
+static int call_once(struct ffs_client *c, const struct call *k, void *rsp, struct ttrpc_fds *fds, bool *broken,
+                     struct err *err)
+{
+	struct ttrpc_req req = {.svc = &contentd__contentfs__v1__data__descriptor,
+	                        .method = k->method,
+	                        .msg = k->msg,
+	                        .fds = &k->fd,
+	                        .n_fds = k->fd >= 0 ? 1 : 0,
+	                        .can_cancel = true,
+	                        .progress = k->progress,
+	                        .arg = k->arg};
+	struct conn *conn = NULL;
+	int r;
+
+	*broken = false;
+	TRY(conn_get(c, &conn, err));
+	r = ttrpc_call(conn->rpc, &req, rsp, fds, err);
+	*broken = r == -(int)ERR_UNAVAILABLE && !ttrpc_client_alive(conn->rpc);
+	conn_unref(c, conn);
+	return r;
+}
+
+static int call(struct ffs_client *c, const struct call *k, void *rsp, struct ttrpc_fds *fds, struct err *err)
+{
+	int64_t deadline = clock_mono_ns() + PATIENCE_NS;
+	struct err why = ERR_INIT;
+	bool broken;
+	int r;
+
+	do {
+		why = ERR_INIT;
+		r = call_once(c, k, rsp, fds, &broken, &why);
+		if (broken)
+			log_warn("contentfs went away during %s: asking again", k->method);
+	} while (broken && clock_mono_ns() < deadline);
+	return r < 0 ? err_set(err, why.code, "%s", why.msg) : r;
+}
+
+/* ---- verbs ---- */
+
+struct phases {
+	void (*fn)(void *arg, const char *phase, const char *digest);
+	void *arg;
+};
+
+static void take_phase(void *arg, struct str wire)
+{
+	AUTO(pb) Contentd__Contentfs__V1__OpenProgress *m = NULL;
+	const struct phases *p = arg;
+
+	if (p->fn && pb_unpack(&contentd__contentfs__v1__open_progress__descriptor, wire, &m, NULL) >= 0)
+		p->fn(p->arg, m->phase, m->digest);
+}
+
+int ffs_client_open(struct ffs_client *c, const Contentd__Contentfs__V1__OpenRequest *req,
+                    void (*phase)(void *arg, const char *phase, const char *digest), void *arg,
+                    Contentd__Contentfs__V1__OpenResponse **out, int *docs_fd, struct err *err)
+{
+	AUTO(ttrpc_fds) struct ttrpc_fds fds = TTRPC_FDS_INIT;
+	struct phases phases = {phase, arg};
+	struct call k = {"Open", &req->base, -1, take_phase, &phases};
+
+	TRY(call(c, &k, out, &fds, err));
+	if (fds.n != 1) {
+		pb_free(*out);
+		*out = NULL;
+		return err_set(err, ERR_INTERNAL, "contentfs opened %s without its documents", req->reference);
+	}
+	*docs_fd = STEAL_FD(fds.fd[0]);
+	return 0;
+}
+
+struct transfer {
+	ffs_progress_fn fn;
+	void *arg;
+};
+
+static void take_transfer(void *arg, struct str wire)
+{
+	AUTO(pb) Contentd__Contentfs__V1__TransferProgress *m = NULL;
+	const struct transfer *t = arg;
+
+	if (t->fn && pb_unpack(&contentd__contentfs__v1__transfer_progress__descriptor, wire, &m, NULL) >= 0)
+		t->fn(t->arg, m->done, m->total);
+}
+
+int ffs_client_unpack(struct ffs_client *c, const Contentd__Contentfs__V1__UnpackRequest *req, int fd,
+                      ffs_progress_fn progress, void *arg, Contentd__Contentfs__V1__UnpackResponse **out,
+                      struct err *err)
+{
+	struct transfer t = {progress, arg};
+	struct call k = {"Unpack", &req->base, fd, take_transfer, &t};
+
+	return call(c, &k, out, NULL, err);
+}
+
+int ffs_client_fetch_blob(struct ffs_client *c, const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd,
+                          ffs_progress_fn progress, void *arg, struct err *err)
+{
+	struct transfer t = {progress, arg};
+	struct call k = {"FetchBlob", &req->base, fd, take_transfer, &t};
+
+	return call(c, &k, NULL, NULL, err);
+}
+
+int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err)
+{
+	Contentd__Contentfs__V1__PinRequest req = CONTENTD__CONTENTFS__V1__PIN_REQUEST__INIT;
+	struct call k = {"Pin", &req.base, -1, NULL, NULL};
+
+	req.name = (char *)name;
+	req.index_keys = (char **)index_keys;
+	req.n_index_keys = n;
+	return call(c, &k, NULL, NULL, err);
+}
+
+int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err)
+{
+	Contentd__Contentfs__V1__UnpinRequest req = CONTENTD__CONTENTFS__V1__UNPIN_REQUEST__INIT;
+	struct call k = {"Unpin", &req.base, -1, NULL, NULL};
+
+	req.name = (char *)name;
+	return call(c, &k, NULL, NULL, err);
+}
+
+int ffs_client_fill(struct ffs_client *c, const char *const *index_keys, unsigned n, ffs_progress_fn progress,
+                    void *arg, struct err *err)
+{
+	Contentd__Contentfs__V1__FillRequest req = CONTENTD__CONTENTFS__V1__FILL_REQUEST__INIT;
+	struct transfer t = {progress, arg};
+	struct call k = {"Fill", &req.base, -1, take_transfer, &t};
+
+	req.index_keys = (char **)index_keys;
+	req.n_index_keys = n;
+	return call(c, &k, NULL, NULL, err);
+}
+
+int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys, unsigned n, struct err *err)
+{
+	Contentd__Contentfs__V1__DeleteLayersRequest req = CONTENTD__CONTENTFS__V1__DELETE_LAYERS_REQUEST__INIT;
+	struct call k = {"DeleteLayers", &req.base, -1, NULL, NULL};
+
+	req.index_keys = (char **)index_keys;
+	req.n_index_keys = n;
+	return call(c, &k, NULL, NULL, err);
+}
+
+int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__V1__SetCredentialsRequest *req,
+                               struct err *err)
+{
+	struct call k = {"SetCredentials", &req->base, -1, NULL, NULL};
+
+	return call(c, &k, NULL, NULL, err);
+}
+
+int ffs_client_status(struct ffs_client *c, const char *const *index_keys, unsigned n,
+                      Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
+{
+	Contentd__Contentfs__V1__StatusRequest req = CONTENTD__CONTENTFS__V1__STATUS_REQUEST__INIT;
+	struct call k = {"Status", &req.base, -1, NULL, NULL};
+
+	req.index_keys = (char **)index_keys;
+	req.n_index_keys = n;
+	return call(c, &k, out, NULL, err);
+}
+
+/* ---- life-cycle ---- */
+
+static char **copy_extra(const char *const *extra)
+{
+	size_t n = 0;
+	char **copy;
+
+	while (extra && extra[n])
+		n++;
+	copy = xcalloc(n + 1, sizeof(*copy));
+	for (size_t i = 0; i < n; i++)
+		copy[i] = xstrdup(extra[i]);
+	return copy;
+}
+
+int ffs_client_new(const struct ffs_client_opts *opts, struct ffs_client **out, struct err *err)
+{
+	struct ffs_client *c = xcalloc(1, sizeof(*c));
+	struct conn *conn = NULL;
+	int r;
+
+	c->root = xstrdup(opts->root);
+	c->state = xstrdup(opts->state);
+	c->program = xstrdup(opts->program);
+	c->config = opts->config ? xstrdup(opts->config) : NULL;
+	c->extra = copy_extra(opts->extra);
+	c->socket = xasprintf("%s/contentfs.sock", opts->state);
+	for (unsigned i = 0; i < N_KEPT; i++)
+		c->kept[i] = -1;
+	c->alive[0] = c->alive[1] = -1;
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_mutex_init(&c->connecting, NULL);
+	r = rpc_io_new(&c->io, err);
+	if (r >= 0)
+		r = conn_get(c, &conn, err);
+	conn_unref(c, conn);
+	if (r < 0) {
+		ffs_client_free(c);
+		return r;
+	}
+	*out = c;
+	return 0;
+}
+
+void ffs_client_free(struct ffs_client *c)
+{
+	if (!c)
+		return;
+	conn_unref(c, c->conn);
+	rpc_io_free(c->io);
+	drop_kept(c);
+	for (unsigned i = 0; i < ARRAY_LEN(c->alive); i++)
+		if (c->alive[i] >= 0)
+			close(c->alive[i]);
+	for (char **e = c->extra; *e; e++)
+		free(*e);
+	free(c->extra);
+	pthread_mutex_destroy(&c->lock);
+	pthread_mutex_destroy(&c->connecting);
+	free(c->root);
+	free(c->state);
+	free(c->program);
+	free(c->config);
+	free(c->socket);
+	free(c);
+}
