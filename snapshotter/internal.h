@@ -1,0 +1,44 @@
+/* What the files of snapshotter/ share; not for others. */
+#ifndef SNAPSHOTTER_INTERNAL_H
+#define SNAPSHOTTER_INTERNAL_H
+
+#include "snapshotter/meta.h"
+#include "snapshotter/record.h"
+
+#include <pthread.h>
+
+struct snap_store {
+	char *root, *state;
+	int snapshots_fd; /* <root>/snapshots */
+	const struct kv *kv;
+	struct snap_meta *meta;
+	enum snap_level level;
+	char *level_reason;
+	pthread_mutex_t lock; /* orders changes of records; never held across mounts, builds or removal of trees */
+};
+
+/* The chain of committed snapshots from `name` down to the base, nearest first. */
+struct snap_chain {
+	VEC(uint64_t) plain;          /* directory ids, nearest first */
+	VEC(struct digest) indexes;   /* of the indexed part, base first */
+};
+#define SNAP_CHAIN_INIT ((struct snap_chain){VEC_INIT, VEC_INIT})
+void snap_chain_fini(struct snap_chain *c);
+DEFINE_AUTO_FINI(snap_chain);
+
+/* `name` "" gives an empty chain. A plain snapshot below an indexed one is ERR_DATA_LOSS: nothing makes such a chain. */
+int snap_chain_load(struct snap_store *s, struct snap_space sp, const char *name, struct snap_chain *out,
+                    struct err *err);
+
+/* The mounts of an active snapshot or view with directory `id` above `chain`. */
+int snap_mounts_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
+                     struct snap_mounts *out, struct err *err);
+
+/* Makes <root>/snapshots/<id> with fs/ (and work/ when active); fs/ looks like the root directory of the chain. */
+int snap_dirs_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
+                   struct err *err);
+
+/* Bytes allocated and inodes below a directory, hard links counted once. */
+int snap_disk_usage(int dir_fd, const char *path, int64_t *bytes, int64_t *inodes, struct err *err);
+
+#endif

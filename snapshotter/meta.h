@@ -1,0 +1,41 @@
+/*
+ * Metadata images: built from layer indexes, mounted once per chain, shared by every snapshot that needs them.
+ *
+ * File <root>/meta/<64 hex>, mount <state>/meta/<64 hex> (level 2: an inner overlay at <64 hex>.inner beside it; level 3:
+ * no mount, contentfs serves <state>/lazy/.trees/<64 hex> from the file). The name is the hash of the ordered index
+ * keys. A file is never trusted across a reboot: those of another boot are removed at open, so that none needs a sync.
+ * Any thread; one mutex guards the table, building and mounting happen outside of it, one builder per image.
+ */
+#ifndef SNAPSHOTTER_META_H
+#define SNAPSHOTTER_META_H
+
+#include "snapshotter/snapshotter.h"
+
+struct snap_meta;
+
+int snap_meta_open(const char *root, const char *state, struct snap_meta **out, struct err *err);
+void snap_meta_close(struct snap_meta *m); /* leaves mounts in place */
+
+void snap_meta_set_level(struct snap_meta *m, enum snap_level level);
+
+/* sha256("contentd-meta-1\0" ‖ keys), base first. */
+void snap_meta_key(const struct digest *indexes, unsigned n, struct digest *out);
+
+/* Builds and mounts what is missing. *lower: what goes into lowerdir for this chain, data-only layers included
+ * ("E::L::F", or one directory at levels 2 and 3); *dir: the mounted tree, for reading the root's attributes. Both are
+ * the caller's. */
+int snap_meta_ensure(struct snap_meta *m, const struct digest *indexes, unsigned n, char **lower, char **dir,
+                     struct err *err);
+
+/* Taking images away, in two steps so that the decision can be made under the caller's lock and the work outside of it.
+ * condemn: every ready image whose key is not among `keep` ceases to be ready; who wants one of them now waits until it
+ * is dropped, then builds it again. Returns their number; the array is the caller's. drop: unmounts, deletes. */
+unsigned snap_meta_condemn(struct snap_meta *m, const struct digest *keep, unsigned n_keep, struct digest **out);
+void snap_meta_drop(struct snap_meta *m, const struct digest *condemned, unsigned n);
+
+/* Writes the image of a chain of layer index files to `path`; used by snap_meta_ensure and by the probe. objects_fd: the
+ * object directory, asked for what is published. */
+int snap_meta_build(int index_dir_fd, int objects_fd, const struct digest *indexes, unsigned n, const char *path,
+                    struct err *err);
+
+#endif

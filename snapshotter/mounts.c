@@ -1,0 +1,188 @@
+/* From a chain of snapshots to mounts, and the directories behind an active one. */
+#include "snapshotter/internal.h"
+
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#define XATTR_LIST_MAX 65536
+#define XATTR_VALUE_MAX 65536
+
+void snap_mounts_fini(struct snap_mounts *m)
+{
+	vec_each(&m->v, it)
+	{
+		free(it->type);
+		free(it->source);
+		vec_each(&it->options, o)
+			free(*o);
+		vec_fini(&it->options);
+	}
+	vec_fini(&m->v);
+}
+
+void snap_chain_fini(struct snap_chain *c)
+{
+	vec_fini(&c->plain);
+	vec_fini(&c->indexes);
+}
+
+static void reverse(struct snap_chain *c)
+{
+	for (size_t i = 0, j = c->indexes.n; i + 1 < j; i++) {
+		struct digest tmp = c->indexes.p[i];
+
+		c->indexes.p[i] = c->indexes.p[--j];
+		c->indexes.p[j] = tmp;
+	}
+}
+
+int snap_chain_load(struct snap_store *s, struct snap_space sp, const char *name, struct snap_chain *out,
+                    struct err *err)
+{
+	AUTO(snap_chain) struct snap_chain c = SNAP_CHAIN_INIT;
+	AUTO_FREE char *at = xstrdup(name);
+
+	while (*at) {
+		AUTO(snap_record) struct snap_record r = {0};
+
+		TRY(snap_record_load(s->kv, sp, at, &r, err));
+		if (r.info.indexed)
+			vec_push(&c.indexes, r.info.index_key);
+		else if (c.indexes.n)
+			return err_set(err, ERR_DATA_LOSS, "snapshot %s: a plain layer below an indexed one", at);
+		else
+			vec_push(&c.plain, r.id);
+		free(at);
+		at = STEAL(r.info.parent);
+	}
+	reverse(&c);
+	*out = c;
+	c = SNAP_CHAIN_INIT;
+	return 0;
+}
+
+static struct snap_mount *add_mount(struct snap_mounts *out, const char *type, TAKE(char *) source)
+{
+	struct snap_mount *m = vec_add(&out->v);
+
+	m->type = xstrdup(type);
+	m->source = source;
+	return m;
+}
+
+static void bind_mount(struct snap_mounts *out, TAKE(char *) source, bool writable)
+{
+	struct snap_mount *m = add_mount(out, "bind", source);
+
+	vec_push(&m->options, xstrdup(writable ? "rw" : "ro"));
+	vec_push(&m->options, xstrdup("rbind"));
+}
+
+/* lowerdir of the whole chain: plain directories, nearest first, then what the metadata image gives. */
+static void lower_of(struct snap_store *s, const struct snap_chain *chain, const char *meta_lower, struct buf *out)
+{
+	vec_each(&chain->plain, id)
+		buf_addf(out, "%s%s/snapshots/%llu/fs", out->n ? ":" : "", s->root, (unsigned long long)*id);
+	if (meta_lower)
+		buf_addf(out, "%s%s", out->n ? ":" : "", meta_lower);
+}
+
+static void overlay_mount(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
+                          const char *meta_lower, struct snap_mounts *out)
+{
+	struct snap_mount *m = add_mount(out, "overlay", xstrdup("overlay"));
+	AUTO(buf) struct buf lower = BUF_INIT;
+	unsigned long long n = id;
+
+	lower_of(s, chain, meta_lower, &lower);
+	/* A read-only overlay needs two layers; data-only ones count, but level 2 and 3 have none. */
+	if (kind == SNAP_VIEW && chain->plain.n == 0 && s->level != SNAP_LEVEL_OVERLAY)
+		buf_addf(&lower, ":%s/snapshots/%llu/fs", s->root, n);
+	if (kind == SNAP_ACTIVE) {
+		vec_push(&m->options, xstrdup("index=off"));
+		vec_push(&m->options, xstrdup("xino=on"));
+		vec_push(&m->options, xasprintf("workdir=%s/snapshots/%llu/work", s->root, n));
+		vec_push(&m->options, xasprintf("upperdir=%s/snapshots/%llu/fs", s->root, n));
+	} else {
+		vec_push(&m->options, xstrdup("ro"));
+		vec_push(&m->options, xstrdup("xino=on"));
+	}
+	vec_push(&m->options, xasprintf("lowerdir=%s", buf_cstr(&lower)));
+}
+
+int snap_mounts_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
+                     struct snap_mounts *out, struct err *err)
+{
+	AUTO_FREE char *lower = NULL;
+	AUTO_FREE char *dir = NULL;
+
+	if (chain->indexes.n)
+		TRY(snap_meta_ensure(s->meta, chain->indexes.p, (unsigned)chain->indexes.n, &lower, &dir, err));
+	else if (chain->plain.n == 0) {
+		bind_mount(out, xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)id),
+		           kind == SNAP_ACTIVE);
+		return 0;
+	} else if (kind == SNAP_VIEW && chain->plain.n == 1) {
+		bind_mount(out, xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)chain->plain.p[0]),
+		           false);
+		return 0;
+	}
+	overlay_mount(s, kind, id, chain, lower, out);
+	return 0;
+}
+
+/* ---- directories ---- */
+
+/* Mode, owner, times and attributes of the root directory that the container would see without an upper one. */
+static int copy_root(const char *from, const char *to, struct err *err)
+{
+	AUTO_FREE char *names = xmalloc(XATTR_LIST_MAX);
+	AUTO_FREE char *value = xmalloc(XATTR_VALUE_MAX);
+	struct timespec times[2];
+	struct stat st;
+	ssize_t n;
+
+	if (stat(from, &st) < 0)
+		return err_errno(err, errno, "stat %s", from);
+	if (chown(to, st.st_uid, st.st_gid) < 0 || chmod(to, st.st_mode & 07777) < 0)
+		return err_errno(err, errno, "set owner and mode of %s", to);
+	n = listxattr(from, names, XATTR_LIST_MAX);
+	for (ssize_t at = 0; at < n; at += (ssize_t)strlen(names + at) + 1) {
+		ssize_t len;
+
+		if (str_starts(str_of(names + at), STR("trusted.overlay.")))
+			continue;
+		len = getxattr(from, names + at, value, XATTR_VALUE_MAX);
+		if (len >= 0 && setxattr(to, names + at, value, (size_t)len, 0) < 0)
+			return err_errno(err, errno, "set %s on %s", names + at, to);
+	}
+	times[0] = st.st_mtim;
+	times[1] = st.st_mtim;
+	if (utimensat(AT_FDCWD, to, times, 0) < 0)
+		return err_errno(err, errno, "set times of %s", to);
+	return 0;
+}
+
+int snap_dirs_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
+                   struct err *err)
+{
+	AUTO_FREE char *base = xasprintf("%s/snapshots/%llu", s->root, (unsigned long long)id);
+	AUTO_FREE char *fs = xasprintf("%s/fs", base);
+	AUTO_FREE char *work = xasprintf("%s/work", base);
+	AUTO_FREE char *from = NULL;
+	AUTO_FREE char *lower = NULL;
+
+	if (mkdir(base, 0700) < 0 || mkdir(fs, 0755) < 0)
+		return err_errno(err, errno, "make %s", fs);
+	if (kind == SNAP_ACTIVE && mkdir(work, 0711) < 0)
+		return err_errno(err, errno, "make %s", work);
+	if (chain->plain.n)
+		from = xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)chain->plain.p[0]);
+	else if (chain->indexes.n)
+		TRY(snap_meta_ensure(s->meta, chain->indexes.p, (unsigned)chain->indexes.n, &lower, &from, err));
+	return from ? copy_root(from, fs, err) : 0;
+}

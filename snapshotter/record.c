@@ -1,0 +1,186 @@
+#include "snapshotter/record.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+
+#define RECORD_VERSION 1
+
+void snap_info_fini(struct snap_info *i)
+{
+	free(i->name);
+	free(i->parent);
+	labels_fini(&i->labels);
+	memset(i, 0, sizeof(*i));
+}
+
+void snap_record_fini(struct snap_record *r)
+{
+	snap_info_fini(&r->info);
+	memset(r, 0, sizeof(*r));
+}
+
+static void key_add(struct buf *out, const char *prefix, struct snap_space sp)
+{
+	buf_adds(out, prefix);
+	buf_add(out, sp.ns, strlen(sp.ns) + 1);
+	buf_add(out, sp.snapshotter, strlen(sp.snapshotter) + 1);
+}
+
+void snap_key_record(struct snap_space sp, const char *name, struct buf *out)
+{
+	key_add(out, "snap/", sp);
+	buf_adds(out, name);
+}
+
+void snap_key_children(struct snap_space sp, const char *parent, struct buf *out)
+{
+	key_add(out, "snapchild/", sp);
+	buf_add(out, parent, strlen(parent) + 1);
+}
+
+void snap_key_child(struct snap_space sp, const char *parent, const char *name, struct buf *out)
+{
+	snap_key_children(sp, parent, out);
+	buf_adds(out, name);
+}
+
+bool snap_key_split(struct str key, struct str *ns, struct str *snapshotter, struct str *name)
+{
+	struct str rest = key;
+
+	if (!str_skip(&rest, SNAP_KEY_RECORDS) || !str_split(&rest, '\0', ns) || !str_split(&rest, '\0', snapshotter))
+		return false;
+	*name = rest;
+	return rest.n > 0;
+}
+
+void snap_record_encode(const struct snap_record *r, struct buf *out)
+{
+	struct json_writer w;
+	char text[40], hex[65];
+
+	json_writer_init(&w, out, NULL);
+	json_w_object_begin(&w);
+	json_w_ki64(&w, "v", RECORD_VERSION);
+	json_w_ki64(&w, "kind", r->info.kind);
+	json_w_kcstr(&w, "parent", r->info.parent);
+	json_w_kcstr(&w, "created", time_rfc3339(r->info.created, text));
+	json_w_kcstr(&w, "updated", time_rfc3339(r->info.updated, text));
+	if (r->info.indexed)
+		json_w_kcstr(&w, "index", digest_hex(&r->info.index_key, hex));
+	json_w_ki64(&w, "id", (int64_t)r->id);
+	json_w_ki64(&w, "bytes", r->bytes);
+	json_w_ki64(&w, "inodes", r->inodes);
+	json_w_key(&w, "labels");
+	json_w_object_begin(&w);
+	vec_each(&r->info.labels.v, l)
+		json_w_kcstr(&w, l->key, l->value);
+	json_w_object_end(&w);
+	json_w_object_end(&w);
+}
+
+static int decode_time(struct json_reader *j, struct timespec *out, struct err *err)
+{
+	struct str text;
+
+	TRY(json_string(j, &text, err));
+	if (!time_parse_rfc3339(text, out))
+		return err_set(err, ERR_DATA_LOSS, "bad time " STR_FMT, STR_ARG(text));
+	return 0;
+}
+
+static int decode_labels(struct json_reader *j, struct labels *out, struct err *err)
+{
+	struct str key, value;
+	int more;
+
+	TRY(json_object_begin(j, err));
+	while ((more = json_object_next(j, &key, err)) > 0) {
+		AUTO_FREE char *k = str_dup(key);
+		AUTO_FREE char *v = NULL;
+
+		TRY(json_string(j, &value, err));
+		v = str_dup(value);
+		TRY(labels_set(out, k, v, err));
+	}
+	return more;
+}
+
+static int decode_field(struct json_reader *j, struct str key, struct snap_record *r, struct err *err)
+{
+	struct str text;
+	int64_t n;
+
+	if (str_eqc(key, "v")) {
+		TRY(json_i64(j, &n, err));
+		if (n != RECORD_VERSION)
+			return err_set(err, ERR_UNIMPLEMENTED, "record version %lld is not known", (long long)n);
+		return 0;
+	}
+	if (str_eqc(key, "kind")) {
+		TRY(json_i64(j, &n, err));
+		r->info.kind = (enum snap_kind)n;
+		return 0;
+	}
+	if (str_eqc(key, "parent")) {
+		TRY(json_string(j, &text, err));
+		free(r->info.parent);
+		r->info.parent = str_dup(text);
+		return 0;
+	}
+	if (str_eqc(key, "created"))
+		return decode_time(j, &r->info.created, err);
+	if (str_eqc(key, "updated"))
+		return decode_time(j, &r->info.updated, err);
+	if (str_eqc(key, "index")) {
+		TRY(json_string(j, &text, err));
+		if (!digest_from_hex(text, &r->info.index_key))
+			return err_set(err, ERR_DATA_LOSS, "bad index key");
+		r->info.indexed = true;
+		return 0;
+	}
+	if (str_eqc(key, "id"))
+		return json_u64(j, &r->id, err);
+	if (str_eqc(key, "bytes"))
+		return json_i64(j, &r->bytes, err);
+	if (str_eqc(key, "inodes"))
+		return json_i64(j, &r->inodes, err);
+	if (str_eqc(key, "labels"))
+		return decode_labels(j, &r->info.labels, err);
+	return json_skip(j, err);
+}
+
+int snap_record_decode(struct str name, struct str value, struct snap_record *out, struct err *err)
+{
+	AUTO(json_reader) struct json_reader *j = json_reader_new(value);
+	AUTO(snap_record) struct snap_record r = {0};
+	struct str key;
+	int more;
+
+	r.info.name = str_dup(name);
+	TRY_WRAP(json_object_begin(j, err), err, "snapshot " STR_FMT, STR_ARG(name));
+	while ((more = json_object_next(j, &key, err)) > 0)
+		TRY_WRAP(decode_field(j, key, &r, err), err, "snapshot " STR_FMT, STR_ARG(name));
+	TRY_WRAP(more, err, "snapshot " STR_FMT, STR_ARG(name));
+	if (!r.info.parent || r.info.kind < SNAP_VIEW || r.info.kind > SNAP_COMMITTED)
+		return err_set(err, ERR_DATA_LOSS, "snapshot " STR_FMT ": record is incomplete", STR_ARG(name));
+	*out = r;
+	r = (struct snap_record){0};
+	return 0;
+}
+
+int snap_record_load(const struct kv *kv, struct snap_space sp, const char *name, struct snap_record *out,
+                     struct err *err)
+{
+	AUTO(buf) struct buf key = BUF_INIT;
+	AUTO(buf) struct buf value = BUF_INIT;
+	struct err why = ERR_INIT;
+
+	snap_key_record(sp, name, &key);
+	if (kv_get(kv, buf_str(&key), &value, &why) < 0) {
+		if (why.code == ERR_NOT_FOUND)
+			return err_set(err, ERR_NOT_FOUND, "snapshot %s does not exist", name);
+		return err_set(err, why.code, "snapshot %s: %s", name, why.msg);
+	}
+	return snap_record_decode(str_of(name), buf_str(&value), out, err);
+}

@@ -1,0 +1,37 @@
+/*
+ * What the key-value table holds about a snapshot, and under which keys.
+ *	snap/<ns>\0<snapshotter>\0<name>                 one record, JSON
+ *	snapchild/<ns>\0<snapshotter>\0<parent>\0<name>  marks a child, empty
+ *	snapid                                           last directory id given out, decimal
+ * Internal to snapshotter/; no state, any thread.
+ */
+#ifndef SNAPSHOTTER_RECORD_H
+#define SNAPSHOTTER_RECORD_H
+
+#include "snapshotter/snapshotter.h"
+
+struct snap_record {
+	struct snap_info info; /* info.name set */
+	uint64_t id;           /* directory <root>/snapshots/<id>; 0 for indexed ones */
+	int64_t bytes, inodes; /* committed: what usage answers */
+};
+void snap_record_fini(struct snap_record *r);
+DEFINE_AUTO_FINI(snap_record);
+
+void snap_key_record(struct snap_space sp, const char *name, struct buf *out);
+void snap_key_children(struct snap_space sp, const char *parent, struct buf *out);
+void snap_key_child(struct snap_space sp, const char *parent, const char *name, struct buf *out);
+#define SNAP_KEY_ID STR("snapid")
+#define SNAP_KEY_RECORDS STR("snap/")
+
+/* Takes a record's key apart; the views point into `key`. false: not such a key. */
+bool snap_key_split(struct str key, struct str *ns, struct str *snapshotter, struct str *name);
+
+void snap_record_encode(const struct snap_record *r, struct buf *out);
+int snap_record_decode(struct str name, struct str value, struct snap_record *out, struct err *err);
+
+/* ERR_NOT_FOUND naming the snapshot. */
+int snap_record_load(const struct kv *kv, struct snap_space sp, const char *name, struct snap_record *out,
+                     struct err *err);
+
+#endif
