@@ -11,12 +11,12 @@
 
 #include "estargz/tree.h"
 
-/* The name of the object of a regular file with content. Content that is proven, or that is proven before any of it can
- * be read (one chunk: it is verified whole), goes by its digest; what several chunks claim to be goes by the claim key
- * until it is published. */
+/* The name of the object of a regular file with content: the digest of its content when that is proven (published, or
+ * unpacked here), else the claim key, which includes the size and the chunks: whoever lies about either, also for a
+ * file of one chunk, has names of his own and meets nobody else's. */
 static inline const struct digest *esgz_object_key(const struct esgz_entry *e, bool published)
 {
-	return e->n_chunks <= 1 || published ? &e->content : &e->claim;
+	return e->n_chunks == 0 || published ? &e->content : &e->claim;
 }
 
 /* True if an object with this content and size is published. */

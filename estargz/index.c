@@ -360,6 +360,7 @@ static void read_file_record(const struct esgz_index *ix, uint32_t file, struct 
 	if (file < ix->n_single) {
 		out->first_chunk = file;
 		out->n_chunks = 1;
+		memcpy(out->claim.b, record_at(ix, S_SINGLES, file) + 16, DIGEST_BYTES);
 	} else if (file < ix->n_single + ix->n_multi) {
 		r = record_at(ix, S_MULTIS, file - ix->n_single);
 		out->first_chunk = ix->n_single + get_le32(r);

@@ -54,8 +54,7 @@ struct esgz_entry {
 	uint32_t first_chunk, n_chunks; /* ESGZ_REG of a lazy layer with size > 0; else none */
 	struct digest content;          /* ESGZ_REG: sha256 of the whole content, as claimed (lazy) or as proven (unpacked) */
 	struct digest claim;            /* ESGZ_REG: name of the object until the content is proven: the claim key
-	                                 * (esgz_claim_key) of a file of several chunks; else `content`, since one chunk
-	                                 * is verified whole before any byte is shown */
+	                                 * (esgz_claim_key) of a file with chunks, else `content` */
 };
 
 struct esgz_chunk {

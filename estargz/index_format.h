@@ -54,7 +54,7 @@ enum {
 	ATTR_BYTES = 20,   /* u32 mode, uid, gid, first xattr, number of xattrs */
 	XATTR_BYTES = 16,  /* u32 name offset, u32 name length, u32 value offset, u32 value length */
 	FILE_BYTES = 40,   /* u64 size, content digest */
-	SINGLE_BYTES = 16, /* u64 blob offset, u32 blob bytes, u32 inner offset */
+	SINGLE_BYTES = 48, /* u64 blob offset, u32 blob bytes, u32 inner offset, claim key */
 	MULTI_BYTES = 40,  /* u32 first, u32 number of chunks, claim key */
 	CHUNK_BYTES = 64,  /* u64 blob offset, u32 blob bytes, u32 inner offset, u64 file offset, u32 bytes, u32 0, digest */
 	LINK_BYTES = 8,    /* u32 offset, u32 length of the text; devices: u32 major, u32 minor */

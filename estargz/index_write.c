@@ -270,6 +270,17 @@ static void put_chunk_place(uint8_t *dst, const struct esgz_chunk *c)
 	put_le32(dst + 12, (uint32_t)c->inner_offset);
 }
 
+static void put_single(const struct plan *p, struct out *o, const struct record *r)
+{
+	const struct esgz_chunk *c = p->b->chunks.p + r->reg.first_chunk;
+	struct digest claim;
+
+	esgz_claim_key(&r->reg.content, r->reg.size, c, 1, &claim);
+	put_chunk_place(o->at[S_SINGLES], c);
+	memcpy(o->at[S_SINGLES] + 16, claim.b, DIGEST_BYTES);
+	o->at[S_SINGLES] += SINGLE_BYTES;
+}
+
 static void put_multi(const struct plan *p, struct out *o, const struct record *r)
 {
 	const struct esgz_chunk *c = p->b->chunks.p + r->reg.first_chunk;
@@ -303,8 +314,7 @@ static uint32_t put_file(const struct plan *p, struct out *o, const struct recor
 	put_le64(dst, r->reg.size);
 	memcpy(dst + 8, r->reg.content.b, DIGEST_BYTES);
 	if (kind == 0) {
-		put_chunk_place(o->at[S_SINGLES], &p->b->chunks.p[r->reg.first_chunk]);
-		o->at[S_SINGLES] += SINGLE_BYTES;
+		put_single(p, o, r);
 	} else if (kind == 1) {
 		put_multi(p, o, r);
 	}

@@ -263,7 +263,7 @@ static void entry_key(const struct stack_entry *e, struct digest *key)
 
 	cut.n_chunks = entry_n_chunks(e);
 	*key = e->content;
-	if (cut.n_chunks > 1 && !stack_published(NULL, &e->content, e->size)) {
+	if (cut.n_chunks > 0 && !stack_published(NULL, &e->content, e->size)) {
 		entry_chunks(&cut, chunks);
 		esgz_claim_key(&e->content, e->size, chunks, cut.n_chunks, key);
 	}
