@@ -669,7 +669,10 @@ static void *hammer(void *arg)
 
 		req.wait_ms = i % 7 ? 0 : 5;
 		r = rpc_call(c, ECHO, i % 7 ? (i % 2 ? "Unary" : "Quick") : "Slow", &opts, &req.base, &rsp, NULL);
-		h->failed += i % 7 ? r != 0 : r != -ERR_DEADLINE;
+		if (i % 7 ? r != 0 : r != -ERR_DEADLINE) {
+			fprintf(stderr, "call %d: %d\n", i, r);
+			h->failed++;
+		}
 	}
 	return NULL;
 }

@@ -1,7 +1,8 @@
 #include "rpc/testing/echo.h"
 
-#include "base/clock.h"
+#include "base/file.h"
 #include "rpc/pb.h"
+#include "rpc/ttrpc.h"
 
 #include <poll.h>
 #include <unistd.h>
@@ -122,6 +123,51 @@ static int echo_chat(struct rpc_call *c, const void *request, void *svc, struct 
 	}
 	leave(svc, c, NULL);
 	return r;
+}
+
+/* Takes descriptor 0, a file, and answers its content; sends a file with the request's data back, `count` times. */
+static int echo_fds(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const EchoRequest *req = request;
+	AUTO(buf) struct buf content = BUF_INIT;
+	EchoReply rsp = reply_init;
+	AUTO_FD int fd = ttrpc_call_fd(c, 0);
+
+	if (fd >= 0)
+		TRY(fd_read_all(fd, 4096, &content, err));
+	for (unsigned i = 0; i < req->count; i++) {
+		AUTO_FD int out = -1;
+
+		TRY(memfd_of("echo", str_make(req->data.data, req->data.len), &out, err));
+		TRY(ttrpc_reply_fd(c, STEAL_FD(out), err));
+	}
+	rsp.text = (char *)buf_cstr(&content);
+	return rpc_reply(c, &rsp.base, err);
+}
+
+static int echo_progress(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const EchoRequest *req = request;
+	EchoReply rsp = reply_init;
+	int r = 0;
+
+	enter(svc);
+	rsp.data = req->data;
+	for (; rsp.index < req->count && !r; rsp.index++)
+		r = ttrpc_progress(c, &rsp.base, err);
+	leave(svc, c, NULL);
+	TRY(r);
+	return echo_unary(c, request, svc, err);
+}
+
+struct rpc_service echo_ttrpc_service(struct echo *e)
+{
+	static const struct rpc_method methods[] = {
+	    {"Unary", 0, echo_unary}, {"Quick", RPC_INLINE, echo_unary}, {"Wait", RPC_LONG, echo_wait},
+	    {"Slow", 0, echo_slow},   {"Fds", 0, echo_fds},              {"Progress", 0, echo_progress},
+	};
+
+	return (struct rpc_service){&contentd__testing__echo__descriptor, methods, ARRAY_LEN(methods), e};
 }
 
 struct rpc_service echo_service(struct echo *e)

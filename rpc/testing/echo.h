@@ -20,4 +20,7 @@ struct echo {
 /* Unary, streams and long calls; Absent has no handler. */
 struct rpc_service echo_service(struct echo *e);
 
+/* For ttrpc: unary calls, descriptors and progress. */
+struct rpc_service echo_ttrpc_service(struct echo *e);
+
 #endif
