@@ -31,7 +31,6 @@ static int write_index(struct probe *p, struct err *err)
 	AUTO_FD int dir = -1;
 	char hex[65];
 
-	digest_of(PROBE_TEXT, sizeof(PROBE_TEXT) - 1, &p->content);
 	e.content = info.blob = info.trusted = p->index_key = p->content;
 	info.blob_bytes = e.size;
 	TRY(esgz_index_add(b, &e, NULL, 0, NULL, 0, NULL, err));
@@ -72,6 +71,7 @@ static int prepare(struct probe *p, struct err *err)
 
 	static const char *const subdirs[] = {"objects", "lazy", "e", "inner", "fs", "work", "m"};
 
+	digest_of(PROBE_TEXT, sizeof(PROBE_TEXT) - 1, &p->content);
 	for (size_t i = 0; i < ARRAY_LEN(subdirs); i++)
 		TRY(make_subdir(p, subdirs[i], err));
 	TRY(write_object(p, err));
