@@ -17,7 +17,7 @@ struct blob_request {
 	uint64_t size;   /* of the blob; 0 = unknown */
 	uint64_t skip;   /* bytes of the current body before `next` */
 	bool left_known;
-	uint64_t left;   /* bytes of the current body not yet seen */
+	uint64_t left; /* bytes of the current body not yet seen */
 	struct buf body;
 };
 
@@ -48,7 +48,8 @@ static void blob_headers(struct reg_request *r, struct curl_slist **list)
 static int learn_size(struct blob_request *b, uint64_t size, struct err *err)
 {
 	if (b->size && b->size != size)
-		return err_set(err, ERR_DATA_LOSS, "the server says %" PRIu64 " bytes, expected %" PRIu64, size, b->size);
+		return err_set(err, ERR_DATA_LOSS, "the server says %" PRIu64 " bytes, expected %" PRIu64, size,
+		               b->size);
 	b->size = size;
 	if (b->q.suffix && !b->suffix_set) {
 		b->begin = b->next = size > b->q.suffix ? size - b->q.suffix : 0;
@@ -66,7 +67,7 @@ static int check_room(const struct blob_request *b, struct err *err)
 {
 	if (!b->q.data && b->end != REG_TO_END && b->end - b->begin > b->q.max_bytes)
 		return err_set(err, ERR_EXHAUSTED, "%" PRIu64 " bytes, more than %" PRIu64, b->end - b->begin,
-			       b->q.max_bytes);
+		               b->q.max_bytes);
 	return 0;
 }
 
@@ -86,7 +87,7 @@ static int accept_part(struct blob_request *b, struct err *err)
 		return err_set(err, ERR_DATA_LOSS, "Content-Range without the blob's size");
 	if (cr->first != b->next || cr->last >= b->end)
 		return err_set(err, ERR_DATA_LOSS, "asked for bytes %" PRIu64 "-%" PRIu64 ", got %" PRIu64 "-%" PRIu64,
-			       b->next, b->end - 1, cr->first, cr->last);
+		               b->next, b->end - 1, cr->first, cr->last);
 	/* Without a size an end before the asked one could be the blob's or the server's choice. */
 	if (!cr->has_size && b->end != REG_TO_END && cr->last != b->end - 1)
 		return err_set(err, ERR_DATA_LOSS, "Content-Range without the blob's size");
@@ -108,8 +109,10 @@ static int accept_whole(struct blob_request *b, struct err *err)
 	if (b->q.suffix && !b->suffix_set)
 		return err_set(err, ERR_UNIMPLEMENTED, "the server ignores ranges and does not tell the blob's size");
 	if (b->next > REG_SKIP_MAX)
-		return err_set(err, ERR_UNIMPLEMENTED, "the server ignores ranges: %" PRIu64 " bytes lie before the "
-			       "one that is wanted", b->next);
+		return err_set(err, ERR_UNIMPLEMENTED,
+		               "the server ignores ranges: %" PRIu64 " bytes lie before the "
+		               "one that is wanted",
+		               b->next);
 	b->left = p->length;
 	b->left_known = p->has_length;
 	b->skip = b->next;
@@ -268,14 +271,14 @@ static int check_question(const struct reg_blob_get *q, struct err *err)
 }
 
 static int submit(struct reg_client *c, const struct reg_blob_get *q, bool is_head, struct reg_request **out,
-		  struct err *err)
+                  struct err *err)
 {
 	char digest[DIGEST_TEXT_MAX];
 	AUTO_FREE char *base = NULL;
 	struct host *h = host_get(c, q->ref->host);
 	int checked;
 	struct blob_request *b = request_new(c, sizeof(*b), &blob_ops, h, q->lane, is_head ? "HEAD" : "GET",
-					     q->deadline_ns, q->max_attempts);
+	                                     q->deadline_ns, q->max_attempts);
 
 	digest_text(&q->digest, digest);
 	b->q = *q;

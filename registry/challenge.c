@@ -114,8 +114,8 @@ void reg_challenges_parse(struct reg_challenges *c, struct str s)
 		ch = &c->v[c->n++];
 		*ch = (struct reg_challenge){
 		    .scheme = str_ieq(token, STR("bearer"))  ? REG_AUTH_BEARER
-			      : str_ieq(token, STR("basic")) ? REG_AUTH_BASIC
-							     : REG_AUTH_OTHER,
+		              : str_ieq(token, STR("basic")) ? REG_AUTH_BASIC
+		                                             : REG_AUTH_OTHER,
 		};
 		s = rest;
 		skip_token68(&s);

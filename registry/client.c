@@ -279,7 +279,7 @@ char *host_base_url(struct reg_client *c, struct host *h)
 	pthread_mutex_lock(&c->lock);
 	const char *authority = h->opts.api ?: reg_host_api(h->name);
 	url = xasprintf("%s://%s", plain_by_default(authority, h->has_opts ? &h->opts : NULL) ? "http" : "https",
-			authority);
+	                authority);
 	pthread_mutex_unlock(&c->lock);
 	return url;
 }

@@ -51,8 +51,8 @@ struct reg_client_opts {
 	const char *user_agent;      /* NULL: "contentd/<version>" */
 	unsigned demand_connections; /* HTTP/1.1 connections per host, 0 = 6 */
 	unsigned bulk_connections;   /* 0 = 4 */
-	unsigned stall_ms;           /* a transfer without a byte for this long is retried on a new connection; 0 = 10000 */
-	unsigned backoff_ms;         /* first back-off, doubled up to 32 times this; 0 = 100 */
+	unsigned stall_ms;   /* a transfer without a byte for this long is retried on a new connection; 0 = 10000 */
+	unsigned backoff_ms; /* first back-off, doubled up to 32 times this; 0 = 100 */
 };
 
 /* Starts the I/O thread. `opts` NULL = defaults. */
@@ -95,8 +95,8 @@ void reg_client_warm(struct reg_client *c, const char *host);
  * transfers that were redirected count for the registry host that was asked. Zero where nothing is known yet.
  */
 struct reg_estimate {
-	int64_t rtt_ns;               /* least of the recent round trips (connect, or request to first byte) */
-	uint64_t bandwidth_bytes_s;   /* greatest of the recent delivery rates, all transfers of the host together */
+	int64_t rtt_ns;             /* least of the recent round trips (connect, or request to first byte) */
+	uint64_t bandwidth_bytes_s; /* greatest of the recent delivery rates, all transfers of the host together */
 };
 void reg_host_estimate(struct reg_client *c, const char *host, struct reg_estimate *out);
 
@@ -159,8 +159,7 @@ struct reg_manifest_get {
 	reg_done_fn *done;
 	void *arg;
 };
-int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, struct reg_request **out,
-                     struct err *err);
+int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, struct reg_request **out, struct err *err);
 
 /*
  * GET a blob or a part of it: [offset, offset + length), or with suffix != 0 its last `suffix` bytes (the whole, if it
@@ -223,8 +222,8 @@ static inline const struct reg_manifest *reg_image_manifest(const struct reg_ima
 }
 
 /* Fetches and parses one manifest or index. */
-int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t deadline_ns,
-                       struct reg_manifest **out, struct err *err);
+int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t deadline_ns, struct reg_manifest **out,
+                       struct err *err);
 
 /* Fetches the reference and, through an index, the manifest for `platform` (NULL = reg_platform_host()). One round trip
  * for a plain manifest, two through an index, plus one for a token that is not cached. */

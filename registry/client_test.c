@@ -24,7 +24,10 @@ struct world {
 	char digest_text[DIGEST_TEXT_MAX];
 };
 
-static struct str blob_of(struct world *w) { return str_make(w->blob, BLOB_BYTES); }
+static struct str blob_of(struct world *w)
+{
+	return str_make(w->blob, BLOB_BYTES);
+}
 
 static struct world *world_new(testserver_fn *fn, testserver_fn *other)
 {
@@ -56,7 +59,10 @@ static void world_free(struct world *w)
 }
 DEFINE_AUTO_FREE(world);
 
-static int64_t in_s(int s) { return clock_mono_ns() + s * NS_PER_S; }
+static int64_t in_s(int s)
+{
+	return clock_mono_ns() + s * NS_PER_S;
+}
 
 /* Collects an asynchronous answer. */
 struct result {
@@ -183,8 +189,9 @@ static bool serve_blob(struct exchange *x)
 	struct world *w = x->arg;
 
 	if (!is_path(x, w->digest_text))
-		return exchange_reply(x, 404, "", STR("{\"errors\":[{\"code\":\"BLOB_UNKNOWN\",\"message\":\"no\\nsuch "
-						      "blob\\u001b[31m\"}]}"));
+		return exchange_reply(x, 404, "",
+		                      STR("{\"errors\":[{\"code\":\"BLOB_UNKNOWN\",\"message\":\"no\\nsuch "
+		                          "blob\\u001b[31m\"}]}"));
 	return exchange_blob(x, blob_of(w));
 }
 
@@ -367,14 +374,14 @@ static bool serve_wrong_range(struct exchange *x)
 static bool serve_wrong_size(struct exchange *x)
 {
 	return exchange_reply(x, 206, "Content-Range: bytes 1000-1099/300001\r\n",
-			      str_sub(blob_of(((struct world *)x->arg)), 1000, 100));
+	                      str_sub(blob_of(((struct world *)x->arg)), 1000, 100));
 }
 
 static bool serve_long_body(struct exchange *x)
 {
 	/* Chunked, so that only the range says how long it should be. */
 	exchange_printf(x, "HTTP/1.1 206 Text\r\nContent-Range: bytes 1000-1099/300000\r\n"
-			   "Transfer-Encoding: chunked\r\n\r\nc8\r\n");
+	                   "Transfer-Encoding: chunked\r\n\r\nc8\r\n");
 	exchange_send(x, ((struct world *)x->arg)->blob + 1000, 200);
 	return exchange_printf(x, "\r\n0\r\n\r\n");
 }
@@ -413,9 +420,10 @@ static bool serve_truncated(struct exchange *x)
 		str_u64(first, 10, &from);
 	if (BLOB_BYTES - from <= 100000)
 		return exchange_blob(x, blob_of(w));
-	exchange_printf(x, from ? "HTTP/1.1 206 Text\r\nContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n"
-				: "HTTP/1.1 200 Text\r\nX: %d %d %d\r\nContent-Length: %d\r\n\r\n",
-			(int)from, BLOB_BYTES - 1, BLOB_BYTES, (int)(BLOB_BYTES - from));
+	exchange_printf(x,
+	                from ? "HTTP/1.1 206 Text\r\nContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n"
+	                     : "HTTP/1.1 200 Text\r\nX: %d %d %d\r\nContent-Length: %d\r\n\r\n",
+	                (int)from, BLOB_BYTES - 1, BLOB_BYTES, (int)(BLOB_BYTES - from));
 	exchange_send(x, w->blob + from, 90000);
 	return false;
 }
@@ -560,13 +568,14 @@ static bool serve_with_token(struct exchange *x)
 
 	if (!str_eqc(exchange_header(x, "Authorization"), "Bearer good-token")) {
 		snprintf(challenge, sizeof(challenge),
-			 "WWW-Authenticate: Bearer realm=\"http://127.0.0.1:%u/token?x=y\",service=\"the, service\","
-			 "scope=\"repository:some/image:pull\"\r\n", testserver_port(w->other));
+		         "WWW-Authenticate: Bearer realm=\"http://127.0.0.1:%u/token?x=y\",service=\"the, service\","
+		         "scope=\"repository:some/image:pull\"\r\n",
+		         testserver_port(w->other));
 		return exchange_reply(x, 401, challenge, STR("{\"errors\":[{\"code\":\"UNAUTHORIZED\"}]}"));
 	}
 	if (is_path(x, "/manifests/"))
 		return exchange_reply(x, 200, "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n",
-				      str_of(MANIFEST));
+		                      str_of(MANIFEST));
 	return serve_blob(x);
 }
 
@@ -588,7 +597,8 @@ static void anonymous_token(void **state)
 	assert_int_equal(reg_image_manifest(image)->n_layers, 0);
 	reg_image_free(image);
 	assert_int_equal(testserver_count(w->other, "GET /token?x=y&service=the%2C%20service"
-						    "&scope=repository%3Asome%2Fimage%3Apull"), 1);
+	                                            "&scope=repository%3Asome%2Fimage%3Apull"),
+	                 1);
 	/* One 401, then the token serves everything of the repository. */
 	struct reg_descriptor d = {.digest = w->digest, .size = BLOB_BYTES};
 	assert_int_equal(reg_blob_fetch(w->client, &w->ref, &d, BLOB_BYTES, in_s(10), &b, &err), 0);
@@ -657,8 +667,9 @@ static bool serve_token_no_post(struct exchange *x)
 	if (str_eqc(x->method, "POST"))
 		return exchange_reply(x, 405, "", STR_NONE);
 	/* :id/token */
-	return str_eqc(exchange_header(x, "Authorization"), "Basic OmlkL3Rva2Vu") ? serve_token(x)
-										   : exchange_reply(x, 401, "", STR_NONE);
+	return str_eqc(exchange_header(x, "Authorization"), "Basic OmlkL3Rva2Vu")
+	           ? serve_token(x)
+	           : exchange_reply(x, 401, "", STR_NONE);
 }
 
 static void identity_tokens(void **state)
@@ -716,7 +727,7 @@ static bool serve_with_second_token(struct exchange *x)
 
 	if (!str_eqc(exchange_header(x, "Authorization"), later ? "Bearer token-1" : "Bearer token-0")) {
 		snprintf(challenge, sizeof(challenge), "WWW-Authenticate: Bearer realm=\"http://127.0.0.1:%u/t\"\r\n",
-			 testserver_port(w->other));
+		         testserver_port(w->other));
 		return exchange_reply(x, 401, challenge, STR_NONE);
 	}
 	return exchange_reply(x, 200, "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n", str_of(MANIFEST));
@@ -745,7 +756,7 @@ static bool serve_never_authorized(struct exchange *x)
 	char challenge[256];
 
 	snprintf(challenge, sizeof(challenge), "WWW-Authenticate: Bearer realm=\"http://127.0.0.1:%u/t\"\r\n",
-		 testserver_port(w->other));
+	         testserver_port(w->other));
 	return exchange_reply(x, 401, challenge, STR("{\"errors\":[{\"code\":\"DENIED\"}]}"));
 }
 
@@ -770,7 +781,7 @@ static bool redirect_blob(struct exchange *x)
 	if (!str_eqc(exchange_header(x, "Authorization"), "Bearer good-token"))
 		return serve_with_token(x);
 	snprintf(headers, sizeof(headers), "Location: http://127.0.0.1:%u/storage?signature=s3cret&n=%u\r\n",
-		 testserver_port(w->other), x->n);
+	         testserver_port(w->other), x->n);
 	return exchange_reply(x, 307, headers, STR("<a href>"));
 }
 
@@ -816,7 +827,7 @@ static bool redirect_plain(struct exchange *x)
 	char headers[256];
 
 	snprintf(headers, sizeof(headers), "Location: http://127.0.0.1:%u/storage?signature=s3cret&n=%u\r\n",
-		 testserver_port(w->other), x->n);
+	         testserver_port(w->other), x->n);
 	return exchange_reply(x, 302, headers, STR_NONE);
 }
 
@@ -900,7 +911,7 @@ static bool serve_manifest(struct exchange *x)
 	if (!memmem(x->headers.p, x->headers.n, "Accept: application/vnd.oci.image.index.v1+json", 47))
 		return exchange_reply(x, 406, "", STR_NONE);
 	return exchange_reply(x, 200, "Content-Type: application/vnd.oci.image.manifest.v1+json; charset=utf-8\r\n",
-			      str_of(MANIFEST));
+	                      str_of(MANIFEST));
 }
 
 static void manifest_digest_is_checked(void **state)
@@ -1066,7 +1077,8 @@ static bool serve_push(struct exchange *x)
 	} else if (is_path(x, "/upload/1?state=abc&digest=sha256:")) {
 		buf_addstr(&shelf.blob, x->body);
 		ok = exchange_reply(x, 201, "", STR_NONE);
-	} else if (is_path(x, "/manifests/latest") && str_eqc(exchange_header(x, "Content-Type"), REG_MT_OCI_MANIFEST)) {
+	} else if (is_path(x, "/manifests/latest") &&
+	           str_eqc(exchange_header(x, "Content-Type"), REG_MT_OCI_MANIFEST)) {
 		buf_addstr(&shelf.manifest, x->body);
 		ok = exchange_reply(x, 201, "", STR_NONE);
 	} else {
@@ -1108,11 +1120,11 @@ static void push(void **state)
 	assert_int_equal(reg_blob_push(w->client, &q, &err), REG_PUSH_MOUNTED);
 	assert_int_equal(shelf.blob.n, 0);
 
-	assert_int_equal(reg_manifest_push(w->client, &w->ref, str_of(MANIFEST), STR(REG_MT_OCI_MANIFEST), in_s(10), &err),
-			 0);
+	assert_int_equal(
+	    reg_manifest_push(w->client, &w->ref, str_of(MANIFEST), STR(REG_MT_OCI_MANIFEST), in_s(10), &err), 0);
 	assert_true(str_eqc(buf_str(&shelf.manifest), MANIFEST));
 	assert_int_equal(reg_manifest_push(w->client, &w->ref, str_of(MANIFEST), STR("text/plain"), in_s(10), &err),
-			 -ERR_INVALID);
+	                 -ERR_INVALID);
 	assert_non_null(strstr(err.msg, "HTTP 400: what?"));
 	buf_fini(&shelf.manifest);
 }

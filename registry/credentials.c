@@ -29,7 +29,10 @@ bool reg_credentials_empty(const struct reg_credentials *c)
 	return !c || (!c->identity_token && !(c->username && c->password));
 }
 
-static bool text_eq(const char *a, const char *b) { return a == b || (a && b && !strcmp(a, b)); }
+static bool text_eq(const char *a, const char *b)
+{
+	return a == b || (a && b && !strcmp(a, b));
+}
 
 bool reg_credentials_eq(const struct reg_credentials *a, const struct reg_credentials *b)
 {
@@ -61,5 +64,5 @@ int reg_credentials_parse(struct str text, struct reg_credentials *dst, struct e
 	if (colon < 0)
 		return err_set(err, ERR_INVALID, "credentials are written user:password");
 	return reg_credentials_set(dst, str_sub(text, 0, (size_t)colon), str_sub(text, (size_t)colon + 1, SIZE_MAX),
-				   err);
+	                           err);
 }

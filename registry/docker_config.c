@@ -25,7 +25,10 @@ static void wipe(struct buf *b)
 		explicit_bzero(b->p, b->cap);
 	buf_fini(b);
 }
-static inline void secret_buf_fini(struct buf *b) { wipe(b); }
+static inline void secret_buf_fini(struct buf *b)
+{
+	wipe(b);
+}
 DEFINE_CLEANUP(secret_buf, struct buf, secret_buf_fini(it));
 
 /* Strings that the reader unescaped lie in its own heap buffer, which it frees without wiping. */
@@ -141,8 +144,9 @@ static int helper_name(struct str suffix, char **out, struct err *err)
 		char c = suffix.p[i];
 
 		if (!(c >= '0' && c <= '9') && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && !strchr("._-", c))
-			return err_set(err, ERR_INVALID, "credential helper with a name of other characters than "
-							 "letters, digits, '.', '_' and '-'");
+			return err_set(err, ERR_INVALID,
+			               "credential helper with a name of other characters than "
+			               "letters, digits, '.', '_' and '-'");
 	}
 	free(*out);
 	*out = xstrndup(suffix.p, suffix.n);
@@ -164,7 +168,7 @@ static int parse_helpers(struct json_reader *r, struct str host, char **helper, 
 }
 
 int reg_docker_config_parse(struct str json, struct str host, struct reg_credentials *out, char **helper, char **server,
-			    struct err *err)
+                            struct err *err)
 {
 	AUTO(json_reader) struct json_reader *r = NULL;
 	AUTO_FREE char *own_helper = NULL;
@@ -279,7 +283,7 @@ static int collect_answer(pid_t pid, int out_fd, int64_t deadline_ns, struct buf
 }
 
 static int run_helper(const char *program, const char *server, int64_t deadline_ns, struct buf *answer, int *status,
-		      struct err *err)
+                      struct err *err)
 {
 	AUTO_FD int in_r = -1;
 	AUTO_FD int out_r = -1;
@@ -308,7 +312,7 @@ static int run_helper(const char *program, const char *server, int64_t deadline_
 }
 
 static int ask_helper(const char *helper, const char *server, int64_t deadline_ns, struct reg_credentials *out,
-		      struct err *err)
+                      struct err *err)
 {
 	AUTO(secret_buf) struct buf answer = BUF_INIT;
 	AUTO_FREE char *program = xasprintf("docker-credential-%s", helper);
@@ -323,12 +327,12 @@ static int ask_helper(const char *helper, const char *server, int64_t deadline_n
 	if (strstr(buf_cstr(&answer), "credentials not found"))
 		return REG_AUTH_NONE;
 	return err_set(err, ERR_UNAUTHENTICATED, "%s failed (%s %d)", program,
-		       WIFSIGNALED(status) ? "signal" : "exit status",
-		       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	               WIFSIGNALED(status) ? "signal" : "exit status",
+	               WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
 int reg_docker_config_lookup(const char *path, struct str host, int64_t deadline_ns, struct reg_credentials *out,
-			     struct err *err)
+                             struct err *err)
 {
 	AUTO(secret_buf) struct buf text = BUF_INIT;
 	AUTO_FREE char *default_path = NULL;

@@ -32,7 +32,7 @@ static int manifest_complete(struct reg_request *r, struct err *err)
 	digest_of(r->body.p, r->body.n, &d);
 	if (m->has_digest && !digest_eq(&d, &m->digest))
 		return err_set(err, ERR_DATA_LOSS, "digest mismatch: got %s, expected %s", digest_text(&d, have),
-			       digest_text(&m->digest, want));
+		               digest_text(&m->digest, want));
 	m->digest = d;
 	return 0;
 }
@@ -50,8 +50,7 @@ static const struct request_ops manifest_ops = {
     .finish = manifest_finish,
 };
 
-int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, struct reg_request **out,
-		     struct err *err)
+int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, struct reg_request **out, struct err *err)
 {
 	char name[DIGEST_TEXT_MAX + REG_TAG_MAX] = "latest";
 	AUTO_FREE char *base = NULL;
@@ -79,8 +78,8 @@ int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, str
 	return request_submit(&m->base, out, err);
 }
 
-int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t deadline_ns,
-		       struct reg_manifest **out, struct err *err)
+int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t deadline_ns, struct reg_manifest **out,
+                       struct err *err)
 {
 	char text[REG_REF_TEXT_MAX];
 	AUTO(waiter) struct waiter w;
@@ -96,7 +95,7 @@ int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t 
 	TRY(reg_manifest_get(c, &q, NULL, err));
 	TRY(waiter_wait(&w, err));
 	TRY_WRAP(reg_manifest_parse(buf_str(&w.body), str_of(w.media_type), out, err), err, "%s",
-		 reg_ref_text(ref, text));
+	         reg_ref_text(ref, text));
 	return 0;
 }
 
@@ -110,7 +109,7 @@ void reg_image_free(struct reg_image *image)
 }
 
 int reg_image_resolve(struct reg_client *c, const struct reg_ref *ref, const struct reg_platform *platform,
-		      int64_t deadline_ns, struct reg_image **out, struct err *err)
+                      int64_t deadline_ns, struct reg_image **out, struct err *err)
 {
 	AUTO(reg_image) struct reg_image *image = xcalloc(1, sizeof(*image));
 	struct reg_platform here = reg_platform_host();
@@ -127,7 +126,7 @@ int reg_image_resolve(struct reg_client *c, const struct reg_ref *ref, const str
 			break;
 		if (image->n_documents == REG_DOCUMENTS_MAX)
 			return err_set(err, ERR_UNIMPLEMENTED, "%s: indexes nested more than one deep",
-				       reg_ref_text(ref, text));
+			               reg_ref_text(ref, text));
 		TRY_WRAP(reg_index_choose(m, platform ?: &here, &next, err), err, "%s", reg_ref_text(ref, text));
 		reg_ref_set_digest(&at, &next->digest);
 	}
@@ -136,7 +135,7 @@ int reg_image_resolve(struct reg_client *c, const struct reg_ref *ref, const str
 }
 
 int reg_blob_fetch(struct reg_client *c, const struct reg_ref *ref, const struct reg_descriptor *descriptor,
-		   size_t max_bytes, int64_t deadline_ns, struct buf *out, struct err *err)
+                   size_t max_bytes, int64_t deadline_ns, struct buf *out, struct err *err)
 {
 	char want[DIGEST_TEXT_MAX], have[DIGEST_TEXT_MAX];
 	AUTO(waiter) struct waiter w;
@@ -157,7 +156,7 @@ int reg_blob_fetch(struct reg_client *c, const struct reg_ref *ref, const struct
 	digest_text(&descriptor->digest, want);
 	if (descriptor->size > max_bytes)
 		return err_set(err, ERR_EXHAUSTED, "%s/%s: blob %s has %llu bytes, more than %zu", ref->host,
-			       ref->repository, want, (unsigned long long)descriptor->size, max_bytes);
+		               ref->repository, want, (unsigned long long)descriptor->size, max_bytes);
 	if (descriptor->size) {
 		TRY(reg_blob_get(c, &q, NULL, err));
 		TRY(waiter_wait(&w, err));
@@ -165,13 +164,13 @@ int reg_blob_fetch(struct reg_client *c, const struct reg_ref *ref, const struct
 	digest_of(w.body.p, w.body.n, &d);
 	if (!digest_eq(&d, &descriptor->digest))
 		return err_set(err, ERR_DATA_LOSS, "%s/%s: blob %s: digest mismatch: got %s", ref->host,
-			       ref->repository, want, digest_text(&d, have));
+		               ref->repository, want, digest_text(&d, have));
 	buf_addstr(out, buf_str(&w.body));
 	return 0;
 }
 
 int reg_blob_stat(struct reg_client *c, const struct reg_ref *ref, const struct digest *digest, int64_t deadline_ns,
-		  uint64_t *size, struct err *err)
+                  uint64_t *size, struct err *err)
 {
 	AUTO(waiter) struct waiter w;
 	struct reg_blob_head q = {
@@ -200,9 +199,7 @@ static int warm_status(struct reg_request *r)
 	return OP_HANDLED;
 }
 
-static void warm_finish(struct reg_request *r, struct reg_answer *a)
-{
-}
+static void warm_finish(struct reg_request *r, struct reg_answer *a) {}
 
 static const struct request_ops warm_ops = {
     .status = warm_status,
@@ -227,8 +224,8 @@ void reg_client_warm(struct reg_client *c, const char *host)
 {
 	struct host *h = host_get(c, host);
 	AUTO_FREE char *base = host_base_url(c, h);
-	struct reg_request *r = request_new(c, sizeof(*r), &warm_ops, h, REG_DEMAND, "GET",
-					    clock_mono_ns() + WARM_DEADLINE_NS, 1);
+	struct reg_request *r =
+	    request_new(c, sizeof(*r), &warm_ops, h, REG_DEMAND, "GET", clock_mono_ns() + WARM_DEADLINE_NS, 1);
 
 	r->url = xasprintf("%s/v2/", base);
 	r->what = xasprintf("%s: warm-up", host);

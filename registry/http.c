@@ -92,8 +92,11 @@ struct str http_bare_type(struct str content_type)
 static size_t utf8_length(struct str s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
-	size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
-		 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+	size_t n = p[0] < 0x80                   ? 1
+	           : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+	           : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+	           : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+	                                         : 0;
 
 	if (n == 0 || n > s.n)
 		return 0;
@@ -197,8 +200,9 @@ static int add_json_error(struct json_reader *r, struct buf *out)
 		TRY(json_peek(r, &type, NULL));
 		if (type == JSON_ARRAY && json_key_is(key, "errors")) {
 			TRY(add_errors(r, out));
-		} else if (type == JSON_STRING && (json_key_is(key, "details") || json_key_is(key, "error") ||
-						   json_key_is(key, "error_description") || json_key_is(key, "message"))) {
+		} else if (type == JSON_STRING &&
+		           (json_key_is(key, "details") || json_key_is(key, "error") ||
+		            json_key_is(key, "error_description") || json_key_is(key, "message"))) {
 			TRY(json_string(r, &text, NULL));
 			if (text.n && out->n)
 				buf_adds(out, ": ");
@@ -297,8 +301,8 @@ int http_token_parse(struct str body, struct http_token *out, struct err *err)
 			return err_set(err, ERR_INVALID, "token with characters that no header may carry");
 	out->value = xstrndup(token.p, token.n);
 	out->expires_in_s = !(life > TOKEN_LIFE_DEFAULT_S) ? TOKEN_LIFE_DEFAULT_S
-			    : life > TOKEN_LIFE_MAX_S	   ? TOKEN_LIFE_MAX_S
-							   : (int64_t)life;
+	                    : life > TOKEN_LIFE_MAX_S      ? TOKEN_LIFE_MAX_S
+	                                                   : (int64_t)life;
 	explicit_bzero((char *)(uintptr_t)token.p, token.n);
 	if (access_token.n && access_token.p != token.p)
 		explicit_bzero((char *)(uintptr_t)access_token.p, access_token.n);

@@ -54,7 +54,7 @@ void http_printable_url(struct str url, struct buf *out);
 /* The JSON answer of a token server. */
 #define HTTP_TOKEN_MAX 65536
 struct http_token {
-	char *value; /* heap; the caller wipes and frees */
+	char *value;          /* heap; the caller wipes and frees */
 	int64_t expires_in_s; /* 60 at least, a day at most */
 };
 int http_token_parse(struct str body, struct http_token *out, struct err *err);

@@ -26,8 +26,14 @@
 struct link {
 	struct link *prev, *next;
 };
-static inline void link_init(struct link *l) { l->prev = l->next = l; }
-static inline bool link_alone(const struct link *l) { return l->next == l; }
+static inline void link_init(struct link *l)
+{
+	l->prev = l->next = l;
+}
+static inline bool link_alone(const struct link *l)
+{
+	return l->next == l;
+}
 static inline void link_remove(struct link *l)
 {
 	l->prev->next = l->next;
@@ -67,12 +73,12 @@ struct host {
 /* Requests of one lane to one scheme://host:port. [io] */
 struct origin {
 	char *name;
-	bool http2;           /* known to speak it */
-	bool http1_only;      /* HTTP/2 failed too often here */
+	bool http2;      /* known to speak it */
+	bool http1_only; /* HTTP/2 failed too often here */
 	unsigned http2_errors;
 	int64_t http2_error_ns; /* the last one counted */
 	unsigned active;
-	struct link queue;    /* of reg_request.queue_link */
+	struct link queue; /* of reg_request.queue_link */
 };
 
 struct lane {
@@ -103,7 +109,7 @@ struct reg_client {
 	struct link requests; /* of reg_request.all_link */
 	struct map tokens;    /* key -> struct token */
 	uint64_t token_serial;
-	struct map urls;      /* blob key -> struct cached_url */
+	struct map urls; /* blob key -> struct cached_url */
 	CURL *idle[8];
 	unsigned n_idle;
 	uint64_t random;
@@ -183,15 +189,15 @@ struct reg_request {
 	enum request_state state;
 	struct link all_link, queue_link, token_link;
 	struct loop_timer *timer;
-	char *target;        /* where the next attempt goes: url, or what a redirect said */
-	bool foreign;        /* target is another origin than url: no Authorization there */
-	bool from_cache;     /* target came from the URL cache */
-	bool re_resolved;    /* the registry was already asked again after storage refused */
+	char *target;     /* where the next attempt goes: url, or what a redirect said */
+	bool foreign;     /* target is another origin than url: no Authorization there */
+	bool from_cache;  /* target came from the URL cache */
+	bool re_resolved; /* the registry was already asked again after storage refused */
 	bool sent_token, sent_basic;
 	unsigned redirects, auth_tries, attempts;
 	uint64_t token_serial; /* of the token that the attempt carried */
 	int64_t retry_at_ns, progress_ns;
-	struct err last;     /* why the last attempt failed; code OK if none did */
+	struct err last; /* why the last attempt failed; code OK if none did */
 
 	/* [io] the current attempt */
 	CURL *easy;

@@ -6,7 +6,7 @@
  */
 #include "registry/internal.h"
 
-#define HTTP2_STREAMS 64 /* at once on one connection; servers allow 100 or more (RFC 9113, 6.5.2) */
+#define HTTP2_STREAMS 64   /* at once on one connection; servers allow 100 or more (RFC 9113, 6.5.2) */
 #define HTTP2_ERRORS_MAX 3 /* then the origin gets HTTP/1.1 for good */
 #define IDLE_CONNECTION_S 240L
 #define DEMAND_BUFFER (64L << 10)
@@ -161,7 +161,7 @@ static void set_method(struct reg_request *r)
 }
 
 static void set_connection(struct lane *l, struct reg_request *r, const struct url_origin *where,
-			   const struct contact *k)
+                           const struct contact *k)
 {
 	CURL *e = r->easy;
 	bool http2 = where->tls && l->which == REG_DEMAND && !k->http1 && !r->origin->http1_only;

@@ -43,7 +43,7 @@ static void memory_free(struct reg_manifest_memory *m)
 {
 	if (!m)
 		return;
-	vec_each(&m->arrays, array)
+	vec_each (&m->arrays, array)
 		free(*array);
 	vec_fini(&m->arrays);
 	json_reader_free(m->reader);
@@ -72,7 +72,7 @@ static int skip_null(struct json_reader *r, struct err *err)
 }
 
 static int parse_annotations(struct reg_manifest_memory *m, const struct reg_annotation **out, size_t *n_out,
-			     struct err *err)
+                             struct err *err)
 {
 	struct json_reader *r = m->reader;
 	VEC(struct reg_annotation) list = VEC_INIT;
@@ -123,8 +123,7 @@ static int parse_platform(struct json_reader *r, struct reg_platform *out, struc
 }
 
 /* `digest_ok` NULL: a digest that is not sha256 is an error; else it is reported there. */
-static int parse_descriptor(struct reg_manifest_memory *m, struct reg_descriptor *out, bool *digest_ok,
-			    struct err *err)
+static int parse_descriptor(struct reg_manifest_memory *m, struct reg_descriptor *out, bool *digest_ok, struct err *err)
 {
 	struct json_reader *r = m->reader;
 	struct str key, digest = STR_NONE;
@@ -170,7 +169,7 @@ static int parse_descriptor(struct reg_manifest_memory *m, struct reg_descriptor
 }
 
 static int parse_descriptors(struct reg_manifest_memory *m, size_t max, bool skip_unknown_digests,
-			     struct descriptors *out, struct err *err)
+                             struct descriptors *out, struct err *err)
 {
 	struct json_reader *r = m->reader;
 	size_t seen = 0;
@@ -273,19 +272,19 @@ static int decide_kind(struct reg_manifest *d, const struct fields *f, struct st
 		return err_set(err, ERR_INVALID, "the document is neither an index nor a manifest");
 	if (named && d->media_type.n && !str_eq(type, d->media_type))
 		return err_set(err, ERR_INVALID, "media type \"" STR_FMT "\" was announced as \"" STR_FMT "\"",
-			       STR_ARG(d->media_type), STR_ARG(type));
+		               STR_ARG(d->media_type), STR_ARG(type));
 	if (!d->media_type.n && named)
 		/* The view must live with the document: take the constant it equals. */
-		d->media_type = str_eqc(type, REG_MT_OCI_INDEX)	     ? STR(REG_MT_OCI_INDEX)
-				: str_eqc(type, REG_MT_DOCKER_LIST)  ? STR(REG_MT_DOCKER_LIST)
-				: str_eqc(type, REG_MT_OCI_MANIFEST) ? STR(REG_MT_OCI_MANIFEST)
-								     : STR(REG_MT_DOCKER_MANIFEST);
+		d->media_type = str_eqc(type, REG_MT_OCI_INDEX)      ? STR(REG_MT_OCI_INDEX)
+		                : str_eqc(type, REG_MT_DOCKER_LIST)  ? STR(REG_MT_DOCKER_LIST)
+		                : str_eqc(type, REG_MT_OCI_MANIFEST) ? STR(REG_MT_OCI_MANIFEST)
+		                                                     : STR(REG_MT_DOCKER_MANIFEST);
 	d->kind = f->has_entries ? REG_IMAGE_INDEX : REG_IMAGE_MANIFEST;
 	if (!d->media_type.n)
 		d->media_type = f->has_entries ? STR(REG_MT_OCI_INDEX) : STR(REG_MT_OCI_MANIFEST);
 	if (f->has_entries ? media_is_manifest(d->media_type) : reg_media_is_index(d->media_type))
 		return err_set(err, ERR_INVALID, "the document does not have the shape of \"" STR_FMT "\"",
-			       STR_ARG(d->media_type));
+		               STR_ARG(d->media_type));
 	if (d->media_type.n > REG_MEDIA_TYPE_MAX)
 		return err_set(err, ERR_INVALID, "media type longer than %d bytes", REG_MEDIA_TYPE_MAX);
 	return 0;
@@ -300,7 +299,7 @@ int reg_manifest_parse(struct str bytes, struct str content_type, struct reg_man
 
 	if (bytes.n > REG_MANIFEST_BYTES_MAX)
 		return err_set(err, ERR_EXHAUSTED, "manifest of %zu bytes, more than %u", bytes.n,
-			       REG_MANIFEST_BYTES_MAX);
+		               REG_MANIFEST_BYTES_MAX);
 	d = xcalloc(1, sizeof(*d));
 	d->memory = memory_new(bytes);
 	d->bytes = buf_str(&d->memory->bytes);
@@ -356,7 +355,10 @@ struct digests {
 	struct digest *p;
 	size_t n, cap;
 };
-static inline void digests_fini(struct digests *d) { vec_fini(d); }
+static inline void digests_fini(struct digests *d)
+{
+	vec_fini(d);
+}
 DEFINE_AUTO_FINI(digests);
 
 static int parse_diff_ids(struct json_reader *r, struct digests *out, struct err *err)
@@ -408,7 +410,7 @@ int reg_config_parse(struct str bytes, struct reg_config **out, struct err *err)
 
 	if (bytes.n > REG_CONFIG_BYTES_MAX)
 		return err_set(err, ERR_EXHAUSTED, "image configuration of %zu bytes, more than %u", bytes.n,
-			       REG_CONFIG_BYTES_MAX);
+		               REG_CONFIG_BYTES_MAX);
 	c = xcalloc(1, sizeof(*c));
 	c->memory = memory_new(bytes);
 	c->bytes = buf_str(&c->memory->bytes);

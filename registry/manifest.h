@@ -15,10 +15,10 @@
 /* Registries must take 4 MiB (distribution-spec, "Pushing Manifests"); some take more. */
 #define REG_MANIFEST_BYTES_MAX (8u << 20)
 #define REG_CONFIG_BYTES_MAX (8u << 20)
-#define REG_LAYERS_MAX 1024        /* overlayfs ends at 500; Docker at 127 */
+#define REG_LAYERS_MAX 1024 /* overlayfs ends at 500; Docker at 127 */
 #define REG_INDEX_ENTRIES_MAX 4096
-#define REG_ANNOTATIONS_MAX 65536  /* in one document, all descriptors together */
-#define REG_MEDIA_TYPE_MAX 255     /* RFC 6838, 4.2: two names of at most 127 */
+#define REG_ANNOTATIONS_MAX 65536 /* in one document, all descriptors together */
+#define REG_MEDIA_TYPE_MAX 255    /* RFC 6838, 4.2: two names of at most 127 */
 
 #define REG_MT_OCI_INDEX "application/vnd.oci.image.index.v1+json"
 #define REG_MT_OCI_MANIFEST "application/vnd.oci.image.manifest.v1+json"

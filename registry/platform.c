@@ -23,7 +23,7 @@ int reg_platform_parse(struct str text, struct reg_platform *out, struct err *er
 	while (str_split(&rest, '/', &head)) {
 		if (n == ARRAY_LEN(part) || head.n == 0 || head.n > 64)
 			return err_set(err, ERR_INVALID, "\"" STR_FMT "\" is not os/architecture[/variant]",
-				       STR_ARG(text));
+			               STR_ARG(text));
 		part[n++] = head;
 	}
 	if (n < 2)
@@ -88,9 +88,10 @@ static int entry_fit(const struct reg_platform *have, const struct reg_platform 
 
 static bool is_attestation(const struct reg_descriptor *d)
 {
-	return (d->has_platform && str_eqc(d->platform.os, "unknown") && str_eqc(d->platform.architecture, "unknown")) ||
+	return (d->has_platform && str_eqc(d->platform.os, "unknown") &&
+	        str_eqc(d->platform.architecture, "unknown")) ||
 	       str_eqc(reg_annotation_get(d->annotations, d->n_annotations, STR("vnd.docker.reference.type")),
-		       "attestation-manifest");
+	               "attestation-manifest");
 }
 
 static bool is_image(const struct reg_descriptor *d)
@@ -109,7 +110,7 @@ static int no_match(const struct reg_manifest *index, const struct reg_platform 
 		if (!index->entries[i].has_platform || is_attestation(&index->entries[i]))
 			continue;
 		buf_addf(&have, "%s" STR_FMT "/" STR_FMT, have.n ? ", " : "", STR_ARG(str_sub(p->os, 0, 32)),
-			 STR_ARG(str_sub(p->architecture, 0, 32)));
+		         STR_ARG(str_sub(p->architecture, 0, 32)));
 		if (p->variant.n)
 			buf_addf(&have, "/" STR_FMT, STR_ARG(str_sub(p->variant, 0, 32)));
 	}
@@ -117,12 +118,12 @@ static int no_match(const struct reg_manifest *index, const struct reg_platform 
 		if ((unsigned char)have.p[i] < 0x20 || (unsigned char)have.p[i] > 0x7e)
 			have.p[i] = '?';
 	return err_set(err, ERR_NOT_FOUND, "no image for " STR_FMT "/" STR_FMT "%s" STR_FMT " (there is: %s)",
-		       STR_ARG(want->os), STR_ARG(want->architecture), want->variant.n ? "/" : "",
-		       STR_ARG(want->variant), have.n ? buf_cstr(&have) : "none with a platform");
+	               STR_ARG(want->os), STR_ARG(want->architecture), want->variant.n ? "/" : "",
+	               STR_ARG(want->variant), have.n ? buf_cstr(&have) : "none with a platform");
 }
 
 int reg_index_choose(const struct reg_manifest *index, const struct reg_platform *want,
-		     const struct reg_descriptor **out, struct err *err)
+                     const struct reg_descriptor **out, struct err *err)
 {
 	const struct reg_descriptor *best = NULL, *nested = NULL, *anonymous = NULL;
 	unsigned n_anonymous = 0;

@@ -63,7 +63,7 @@ static void push_fini(struct push *p)
 DEFINE_AUTO_FINI(push);
 
 static int push_init(struct push *p, struct reg_client *c, const struct reg_ref *ref, const char *from,
-		     int64_t deadline_ns, struct err *err)
+                     int64_t deadline_ns, struct err *err)
 {
 	*p = (struct push){.client = c, .ref = ref, .deadline_ns = deadline_ns};
 	if (!ref || !ref->host[0] || !ref->repository[0] || deadline_ns <= 0)
@@ -71,15 +71,15 @@ static int push_init(struct push *p, struct reg_client *c, const struct reg_ref 
 	p->host = host_get(c, ref->host);
 	p->base = host_base_url(c, p->host);
 	p->scope = from ? xasprintf("repository:%s:pull repository:%s:pull,push", from, ref->repository)
-			: xasprintf("repository:%s:pull,push", ref->repository);
+	                : xasprintf("repository:%s:pull,push", ref->repository);
 	return 0;
 }
 
 /* One exchange. `url` is taken. An upload Location on another origin gets no Authorization. */
 static struct push_request *step_new(const struct push *p, const char *method, TAKE(char *) url, struct waiter *w)
 {
-	struct push_request *s = request_new(p->client, sizeof(*s), &push_ops, p->host, REG_BULK, method,
-					     p->deadline_ns, 0);
+	struct push_request *s =
+	    request_new(p->client, sizeof(*s), &push_ops, p->host, REG_BULK, method, p->deadline_ns, 0);
 
 	s->base.url = url;
 	s->base.what = xstrdup(p->what);
@@ -105,7 +105,7 @@ static int head_blob(const struct push *p, const char *digest, bool *present, st
 
 	waiter_init(&w);
 	r = step_run(step_new(p, "HEAD", xasprintf("%s/v2/%s/blobs/%s", p->base, p->ref->repository, digest), &w), &w,
-		     &e);
+	             &e);
 	*present = r == 0;
 	if (r < 0 && e.code != ERR_NOT_FOUND) {
 		if (err)
@@ -119,9 +119,9 @@ static int head_blob(const struct push *p, const char *digest, bool *present, st
 static int open_upload(const struct push *p, const char *digest, const char *from, char **location, struct err *err)
 {
 	AUTO(waiter) struct waiter w;
-	char *url = from ? xasprintf("%s/v2/%s/blobs/uploads/?mount=%s&from=%s", p->base, p->ref->repository, digest,
-				     from)
-			 : xasprintf("%s/v2/%s/blobs/uploads/", p->base, p->ref->repository);
+	char *url =
+	    from ? xasprintf("%s/v2/%s/blobs/uploads/?mount=%s&from=%s", p->base, p->ref->repository, digest, from)
+		 : xasprintf("%s/v2/%s/blobs/uploads/", p->base, p->ref->repository);
 
 	waiter_init(&w);
 	*location = NULL;
@@ -135,7 +135,7 @@ static int open_upload(const struct push *p, const char *digest, const char *fro
 }
 
 static int put_blob(const struct push *p, const struct reg_blob_push *q, const char *digest, const char *location,
-		    struct err *err)
+                    struct err *err)
 {
 	AUTO(waiter) struct waiter w;
 	struct push_request *s;
@@ -155,7 +155,7 @@ static int put_blob(const struct push *p, const struct reg_blob_push *q, const c
 }
 
 static int push_once(const struct push *p, const struct reg_blob_push *q, const char *digest, const char *from,
-		     struct err *err)
+                     struct err *err)
 {
 	AUTO_FREE char *location = NULL;
 	bool present;
@@ -198,7 +198,7 @@ int reg_blob_push(struct reg_client *c, const struct reg_blob_push *q, struct er
 }
 
 int reg_manifest_push(struct reg_client *c, const struct reg_ref *ref, struct str bytes, struct str media_type,
-		      int64_t deadline_ns, struct err *err)
+                      int64_t deadline_ns, struct err *err)
 {
 	char name[DIGEST_TEXT_MAX + REG_TAG_MAX] = "";
 	AUTO(push) struct push p = {0};

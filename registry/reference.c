@@ -4,11 +4,26 @@
 
 #define REF_INPUT_MAX 1024 /* longer than any valid reference */
 
-static bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_alnum(char c) { return is_lower(c | 0x20) || is_digit(c); }
-static bool is_word(char c) { return is_alnum(c) || c == '_'; }
-static bool is_hex(char c) { return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f'); }
+static bool is_lower(char c)
+{
+	return c >= 'a' && c <= 'z';
+}
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+static bool is_alnum(char c)
+{
+	return is_lower(c | 0x20) || is_digit(c);
+}
+static bool is_word(char c)
+{
+	return is_alnum(c) || c == '_';
+}
+static bool is_hex(char c)
+{
+	return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
+}
 
 static bool port_ok(struct str port)
 {
@@ -149,8 +164,10 @@ static int set_repository(struct reg_ref *out, struct str path, struct err *err)
 	if (path.n + strlen(prefix) > REG_REPOSITORY_MAX)
 		return err_set(err, ERR_INVALID, "repository name longer than %d characters", REG_REPOSITORY_MAX);
 	if (!path_ok(path))
-		return err_set(err, ERR_INVALID, "\"" STR_FMT "\" is not a repository name (lower-case letters, digits "
-			       "and separators between them)", STR_ARG(path));
+		return err_set(err, ERR_INVALID,
+		               "\"" STR_FMT "\" is not a repository name (lower-case letters, digits "
+		               "and separators between them)",
+		               STR_ARG(path));
 	snprintf(out->repository, sizeof(out->repository), "%s" STR_FMT, prefix, STR_ARG(path));
 	return 0;
 }
@@ -187,7 +204,7 @@ int reg_ref_parse(struct str text, struct reg_ref *out, struct err *err)
 	at = str_find(name, '@');
 	if (at >= 0) {
 		TRY_WRAP(digest_parse(str_sub(name, (size_t)at + 1, SIZE_MAX), &out->digest, err), err,
-			 "reference \"" STR_FMT "\"", STR_ARG(text));
+		         "reference \"" STR_FMT "\"", STR_ARG(text));
 		out->has_digest = true;
 		name.n = (size_t)at;
 	}
@@ -195,7 +212,7 @@ int reg_ref_parse(struct str text, struct reg_ref *out, struct err *err)
 	colon = str_rfind(name, ':');
 	if (colon > slash) {
 		TRY_WRAP(reg_ref_set_tag(out, str_sub(name, (size_t)colon + 1, SIZE_MAX), err), err,
-			 "reference \"" STR_FMT "\"", STR_ARG(text));
+		         "reference \"" STR_FMT "\"", STR_ARG(text));
 		name.n = (size_t)colon;
 	}
 	slash = str_find(name, '/');
@@ -217,7 +234,7 @@ char *reg_ref_text(const struct reg_ref *ref, char dst[static REG_REF_TEXT_MAX])
 	if (ref->has_digest)
 		digest_text(&ref->digest, digest);
 	snprintf(dst, REG_REF_TEXT_MAX, "%s/%s%s%s%s%s", ref->host, ref->repository, ref->tag[0] ? ":" : "", ref->tag,
-		 ref->has_digest ? "@" : "", digest);
+	         ref->has_digest ? "@" : "", digest);
 	return dst;
 }
 

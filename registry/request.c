@@ -68,7 +68,7 @@ static bool header_complete(struct reg_request *r)
 	buf_clear(&r->body);
 	if (!r->ops->body && r->response.has_length && strcmp(r->method, "HEAD") && r->response.length > r->body_max) {
 		err_set(&r->last, ERR_EXHAUSTED, "answer of %llu bytes, more than %zu",
-			(unsigned long long)r->response.length, r->body_max);
+		        (unsigned long long)r->response.length, r->body_max);
 		r->refused = true;
 	} else if (r->ops->accept && r->ops->accept(r, &r->last) < 0) {
 		r->refused = true;
@@ -171,7 +171,8 @@ size_t request_on_upload(char *p, size_t one, size_t n, void *arg)
 
 	if (r->upload_fd < 0) {
 		memcpy(p, r->upload_bytes.p + r->uploaded, want);
-	} else if (want && fd_pread_all(r->upload_fd, p, want, r->upload_fd_offset + (off_t)r->uploaded, &r->last) < 0) {
+	} else if (want &&
+	           fd_pread_all(r->upload_fd, p, want, r->upload_fd_offset + (off_t)r->uploaded, &r->last) < 0) {
 		r->refused = true;
 		return CURL_READFUNC_ABORT;
 	}
@@ -235,7 +236,7 @@ static void set_status_error(struct reg_request *r)
 
 	http_error_text(buf_str(&r->error_body), &text);
 	err_set(&r->last, code_of_status(r->response.status), "HTTP %d%s%s", r->response.status, text.n ? ": " : "",
-		buf_cstr(&text));
+	        buf_cstr(&text));
 }
 
 static void set_curl_error(struct reg_request *r, CURLcode code)
@@ -369,9 +370,9 @@ static void out_of_time(struct reg_request *r)
 	if (last.code)
 		err_set(&r->last, ERR_DEADLINE, "out of time; last: %s", last.msg);
 	else
-		err_set(&r->last, ERR_DEADLINE, r->state == REQUEST_RUNNING && r->response.status
-						    ? "out of time while the body was arriving"
-						    : "out of time without an answer");
+		err_set(&r->last, ERR_DEADLINE,
+		        r->state == REQUEST_RUNNING && r->response.status ? "out of time while the body was arriving"
+		                                                          : "out of time without an answer");
 	fail(r);
 }
 
@@ -667,7 +668,7 @@ void request_on_end(struct reg_request *r, CURLcode code)
 /* Submission, and the caller's handle */
 
 void *request_new(struct reg_client *c, size_t size, const struct request_ops *ops, struct host *host,
-		  enum reg_lane lane, const char *method, int64_t deadline_ns, unsigned max_attempts)
+                  enum reg_lane lane, const char *method, int64_t deadline_ns, unsigned max_attempts)
 {
 	struct reg_request *r = xcalloc(1, size);
 

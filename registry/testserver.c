@@ -23,11 +23,11 @@ struct testserver {
 	unsigned port;
 	pthread_t thread;
 	pthread_mutex_t lock;
-	bool stopping;                               /* lock */
+	bool stopping;                                  /* lock */
 	struct connection connections[CONNECTIONS_MAX]; /* lock; never reused */
-	unsigned n_connections;                      /* lock */
-	unsigned n_requests;                         /* lock */
-	struct buf log;                              /* lock */
+	unsigned n_connections;                         /* lock */
+	unsigned n_requests;                            /* lock */
+	struct buf log;                                 /* lock */
 };
 
 struct str exchange_header(const struct exchange *x, const char *name)
@@ -100,7 +100,7 @@ bool exchange_blob(struct exchange *x, struct str blob)
 	if (b >= blob.n)
 		b = blob.n - 1;
 	snprintf(headers, sizeof(headers), "Content-Range: bytes %llu-%llu/%zu\r\n", (unsigned long long)a,
-		 (unsigned long long)b, blob.n);
+	         (unsigned long long)b, blob.n);
 	return exchange_reply(x, 206, headers, str_sub(blob, (size_t)a, (size_t)(b - a + 1)));
 }
 
@@ -135,7 +135,7 @@ static void record(struct testserver *s, struct exchange *x)
 	pthread_mutex_lock(&s->lock);
 	x->n = s->n_requests++;
 	buf_addf(&s->log, STR_FMT " " STR_FMT " " STR_FMT "\n", STR_ARG(x->method), STR_ARG(x->path),
-		 STR_ARG(authorization));
+	         STR_ARG(authorization));
 	pthread_mutex_unlock(&s->lock);
 }
 

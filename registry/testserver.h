@@ -13,7 +13,7 @@ struct testserver;
 struct exchange {
 	struct testserver *server;
 	int fd;
-	unsigned n;         /* how many requests the server had before this one */
+	unsigned n; /* how many requests the server had before this one */
 	struct str method;
 	struct str path;    /* with the query */
 	struct str headers; /* raw lines */

@@ -2,9 +2,15 @@
 
 #include <curl/curl.h>
 
-static inline void curl_url_auto(CURLU **u) { curl_url_cleanup(*u); }
+static inline void curl_url_auto(CURLU **u)
+{
+	curl_url_cleanup(*u);
+}
 #define AUTO_CURLU __attribute__((cleanup(curl_url_auto)))
-static inline void curl_text_auto(char **s) { curl_free(*s); }
+static inline void curl_text_auto(char **s)
+{
+	curl_free(*s);
+}
 #define AUTO_CURL_TEXT __attribute__((cleanup(curl_text_auto)))
 
 void url_origin_fini(struct url_origin *o)

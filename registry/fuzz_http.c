@@ -1,0 +1,47 @@
+/* Everything else that a registry, a token server or a credential helper may say. */
+#include "registry/auth.h"
+#include "registry/http.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+/* Texts for messages are printable and bounded, whatever came in. */
+static void check_text(const struct buf *b, size_t max)
+{
+	if (b->n > max)
+		__builtin_trap();
+	for (size_t i = 0; i < b->n; i++)
+		if ((unsigned char)b->p[i] < 0x20 || b->p[i] == 0x7f)
+			__builtin_trap();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	AUTO(reg_challenges) struct reg_challenges challenges = REG_CHALLENGES_INIT;
+	AUTO(reg_credentials) struct reg_credentials a = REG_CREDENTIALS_INIT;
+	AUTO(reg_credentials) struct reg_credentials b = REG_CREDENTIALS_INIT;
+	AUTO(buf) struct buf text = BUF_INIT;
+	AUTO(buf) struct buf url = BUF_INIT;
+	AUTO_FREE char *helper = NULL;
+	AUTO_FREE char *server = NULL;
+	struct str s = str_make(data, n), name, value;
+	struct http_content_range range;
+	struct http_token token;
+
+	http_content_range_parse(s, &range);
+	http_retry_after_s(s, 1000);
+	http_header_split(s, &name, &value);
+	http_status_parse(s);
+	http_bare_type(s);
+	http_error_text(s, &text);
+	check_text(&text, HTTP_ERROR_TEXT_MAX + 3);
+	http_printable_url(s, &url);
+	check_text(&url, 400);
+	if (http_token_parse(s, &token, NULL) == 0)
+		free(token.value);
+	reg_challenges_parse(&challenges, s);
+	reg_challenges_parse(&challenges, s);
+	reg_challenges_choose(&challenges);
+	reg_docker_config_parse(s, STR("docker.io"), &a, &helper, &server, NULL);
+	reg_helper_answer_parse(s, &b, NULL);
+	return 0;
+}
