@@ -25,6 +25,8 @@ if(CD_WERROR)
   add_compile_options(-Werror)
 endif()
 add_compile_definitions(_GNU_SOURCE _FILE_OFFSET_BITS=64 CONTENTD_VERSION="${PROJECT_VERSION}")
+# Programs load only what they call, whatever the static libraries between could need.
+add_link_options(-Wl,--as-needed)
 include_directories(${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/gen)
 
 if(CD_SANITIZE STREQUAL "address")

@@ -8,4 +8,5 @@ set(CD_MAY_gc base)
 set(CD_MAY_fusefs estargz registry rpc base)
 set(CD_MAY_snapshotter fusefs estargz base)
 set(CD_MAY_runtime rpc base)
-set(CD_MAY_contentd snapshotter gc fusefs rpc estargz base)
+# contentd itself links no registry client (it orders pulls, contentfs makes them); its tools contentctl and content-convert do.
+set(CD_MAY_contentd snapshotter gc fusefs rpc registry estargz base)

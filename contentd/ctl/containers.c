@@ -1,0 +1,379 @@
+/* contentctl ps, kill, rm, logs. */
+#include "contentd/ctl/container.h"
+#include "contentd/ctl/term.h"
+
+#include "base/json.h"
+#include "base/map.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/inotify.h>
+
+#define STOP_PATIENCE (10 * NS_PER_S)
+
+/* ---- ps ---- */
+
+static const char *status_name(const TaskTypes__Process *task)
+{
+	static const char *const names[] = {"unknown", "created", "running", "stopped", "paused", "pausing"};
+
+	if (!task)
+		return "ended";
+	return (size_t)task->status < ARRAY_LEN(names) ? names[task->status] : "unknown";
+}
+
+struct listing {
+	struct ctl *c;
+	bool all, quiet;
+	struct map tasks; /* container id -> TaskTypes__Process */
+	struct term_table table;
+	struct buf json;
+	struct json_writer w;
+};
+
+static void list_one(struct listing *l, const Containers__Container *c)
+{
+	const TaskTypes__Process *task = map_get(&l->tasks, str_of(c->id));
+	char age[32], pid[16] = "-", created[40];
+
+	if (!l->all && (!task || task->status == TASK_TYPES__STATUS__STOPPED))
+		return;
+	if (l->c->json) {
+		json_w_object_begin(&l->w);
+		json_w_kcstr(&l->w, "id", c->id);
+		json_w_kcstr(&l->w, "image", c->image);
+		json_w_kcstr(&l->w, "status", status_name(task));
+		json_w_ki64(&l->w, "pid", task ? task->pid : 0);
+		if (task && task->status == TASK_TYPES__STATUS__STOPPED)
+			json_w_ki64(&l->w, "exitStatus", task->exit_status);
+		json_w_kcstr(&l->w, "created", time_rfc3339(pb_time(c->created_at), created));
+		json_w_object_end(&l->w);
+		return;
+	}
+	if (l->quiet) {
+		printf("%s\n", c->id);
+		return;
+	}
+	if (task && task->pid)
+		snprintf(pid, sizeof(pid), "%u", task->pid);
+	term_row(&l->table, c->id, c->image, status_name(task), pid, term_age(pb_time(c->created_at), age));
+}
+
+static int list(struct listing *l, struct err *err)
+{
+	Containers__ListContainersRequest req = CONTAINERS__LIST_CONTAINERS_REQUEST__INIT;
+	Tasks__ListTasksRequest task_req = TASKS__LIST_TASKS_REQUEST__INIT;
+	AUTO(pb) Containers__ListContainersResponse *rsp = NULL;
+	AUTO(pb) Tasks__ListTasksResponse *tasks = NULL;
+
+	TRY(ctl_connect(l->c, err));
+	TRY(rpc_call(l->c->client, &containers__containers__descriptor, "List", NULL, &req.base, &rsp, err));
+	TRY(rpc_call(l->c->client, &tasks__tasks__descriptor, "List", NULL, &task_req.base, &tasks, err));
+	for (size_t i = 0; i < tasks->n_tasks; i++)
+		map_put(&l->tasks, str_of(tasks->tasks[i]->id), tasks->tasks[i]);
+	if (l->c->json) {
+		json_writer_init(&l->w, &l->json, "  ");
+		json_w_array_begin(&l->w);
+	} else if (!l->quiet) {
+		term_row(&l->table, "CONTAINER", "IMAGE", "STATUS", "PID", "CREATED");
+	}
+	for (size_t i = 0; i < rsp->n_containers; i++)
+		list_one(l, rsp->containers[i]);
+	if (l->c->json) {
+		json_w_array_end(&l->w);
+		printf("%s\n", buf_cstr(&l->json));
+	}
+	term_table_print(&l->table);
+	return 0;
+}
+
+static const struct argp_option PS_OPTIONS[] = {
+	{"all", 'a', NULL, 0, "ended ones too", 0},
+	{"quiet", 'q', NULL, 0, "ids only", 0},
+	{0},
+};
+
+static error_t parse_ps(int key, char *arg, struct argp_state *state)
+{
+	struct listing *l = state->input;
+
+	if (key == 'a')
+		l->all = true;
+	else if (key == 'q')
+		l->quiet = true;
+	else if (key == ARGP_KEY_ARG)
+		argp_error(state, "ps takes no argument");
+	else
+		return ARGP_ERR_UNKNOWN;
+	return 0;
+}
+
+int ctl_ps_verb(struct ctl *c, int argc, char **argv)
+{
+	struct argp argp = {PS_OPTIONS, parse_ps, "", "Lists running containers.", NULL, NULL, NULL};
+	struct listing l = {.c = c, .tasks = MAP_INIT, .table = {.columns = 5, .cells = VEC_INIT}, .json = BUF_INIT};
+	struct err err = ERR_INIT;
+	int r;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &l);
+	r = list(&l, &err);
+	map_fini(&l.tasks);
+	buf_fini(&l.json);
+	return r < 0 ? ctl_fail(c, &err) : 0;
+}
+
+/* ---- verbs over several containers ---- */
+
+struct each {
+	struct ctl *c;
+	char **ids;
+	unsigned n_ids;
+	uint32_t signal;
+	bool all, force;
+};
+
+static error_t take_ids(int key, struct argp_state *state, struct each *e)
+{
+	if (key == ARGP_KEY_ARGS) {
+		e->ids = state->argv + state->next;
+		e->n_ids = (unsigned)(state->argc - state->next);
+		state->next = state->argc;
+		return 0;
+	}
+	if (key == ARGP_KEY_NO_ARGS)
+		argp_error(state, "which container?");
+	return ARGP_ERR_UNKNOWN;
+}
+
+/* Does it to each, goes on after a failure, and fails when one did. */
+static int do_each(struct each *e, int (*fn)(struct each *e, const char *id, struct err *err))
+{
+	struct err err = ERR_INIT;
+	int status = 0;
+
+	if (ctl_connect(e->c, &err) < 0)
+		return ctl_fail(e->c, &err);
+	for (unsigned i = 0; i < e->n_ids; i++) {
+		err = ERR_INIT;
+		if (fn(e, e->ids[i], &err) < 0)
+			status = ctl_fail(e->c, &err);
+	}
+	return status;
+}
+
+static int signal_number(const char *text, uint32_t *out)
+{
+	uint64_t n;
+
+	if (str_u64(str_of(text), 10, &n) && n > 0 && n < (uint64_t)SIGRTMAX) {
+		*out = (uint32_t)n;
+		return 0;
+	}
+	if (!strncasecmp(text, "SIG", 3))
+		text += 3;
+	for (int i = 1; i < SIGRTMIN; i++)
+		if (sigabbrev_np(i) && !strcasecmp(sigabbrev_np(i), text)) {
+			*out = (uint32_t)i;
+			return 0;
+		}
+	return -1;
+}
+
+static const struct argp_option KILL_OPTIONS[] = {
+	{"signal", 's', "SIGNAL", 0, "name or number (SIGTERM)", 0},
+	{"all", 'a', NULL, 0, "to every process in the container", 0},
+	{0},
+};
+
+static error_t parse_kill(int key, char *arg, struct argp_state *state)
+{
+	struct each *e = state->input;
+
+	if (key == 's') {
+		if (signal_number(arg, &e->signal) < 0)
+			argp_error(state, "there is no signal '%s'", arg);
+		return 0;
+	}
+	if (key == 'a') {
+		e->all = true;
+		return 0;
+	}
+	return take_ids(key, state, e);
+}
+
+static int kill_one(struct each *e, const char *id, struct err *err)
+{
+	TRY_WRAP(container_kill(e->c, id, e->signal, e->all, err), err, "kill %s", id);
+	return 0;
+}
+
+int ctl_kill_verb(struct ctl *c, int argc, char **argv)
+{
+	struct argp argp = {KILL_OPTIONS, parse_kill, "CONTAINER...", "Sends a signal to containers.", NULL, NULL, NULL};
+	struct each e = {.c = c, .signal = SIGTERM};
+
+	argp_parse(&argp, argc, argv, 0, NULL, &e);
+	return do_each(&e, kill_one);
+}
+
+/* ---- rm ---- */
+
+static const struct argp_option RM_OPTIONS[] = {
+	{"force", 'f', NULL, 0, "kill it first when it runs", 0},
+	{0},
+};
+
+static error_t parse_rm(int key, char *arg, struct argp_state *state)
+{
+	struct each *e = state->input;
+
+	if (key == 'f') {
+		e->force = true;
+		return 0;
+	}
+	return take_ids(key, state, e);
+}
+
+static int kill_and_wait(struct each *e, const char *id, struct err *err)
+{
+	Tasks__WaitRequest req = TASKS__WAIT_REQUEST__INIT;
+	struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + STOP_PATIENCE};
+	struct err gone = ERR_INIT;
+
+	if (container_kill(e->c, id, SIGKILL, true, &gone) < 0 && gone.code != ERR_NOT_FOUND)
+		return err_set(err, gone.code, "%s", gone.msg);
+	req.container_id = id;
+	return rpc_call(e->c->client, &tasks__tasks__descriptor, "Wait", &opts, &req.base, NULL, err);
+}
+
+static int rm_steps(struct each *e, const char *id, struct err *err)
+{
+	Containers__Container *record;
+	TaskTypes__Process *task;
+
+	TRY(container_get(e->c, id, &record, err));
+	TRY(container_task(e->c, id, &task, err));
+	if (task && task->status != TASK_TYPES__STATUS__STOPPED) {
+		if (!e->force)
+			return err_set(err, ERR_PRECONDITION, "it is running (--force kills it)");
+		TRY(kill_and_wait(e, id, err));
+	}
+	TRY(container_delete_task(e->c, id, err));
+	TRY(container_delete_record(e->c, id, err));
+	if (*record->snapshot_key)
+		TRY(container_delete_snapshot(e->c, record->snapshot_key, err));
+	const char *log = pb_kv_get(record->labels, record->n_labels, CTL_LOG_LABEL);
+	if (log && unlink(log) < 0 && errno != ENOENT)
+		return err_errno(err, errno, "remove its log %s", log);
+	return 0;
+}
+
+static int rm_one(struct each *e, const char *id, struct err *err)
+{
+	TRY_WRAP(rm_steps(e, id, err), err, "rm %s", id);
+	return 0;
+}
+
+int ctl_rm_verb(struct ctl *c, int argc, char **argv)
+{
+	struct argp argp = {RM_OPTIONS, parse_rm, "CONTAINER...", "Removes containers.", NULL, NULL, NULL};
+	struct each e = {.c = c};
+
+	argp_parse(&argp, argc, argv, 0, NULL, &e);
+	return do_each(&e, rm_one);
+}
+
+/* ---- logs ---- */
+
+struct logs {
+	struct ctl *c;
+	const char *id;
+	bool follow;
+};
+
+static const struct argp_option LOGS_OPTIONS[] = {
+	{"follow", 'f', NULL, 0, "go on until the container ends", 0},
+	{0},
+};
+
+static error_t parse_logs(int key, char *arg, struct argp_state *state)
+{
+	struct logs *l = state->input;
+
+	if (key == 'f') {
+		l->follow = true;
+	} else if (key == ARGP_KEY_ARG) {
+		if (l->id)
+			argp_error(state, "one container at a time");
+		l->id = arg;
+	} else if (key == ARGP_KEY_NO_ARGS) {
+		argp_error(state, "which container?");
+	} else {
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static int copy_log(int fd, struct err *err)
+{
+	char bytes[65536];
+	ssize_t n;
+
+	while ((n = read(fd, bytes, sizeof(bytes))) > 0)
+		if (fwrite(bytes, 1, (size_t)n, stdout) != (size_t)n)
+			return err_errno(err, errno, "write to standard output");
+	fflush(stdout);
+	return n < 0 ? err_errno(err, errno, "read the log") : 0;
+}
+
+static int follow(struct logs *l, int fd, const char *path, struct err *err)
+{
+	AUTO_FD int changes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	char events[4096];
+
+	if (changes < 0 || inotify_add_watch(changes, path, IN_MODIFY) < 0)
+		return err_errno(err, errno, "watch %s", path);
+	for (;;) {
+		struct pollfd p = {.fd = changes, .events = POLLIN};
+		TaskTypes__Process *task;
+
+		/* Asked before the read, so that what was written before the end is read too. */
+		TRY(container_task(l->c, l->id, &task, err));
+		TRY(copy_log(fd, err));
+		if (!task || task->status == TASK_TYPES__STATUS__STOPPED)
+			return 0;
+		poll(&p, 1, 500);
+		while (read(changes, events, sizeof(events)) > 0)
+			;
+	}
+}
+
+static int print_logs(struct logs *l, struct err *err)
+{
+	Containers__Container *record;
+	AUTO_FD int fd = -1;
+	const char *path;
+
+	TRY(ctl_connect(l->c, err));
+	TRY(container_get(l->c, l->id, &record, err));
+	path = pb_kv_get(record->labels, record->n_labels, CTL_LOG_LABEL);
+	if (!path)
+		return err_set(err, ERR_NOT_FOUND, "container %s has no log: it was not started with --detach", l->id);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(err, errno, "open %s", path);
+	return l->follow ? follow(l, fd, path, err) : copy_log(fd, err);
+}
+
+int ctl_logs_verb(struct ctl *c, int argc, char **argv)
+{
+	struct argp argp = {LOGS_OPTIONS, parse_logs, "CONTAINER", "Prints what a detached container wrote.", NULL, NULL,
+	                    NULL};
+	struct logs l = {.c = c};
+	struct err err = ERR_INIT;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &l);
+	return print_logs(&l, &err) < 0 ? ctl_fail(c, &err) : 0;
+}

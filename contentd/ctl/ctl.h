@@ -1,0 +1,56 @@
+/*
+ * contentctl: what its verbs share. One file per verb or family of verbs; main.c has the table. A verb parses its own
+ * arguments with argp, talks to contentd through one blocking client, and returns the exit status. Single-threaded.
+ */
+#ifndef CTL_CTL_H
+#define CTL_CTL_H
+
+#include "base/clock.h"
+#include "rpc/client.h"
+#include "rpc/pb.h"
+
+#include <argp.h>
+
+#define CTL_EXIT_USAGE 64   /* EX_USAGE of sysexits.h */
+#define CTL_EXIT_FAILED 125 /* the tool failed, not the program in the container (as docker and podman do) */
+#define CTL_SNAPSHOTTER "overlayfs"
+
+struct ctl {
+	const char *program; /* "contentctl" */
+	const char *address, *ns;
+	bool json;
+	bool tty;            /* progress may be drawn on stderr */
+	int64_t started_ns;  /* CLOCK_MONOTONIC */
+	struct rpc_client *client;
+	struct arena arena;  /* messages of the whole run */
+};
+
+struct ctl_verb {
+	const char *name, *args, *help;
+	int (*run)(struct ctl *c, int argc, char **argv); /* argv[0] is "contentctl VERB" */
+};
+
+/* Connects to the daemon, once. */
+int ctl_connect(struct ctl *c, struct err *err);
+
+/* Says what failed on stderr and returns CTL_EXIT_FAILED. */
+int ctl_fail(const struct ctl *c, const struct err *err);
+
+/* Complains about the command line and returns CTL_EXIT_USAGE. */
+int ctl_usage(const char *verb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+int ctl_pull_verb(struct ctl *c, int argc, char **argv);
+int ctl_run_verb(struct ctl *c, int argc, char **argv);
+int ctl_images_verb(struct ctl *c, int argc, char **argv);
+int ctl_rmi_verb(struct ctl *c, int argc, char **argv);
+int ctl_ps_verb(struct ctl *c, int argc, char **argv);
+int ctl_exec_verb(struct ctl *c, int argc, char **argv);
+int ctl_kill_verb(struct ctl *c, int argc, char **argv);
+int ctl_rm_verb(struct ctl *c, int argc, char **argv);
+int ctl_logs_verb(struct ctl *c, int argc, char **argv);
+int ctl_convert_verb(struct ctl *c, int argc, char **argv);
+int ctl_info_verb(struct ctl *c, int argc, char **argv);
+int ctl_df_verb(struct ctl *c, int argc, char **argv);
+int ctl_version_verb(struct ctl *c, int argc, char **argv);
+
+#endif
