@@ -214,6 +214,14 @@ int rpc_reply(struct rpc_call *c, const ProtobufCMessage *msg, struct err *err)
 	return 0;
 }
 
+void rpc_recv_stop(struct rpc_call *c)
+{
+	pthread_mutex_lock(&c->lock);
+	c->recv_stopped = true;
+	pthread_cond_broadcast(&c->cond);
+	pthread_mutex_unlock(&c->lock);
+}
+
 int rpc_recv_raw(struct rpc_call *c, struct buf *out, struct err *err)
 {
 	buf_fini(out);

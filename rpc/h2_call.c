@@ -74,7 +74,7 @@ static bool input_wanted(struct rpc_call *base)
 {
 	struct h2_call *c = (struct h2_call *)base;
 
-	return c->in.head || c->in_end;
+	return c->in.head || c->in_end || base->recv_stopped;
 }
 
 static int call_recv(struct rpc_call *base, struct buf *out, struct err *err)
@@ -84,10 +84,10 @@ static int call_recv(struct rpc_call *base, struct buf *out, struct err *err)
 	int r;
 
 	pthread_mutex_lock(&base->lock);
-	if (!c->in.head && !c->in_end && !base->cancelled)
+	if (!input_wanted(base) && !base->cancelled)
 		rpc_call_wait(base, input_wanted);
 	r = rpc_call_cancelled_locked(base, err);
-	if (!r && c->in.head) {
+	if (!r && c->in.head && !base->recv_stopped) {
 		*out = queue_pop(&c->in);
 		c->taken += GRPC_PREFIX_BYTES + out->n;
 		wake = c->wants_taken;

@@ -70,6 +70,10 @@ int rpc_recv(struct rpc_call *c, void *out, struct err *err);
 /* As rpc_recv, undecoded: *out takes the message (its old content is freed). */
 int rpc_recv_raw(struct rpc_call *c, struct buf *out, struct err *err);
 
+/* Has the rpc_recv that is waiting, and every later one, return 0 as if the client had closed its side: for handlers
+ * whose stream another call brings to its end. Any thread, while the handler runs. */
+void rpc_recv_stop(struct rpc_call *c);
+
 /* Sends one message to the client; blocks while more than 1 MiB is queued. Fails when the call is cancelled. In a
  * client-streaming method without RPC_SERVER_STREAM the answer goes through rpc_reply. May be called by another
  * thread while the handler is in rpc_recv, by one thread at a time. */
