@@ -1,0 +1,302 @@
+#include "contentd/containers.h"
+
+#include "base/clock.h"
+#include "contentd/filter.h"
+#include "contentd/ident.h"
+#include "contentd/kvs.h"
+#include "contentd/services.h"
+#include "rpc/proto/event.pb-c.h"
+
+int cd_container_get(struct cd_daemon *d, const char *ns, const char *id, struct arena *a, Containers__Container **out,
+                     struct err *err)
+{
+	return cd_meta_get(d->meta, CD_CONTAINER, ns, str_of(id), a, out, err);
+}
+
+/* ---- reading ---- */
+
+static bool field(const void *object, const struct str *path, size_t n, struct str *value)
+{
+	const Containers__Container *c = object;
+
+	if (n == 1 && (str_eqc(path[0], "id") || str_eqc(path[0], "image"))) {
+		*value = str_of(str_eqc(path[0], "id") ? c->id : c->image);
+		return value->n > 0;
+	}
+	if (n == 2 && str_eqc(path[0], "runtime") && str_eqc(path[1], "name")) {
+		*value = str_of(c->runtime ? c->runtime->name : NULL);
+		return value->n > 0;
+	}
+	return n > 1 && str_eqc(path[0], "labels") && cd_kvs_field(c->labels, c->n_labels, path + 1, n - 1, value);
+}
+
+static int containers_get(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Containers__GetContainerRequest *req = request;
+	Containers__GetContainerResponse rsp = CONTAINERS__GET_CONTAINER_RESPONSE__INIT;
+	const char *ns;
+
+	TRY(cd_call_ns(c, &ns, err));
+	TRY(cd_container_get(svc, ns, req->id, rpc_arena(c), &rsp.container, err));
+	return rpc_reply(c, &rsp.base, err);
+}
+
+struct listing {
+	struct cd_filter *filter;
+	VEC(Containers__Container *) found;
+};
+
+static int list_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
+{
+	struct listing *l = arg;
+
+	if (cd_filter_match(l->filter, field, record))
+		vec_push(&l->found, (Containers__Container *)record);
+	return 0;
+}
+
+static int list(struct rpc_call *c, struct cd_daemon *d, const Containers__ListContainersRequest *req,
+                struct listing *l, struct err *err)
+{
+	AUTO(cd_filter) struct cd_filter *filter = NULL;
+	const char *ns;
+
+	TRY(cd_call_ns(c, &ns, err));
+	TRY(cd_filter_new((const char *const *)req->filters, req->n_filters, &filter, err));
+	l->filter = filter;
+	return cd_meta_scan(d->meta, CD_CONTAINER, ns, STR_NONE, rpc_arena(c), list_one, l, err);
+}
+
+static int containers_list(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	Containers__ListContainersResponse rsp = CONTAINERS__LIST_CONTAINERS_RESPONSE__INIT;
+	struct listing l = {0};
+	int r = list(c, svc, request, &l, err);
+
+	rsp.containers = l.found.p;
+	rsp.n_containers = l.found.n;
+	if (r >= 0)
+		r = rpc_reply(c, &rsp.base, err);
+	vec_fini(&l.found);
+	return r;
+}
+
+static int containers_list_stream(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	Containers__ListContainerMessage msg = CONTAINERS__LIST_CONTAINER_MESSAGE__INIT;
+	struct listing l = {0};
+	int r = list(c, svc, request, &l, err);
+
+	for (size_t i = 0; i < l.found.n && r >= 0; i++) {
+		msg.container = l.found.p[i];
+		r = rpc_send(c, &msg.base, err);
+	}
+	vec_fini(&l.found);
+	return r;
+}
+
+/* ---- changing ---- */
+
+static int check(const Containers__Container *c, struct err *err)
+{
+	TRY(cd_ident_check("container id", c->id, err));
+	if (!c->runtime || !*c->runtime->name)
+		return err_set(err, ERR_INVALID, "container \"%s\" has no runtime name", c->id);
+	if (!c->spec)
+		return err_set(err, ERR_INVALID, "container \"%s\" has no spec", c->id);
+	if (*c->snapshot_key && !*c->snapshotter)
+		return err_set(err, ERR_INVALID, "container \"%s\" has a snapshot key, but no snapshotter", c->id);
+	for (size_t i = 0; i < c->n_extensions; i++)
+		if (!*c->extensions[i]->key)
+			return err_set(err, ERR_INVALID, "container \"%s\" has an extension without a key", c->id);
+	return 0;
+}
+
+/* The caller holds the container. */
+static int put(struct cd_daemon *d, const char *ns, const Containers__Container *c, struct err *err)
+{
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+
+	cd_batch_put(&b, CD_CONTAINER, ns, str_of(c->id), &c->base);
+	return cd_meta_commit(d->meta, &b, err);
+}
+
+static int create(struct cd_daemon *d, const char *ns, const Containers__Container *c, struct err *err)
+{
+	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_CONTAINER, ns, str_of(c->id));
+	int r = cd_meta_has(d->meta, CD_CONTAINER, ns, str_of(c->id), err);
+
+	TRY(r);
+	if (r)
+		return err_set(err, ERR_EXISTS, "container \"%s\": already exists", c->id);
+	return put(d, ns, c, err);
+}
+
+static void publish_create(struct cd_daemon *d, const char *ns, const Containers__Container *c)
+{
+	Event__ContainerCreate event = EVENT__CONTAINER_CREATE__INIT;
+	Event__ContainerCreate__Runtime runtime = EVENT__CONTAINER_CREATE__RUNTIME__INIT;
+
+	runtime.name = c->runtime->name;
+	runtime.options = c->runtime->options;
+	event.id = c->id;
+	event.image = c->image;
+	event.runtime = &runtime;
+	cd_events_publish(d->events, ns, "/containers/create", &event.base);
+}
+
+static int containers_create(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Containers__CreateContainerRequest *req = request;
+	Containers__CreateContainerResponse rsp = CONTAINERS__CREATE_CONTAINER_RESPONSE__INIT;
+	Containers__Container *new = req->container;
+	struct arena *a = rpc_arena(c);
+	struct cd_daemon *d = svc;
+	const char *ns;
+
+	TRY(cd_call_ns(c, &ns, err));
+	if (!new)
+		return err_set(err, ERR_INVALID, "container is missing");
+	TRY(check(new, err));
+	TRY(cd_kvs_clean(a, KVS(new, labels), LABEL_BYTES_MAX, err));
+	new->created_at = new->updated_at = pb_time_new(a, clock_wall());
+	TRY(create(d, ns, new, err));
+	publish_create(d, ns, new);
+	rsp.container = new;
+	return rpc_reply(c, &rsp.base, err);
+}
+
+/* One extension: replaced, added, or removed when `from` does not have it. */
+static void apply_extension(struct arena *a, const char *key, const Containers__Container *from,
+                            Containers__Container *to)
+{
+	Kv__AnyEntry **out = arena_alloc(a, (to->n_extensions + 1) * sizeof(*out));
+	size_t n = 0;
+
+	for (size_t i = 0; i < to->n_extensions; i++)
+		if (strcmp(to->extensions[i]->key, key))
+			out[n++] = to->extensions[i];
+	for (size_t i = 0; i < from->n_extensions; i++)
+		if (!strcmp(from->extensions[i]->key, key)) {
+			out[n++] = from->extensions[i];
+			break;
+		}
+	to->extensions = out;
+	to->n_extensions = n;
+}
+
+static int apply_path(struct arena *a, const char *text, const Containers__Container *from, Containers__Container *to,
+                      struct err *err)
+{
+	struct cd_mask_path path = cd_mask_path(text);
+
+	if (str_eqc(path.field, "labels"))
+		cd_kvs_apply(a, path.key, from->labels, from->n_labels, KVS(to, labels));
+	else if (str_eqc(path.field, "extensions") && path.key)
+		apply_extension(a, path.key, from, to);
+	else if (!strcmp(text, "extensions")) {
+		to->extensions = from->extensions;
+		to->n_extensions = from->n_extensions;
+	} else if (!strcmp(text, "spec"))
+		to->spec = from->spec;
+	else if (!strcmp(text, "image"))
+		to->image = from->image;
+	else if (!strcmp(text, "snapshotkey")) /* spelled like that */
+		to->snapshot_key = from->snapshot_key;
+	else
+		return err_set(err, ERR_INVALID, "field \"%s\" of a container cannot be updated", text);
+	return 0;
+}
+
+static int apply_all(struct arena *a, const Containers__Container *from, Containers__Container *to, struct err *err)
+{
+	static const char *const paths[] = {"labels", "extensions", "spec", "image", "snapshotkey"};
+
+	if (strcmp(from->snapshotter, to->snapshotter))
+		return err_set(err, ERR_INVALID, "the snapshotter of a container cannot be changed");
+	if (strcmp(from->runtime ? from->runtime->name : "", to->runtime->name))
+		return err_set(err, ERR_INVALID, "the runtime of a container cannot be changed");
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+		TRY(apply_path(a, paths[i], from, to, err));
+	return 0;
+}
+
+static int update(struct cd_daemon *d, struct arena *a, const char *ns, const Containers__Container *from,
+                  const Pb__FieldMask *mask, Containers__Container **out, struct err *err)
+{
+	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_CONTAINER, ns, str_of(from->id));
+	Containers__Container *stored;
+
+	TRY(cd_container_get(d, ns, from->id, a, &stored, err));
+	for (size_t i = 0; mask && i < mask->n_paths; i++)
+		TRY(apply_path(a, mask->paths[i], from, stored, err));
+	if (!mask || !mask->n_paths)
+		TRY(apply_all(a, from, stored, err));
+	TRY(check(stored, err));
+	stored->updated_at = pb_time_new(a, clock_wall());
+	*out = stored;
+	return put(d, ns, stored, err);
+}
+
+static int containers_update(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Containers__UpdateContainerRequest *req = request;
+	Containers__UpdateContainerResponse rsp = CONTAINERS__UPDATE_CONTAINER_RESPONSE__INIT;
+	Event__ContainerUpdate event = EVENT__CONTAINER_UPDATE__INIT;
+	Containers__Container *from = req->container;
+	struct arena *a = rpc_arena(c);
+	struct cd_daemon *d = svc;
+	const char *ns;
+
+	TRY(cd_call_ns(c, &ns, err));
+	if (!from || !*from->id)
+		return err_set(err, ERR_INVALID, "container id must not be empty");
+	TRY(cd_kvs_clean(a, KVS(from, labels), LABEL_BYTES_MAX, err));
+	TRY(update(d, a, ns, from, req->update_mask, &rsp.container, err));
+	event.id = rsp.container->id;
+	event.image = rsp.container->image;
+	event.labels = rsp.container->labels;
+	event.n_labels = rsp.container->n_labels;
+	event.snapshot_key = rsp.container->snapshot_key;
+	cd_events_publish(d->events, ns, "/containers/update", &event.base);
+	return rpc_reply(c, &rsp.base, err);
+}
+
+static int delete(struct cd_daemon *d, const char *ns, const char *id, struct err *err)
+{
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_CONTAINER, ns, str_of(id));
+	int r = cd_meta_has(d->meta, CD_CONTAINER, ns, str_of(id), err);
+
+	TRY(r);
+	if (!r)
+		return err_set(err, ERR_NOT_FOUND, "container \"%.80s\": not found", id);
+	cd_batch_remove(&b, CD_CONTAINER, ns, str_of(id));
+	return cd_meta_commit(d->meta, &b, err);
+}
+
+/* Tasks are not looked at: clients delete the task first. */
+static int containers_delete(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Containers__DeleteContainerRequest *req = request;
+	Event__ContainerDelete event = EVENT__CONTAINER_DELETE__INIT;
+	struct cd_daemon *d = svc;
+	const char *ns;
+
+	TRY(cd_call_ns(c, &ns, err));
+	TRY(delete(d, ns, req->id, err));
+	event.id = req->id;
+	cd_events_publish(d->events, ns, "/containers/delete", &event.base);
+	return 0;
+}
+
+static const struct rpc_method methods[] = {
+    {"Get", 0, containers_get},
+    {"List", 0, containers_list},
+    {"ListStream", RPC_SERVER_STREAM, containers_list_stream},
+    {"Create", 0, containers_create},
+    {"Update", 0, containers_update},
+    {"Delete", 0, containers_delete},
+};
+
+const struct rpc_service cd_containers_service = {&containers__containers__descriptor, methods, ARRAY_LEN(methods)};

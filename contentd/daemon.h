@@ -1,0 +1,95 @@
+/*
+ * The daemon: its parts, and the gates through which calls reach those that take a moment to open. The socket accepts at
+ * once; the database opens in a thread (gate `meta`), contentfs is reached and the snapshotter opened in another one
+ * (gate `data`). Every call but version and health waits for the first, calls that need the data plane for the second.
+ *
+ *	main ── cd_daemon_new ── cd_daemon_start ── (signals) ── cd_daemon_stop ── cd_daemon_free
+ *
+ * Services take the daemon as their `svc` (services.h). Fields are constant once set. Any thread.
+ */
+#ifndef CONTENTD_DAEMON_H
+#define CONTENTD_DAEMON_H
+
+#include "base/cleanup.h"
+#include "contentd/config.h"
+#include "contentd/content.h"
+#include "contentd/events.h"
+#include "contentd/meta.h"
+#include "contentd/streams.h"
+#include "fusefs/client.h"
+#include "rpc/server.h"
+#include "snapshotter/snapshotter.h"
+
+#include <pthread.h>
+
+struct kv_rocks;
+struct cd_release;
+
+/* Opens once, for good or with a reason why not. */
+struct cd_gate {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	enum { CD_GATE_CLOSED, CD_GATE_OPEN, CD_GATE_FAILED } state; /* lock */
+	struct err why;                                               /* lock; CD_GATE_FAILED */
+};
+
+struct cd_daemon {
+	struct cd_config config;
+	struct cd_events *events;
+	struct cd_streams *streams;
+	struct cd_content *content;
+	struct cd_release *release;
+
+	struct cd_meta *meta;     /* behind cd_wait_meta, where every handler is */
+	struct snap_store *snaps; /* by cd_snapshots */
+	struct ffs_client *data;  /* by cd_data */
+	char uuid[37];            /* of this installation; kept in <root>/uuid */
+
+	struct rpc_server *server;
+	struct cd_gate meta_gate, data_gate;
+	struct kv_rocks *rocks;
+	pthread_t opener;
+	bool opener_started;
+};
+
+/* Makes the directories and everything that needs no waiting. The config is taken over, also on failure. */
+int cd_daemon_new(struct cd_config *config, struct cd_daemon **out, struct err *err);
+void cd_daemon_free(struct cd_daemon *d); /* stops first */
+DEFINE_AUTO_FREE(cd_daemon);
+
+/* Listens and serves, and opens the rest in a thread. */
+int cd_daemon_start(struct cd_daemon *d, struct err *err);
+
+/* Waits until everything is open: 0, or why something cannot be. Without the database the program has to end; without
+ * the data plane (ERR_UNAVAILABLE) what needs none goes on. */
+int cd_daemon_wait(struct cd_daemon *d, struct err *err);
+
+/* Ends calls and closes what start opened. Containers and contentfs go on. */
+void cd_daemon_stop(struct cd_daemon *d);
+
+/* The pieces of cd_daemon_start, for tests: a table that somebody else owns, no data plane (snaps may be NULL, and is
+ * taken), calls on the listening socket `fd`. */
+int cd_daemon_use(struct cd_daemon *d, const struct kv *kv, TAKE(struct snap_store *) snaps, struct err *err);
+int cd_daemon_serve(struct cd_daemon *d, TAKE(int) fd, struct err *err);
+
+/* ---- for services ---- */
+
+/* Wait for the gates; `c` is the call that waits (its cancellation ends the wait), or NULL. ERR_UNAVAILABLE when the
+ * part could not be opened. */
+int cd_wait_meta(struct cd_daemon *d, struct rpc_call *c, struct err *err);
+int cd_snapshots(struct cd_daemon *d, struct rpc_call *c, struct snap_store **out, struct err *err);
+int cd_data(struct cd_daemon *d, struct rpc_call *c, struct ffs_client **out, struct err *err);
+
+/* The namespace of a call: ERR_PRECONDITION when there is none, ERR_INVALID when it is no identifier. */
+int cd_call_ns(struct rpc_call *c, const char **ns, struct err *err);
+
+/* The lease of a call, NULL when it names none; ERR_NOT_FOUND when it does not exist. */
+int cd_call_lease(struct cd_daemon *d, struct rpc_call *c, const char *ns, const char **lease, struct err *err);
+
+/* True when `name` is one of the configured snapshotter names. */
+bool cd_is_snapshotter(const struct cd_daemon *d, const char *name);
+
+/* True for "" and for the full name of a service that is served. */
+bool cd_knows_service(const char *name);
+
+#endif

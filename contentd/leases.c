@@ -1,0 +1,277 @@
+#include "contentd/leases.h"
+
+#include "base/clock.h"
+#include "contentd/daemon.h"
+#include "contentd/filter.h"
+#include "contentd/ident.h"
+#include "contentd/kvs.h"
+#include "contentd/services.h"
+#include "rpc/proto/contentd_records.pb-c.h"
+#include "rpc/proto/leases.pb-c.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+/* ---- resources ---- */
+
+/* Names of resource records: "<lease><NUL><type><NUL><id>". */
+static void resource_name(const char *lease, const char *type, const char *id, struct buf *out)
+{
+	buf_adds(out, lease);
+	buf_addc(out, '\0');
+	buf_adds(out, type);
+	buf_addc(out, '\0');
+	buf_adds(out, id);
+}
+
+void cd_lease_add(struct cd_batch *b, const char *ns, const char *lease, const char *type, const char *id)
+{
+	Records__Resource r = RECORDS__RESOURCE__INIT;
+	AUTO(buf) struct buf name = BUF_INIT;
+
+	resource_name(lease, type, id, &name);
+	r.type = type;
+	r.id = id;
+	cd_batch_put(b, CD_RESOURCE, ns, buf_str(&name), &r.base);
+}
+
+void cd_lease_remove(struct cd_batch *b, const char *ns, const char *lease, const char *type, const char *id)
+{
+	AUTO(buf) struct buf name = BUF_INIT;
+
+	resource_name(lease, type, id, &name);
+	cd_batch_remove(b, CD_RESOURCE, ns, buf_str(&name));
+}
+
+static int check_resource(const Leases__Resource *r, struct err *err)
+{
+	struct str type;
+
+	if (!r)
+		return err_set(err, ERR_INVALID, "resource is missing");
+	type = str_of(r->type);
+	if (str_eqc(type, "content"))
+		return cd_digest_check(r->id, err);
+	if (str_eqc(type, "ingests") || str_eqc(type, "images"))
+		return cd_name_check("resource id", r->id, err);
+	if (str_skip(&type, STR("snapshots"))) {
+		if (!str_skip(&type, STR("/")) || !type.n || str_find(type, '/') >= 0)
+			return err_set(err, ERR_INVALID, "resource type \"%.100s\" must be snapshots/<snapshotter>", r->type);
+		return cd_name_check("resource id", r->id, err);
+	}
+	return err_set(err, ERR_UNIMPLEMENTED, "resource type \"%.100s\": not implemented", r->type);
+}
+
+/* ---- reading ---- */
+
+static bool field(const void *object, const struct str *path, size_t n, struct str *value)
+{
+	const Leases__Lease *l = object;
+
+	if (n == 1 && str_eqc(path[0], "id")) {
+		*value = str_of(l->id);
+		return value->n > 0;
+	}
+	return n > 1 && str_eqc(path[0], "labels") && cd_kvs_field(l->labels, l->n_labels, path + 1, n - 1, value);
+}
+
+struct listing {
+	struct cd_filter *filter;
+	VEC(Leases__Lease *) found;
+};
+
+static int list_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
+{
+	struct listing *l = arg;
+
+	if (cd_filter_match(l->filter, field, record))
+		vec_push(&l->found, (Leases__Lease *)record);
+	return 0;
+}
+
+static int leases_list(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Leases__ListRequest *req = request;
+	Leases__ListResponse rsp = LEASES__LIST_RESPONSE__INIT;
+	AUTO(cd_filter) struct cd_filter *filter = NULL;
+	struct cd_daemon *d = svc;
+	struct listing l = {0};
+	const char *ns;
+	int r;
+
+	TRY(cd_call_ns(c, &ns, err));
+	TRY(cd_filter_new((const char *const *)req->filters, req->n_filters, &filter, err));
+	l.filter = filter;
+	r = cd_meta_scan(d->meta, CD_LEASE, ns, STR_NONE, rpc_arena(c), list_one, &l, err);
+	rsp.leases = l.found.p;
+	rsp.n_leases = l.found.n;
+	if (r >= 0)
+		r = rpc_reply(c, &rsp.base, err);
+	vec_fini(&l.found);
+	return r;
+}
+
+static int lease_exists(struct cd_daemon *d, const char *ns, const char *id, struct err *err)
+{
+	int r = cd_meta_has(d->meta, CD_LEASE, ns, str_of(id), err);
+
+	return r ? r : err_set(err, ERR_NOT_FOUND, "lease \"%.200s\": not found", id);
+}
+
+struct resources {
+	VEC(Leases__Resource *) found;
+	struct arena *arena;
+};
+
+static int resource_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
+{
+	struct resources *l = arg;
+	const Records__Resource *from = record;
+	Leases__Resource *r = pb_new(l->arena, &leases__resource__descriptor);
+
+	r->type = from->type;
+	r->id = from->id;
+	vec_push(&l->found, r);
+	return 0;
+}
+
+/* In order of types: content, images, ingests, snapshots, as they stand in the table. */
+static int leases_list_resources(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Leases__ListResourcesRequest *req = request;
+	Leases__ListResourcesResponse rsp = LEASES__LIST_RESOURCES_RESPONSE__INIT;
+	struct resources l = {.arena = rpc_arena(c)};
+	struct cd_daemon *d = svc;
+	const char *ns;
+	int r;
+
+	TRY(cd_call_ns(c, &ns, err));
+	TRY(lease_exists(d, ns, req->id, err));
+	r = cd_meta_scan(d->meta, CD_RESOURCE, ns, str_make(req->id, strlen(req->id) + 1), l.arena, resource_one, &l,
+	                 err);
+	rsp.resources = l.found.p;
+	rsp.n_resources = l.found.n;
+	if (r >= 0)
+		r = rpc_reply(c, &rsp.base, err);
+	vec_fini(&l.found);
+	return r;
+}
+
+/* ---- changing ---- */
+
+/* "<nanoseconds>-<4 characters>", as containerd's. */
+static int random_id(struct arena *a, const char **out, struct err *err)
+{
+	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	uint8_t r[4];
+
+	if (getrandom(r, sizeof(r), 0) != sizeof(r))
+		return err_errno(err, errno, "getrandom");
+	*out = arena_printf(a, "%ld-%c%c%c%c", clock_wall().tv_nsec, alphabet[r[0] % 64], alphabet[r[1] % 64],
+	                    alphabet[r[2] % 64], alphabet[r[3] % 64]);
+	return 0;
+}
+
+static int create(struct cd_daemon *d, const char *ns, const Leases__Lease *l, struct err *err)
+{
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_LEASE, ns, str_of(l->id));
+	int r = cd_meta_has(d->meta, CD_LEASE, ns, str_of(l->id), err);
+
+	TRY(r);
+	if (r)
+		return err_set(err, ERR_EXISTS, "lease \"%.200s\": already exists", l->id);
+	cd_batch_put(&b, CD_LEASE, ns, str_of(l->id), &l->base);
+	return cd_meta_commit(d->meta, &b, err);
+}
+
+static int leases_create(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Leases__CreateRequest *req = request;
+	Leases__CreateResponse rsp = LEASES__CREATE_RESPONSE__INIT;
+	Leases__Lease l = LEASES__LEASE__INIT;
+	struct arena *a = rpc_arena(c);
+	struct cd_daemon *d = svc;
+	const char *ns;
+
+	TRY(cd_call_ns(c, &ns, err));
+	l.id = req->id;
+	if (!*l.id)
+		TRY(random_id(a, &l.id, err));
+	TRY(cd_name_check("lease id", l.id, err));
+	l.labels = req->labels;
+	l.n_labels = req->n_labels;
+	TRY(cd_kvs_clean(a, KVS(&l, labels), LABEL_BYTES_MAX, err));
+	l.created_at = pb_time_new(a, clock_wall());
+	TRY(create(d, ns, &l, err));
+	rsp.lease = &l;
+	return rpc_reply(c, &rsp.base, err);
+}
+
+static int drop_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
+{
+	cd_batch_remove(arg, CD_RESOURCE, ns, name);
+	return 0;
+}
+
+static int leases_delete(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Leases__DeleteRequest *req = request;
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+	AUTO(cd_hold) struct cd_hold h = CD_HOLD_NONE;
+	struct cd_daemon *d = svc;
+	const char *ns;
+
+	TRY(cd_call_ns(c, &ns, err));
+	h = cd_meta_hold(d->meta, CD_LEASE, ns, str_of(req->id));
+	TRY(lease_exists(d, ns, req->id, err));
+	TRY(cd_meta_scan(d->meta, CD_RESOURCE, ns, str_make(req->id, strlen(req->id) + 1), rpc_arena(c), drop_one, &b,
+	                 err));
+	cd_batch_remove(&b, CD_LEASE, ns, str_of(req->id));
+	return cd_meta_commit(d->meta, &b, err);
+}
+
+/* Adding twice, and removing what is not there, are fine; so is naming an object that does not exist. */
+static int change_resource(struct rpc_call *c, struct cd_daemon *d, const char *lease, const Leases__Resource *r,
+                           bool add, struct err *err)
+{
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+	AUTO(cd_hold) struct cd_hold h = CD_HOLD_NONE;
+	const char *ns;
+
+	TRY(cd_call_ns(c, &ns, err));
+	TRY(cd_name_check("lease id", lease, err));
+	h = cd_meta_hold(d->meta, CD_LEASE, ns, str_of(lease));
+	TRY(lease_exists(d, ns, lease, err));
+	TRY(check_resource(r, err));
+	if (add)
+		cd_lease_add(&b, ns, lease, r->type, r->id);
+	else
+		cd_lease_remove(&b, ns, lease, r->type, r->id);
+	return cd_meta_commit(d->meta, &b, err);
+}
+
+static int leases_add_resource(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Leases__AddResourceRequest *req = request;
+
+	return change_resource(c, svc, req->id, req->resource, true, err);
+}
+
+static int leases_delete_resource(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Leases__DeleteResourceRequest *req = request;
+
+	return change_resource(c, svc, req->id, req->resource, false, err);
+}
+
+static const struct rpc_method methods[] = {
+    {"Create", 0, leases_create},
+    {"Delete", 0, leases_delete},
+    {"List", 0, leases_list},
+    {"AddResource", 0, leases_add_resource},
+    {"DeleteResource", 0, leases_delete_resource},
+    {"ListResources", 0, leases_list_resources},
+};
+
+const struct rpc_service cd_leases_service = {&leases__leases__descriptor, methods, ARRAY_LEN(methods)};

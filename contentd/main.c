@@ -1,0 +1,176 @@
+/* Program contentd: options, configuration, signals. */
+#include "contentd/daemon.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+const char *argp_program_version = "contentd " CONTENTD_VERSION;
+
+enum { OPT_ROOT = 256, OPT_STATE, OPT_ADDRESS, OPT_CONFIG, OPT_LOG_LEVEL, OPT_LOG_FORMAT };
+
+static const struct argp_option OPTIONS[] = {
+    {"root", OPT_ROOT, "DIR", 0, "what survives a reboot (default /var/lib/contentd)", 0},
+    {"state", OPT_STATE, "DIR", 0, "sockets and mounts (default /run/contentd)", 0},
+    {"address", OPT_ADDRESS, "SOCKET", 0, "the gRPC socket (default contentd.sock in the state directory)", 0},
+    {"config", OPT_CONFIG, "FILE", 0, "configuration (default " CD_CONFIG_PATH ", if it is there)", 0},
+    {"log-level", OPT_LOG_LEVEL, "LEVEL", 0, "error, warn, info (default) or debug", 0},
+    {"log-format", OPT_LOG_FORMAT, "FORMAT", 0, "text (default) or json", 0},
+    {0},
+};
+
+struct options {
+	const char *root, *state, *address, *config, *log_level, *log_format;
+	const char *words[2]; /* "config", "default" */
+	int n_words;
+};
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct options *o = state->input;
+	enum log_level level;
+
+	switch (key) {
+	case OPT_ROOT:
+		o->root = arg;
+		return 0;
+	case OPT_STATE:
+		o->state = arg;
+		return 0;
+	case OPT_ADDRESS:
+		o->address = arg;
+		return 0;
+	case OPT_CONFIG:
+		o->config = arg;
+		return 0;
+	case OPT_LOG_LEVEL:
+		if (!log_level_parse(arg, &level))
+			argp_error(state, "unknown log level '%s'", arg);
+		o->log_level = arg;
+		return 0;
+	case OPT_LOG_FORMAT:
+		if (strcmp(arg, "text") && strcmp(arg, "json"))
+			argp_error(state, "unknown log format '%s'", arg);
+		o->log_format = arg;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (o->n_words == 2)
+			argp_error(state, "unknown argument '%s'", arg);
+		o->words[o->n_words++] = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (o->n_words && (o->n_words != 2 || strcmp(o->words[0], "config") || strcmp(o->words[1], "default")))
+			argp_error(state, "unknown command '%s'", o->words[0]);
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+/* An option goes before the file; relative paths are from here. */
+static void override(char **value, const char *option, bool is_path)
+{
+	AUTO_FREE char *cwd = NULL;
+
+	if (!option)
+		return;
+	free(*value);
+	if (is_path && option[0] != '/' && (cwd = getcwd(NULL, 0)))
+		*value = xasprintf("%s/%s", cwd, option);
+	else
+		*value = xstrdup(option);
+}
+
+static int load_config(struct cd_config *c, const struct options *o, struct err *err)
+{
+	cd_config_init(c);
+	if (o->config)
+		TRY(cd_config_read(c, o->config, err));
+	else if (access(CD_CONFIG_PATH, F_OK) == 0)
+		TRY(cd_config_read(c, CD_CONFIG_PATH, err));
+	override(&c->root, o->root, true);
+	override(&c->state, o->state, true);
+	override(&c->address, o->address, true);
+	override(&c->log_level, o->log_level, false);
+	override(&c->log_format, o->log_format, false);
+	return cd_config_finish(c, err);
+}
+
+static void start_log(const struct cd_config *c)
+{
+	enum log_level level = LOG_INFO;
+
+	log_level_parse(c->log_level, &level);
+	log_init("contentd", level, !strcmp(c->log_format, "json"));
+}
+
+/* Each container costs a few descriptors, and shims inherit the soft limit: like other daemons, take what we may. */
+static void raise_limits(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+	mallopt(M_ARENA_MAX, 2); /* rpc/server.h */
+}
+
+static int run(struct cd_config *config, const sigset_t *signals, struct err *err)
+{
+	AUTO(cd_daemon) struct cd_daemon *d = NULL;
+	int sig = 0, r;
+
+	TRY(cd_daemon_new(config, &d, err));
+	TRY(cd_daemon_start(d, err));
+	log_info("contentd %s serves %s", CONTENTD_VERSION, d->config.address);
+	r = cd_daemon_wait(d, err);
+	if (r < 0 && r != -ERR_UNAVAILABLE)
+		return r;
+	if (r < 0)
+		log_error("%s; images cannot be pulled or mounted", err->msg);
+	sigwait(signals, &sig);
+	log_info("ending on signal %d", sig);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct argp argp = {OPTIONS, parse_option, "[config default]",
+	                                 "contentd, a containerd-compatible daemon with lazy images.\v"
+	                                 "contentd config default prints the configuration with all defaults.",
+	                                 NULL, NULL, NULL};
+	AUTO(cd_config) struct cd_config config = {0};
+	struct options options = {0};
+	struct err err = ERR_INIT;
+	sigset_t signals;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &options);
+	if (options.n_words) {
+		AUTO(buf) struct buf text = BUF_INIT;
+
+		cd_config_print_default(&text);
+		fwrite(text.p, 1, text.n, stdout);
+		return 0;
+	}
+	log_init("contentd", LOG_INFO, false);
+	if (load_config(&config, &options, &err) < 0) {
+		log_error("%s", err.msg);
+		return 2;
+	}
+	start_log(&config);
+	raise_limits();
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL); /* in all threads: sigwait takes them */
+	signal(SIGPIPE, SIG_IGN);
+	if (run(&config, &signals, &err) < 0) {
+		log_error("%s", err.msg);
+		return 1;
+	}
+	return 0;
+}

@@ -1,0 +1,93 @@
+/*
+ * Metadata: records of namespaces, images, containers, content and leases over a key-value table. A record is a message
+ * of the API (or of contentd_records.proto) after a version byte; keys are "<kind><NUL><namespace><NUL><name>".
+ *
+ * Reading needs no lock. Whoever changes records holds them meanwhile (cd_meta_hold), reads what is there, builds a
+ * batch and commits it: all of it or nothing. Commits are on disk when they return. A namespace comes into being with
+ * the first record in it. What an object means is its service's affair (images.c, containers.c, ...). Any thread.
+ */
+#ifndef CONTENTD_META_H
+#define CONTENTD_META_H
+
+#include "base/kv.h"
+#include "base/vec.h"
+#include "rpc/pb.h"
+
+/* The letters stand in the database, beside the snapshotter's keys (snapshotter/README.md). */
+enum cd_kind {
+	CD_NAMESPACE = 'n', /* Namespaces__Namespace; name "": exists, with its labels */
+	CD_IMAGE = 'i',     /* Images__Image */
+	CD_CONTAINER = 'c', /* Containers__Container */
+	CD_CONTENT = 'b',   /* Records__Content, by digest */
+	CD_LEASE = 'l',     /* Leases__Lease */
+	CD_RESOURCE = 'r',  /* Records__Resource, by "<lease><NUL><type><NUL><id>" */
+	CD_SNAPSHOT = 's',  /* the snapshotter has the records: only to be held */
+};
+
+struct cd_meta;
+
+/* Checks the schema version of the table, and writes it into an empty one. Newer than ours: ERR_PRECONDITION. `kv` is
+ * borrowed. */
+int cd_meta_new(const struct kv *kv, struct cd_meta **out, struct err *err);
+void cd_meta_free(struct cd_meta *m);
+DEFINE_AUTO_FREE(cd_meta);
+
+const struct kv *cd_meta_kv(const struct cd_meta *m);
+
+/* ---- reading ---- */
+
+/* *out: T **, in the arena. ERR_NOT_FOUND names kind and name. */
+int cd_meta_get(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, struct arena *a, void *out,
+                struct err *err);
+/* 1 when it is there, 0 when not. */
+int cd_meta_has(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, struct err *err);
+
+/* Calls fn for each record of a kind in a namespace whose name starts with `prefix`, in order of names. `record` is
+ * unpacked into `a`, which the caller clears when he likes. ns NULL: all namespaces. A negative return of fn ends the
+ * scan with that code, a positive one ends it with 0. fn must not call cd_meta_. */
+typedef int (*cd_meta_fn)(void *arg, const char *ns, struct str name, void *record, struct err *err);
+int cd_meta_scan(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str prefix, struct arena *a,
+                 cd_meta_fn fn, void *arg, struct err *err);
+
+/* ---- changing ---- */
+
+/* Exclusive right to change some records. A thread has one hold at a time; waits are short (one commit). */
+struct cd_hold {
+	struct cd_meta *m;
+	uint64_t stripes;
+};
+#define CD_HOLD_NONE ((struct cd_hold){NULL, 0})
+
+struct cd_hold cd_meta_hold(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name);
+/* Of several names of one kind. */
+struct cd_hold cd_meta_hold_many(struct cd_meta *m, enum cd_kind kind, const char *ns, const struct str *names,
+                                 size_t n);
+/* Of everything: nobody else changes any record. */
+struct cd_hold cd_meta_hold_all(struct cd_meta *m);
+void cd_meta_release(struct cd_hold *h);
+DEFINE_CLEANUP(cd_hold, struct cd_hold, cd_meta_release(it));
+
+struct cd_batch_op {
+	enum cd_kind kind;
+	size_t ns_at, key_at, key_bytes, value_at, value_bytes; /* in `bytes` */
+	bool remove;
+};
+
+struct cd_batch {
+	VEC(struct cd_batch_op) ops;
+	struct buf bytes;
+};
+#define CD_BATCH_INIT ((struct cd_batch){.bytes = BUF_INIT})
+void cd_batch_fini(struct cd_batch *b);
+DEFINE_AUTO_FINI(cd_batch);
+
+void cd_batch_put(struct cd_batch *b, enum cd_kind kind, const char *ns, struct str name, const ProtobufCMessage *record);
+void cd_batch_remove(struct cd_batch *b, enum cd_kind kind, const char *ns, struct str name);
+
+/* Writes, with a namespace record for each namespace that has none yet. Syncs. */
+int cd_meta_commit(struct cd_meta *m, const struct cd_batch *b, struct err *err);
+
+/* Makes sure that a namespace exists: for objects that are kept elsewhere (snapshots). Not while holding. */
+int cd_meta_touch(struct cd_meta *m, const char *ns, struct err *err);
+
+#endif

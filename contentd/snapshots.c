@@ -1,0 +1,374 @@
+/* The Snapshots service: containerd's metadata rules (leases, events, filters, masks) over the snapshotter. */
+#include "contentd/daemon.h"
+#include "contentd/filter.h"
+#include "contentd/ident.h"
+#include "contentd/kvs.h"
+#include "contentd/leases.h"
+#include "contentd/release.h"
+#include "contentd/services.h"
+#include "rpc/proto/event.pb-c.h"
+#include "rpc/proto/snapshots.pb-c.h"
+
+#define LIST_BATCH 100 /* entries in one message of a list */
+#define LABEL_REF "containerd.io/snapshot.ref"
+
+/* What every call begins with. */
+struct scope {
+	struct cd_daemon *d;
+	struct rpc_call *call;
+	struct snap_store *store;
+	struct snap_space space;
+	const char *lease;
+};
+
+static int scope_open(struct scope *s, struct rpc_call *c, void *svc, const char *snapshotter, struct err *err)
+{
+	*s = (struct scope){.d = svc, .call = c, .space.snapshotter = snapshotter};
+	TRY(cd_call_ns(c, &s->space.ns, err));
+	if (!cd_is_snapshotter(svc, snapshotter))
+		return err_set(err, ERR_INVALID, "snapshotter not loaded: \"%.100s\"", snapshotter);
+	TRY(cd_call_lease(svc, c, s->space.ns, &s->lease, err));
+	return cd_snapshots(svc, c, &s->store, err);
+}
+
+/* Has the lease of the call, if any, keep `add` and no longer keep `remove`; each may be NULL. */
+static int lease_change(const struct scope *s, const char *add, const char *remove, struct err *err)
+{
+	AUTO_FREE char *type = xasprintf("snapshots/%s", s->space.snapshotter);
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+
+	if (!s->lease)
+		return 0;
+	if (remove)
+		cd_lease_remove(&b, s->space.ns, s->lease, type, remove);
+	if (add)
+		cd_lease_add(&b, s->space.ns, s->lease, type, add);
+	return cd_meta_commit(s->d->meta, &b, err);
+}
+
+/* ---- conversions ---- */
+
+static void mounts_out(struct arena *a, const struct snap_mounts *from, Types__Mount ***list, size_t *n)
+{
+	*n = from->v.n;
+	*list = arena_alloc(a, (from->v.n + 1) * sizeof(**list));
+	for (size_t i = 0; i < from->v.n; i++) {
+		const struct snap_mount *m = &from->v.p[i];
+		Types__Mount *out = pb_new(a, &types__mount__descriptor);
+		const char **options = arena_alloc(a, (m->options.n + 1) * sizeof(*options));
+
+		for (size_t k = 0; k < m->options.n; k++)
+			options[k] = arena_strdup(a, m->options.p[k]);
+		out->type = arena_strdup(a, m->type);
+		out->source = arena_strdup(a, m->source);
+		out->options = options;
+		out->n_options = m->options.n;
+		(*list)[i] = out;
+	}
+}
+
+static Snapshots__Info *info_out(struct arena *a, const struct snap_info *from)
+{
+	Snapshots__Info *i = pb_new(a, &snapshots__info__descriptor);
+
+	i->name = arena_strdup(a, from->name);
+	i->parent = arena_strdup(a, from->parent);
+	i->kind = (Snapshots__Kind)from->kind; /* the numbers are the API's */
+	i->created_at = pb_time_new(a, from->created);
+	i->updated_at = pb_time_new(a, from->updated);
+	cd_kvs_from_labels(a, &from->labels, KVS(i, labels));
+	return i;
+}
+
+static int labels_in(struct arena *a, Kv__Entry **list, size_t n, struct labels *out, struct err *err)
+{
+	TRY(cd_kvs_clean(a, &list, &n, LABEL_BYTES_MAX, err));
+	return cd_kvs_to_labels(list, n, out, err);
+}
+
+/* ---- making ---- */
+
+/* A client that unpacks names the snapshot it is about to make: when that is there, there is nothing to do. */
+static int check_target(const struct scope *s, const struct labels *labels, struct err *err)
+{
+	AUTO(snap_info) struct snap_info info = {0};
+	const char *target = labels_get(labels, LABEL_REF);
+	int r;
+
+	if (!target)
+		return 0;
+	r = snap_stat(s->store, s->space, target, &info, err);
+	if (r == -ERR_NOT_FOUND)
+		return 0;
+	TRY(r);
+	TRY(lease_change(s, target, NULL, err));
+	return err_set(err, ERR_EXISTS, "snapshot \"%.200s\": already exists", target);
+}
+
+typedef int (*prepare_fn)(struct snap_store *s, struct snap_space sp, const char *key, const char *parent,
+                          const struct labels *labels, struct snap_mounts *out, struct err *err);
+
+static int prepare(const struct scope *s, prepare_fn fn, const char *key, const char *parent, Kv__Entry **list,
+                   size_t n, struct snap_mounts *mounts, struct err *err)
+{
+	AUTO(labels) struct labels labels = LABELS_INIT;
+	int r;
+
+	TRY(cd_name_check("snapshot key", key, err));
+	TRY(labels_in(rpc_arena(s->call), list, n, &labels, err));
+	TRY(check_target(s, &labels, err));
+	r = fn(s->store, s->space, key, parent, &labels, mounts, err);
+	if (r == -ERR_EXISTS) {
+		TRY(lease_change(s, key, NULL, err));
+		return r;
+	}
+	TRY(r);
+	TRY(cd_meta_touch(s->d->meta, s->space.ns, err));
+	return lease_change(s, key, NULL, err);
+}
+
+static int snapshots_prepare(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Snapshots__PrepareSnapshotRequest *req = request;
+	Snapshots__PrepareSnapshotResponse rsp = SNAPSHOTS__PREPARE_SNAPSHOT_RESPONSE__INIT;
+	Event__SnapshotPrepare event = EVENT__SNAPSHOT_PREPARE__INIT;
+	AUTO(snap_mounts) struct snap_mounts mounts = SNAP_MOUNTS_INIT;
+	struct scope s;
+
+	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(prepare(&s, snap_prepare, req->key, req->parent, req->labels, req->n_labels, &mounts, err));
+	event.key = req->key;
+	event.parent = req->parent;
+	event.snapshotter = req->snapshotter;
+	cd_events_publish(s.d->events, s.space.ns, "/snapshot/prepare", &event.base);
+	mounts_out(rpc_arena(c), &mounts, &rsp.mounts, &rsp.n_mounts);
+	return rpc_reply(c, &rsp.base, err);
+}
+
+static int snapshots_view(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Snapshots__ViewSnapshotRequest *req = request;
+	Snapshots__ViewSnapshotResponse rsp = SNAPSHOTS__VIEW_SNAPSHOT_RESPONSE__INIT;
+	AUTO(snap_mounts) struct snap_mounts mounts = SNAP_MOUNTS_INIT;
+	struct scope s;
+
+	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(prepare(&s, snap_view, req->key, req->parent, req->labels, req->n_labels, &mounts, err));
+	mounts_out(rpc_arena(c), &mounts, &rsp.mounts, &rsp.n_mounts);
+	return rpc_reply(c, &rsp.base, err);
+}
+
+static int snapshots_mounts(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Snapshots__MountsRequest *req = request;
+	Snapshots__MountsResponse rsp = SNAPSHOTS__MOUNTS_RESPONSE__INIT;
+	AUTO(snap_mounts) struct snap_mounts mounts = SNAP_MOUNTS_INIT;
+	struct scope s;
+
+	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(snap_mounts(s.store, s.space, req->key, &mounts, err));
+	mounts_out(rpc_arena(c), &mounts, &rsp.mounts, &rsp.n_mounts);
+	return rpc_reply(c, &rsp.base, err);
+}
+
+/* A parent given at commit ("rebase") can only confirm the one that the snapshot has. */
+static int check_parent(const struct scope *s, const Snapshots__CommitSnapshotRequest *req, struct err *err)
+{
+	AUTO(snap_info) struct snap_info info = {0};
+
+	if (!*req->parent)
+		return 0;
+	TRY(snap_stat(s->store, s->space, req->key, &info, err));
+	if (!strcmp(info.parent, req->parent))
+		return 0;
+	if (*info.parent)
+		return err_set(err, ERR_INVALID, "snapshot \"%.200s\" has another parent than \"%.200s\"", req->key,
+		               req->parent);
+	return err_set(err, ERR_UNIMPLEMENTED, "a parent given at commit: not implemented");
+}
+
+static int snapshots_commit(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Snapshots__CommitSnapshotRequest *req = request;
+	Event__SnapshotCommit event = EVENT__SNAPSHOT_COMMIT__INIT;
+	AUTO(labels) struct labels labels = LABELS_INIT;
+	struct scope s;
+
+	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(cd_name_check("snapshot name", req->name, err));
+	TRY(labels_in(rpc_arena(c), req->labels, req->n_labels, &labels, err));
+	TRY(check_parent(&s, req, err));
+	TRY(snap_commit(s.store, s.space, req->name, req->key, &labels, err));
+	TRY(lease_change(&s, req->name, req->key, err));
+	event.key = req->key;
+	event.name = req->name;
+	event.snapshotter = req->snapshotter;
+	cd_events_publish(s.d->events, s.space.ns, "/snapshot/commit", &event.base);
+	return 0;
+}
+
+static int snapshots_remove(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Snapshots__RemoveSnapshotRequest *req = request;
+	Event__SnapshotRemove event = EVENT__SNAPSHOT_REMOVE__INIT;
+	AUTO(snap_info) struct snap_info info = {0};
+	struct scope s;
+
+	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(snap_stat(s.store, s.space, req->key, &info, err));
+	TRY(snap_remove(s.store, s.space, req->key, err));
+	TRY(lease_change(&s, NULL, req->key, err));
+	event.key = req->key;
+	event.snapshotter = req->snapshotter;
+	cd_events_publish(s.d->events, s.space.ns, "/snapshot/remove", &event.base);
+	cd_release_snapshot(s.d, s.space, info.parent);
+	return 0;
+}
+
+/* ---- reading ---- */
+
+static int snapshots_stat(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Snapshots__StatSnapshotRequest *req = request;
+	Snapshots__StatSnapshotResponse rsp = SNAPSHOTS__STAT_SNAPSHOT_RESPONSE__INIT;
+	AUTO(snap_info) struct snap_info info = {0};
+	struct scope s;
+
+	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(snap_stat(s.store, s.space, req->key, &info, err));
+	rsp.info = info_out(rpc_arena(c), &info);
+	return rpc_reply(c, &rsp.base, err);
+}
+
+static bool field(const void *object, const struct str *path, size_t n, struct str *value)
+{
+	static const char *const kinds[] = {"unknown", "view", "active", "committed"};
+	const Snapshots__Info *i = object;
+
+	if (n > 1 && str_eqc(path[0], "labels"))
+		return cd_kvs_field(i->labels, i->n_labels, path + 1, n - 1, value);
+	if (n != 1)
+		return false;
+	*value = str_of(str_eqc(path[0], "name")     ? i->name
+	                : str_eqc(path[0], "parent") ? i->parent
+	                : str_eqc(path[0], "kind")   ? kinds[i->kind & 3]
+	                                             : NULL);
+	return value->n > 0;
+}
+
+struct listing {
+	struct arena *arena;
+	struct cd_filter *filter;
+	VEC(Snapshots__Info *) found;
+};
+
+static int list_one(void *arg, const struct snap_info *info, struct err *err)
+{
+	struct listing *l = arg;
+	Snapshots__Info *i = info_out(l->arena, info);
+
+	if (cd_filter_match(l->filter, field, i))
+		vec_push(&l->found, i);
+	return 0;
+}
+
+static int snapshots_list(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Snapshots__ListSnapshotsRequest *req = request;
+	AUTO(cd_filter) struct cd_filter *filter = NULL;
+	struct listing l = {.arena = rpc_arena(c)};
+	struct scope s;
+	int r;
+
+	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(cd_filter_new((const char *const *)req->filters, req->n_filters, &filter, err));
+	l.filter = filter;
+	r = snap_list(s.store, s.space, list_one, &l, err);
+	for (size_t i = 0; i < l.found.n && r >= 0; i += LIST_BATCH) {
+		Snapshots__ListSnapshotsResponse rsp = SNAPSHOTS__LIST_SNAPSHOTS_RESPONSE__INIT;
+
+		rsp.info = l.found.p + i;
+		rsp.n_info = l.found.n - i > LIST_BATCH ? LIST_BATCH : l.found.n - i;
+		r = rpc_send(c, &rsp.base, err);
+	}
+	vec_fini(&l.found);
+	return r;
+}
+
+static int snapshots_usage(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Snapshots__UsageRequest *req = request;
+	Snapshots__UsageResponse rsp = SNAPSHOTS__USAGE_RESPONSE__INIT;
+	struct scope s;
+
+	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(snap_usage(s.store, s.space, req->key, &rsp.size, &rsp.inodes, err));
+	return rpc_reply(c, &rsp.base, err);
+}
+
+/* ---- changing labels ---- */
+
+/* The labels that the request asks for, given those there are. */
+static int new_labels(struct arena *a, const Snapshots__UpdateSnapshotRequest *req, const struct snap_info *old,
+                      struct labels *out, struct err *err)
+{
+	const Pb__FieldMask *mask = req->update_mask;
+	Kv__Entry **from = req->info->labels, **list;
+	size_t n_from = req->info->n_labels, n;
+
+	TRY(cd_kvs_clean(a, &from, &n_from, LABEL_BYTES_MAX, err));
+	cd_kvs_from_labels(a, &old->labels, &list, &n);
+	for (size_t i = 0; mask && i < mask->n_paths; i++) {
+		struct cd_mask_path path = cd_mask_path(mask->paths[i]);
+
+		if (!str_eqc(path.field, "labels"))
+			return err_set(err, ERR_INVALID, "field \"%s\" of a snapshot cannot be updated", mask->paths[i]);
+		cd_kvs_apply(a, path.key, from, n_from, &list, &n);
+	}
+	if (!mask || !mask->n_paths)
+		return cd_kvs_to_labels(from, n_from, out, err);
+	return cd_kvs_to_labels(list, n, out, err);
+}
+
+static int update(const struct scope *s, const Snapshots__UpdateSnapshotRequest *req, struct snap_info *out,
+                  struct err *err)
+{
+	AUTO(cd_hold) struct cd_hold h =
+	    cd_meta_hold(s->d->meta, CD_SNAPSHOT, s->space.ns, str_of(req->info->name));
+	AUTO(snap_info) struct snap_info old = {0};
+	AUTO(labels) struct labels labels = LABELS_INIT;
+
+	TRY(snap_stat(s->store, s->space, req->info->name, &old, err));
+	TRY(new_labels(rpc_arena(s->call), req, &old, &labels, err));
+	return snap_update_labels(s->store, s->space, req->info->name, &labels, out, err);
+}
+
+static int snapshots_update(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Snapshots__UpdateSnapshotRequest *req = request;
+	Snapshots__UpdateSnapshotResponse rsp = SNAPSHOTS__UPDATE_SNAPSHOT_RESPONSE__INIT;
+	AUTO(snap_info) struct snap_info info = {0};
+	struct scope s;
+
+	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	if (!req->info)
+		return err_set(err, ERR_INVALID, "info is missing");
+	TRY(update(&s, req, &info, err));
+	rsp.info = info_out(rpc_arena(c), &info);
+	return rpc_reply(c, &rsp.base, err);
+}
+
+/* Cleanup has nothing to do: what snap_remove frees is free at once. Clients and proxies accept Unimplemented. */
+static const struct rpc_method methods[] = {
+    {"Prepare", 0, snapshots_prepare},
+    {"View", 0, snapshots_view},
+    {"Mounts", 0, snapshots_mounts},
+    {"Commit", 0, snapshots_commit},
+    {"Remove", 0, snapshots_remove},
+    {"Stat", 0, snapshots_stat},
+    {"Update", 0, snapshots_update},
+    {"List", RPC_SERVER_STREAM, snapshots_list},
+    {"Usage", 0, snapshots_usage},
+};
+
+const struct rpc_service cd_snapshots_service = {&snapshots__snapshots__descriptor, methods, ARRAY_LEN(methods)};

@@ -1,0 +1,38 @@
+/*
+ * TOML for C: the values of a document, one call each. The parser is toml++, and toml.cc is the only file that knows;
+ * this header is C and C++, so it uses nothing of base/.
+ */
+#ifndef CONTENTD_TOML_H
+#define CONTENTD_TOML_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum toml_type { TOML_STRING, TOML_INTEGER, TOML_BOOLEAN, TOML_STRINGS };
+
+struct toml_value {
+	const char *key; /* with its tables, "fetch.background" */
+	int line;
+	enum toml_type type;
+	const char *string;
+	int64_t integer;
+	bool boolean;
+	const char *const *strings; /* TOML_STRINGS */
+	size_t n_strings;
+};
+
+/* Calls fn for each value in order of lines; all texts are borrowed for the call. A negative return of fn ends it with
+ * that value. -1 and "<line>: <reason>" in `why` for a document that is no TOML, or holds other types than the four. */
+int toml_each(const char *text, size_t n, int (*fn)(void *arg, const struct toml_value *v), void *arg, char *why,
+              size_t why_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
