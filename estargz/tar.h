@@ -10,6 +10,7 @@
 #include "estargz/index.h"
 
 #define ESGZ_PAX_BYTES_MAX (1u << 20) /* extended header records of one entry */
+#define ESGZ_XATTRS_MAX 1024          /* xattrs of one entry: more than Linux can list (64 KiB of names) in practice */
 
 struct esgz_tar_entry {
 	struct esgz_entry e; /* raw path and link; content, claim and chunk fields unset */
@@ -20,7 +21,7 @@ struct esgz_tar_entry {
 };
 
 struct esgz_tar_sink {
-	/* A new entry; everything borrowed for the call. */
+	/* A new entry; everything borrowed for the call, of a regular file until `end` has returned. */
 	int (*entry)(void *arg, const struct esgz_tar_entry *t, struct err *err);
 	/* Content of the last regular file, in order, all of it. */
 	int (*data)(void *arg, struct str bytes, struct err *err);
