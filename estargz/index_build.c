@@ -270,8 +270,70 @@ static int attr_get(struct esgz_index_builder *b, const struct esgz_entry *e, co
 	return 0;
 }
 
+/* Compressed bytes to fetch for a chunk: as far as the caller knows it to reach, but no more than any sane encoder needs
+ * for what has to be inflated. Behind a file may lie megabytes of headers before the next member begins. */
+static uint64_t bound_blob_bytes(const struct esgz_chunk *c, uint64_t blob_bytes)
+{
+	uint64_t plain = c->inner_offset + c->bytes;
+	uint64_t most = plain + plain / 8 + ESGZ_MEMBER_SLACK;
+
+	return blob_bytes < most ? blob_bytes : most;
+}
+
+static int cmp_offset(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* Index of the first of n ascending offsets that is larger; n if none is. */
+static size_t first_above(const uint64_t *offsets, size_t n, uint64_t offset)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (offsets[mid] <= offset)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+void index_tree_open_ended(struct esgz_index_builder *b)
+{
+	b->open_ended = true;
+}
+
+void index_tree_end_chunks(struct esgz_index_builder *b, uint64_t data_end)
+{
+	size_t n = b->chunks.n, at = 0;
+	AUTO_FREE uint64_t *offsets = xmalloc(n * sizeof(*offsets));
+	bool sorted = true;
+
+	for (size_t i = 0; i < n; i++) {
+		offsets[i] = b->chunks.p[i].blob_offset;
+		sorted &= i == 0 || offsets[i - 1] <= offsets[i];
+	}
+	/* As a rule a TOC is in the order of the blob. */
+	if (!sorted)
+		qsort(offsets, n, sizeof(*offsets), cmp_offset);
+	vec_each(&b->chunks, c) {
+		/* The first offset behind this one: beside the one before, or else by halving. */
+		while (sorted && at < n && offsets[at] <= c->blob_offset)
+			at++;
+		if (!sorted)
+			at = first_above(offsets, n, c->blob_offset);
+		c->blob_bytes = bound_blob_bytes(c, (at < n ? offsets[at] : data_end) - c->blob_offset);
+	}
+}
+
 /* The chunks must tile the file: in order, without gaps, each of a size that a reader can allocate. */
-static int check_chunks(const struct esgz_entry *e, const struct esgz_chunk *chunks, uint32_t n, struct err *err)
+static int check_chunks(const struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_chunk *chunks,
+                        uint32_t n, struct err *err)
 {
 	uint64_t at = 0;
 
@@ -287,7 +349,7 @@ static int check_chunks(const struct esgz_entry *e, const struct esgz_chunk *chu
 		if (c->inner_offset > ESGZ_INNER_OFFSET_MAX)
 			return err_set(err, ERR_INVALID, "chunk %u lies %" PRIu64 " bytes deep in its member", i,
 			               c->inner_offset);
-		if (c->blob_bytes == 0 || c->blob_offset + c->blob_bytes < c->blob_bytes)
+		if ((c->blob_bytes == 0 && !b->open_ended) || c->blob_offset + c->blob_bytes < c->blob_bytes)
 			return err_set(err, ERR_INVALID, "chunk %u has no place in the blob", i);
 		at += c->bytes;
 	}
@@ -314,16 +376,11 @@ static int fill_reg(struct esgz_index_builder *b, const struct esgz_entry *e, co
 	}
 	if (n_chunks > ESGZ_CHUNKS_MAX - b->chunks.n)
 		return err_set(err, ERR_INVALID, "layer with more than %u chunks", ESGZ_CHUNKS_MAX);
-	TRY(check_chunks(e, chunks, n_chunks, err));
+	TRY(check_chunks(b, e, chunks, n_chunks, err));
 	for (uint32_t i = 0; i < n_chunks; i++) {
 		struct esgz_chunk c = chunks[i];
-		/* What any sane encoder needs for as much as has to be inflated: the caller's bound reaches up to the
-		 * next file's data and may take in megabytes of headers. */
-		uint64_t plain = c.inner_offset + c.bytes;
-		uint64_t most = plain + plain / 8 + ESGZ_MEMBER_SLACK;
 
-		if (c.blob_bytes > most)
-			c.blob_bytes = most;
+		c.blob_bytes = bound_blob_bytes(&c, c.blob_bytes);
 		vec_push(&b->chunks, c);
 	}
 	return 0;

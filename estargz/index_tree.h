@@ -75,12 +75,18 @@ struct esgz_index_builder {
 	uint64_t seed;          /* of the hashes: names come from outside */
 	uint32_t last_attr;
 	bool any_nsec;
+	bool open_ended;        /* chunks come without blob_bytes */
 	struct buf path, last_dir; /* scratch: cleaned path; directory of the entry before */
 	uint32_t last_dir_node;
 };
 
 /* Node of `name` in `parent`, or NO_RECORD. */
 uint32_t index_tree_find(const struct esgz_index_builder *b, uint32_t parent, struct str name);
+
+/* A TOC says where chunks begin, not where they end. After the first call chunks are taken with blob_bytes = 0; the
+ * second gives each the bytes up to the next larger offset of any chunk, or up to data_end. */
+void index_tree_open_ended(struct esgz_index_builder *b);
+void index_tree_end_chunks(struct esgz_index_builder *b, uint64_t data_end);
 
 static inline struct str node_name(const struct esgz_index_builder *b, const struct node *n)
 {
