@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Helpers of the integration tests. A test is a bash script that begins with
 #
 #	. "$(dirname "$0")/../lib.sh"
@@ -11,6 +12,8 @@
 #	start_tls_front HOST:PORT         TLS_REGISTRY=localhost:PORT, TLS_CA=FILE: nginx with TLS and HTTP/2 before it
 #	start_netproxy HOST:PORT [ARG...] NETPROXY=127.0.0.1:PORT; then: netproxy_ask stats, netproxy_ask fault ...
 #	start NAME COMMAND...             any program in the background; pid in $STARTED, output in $T/NAME.log
+#	sweep DIR                         ends all processes started for DIR, unmounts everything below it
+#	leftovers DIR                     lists them instead: nothing, when a daemon has cleaned up after itself
 #	push_layout DIR NAME[:TAG]        an OCI layout into $REGISTRY
 #	make_tiny_image DIR [ARG...]      an OCI layout with every kind of entry (tests/tiny_image.py)
 #	tree_list DIR                     a tree as text, a line per path, for comparing (tests/tree.py)
@@ -55,6 +58,8 @@ t_cleanup() {
 	[ -z "$T_CLEANING" ] || return
 	T_CLEANING=1
 	trap '' INT TERM HUP
+	trap - ERR
+	set +e
 	for ((i = ${#T_DEFERRED[@]} - 1; i >= 0; i--)); do
 		eval "${T_DEFERRED[i]}" || true
 	done
@@ -71,7 +76,7 @@ t_cleanup() {
 }
 
 # UNIX socket paths are short, so is this.
-T=$(mktemp -d /tmp/cdtest.XXXXXX) || bail "no temporary folder"
+T=$(mktemp -d "${TMPDIR:-/tmp}/cdtest.XXXXXX") || bail "no temporary folder"
 trap t_cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
@@ -153,17 +158,81 @@ wait_for() {
 	done
 }
 
+# True while a process that `start` began runs: the number of one that has ended may be another's by now.
+is_running() { jobs -pr | grep -qx "$1"; }
+
 # Ends a process that `start` began: politely, then not.
 stop_pid() {
 	local pid=$1 i
-	kill -TERM "$pid" 2>/dev/null || return 0
-	for ((i = 0; i < 100; i++)); do
-		kill -0 "$pid" 2>/dev/null || break
+	for ((i = 0; i < 120; i++)); do
+		is_running "$pid" || break
+		case $i in
+		0) kill -TERM "$pid" 2>/dev/null || true ;;
+		100) kill -KILL "$pid" 2>/dev/null || true ;;
+		esac
 		sleep 0.05
 	done
-	kill -KILL "$pid" 2>/dev/null
-	wait "$pid" 2>/dev/null
-	return 0
+	wait "$pid" 2>/dev/null || true
+}
+
+# Prints the pids of processes that have the folder, or something below it, among their arguments, and of all their
+# descendants, this shell and its own line of ancestors excepted.
+pids_of() {
+	python3 -I -S - "$1" $$ <<-'END'
+		import os, sys
+
+		prefix, me = os.fsencode(sys.argv[1]), int(sys.argv[2])
+		parents, found = {}, set()
+		for name in os.listdir("/proc"):
+		    if not name.isdigit():
+		        continue
+		    try:
+		        with open(f"/proc/{name}/cmdline", "rb") as source:
+		            line = source.read()
+		        with open(f"/proc/{name}/stat", "rb") as source:
+		            parents[int(name)] = int(source.read().rpartition(b")")[2].split()[1])
+		    except OSError:
+		        continue
+		    if any(arg == prefix or prefix + b"/" in arg for arg in line.split(b"\0")):
+		        found.add(int(name))
+		spared = {os.getpid()}
+		while me:
+		    spared.add(me)
+		    me = parents.get(me, 0)
+		found -= spared
+		size = -1
+		while len(found) != size:
+		    size = len(found)
+		    found |= {pid for pid, parent in parents.items() if parent in found and pid not in spared}
+		print(*sorted(found))
+	END
+}
+
+mounts_of() { findmnt -rno TARGET | awk -v dir="$1/" 'index($0, dir) == 1' | sort -r; }
+
+leftovers() {
+	local pid
+	for pid in $(pids_of "$1"); do
+		printf 'process %s: %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
+	done
+	mounts_of "$1" | sed 's/^/mount /'
+}
+
+sweep() {
+	local dir=$1 i pids mount
+	pids=$(pids_of "$dir")
+	# shellcheck disable=SC2086 # a list
+	[ -z "$pids" ] || kill -TERM $pids 2>/dev/null || true
+	for ((i = 0; i < 60; i++)); do
+		pids=$(pids_of "$dir")
+		[ -n "$pids" ] || break
+		# shellcheck disable=SC2086
+		[ "$i" -lt 40 ] || kill -KILL $pids 2>/dev/null || true
+		sleep 0.05
+	done
+	mounts_of "$dir" | while IFS= read -r mount; do
+		umount "$mount" 2>/dev/null || umount -l "$mount"
+	done
 }
 
 start() {
@@ -187,7 +256,7 @@ free_port() {
 
 T_REGISTRIES=0
 start_registry() {
-	local name auth= code=200 user=()
+	local name auth='' user=()
 	require docker-registry curl
 	T_REGISTRIES=$((T_REGISTRIES + 1))
 	name=registry$T_REGISTRIES
