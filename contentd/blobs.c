@@ -19,7 +19,7 @@ int cd_content_get(struct cd_daemon *d, const char *ns, const char *digest, stru
 
 /* ---- fetching ---- */
 
-static int fetch(struct cd_daemon *d, struct ffs_client *data, struct cd_writer *w, const Records__Content *record,
+static int fetch(struct ffs_client *data, struct rpc_call *c, struct cd_writer *w, const Records__Content *record,
                  const struct digest *digest, struct err *err)
 {
 	Contentd__Contentfs__V1__FetchBlobRequest req = CONTENTD__CONTENTFS__V1__FETCH_BLOB_REQUEST__INIT;
@@ -30,7 +30,7 @@ static int fetch(struct cd_daemon *d, struct ffs_client *data, struct cd_writer 
 	blob.size = record->info->size;
 	req.reference = (char *)record->source;
 	req.blob = &blob;
-	TRY(ffs_client_fetch_blob(data, &req, cd_writer_fd(w), NULL, NULL, err));
+	TRY(ffs_client_fetch_blob(data, c, &req, cd_writer_fd(w), NULL, NULL, err));
 	return cd_writer_commit(w, digest, err);
 }
 
@@ -49,7 +49,7 @@ static int fetch_once(struct cd_daemon *d, struct rpc_call *c, const Records__Co
 	if (r == -ERR_UNAVAILABLE)
 		return cd_content_wait(d->content, "", ref, c, err);
 	TRY(r);
-	TRY_WRAP(fetch(d, data, w, record, digest, err), err, "fetch %s from %s", record->info->digest, record->source);
+	TRY_WRAP(fetch(data, c, w, record, digest, err), err, "fetch %s from %s", record->info->digest, record->source);
 	return 0;
 }
 

@@ -348,7 +348,7 @@ int cd_content_wait(struct cd_content *c, const char *ns, const char *ref, struc
 		pthread_cond_wait(&c->freed, &c->lock);
 	pthread_mutex_unlock(&c->lock);
 	if (call)
-		rpc_on_cancel(call, NULL, NULL);
+		rpc_off_cancel(call, &w);
 	return call ? rpc_cancelled(call, err) : 0;
 }
 

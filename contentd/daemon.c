@@ -100,7 +100,7 @@ static int gate_wait(struct cd_gate *g, struct rpc_call *c, const char *what, st
 		why = g->why;
 	pthread_mutex_unlock(&g->lock);
 	if (c) {
-		rpc_on_cancel(c, NULL, NULL);
+		rpc_off_cancel(c, &w);
 		TRY(rpc_cancelled(c, err));
 	}
 	return failed ? err_set(err, ERR_UNAVAILABLE, "%s: %s", what, why.msg) : 0;

@@ -56,7 +56,7 @@ static int events_subscribe(struct rpc_call *c, const void *request, void *svc, 
 	TRY(cd_events_subscribe(d->events, (const char *const *)req->filters, req->n_filters, &s, err));
 	rpc_on_cancel(c, stop, s);
 	r = deliver(c, s, err);
-	rpc_on_cancel(c, NULL, NULL);
+	rpc_off_cancel(c, s);
 	return r;
 }
 

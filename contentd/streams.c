@@ -182,7 +182,7 @@ int cd_stream_recv(struct cd_stream *s, const ProtobufCMessageDescriptor *d, str
 		rpc_on_cancel(on_behalf, stop_waiting, &w);
 	r = take(s, &w, deadline_ns, &wire);
 	if (on_behalf)
-		rpc_on_cancel(on_behalf, NULL, NULL);
+		rpc_off_cancel(on_behalf, &w);
 	if (r == -ERR_CANCELLED)
 		return rpc_cancelled(on_behalf, err);
 	if (r == -ERR_DEADLINE)

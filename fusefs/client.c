@@ -282,8 +282,10 @@ struct call {
 	const char *method;
 	const ProtobufCMessage *msg;
 	int fd; /* -1: none */
+	struct rpc_call *on_behalf;
 	void (*progress)(void *arg, struct str wire);
 	void *arg;
+	bool tee; /* fd gets a copy, from nothing */
 };
 
 static int call_once(struct ffs_client *c, const struct call *k, void *rsp, struct ttrpc_fds *fds, bool *broken,
@@ -295,6 +297,7 @@ static int call_once(struct ffs_client *c, const struct call *k, void *rsp, stru
 	                        .fds = &k->fd,
 	                        .n_fds = k->fd >= 0 ? 1 : 0,
 	                        .can_cancel = true,
+	                        .on_behalf = k->on_behalf,
 	                        .progress = k->progress,
 	                        .arg = k->arg};
 	struct conn *conn = NULL;
@@ -318,9 +321,12 @@ static int call(struct ffs_client *c, const struct call *k, void *rsp, struct tt
 	do {
 		why = ERR_INIT;
 		r = call_once(c, k, rsp, fds, &broken, &why);
-		if (broken)
-			log_warn("contentfs went away during %s: asking again", k->method);
-	} while (broken && clock_mono_ns() < deadline);
+		if (!broken)
+			break;
+		log_warn("contentfs went away during %s: asking again", k->method);
+		if (k->tee && ftruncate(k->fd, 0) < 0)
+			return err_errno(err, errno, "truncate the copy of a layer");
+	} while (clock_mono_ns() < deadline);
 	return r < 0 ? err_set(err, why.code, "%s", why.msg) : r;
 }
 
@@ -340,13 +346,13 @@ static void take_phase(void *arg, struct str wire)
 		p->fn(p->arg, m->phase, m->digest);
 }
 
-int ffs_client_open(struct ffs_client *c, const Contentd__Contentfs__V1__OpenRequest *req,
+int ffs_client_open(struct ffs_client *c, struct rpc_call *on_behalf, const Contentd__Contentfs__V1__OpenRequest *req,
                     void (*phase)(void *arg, const char *phase, const char *digest), void *arg,
                     Contentd__Contentfs__V1__OpenResponse **out, int *docs_fd, struct err *err)
 {
 	AUTO(ttrpc_fds) struct ttrpc_fds fds = TTRPC_FDS_INIT;
 	struct phases phases = {phase, arg};
-	struct call k = {"Open", &req->base, -1, take_phase, &phases};
+	struct call k = {"Open", &req->base, -1, on_behalf, take_phase, &phases};
 
 	TRY(call(c, &k, out, &fds, err));
 	if (fds.n != 1) {
@@ -372,21 +378,22 @@ static void take_transfer(void *arg, struct str wire)
 		t->fn(t->arg, m->done, m->total);
 }
 
-int ffs_client_unpack(struct ffs_client *c, const Contentd__Contentfs__V1__UnpackRequest *req, int fd,
-                      ffs_progress_fn progress, void *arg, Contentd__Contentfs__V1__UnpackResponse **out,
-                      struct err *err)
+int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
+                      const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress,
+                      void *arg, Contentd__Contentfs__V1__UnpackResponse **out, struct err *err)
 {
 	struct transfer t = {progress, arg};
-	struct call k = {"Unpack", &req->base, fd, take_transfer, &t};
+	struct call k = {"Unpack", &req->base, fd, on_behalf, take_transfer, &t, req->tee};
 
 	return call(c, &k, out, NULL, err);
 }
 
-int ffs_client_fetch_blob(struct ffs_client *c, const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd,
-                          ffs_progress_fn progress, void *arg, struct err *err)
+int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
+                          const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd, ffs_progress_fn progress,
+                          void *arg, struct err *err)
 {
 	struct transfer t = {progress, arg};
-	struct call k = {"FetchBlob", &req->base, fd, take_transfer, &t};
+	struct call k = {"FetchBlob", &req->base, fd, on_behalf, take_transfer, &t};
 
 	return call(c, &k, NULL, NULL, err);
 }
@@ -394,7 +401,7 @@ int ffs_client_fetch_blob(struct ffs_client *c, const Contentd__Contentfs__V1__F
 int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err)
 {
 	Contentd__Contentfs__V1__PinRequest req = CONTENTD__CONTENTFS__V1__PIN_REQUEST__INIT;
-	struct call k = {"Pin", &req.base, -1, NULL, NULL};
+	struct call k = {"Pin", &req.base, -1, NULL, NULL, NULL};
 
 	req.name = (char *)name;
 	req.index_keys = (char **)index_keys;
@@ -405,18 +412,18 @@ int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *in
 int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err)
 {
 	Contentd__Contentfs__V1__UnpinRequest req = CONTENTD__CONTENTFS__V1__UNPIN_REQUEST__INIT;
-	struct call k = {"Unpin", &req.base, -1, NULL, NULL};
+	struct call k = {"Unpin", &req.base, -1, NULL, NULL, NULL};
 
 	req.name = (char *)name;
 	return call(c, &k, NULL, NULL, err);
 }
 
-int ffs_client_fill(struct ffs_client *c, const char *const *index_keys, unsigned n, ffs_progress_fn progress,
-                    void *arg, struct err *err)
+int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf,
+                    const char *const *index_keys, unsigned n, ffs_progress_fn progress, void *arg, struct err *err)
 {
 	Contentd__Contentfs__V1__FillRequest req = CONTENTD__CONTENTFS__V1__FILL_REQUEST__INIT;
 	struct transfer t = {progress, arg};
-	struct call k = {"Fill", &req.base, -1, take_transfer, &t};
+	struct call k = {"Fill", &req.base, -1, on_behalf, take_transfer, &t};
 
 	req.index_keys = (char **)index_keys;
 	req.n_index_keys = n;
@@ -426,7 +433,7 @@ int ffs_client_fill(struct ffs_client *c, const char *const *index_keys, unsigne
 int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys, unsigned n, struct err *err)
 {
 	Contentd__Contentfs__V1__DeleteLayersRequest req = CONTENTD__CONTENTFS__V1__DELETE_LAYERS_REQUEST__INIT;
-	struct call k = {"DeleteLayers", &req.base, -1, NULL, NULL};
+	struct call k = {"DeleteLayers", &req.base, -1, NULL, NULL, NULL};
 
 	req.index_keys = (char **)index_keys;
 	req.n_index_keys = n;
@@ -436,7 +443,7 @@ int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys
 int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__V1__SetCredentialsRequest *req,
                                struct err *err)
 {
-	struct call k = {"SetCredentials", &req->base, -1, NULL, NULL};
+	struct call k = {"SetCredentials", &req->base, -1, NULL, NULL, NULL};
 
 	return call(c, &k, NULL, NULL, err);
 }
@@ -445,7 +452,7 @@ int ffs_client_status(struct ffs_client *c, const char *const *index_keys, unsig
                       Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
 {
 	Contentd__Contentfs__V1__StatusRequest req = CONTENTD__CONTENTFS__V1__STATUS_REQUEST__INIT;
-	struct call k = {"Status", &req.base, -1, NULL, NULL};
+	struct call k = {"Status", &req.base, -1, NULL, NULL, NULL};
 
 	req.index_keys = (char **)index_keys;
 	req.n_index_keys = n;

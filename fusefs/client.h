@@ -11,6 +11,7 @@
 #include "rpc/proto/contentfs.pb-c.h"
 
 struct ffs_client;
+struct rpc_call;
 
 /* What is needed to start contentfs when none serves the state directory. */
 struct ffs_client_opts {
@@ -28,24 +29,27 @@ DEFINE_AUTO_FREE(ffs_client);
 
 typedef void (*ffs_progress_fn)(void *arg, int64_t done, int64_t total);
 
+/* The calls that may take long end early when `on_behalf` (may be NULL) is cancelled, with its error. */
+
 /* Resolves and opens. *docs_fd: memory file with the documents; *out: free with
  * contentd__contentfs__v1__open_response__free_unpacked. `phase` (may be NULL) is called as phases are reached. */
-int ffs_client_open(struct ffs_client *c, const Contentd__Contentfs__V1__OpenRequest *req,
+int ffs_client_open(struct ffs_client *c, struct rpc_call *on_behalf, const Contentd__Contentfs__V1__OpenRequest *req,
                     void (*phase)(void *arg, const char *phase, const char *digest), void *arg,
                     Contentd__Contentfs__V1__OpenResponse **out, int *docs_fd, struct err *err);
 
-/* `fd`: the ingest (tee) or the blob (from_fd), or -1. */
-int ffs_client_unpack(struct ffs_client *c, const Contentd__Contentfs__V1__UnpackRequest *req, int fd,
-                      ffs_progress_fn progress, void *arg, Contentd__Contentfs__V1__UnpackResponse **out,
-                      struct err *err);
+/* `fd`: the ingest (tee; empty), or the blob (from_fd), or -1. */
+int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
+                      const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress,
+                      void *arg, Contentd__Contentfs__V1__UnpackResponse **out, struct err *err);
 
-int ffs_client_fetch_blob(struct ffs_client *c, const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd,
-                          ffs_progress_fn progress, void *arg, struct err *err);
+int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
+                          const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd, ffs_progress_fn progress,
+                          void *arg, struct err *err);
 
 int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err);
 int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err);
-int ffs_client_fill(struct ffs_client *c, const char *const *index_keys, unsigned n, ffs_progress_fn progress,
-                    void *arg, struct err *err);
+int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf,
+                    const char *const *index_keys, unsigned n, ffs_progress_fn progress, void *arg, struct err *err);
 int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys, unsigned n, struct err *err);
 int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__V1__SetCredentialsRequest *req,
                                struct err *err);

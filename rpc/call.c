@@ -25,6 +25,7 @@ void rpc_call_fini(struct rpc_call *c)
 		free(m->value);
 	}
 	vec_fini(&c->md);
+	vec_fini(&c->on_cancel);
 	buf_fini(&c->request);
 	buf_fini(&c->reply);
 	arena_fini(&c->arena);
@@ -62,9 +63,9 @@ void rpc_call_cancel_locked(struct rpc_call *c, enum err_code why)
 	pthread_cond_broadcast(&c->cond);
 	if (c->cancel_fd >= 0)
 		eventfd_write(c->cancel_fd, 1);
-	if (c->on_cancel)
-		c->on_cancel(c->on_cancel_arg);
-	c->on_cancel = NULL;
+	vec_each(&c->on_cancel, hook)
+		hook->fn(hook->arg);
+	vec_clear(&c->on_cancel);
 }
 
 void rpc_call_cancel(struct rpc_call *c, enum err_code why)
@@ -115,12 +116,22 @@ int rpc_cancel_fd(struct rpc_call *c)
 void rpc_on_cancel(struct rpc_call *c, void (*fn)(void *arg), void *arg)
 {
 	pthread_mutex_lock(&c->lock);
-	if (fn && c->cancelled) {
+	if (c->cancelled) {
 		fn(arg);
 	} else {
-		c->on_cancel = fn;
-		c->on_cancel_arg = arg;
+		vec_push(&c->on_cancel, (struct rpc_cancel_hook){fn, arg});
 	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void rpc_off_cancel(struct rpc_call *c, const void *arg)
+{
+	pthread_mutex_lock(&c->lock);
+	for (size_t i = 0; i < c->on_cancel.n; i++)
+		if (c->on_cancel.p[i].arg == arg) {
+			vec_swap_remove(&c->on_cancel, i);
+			break;
+		}
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -153,7 +164,9 @@ void rpc_call_run(struct rpc_call *c)
 	struct err err = ERR_INIT;
 	int r = run_handler(c, &err);
 
-	rpc_on_cancel(c, NULL, NULL);
+	pthread_mutex_lock(&c->lock);
+	vec_clear(&c->on_cancel);
+	pthread_mutex_unlock(&c->lock);
 	c->ops->finish(c, r, &err);
 }
 

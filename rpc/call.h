@@ -34,6 +34,11 @@ struct rpc_hook {
 	void *arg;
 };
 
+struct rpc_cancel_hook {
+	void (*fn)(void *arg);
+	void *arg;
+};
+
 struct rpc_metadatum {
 	char *key, *value;
 };
@@ -64,8 +69,7 @@ struct rpc_call {
 	enum err_code cancelled; /* guarded by lock; ERR_OK: no */
 	bool recv_stopped;       /* guarded by lock */
 	int cancel_fd;           /* guarded by lock; -1 until asked for */
-	void (*on_cancel)(void *arg);
-	void *on_cancel_arg;
+	VEC(struct rpc_cancel_hook) on_cancel; /* guarded by lock */
 };
 
 void rpc_call_init(struct rpc_call *c, const struct rpc_call_ops *ops);

@@ -102,8 +102,10 @@ int rpc_cancelled(struct rpc_call *c, struct err *err);
 int rpc_cancel_fd(struct rpc_call *c);
 
 /* Has fn(arg) called once when the call is cancelled (at once when it already is), on some thread, under the call's
- * lock: it must only set a flag and signal. One per call; NULL takes it back, and after that it will not be called. */
+ * lock: it must only set a flag and signal. Any number, each with an arg of its own, from any thread that works for the
+ * call; after rpc_off_cancel with the same arg it will not be called. */
 void rpc_on_cancel(struct rpc_call *c, void (*fn)(void *arg), void *arg);
+void rpc_off_cancel(struct rpc_call *c, const void *arg);
 
 /* Who is at the other end, as of connect(2). */
 const struct ucred *rpc_peer(const struct rpc_call *c);

@@ -457,7 +457,7 @@ int ttrpc_call(struct ttrpc_client *c, const struct ttrpc_req *req, void *rsp, s
 		wait_for_answer(c, p, req);
 		r = conclude(c, p, req, rsp, err);
 		if (req->on_behalf)
-			rpc_on_cancel(req->on_behalf, NULL, NULL);
+			rpc_off_cancel(req->on_behalf, p);
 	}
 	if (r >= 0 && fds) {
 		*fds = p->fds;
