@@ -59,8 +59,8 @@ int esgz_erofs_readdir(const struct esgz_erofs *fs, uint64_t dir_nid, uint64_t a
 /* Symbolic link text, borrowed. */
 int esgz_erofs_readlink(const struct esgz_erofs *fs, uint64_t nid, struct str *out, struct err *err);
 /* Calls fn for each xattr with its full name, without the overlay ones. */
-int esgz_erofs_xattrs(const struct esgz_erofs *fs, uint64_t nid, bool (*fn)(void *arg, struct str name, struct str value),
-                      void *arg, struct err *err);
+int esgz_erofs_xattrs(const struct esgz_erofs *fs, uint64_t nid,
+                      bool (*fn)(void *arg, struct str name, struct str value), void *arg, struct err *err);
 /* The object of a regular file: its key; ERR_NOT_FOUND for an empty file. */
 int esgz_erofs_object(const struct esgz_erofs *fs, uint64_t nid, struct digest *key, struct err *err);
 

@@ -45,7 +45,7 @@ _Static_assert(sizeof(struct erofs_super) == 128, "superblock");
 enum erofs_layout {
 	EROFS_LAYOUT_PLAIN = 0,  /* data: whole blocks from `data` on */
 	EROFS_LAYOUT_INLINE = 2, /* as plain, but the last, partial block lies behind the inode */
-	EROFS_LAYOUT_CHUNKS = 4, /* data: log2 of the chunk size in blocks; a table of block numbers follows the inode */
+	EROFS_LAYOUT_CHUNKS = 4, /* data: log2 of the chunk size in blocks; a table of block numbers follows it */
 };
 
 #define EROFS_FORMAT_EXTENDED 1u /* bit 0 of `format`; bits 1-3 are the layout */

@@ -320,7 +320,8 @@ int esgz_erofs_readdir(const struct esgz_erofs *fs, uint64_t dir_nid, uint64_t a
 
 			TRY(get_dirent(&dir, &b, i, &de, &name, err));
 			TRY(is_whiteout(fs, &dir, &de, &hidden, err));
-			if (!hidden && !fn(arg, name, le64toh(de.nid), type_mode(de.type), number * EROFS_BLOCK + i + 1))
+			if (!hidden &&
+			    !fn(arg, name, le64toh(de.nid), type_mode(de.type), number * EROFS_BLOCK + i + 1))
 				return 0;
 		}
 		first = 0;
@@ -413,8 +414,8 @@ static bool call_with_full_name(void *arg, uint8_t prefix, struct str rest, stru
 	return c->fn(c->arg, str_make(name, head.n + rest.n), value);
 }
 
-int esgz_erofs_xattrs(const struct esgz_erofs *fs, uint64_t nid, bool (*fn)(void *arg, struct str name, struct str value),
-                      void *arg, struct err *err)
+int esgz_erofs_xattrs(const struct esgz_erofs *fs, uint64_t nid,
+                      bool (*fn)(void *arg, struct str name, struct str value), void *arg, struct err *err)
 {
 	struct xattr_call c = {fn, arg};
 	struct inode ino;

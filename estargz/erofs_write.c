@@ -50,6 +50,7 @@ struct writer {
 	uint32_t n_inodes;    /* with the whiteouts' */
 	struct erofs_xattrs xattrs;
 	uint32_t redirect_bit; /* in the name filter */
+	uint32_t metacopy;     /* number of that xattr */
 	VEC(uint32_t) xattr_ids;
 	VEC(struct digest) objects;
 	VEC(struct dent) dents; /* of the directory at hand */
@@ -118,7 +119,13 @@ static int gather_file(struct writer *w, struct inode *ino, const struct esgz_en
 	ino->object = (uint32_t)w->objects.n;
 	vec_push(&w->objects, *esgz_object_key(e, w->published &&
 	                                                  w->published(w->published_arg, &e->content, e->size)));
-	use_xattr(w, ino, PREFIX_TRUSTED, STR("overlay.metacopy"), STR_NONE);
+	/* The same for all of them, so it is looked up once. */
+	if (w->objects.n == 1)
+		w->metacopy = erofs_xattrs_add(&w->xattrs, PREFIX_TRUSTED, STR("overlay.metacopy"), STR_NONE);
+	else
+		w->xattrs.items.p[w->metacopy].uses++;
+	vec_push(&w->xattr_ids, w->metacopy);
+	ino->n_xattrs++;
 	return 0;
 }
 
@@ -509,6 +516,8 @@ int esgz_erofs_write(const struct esgz_tree *tree, esgz_published_fn published, 
 	char *image;
 
 	w.inodes = xcalloc(w.n_inodes, sizeof(*w.inodes));
+	vec_reserve(&w.xattr_ids, tree->n_inodes);
+	vec_reserve(&w.objects, tree->n_inodes);
 	w.redirect_bit = erofs_xattr_filter_bit(PREFIX_TRUSTED, REDIRECT_NAME);
 	TRY(gather(&w, err));
 	w.inodes[w.n_inodes - 1].mode = S_IFCHR; /* 0:0 */

@@ -91,7 +91,8 @@ static void check(const struct built *all)
 
 		if (i > 0 && esgz_erofs_lookup(all->fs, nids[nodes[i].parent], nodes[i].name, &nids[i], &err) < 0)
 			abort();
-		if (esgz_erofs_stat(all->fs, nids[i], &st, &err) < 0 || ((st.mode & 0170000) == 0040000) != nodes[i].is_dir)
+		if (esgz_erofs_stat(all->fs, nids[i], &st, &err) < 0 ||
+		    ((st.mode & 0170000) == 0040000) != nodes[i].is_dir)
 			abort();
 	}
 }
@@ -114,7 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	}
 	if (finish(&all, b) < 0)
 		return 0;
-	if (esgz_tree_build((const struct esgz_index *const *)all.indexes.p, (unsigned)all.indexes.n, &all.tree, &err) < 0)
+	if (esgz_tree_build((const struct esgz_index *const *)all.indexes.p, (unsigned)all.indexes.n, &all.tree,
+	                    &err) < 0)
 		return 0;
 	if (esgz_erofs_write(all.tree, NULL, NULL, &all.image, &err) < 0)
 		return 0;

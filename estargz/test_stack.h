@@ -74,8 +74,9 @@ bool stack_published(void *arg, const struct digest *content, uint64_t size);
 void stack_content(const struct digest *key, uint64_t size, struct buf *out);
 
 enum {
-	DUMP_DIR_NLINK = 1, /* the link counts of directories; overlayfs has its own idea of them */
-	DUMP_CONTENT = 2,   /* a digest of what is read of each file (up to 1 MiB) */
+	DUMP_DIR_NLINK = 1,    /* the link counts of directories; overlayfs has its own idea of them */
+	DUMP_CONTENT = 2,      /* a digest of what is read of each file (up to 1 MiB) */
+	DUMP_CHECK_BLOCKS = 4, /* st_blocks must be that of files without holes */
 };
 
 /* Sorted dumps: of the model, of an image through the reader, of a mounted tree (without trusted.overlay.*). */

@@ -105,7 +105,8 @@ static int check_links(const struct layer *l, struct err *err)
 			struct esgz_entry e;
 
 			esgz_index_entry(l->ix, i, &e);
-			return err_set(err, ERR_INVALID, "hard link " STR_FMT " does not lead to a file", STR_ARG(e.path));
+			return err_set(err, ERR_INVALID, "hard link " STR_FMT " does not lead to a file",
+			               STR_ARG(e.path));
 		}
 	}
 	return 0;
