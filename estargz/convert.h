@@ -1,6 +1,9 @@
 /*
- * Writer of eStargz blobs: an ordinary layer in, a lazy one out. Chunks are compressed on `threads` threads; the
- * output is the same bit for bit whatever their number. One owner; blocking (the sink and the source do the I/O).
+ * Writer of eStargz blobs: an ordinary layer in, a lazy one out. Entries keep their order and all that a tar can say of
+ * them but user and group names, access times and comments; landmarks and the TOC of an earlier conversion are dropped,
+ * and the layer is marked as one without prefetch. Chunks are compressed on `threads` threads; the output is the same
+ * bit for bit whatever their number. Memory is bounded but for the TOC: about 4 chunks for each thread. One owner;
+ * blocking (the sink and the source do the I/O).
  */
 #ifndef ESTARGZ_CONVERT_H
 #define ESTARGZ_CONVERT_H
@@ -29,6 +32,8 @@ struct esgz_convert_result {
 	uint64_t plain_bytes; /* for io.containers.estargz.uncompressed-size */
 };
 
+/* Errors: those of the callbacks; a source that is damaged or cut short is ERR_DATA_LOSS or ERR_INVALID, a name that is
+ * not UTF-8 ERR_INVALID (JSON cannot say it), more entries than the formats here hold ERR_EXHAUSTED. */
 int esgz_convert(const struct esgz_convert_opts *opts, const struct esgz_convert_io *io,
                  struct esgz_convert_result *out, struct err *err);
 
