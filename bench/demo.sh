@@ -122,9 +122,9 @@ median() {
 	cat "$T/$2".*."$1" | jq -s "[.[] | $3 // 0] | sort | .[(length - 1) / 2 | floor]"
 }
 
-# row LABEL JQ-NUMBER-OF-PHASES
+# row LABEL PHASE: milliseconds as contentctl run --timing says
 row() {
-	printf '  %-28s %12.1f %12.1f\n' "$1" "$(median phases lazy "$2")" "$(median phases plain "$2")"
+	printf '  %-28s %12.1f %12.1f\n' "$1" "$(median phases lazy ".ms[\"$2\"]")" "$(median phases plain ".ms[\"$2\"]")"
 }
 
 report() {
@@ -136,15 +136,16 @@ report() {
 	printf 'network: %s ms round trip, %s Mbit/s' "$rtt" "$mbit"
 	[ "$runs" -eq 1 ] || printf '; medians of %s runs' "$runs"
 	printf '\n\n  %-28s %12s %12s\n' "" "lazily" "plainly"
-	row "resolve            ms" .resolve_ms
-	row "open layers        ms" .open_ms
-	row "unpack             ms" .unpack_ms
-	row "mount              ms" .mount_ms
-	row "create             ms" .create_ms
-	row "start              ms" .start_ms
-	printf '  %-28s %12.1f %12.1f\n' "ready (all of it)  ms" "$ready" "$plain"
-	printf '  %-28s %12d %12d\n' "fetched until then bytes" "$fetched" "$(median net plain .to_client_bytes)"
-	printf '  %-28s %12d %12d\n' "compressed layers  bytes" "$lazy_bytes" "$plain_bytes"
+	row "resolve             ms" resolve
+	row "open layers         ms" "open layers"
+	row "fetch and unpack    ms" unpack
+	row "mount               ms" mount
+	row "create              ms" create
+	row "start               ms" start
+	row "ready               ms" ready
+	printf '  %-28s %12.1f %12.1f\n' "from exec to ready  ms" "$ready" "$plain"
+	printf '  %-28s %12d %12d\n' "fetched until then  bytes" "$fetched" "$(median net plain .to_client_bytes)"
+	printf '  %-28s %12d %12d\n' "compressed layers   bytes" "$lazy_bytes" "$plain_bytes"
 	printf '  %-28s %12d %12d\n\n' "requests" "$(median net lazy .requests)" "$(median net plain .requests)"
 	awk -v r="$ready" -v p="$plain" -v f="$fetched" -v n="$lazy_bytes" 'BEGIN {
 		printf "ready in %.0f ms, fetched %d of %d bytes (%.1f %%), plain pull %.0f ms\n", r, f, n, 100 * f / n, p }'
