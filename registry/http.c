@@ -134,7 +134,7 @@ void http_clean_text(struct str text, size_t max, struct buf *out)
 		if (n == 1 && ((unsigned char)text.p[0] <= ' ' || text.p[0] == 0x7f)) {
 			blank = true;
 		} else {
-			if (out->n + 1 + n > end) {
+			if (out->n + 1 + (unfit ? 1 : n) > end) {
 				buf_adds(out, "...");
 				return;
 			}
