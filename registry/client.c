@@ -9,7 +9,8 @@
 #define BULK_CONNECTIONS 4
 #define STALL_MS 10000
 #define BACKOFF_MS 100
-#define URLS_MAX 4096 /* final URLs kept */
+#define RTT_PERIOD_NS (10 * NS_PER_S) /* BBR's window of the least round trip */
+#define URLS_MAX 4096                 /* final URLs kept */
 /* Pre-signed URLs live for minutes to hours; one that expires earlier is noticed by its 403 and asked for again. */
 #define URL_LIFE_NS (300 * NS_PER_S)
 
@@ -308,10 +309,18 @@ void contact_fini(struct contact *k)
 
 void host_sample_rtt(struct reg_client *c, struct host *h, int64_t rtt_ns)
 {
+	int64_t now = clock_mono_ns();
+
 	if (rtt_ns <= 0)
 		return;
 	pthread_mutex_lock(&c->lock);
-	h->rtt_ns[h->n_rtt++ % ESTIMATE_SAMPLES] = rtt_ns;
+	if (now - h->rtt_period_ns > RTT_PERIOD_NS) {
+		h->rtt_before_ns = h->rtt_ns;
+		h->rtt_ns = 0;
+		h->rtt_period_ns = now;
+	}
+	if (!h->rtt_ns || rtt_ns < h->rtt_ns)
+		h->rtt_ns = rtt_ns;
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -329,9 +338,8 @@ void reg_host_estimate(struct reg_client *c, const char *host, struct reg_estima
 	*out = (struct reg_estimate){0};
 	pthread_mutex_lock(&c->lock);
 	const struct host *h = map_get(&c->hosts, str_of(host));
-	for (unsigned i = 0; h && i < h->n_rtt && i < ESTIMATE_SAMPLES; i++)
-		if (!out->rtt_ns || h->rtt_ns[i] < out->rtt_ns)
-			out->rtt_ns = h->rtt_ns[i];
+	if (h)
+		out->rtt_ns = h->rtt_before_ns && h->rtt_before_ns < h->rtt_ns ? h->rtt_before_ns : h->rtt_ns;
 	for (unsigned i = 0; h && i < h->n_bandwidth && i < ESTIMATE_SAMPLES; i++)
 		if (h->bandwidth[i] > out->bandwidth_bytes_s)
 			out->bandwidth_bytes_s = h->bandwidth[i];

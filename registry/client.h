@@ -95,7 +95,7 @@ void reg_client_warm(struct reg_client *c, const char *host);
  * transfers that were redirected count for the registry host that was asked. Zero where nothing is known yet.
  */
 struct reg_estimate {
-	int64_t rtt_ns;             /* least of the recent round trips (connect, or request to first byte) */
+	int64_t rtt_ns;             /* least of the last 10-20 s (connect, or request to first byte) */
 	uint64_t bandwidth_bytes_s; /* greatest of the recent delivery rates, all transfers of the host together */
 };
 void reg_host_estimate(struct reg_client *c, const char *host, struct reg_estimate *out);
@@ -111,8 +111,8 @@ void reg_client_counters(struct reg_client *c, struct reg_counters *out);
 /*
  * Requests.
  *
- * Submitting copies what it needs from the question. `out` may be NULL; otherwise it receives a handle that the caller
- * gives back with reg_request_unref(), at any time. On failure of the call itself (bad arguments) no callback comes.
+ * Submitting copies what it needs from the question. `out` may be NULL; otherwise it receives a handle, set
+ * before the first callback, that the caller gives back with reg_request_unref(), at any time. On failure of the call itself (bad arguments) no callback comes.
  */
 
 /* Asks the request to end with ERR_CANCELLED; a no-op when it is over. Any thread, callbacks included. */
@@ -134,7 +134,7 @@ struct reg_answer {
 	uint64_t offset;       /* blob offset of the first byte delivered */
 	uint64_t length;       /* bytes delivered; less than asked only where the blob ends, or after REG_FLOW_STOP */
 	uint64_t blob_size;    /* of the whole blob; 0 = not learned */
-	int64_t rtt_ns;        /* request to first byte of the last attempt */
+	int64_t rtt_ns;        /* request to first byte of the last attempt; 0 if it opened a connection */
 };
 
 typedef void reg_done_fn(void *arg, struct reg_answer *answer);

@@ -60,9 +60,10 @@ struct host {
 	struct reg_host_opts opts; /* texts owned */
 	struct reg_credentials credentials;
 	uint64_t credentials_generation; /* tokens belong to one generation */
-	int64_t rtt_ns[ESTIMATE_SAMPLES];
+	int64_t rtt_ns, rtt_before_ns;   /* least of this period and of the one before; 0 = none */
+	int64_t rtt_period_ns;           /* when this period began */
 	uint64_t bandwidth[ESTIMATE_SAMPLES];
-	unsigned n_rtt, n_bandwidth; /* samples ever taken */
+	unsigned n_bandwidth; /* samples ever taken */
 	/* [io] */
 	enum auth_mode auth; /* as the last challenge said */
 	char *realm, *service;
@@ -207,6 +208,7 @@ struct reg_request {
 	struct response response;
 	struct buf body, error_body;
 	uint64_t uploaded;
+	int64_t start_ns, answer_ns; /* handed to curl, first header line */
 	int64_t body_start_ns, body_end_ns, rtt_ns;
 	uint64_t body_start_bytes;
 	char curl_error[CURL_ERROR_SIZE];

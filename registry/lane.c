@@ -221,7 +221,8 @@ static int start(struct lane *l, struct reg_request *r, struct err *err)
 	add_headers(r);
 
 	r->curl_error[0] = '\0';
-	r->progress_ns = clock_mono_ns();
+	r->start_ns = r->progress_ns = clock_mono_ns();
+	r->answer_ns = 0;
 	r->state = REQUEST_RUNNING;
 	r->origin->active++;
 	COUNT(l->client, requests, 1);
@@ -277,7 +278,7 @@ static void count_http2_error(struct lane *l, struct origin *o)
 static void learn(struct lane *l, struct reg_request *r, CURLcode code)
 {
 	long connects = 0, version = 0;
-	curl_off_t named = 0, connected = 0, sent = 0, answered = 0;
+	curl_off_t named = 0, connected = 0;
 
 	curl_easy_getinfo(r->easy, CURLINFO_NUM_CONNECTS, &connects);
 	curl_easy_getinfo(r->easy, CURLINFO_HTTP_VERSION, &version);
@@ -287,12 +288,10 @@ static void learn(struct lane *l, struct reg_request *r, CURLcode code)
 		curl_easy_getinfo(r->easy, CURLINFO_CONNECT_TIME_T, &connected);
 		host_sample_rtt(l->client, r->host, (connected - named) * NS_PER_US);
 	}
-	if (r->response.complete && !r->upload) {
-		curl_easy_getinfo(r->easy, CURLINFO_PRETRANSFER_TIME_T, &sent);
-		curl_easy_getinfo(r->easy, CURLINFO_STARTTRANSFER_TIME_T, &answered);
-		r->rtt_ns = answered > sent ? (answered - sent) * NS_PER_US : 0;
-		host_sample_rtt(l->client, r->host, r->rtt_ns);
-	}
+	/* By our own clock: curl's begins after the request was written, too late when many are started in one go, and the
+	 * least of the samples is what counts. */
+	r->rtt_ns = connects == 0 && r->answer_ns && !r->upload ? r->answer_ns - r->start_ns : 0;
+	host_sample_rtt(l->client, r->host, r->rtt_ns);
 	if (version == CURL_HTTP_VERSION_2_0)
 		r->origin->http2 = true;
 	else if (version == CURL_HTTP_VERSION_1_1 || version == CURL_HTTP_VERSION_1_0)

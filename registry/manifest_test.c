@@ -19,15 +19,16 @@ static int parse(const char *json, const char *type, struct reg_manifest **out)
 
 static void image_manifest(void **state)
 {
-	static const char json[] = "{\"schemaVersion\":2,\"mediaType\":\"" REG_MT_OCI_MANIFEST
-				   "\"," CONFIG ",\"layers\":[" DESCRIPTOR(REG_MT_OCI_LAYER_GZIP, ",\"annotations\":{"
-	                                                                                          "\"a\":\"1\",\"b\":"
-	                                                                                          "\"t\\u00e9\",\"a\":"
-	                                                                                          "\"2\"}") "," DESCRIPTOR(
-				       REG_MT_OCI_LAYER_ZSTD, ",\"annotations\":null,\"urls\":[\"x\"],\"new\":{\"x\":["
-	                                                      "1]}") "],\"annotations\":{\"k\":\"v\"},"
-	                                                             "\"subject\":" DESCRIPTOR(REG_MT_OCI_MANIFEST,
-	                                                                                       "") "}";
+	static const char json[] =
+	    "{\"schemaVersion\":2,\"mediaType\":\"" REG_MT_OCI_MANIFEST "\"," CONFIG ",\"layers\":[" DESCRIPTOR(
+		REG_MT_OCI_LAYER_GZIP,
+		",\"annotations\":{"
+		"\"a\":\"1\",\"b\":"
+		"\"t\\u00e9\",\"a\":"
+		"\"2\"}") "," DESCRIPTOR(REG_MT_OCI_LAYER_ZSTD,
+	                                 ",\"annotations\":null,\"urls\":[\"x\"],\"new\":{\"x\":["
+	                                 "1]}") "],\"annotations\":{\"k\":\"v\"},"
+						"\"subject\":" DESCRIPTOR(REG_MT_OCI_MANIFEST, "") "}";
 	AUTO(reg_manifest) struct reg_manifest *m = NULL;
 	struct digest d;
 
@@ -144,16 +145,16 @@ static void choice(void **state)
 												"")) "," IMAGE(6,
 	                                                                                                       PLATFORM(
 														   "lin"
-	                                                                                                           "ux",
+														   "ux",
 														   "amd"
-	                                                                                                           "64",
+														   "64",
 														   ",\""
-	                                                                                                           "var"
-	                                                                                                           "ian"
-	                                                                                                           "t\""
-	                                                                                                           ":\""
-	                                                                                                           "v3"
-	                                                                                                           "\"")) "," IMAGE(7,
+														   "var"
+														   "ian"
+														   "t\""
+														   ":\""
+														   "v3"
+														   "\"")) "," IMAGE(7,
 	                                                                                                                            PLATFORM(
 																	"windows",
 																	"amd64",

@@ -84,6 +84,7 @@ size_t request_on_header(char *p, size_t one, size_t n, void *arg)
 
 	r->progress_ns = clock_mono_ns();
 	if (status) {
+		r->answer_ns = r->answer_ns ?: r->progress_ns;
 		response_fini(&r->response);
 		r->response.status = status;
 	} else if (r->response.complete) {
@@ -709,22 +710,24 @@ int request_submit(TAKE(struct reg_request *) r, struct reg_request **out, struc
 	struct reg_client *c = r->client;
 	bool stopping;
 
-	if (out)
+	/* Before it is posted: a callback may already use the handle. */
+	if (out) {
 		atomic_fetch_add(&r->refs, 1);
+		*out = r;
+	}
 	pthread_mutex_lock(&c->lock);
 	stopping = c->stopping;
 	if (!stopping)
 		loop_post(c->loop, start_posted, r);
 	pthread_mutex_unlock(&c->lock);
-	if (stopping) {
-		if (out)
-			request_unref(r);
+	if (!stopping)
+		return 0;
+	if (out) {
+		*out = NULL;
 		request_unref(r);
-		return err_set(err, ERR_CANCELLED, "the client is stopping");
 	}
-	if (out)
-		*out = r;
-	return 0;
+	request_unref(r);
+	return err_set(err, ERR_CANCELLED, "the client is stopping");
 }
 
 void request_post(TAKE(struct reg_request *) r, void (*fn)(void *arg))

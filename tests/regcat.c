@@ -23,6 +23,7 @@
 struct options {
 	struct reg_host_opts host;
 	struct reg_credentials credentials;
+	struct reg_client_opts client;
 	enum reg_lane lane;
 };
 
@@ -234,7 +235,7 @@ static int run(const struct options *o, int argc, char **argv, struct err *err)
 	if (argc < 2)
 		return result;
 	TRY(reg_ref_parse(str_of(argv[1]), &r.ref, err));
-	TRY(reg_client_new(NULL, &client, err));
+	TRY(reg_client_new(&o->client, &client, err));
 	TRY(reg_client_set_host(client, r.ref.host, &o->host, err));
 	reg_client_set_credentials(client, r.ref.host, &o->credentials);
 	r.client = client;
@@ -248,10 +249,15 @@ static int run(const struct options *o, int argc, char **argv, struct err *err)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-	    {"ca", required_argument, NULL, 'c'}, {"skip-verify", no_argument, NULL, 's'},
-	    {"plain", no_argument, NULL, 'p'},    {"http1", no_argument, NULL, '1'},
-	    {"https", no_argument, NULL, 't'},    {"creds", required_argument, NULL, 'u'},
-	    {"bulk", no_argument, NULL, 'b'},     {0},
+	    {"ca", required_argument, NULL, 'c'},
+	    {"skip-verify", no_argument, NULL, 's'},
+	    {"plain", no_argument, NULL, 'p'},
+	    {"http1", no_argument, NULL, '1'},
+	    {"https", no_argument, NULL, 't'},
+	    {"creds", required_argument, NULL, 'u'},
+	    {"bulk", no_argument, NULL, 'b'},
+	    {"stall-ms", required_argument, NULL, 'm'},
+	    {0},
 	};
 	struct options o = {0};
 	struct err err = ERR_INIT;
@@ -276,6 +282,9 @@ int main(int argc, char **argv)
 			break;
 		case 'b':
 			o.lane = REG_BULK;
+			break;
+		case 'm':
+			o.client.stall_ms = (unsigned)strtoul(optarg, NULL, 10);
 			break;
 		case 'u':
 			if (reg_credentials_parse(str_of(optarg), &o.credentials, &err) < 0)

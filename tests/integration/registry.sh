@@ -69,6 +69,25 @@ regcat --ca "$TLS_CA" --bulk blob "$TLS_REGISTRY/some/blobs" "$blob" >"$T/whole"
 check_same "a whole blob in bulk" "$T/whole" "$T/blob"
 check_eq "a push over TLS" "$(regcat --ca "$TLS_CA" push "$TLS_REGISTRY/tls/blobs" "$T/blob")" "uploaded $blob"
 
+# A network that breaks
+
+plain=$REGISTRY
+start_netproxy "$plain"
+start_tls_front "$NETPROXY"
+for how in "plain $NETPROXY" "TLS $TLS_REGISTRY --ca $TLS_CA"; do
+	read -r name host options <<<"$how"
+	for fault in reset truncate=50% status=503 norange stall; do
+		netproxy_ask fault "$fault" 1 GET /v2/some/blobs/ >"$T/ask" || bail "netproxy refuses $fault"
+		regcat $options --stall-ms 500 blob "$host/some/blobs" "$blob" 4000000 300000 >"$T/part"
+		tail -c +4000001 "$T/blob" | head -c 300000 >"$T/part.want"
+		check_same "$name: $fault is survived" "$T/part" "$T/part.want"
+	done
+	netproxy_ask fault status=500 all GET /v2/some/blobs/ >"$T/ask"
+	check_fails "$name: an endless 500 is not" regcat $options blob "$host/some/blobs" "$blob" 0 10
+	check_match "and says so" "$(cat "$T/regcat.err")" "unavailable: $host/some/blobs: blob $blob: after 6 attempts: HTTP 500"
+	netproxy_ask clear >"$T/ask"
+done
+
 # A password
 
 start_registry --user bob secret
