@@ -1,0 +1,338 @@
+#include "fusefs/open.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "rpc/pb.h"
+
+/* ---- parts ---- */
+
+void open_enter(struct open *o)
+{
+	pthread_mutex_lock(&o->lock);
+	o->busy++;
+	pthread_mutex_unlock(&o->lock);
+}
+
+void open_leave(struct open *o)
+{
+	pthread_mutex_lock(&o->lock);
+	o->busy--;
+	pthread_cond_signal(&o->change);
+	pthread_mutex_unlock(&o->lock);
+}
+
+void open_fail(struct open *o, const struct err *why)
+{
+	pthread_mutex_lock(&o->lock);
+	if (o->fatal.code == ERR_OK)
+		o->fatal = *why;
+	pthread_cond_signal(&o->change);
+	pthread_mutex_unlock(&o->lock);
+}
+
+static void on_cancel(void *arg)
+{
+	struct open *o = arg;
+
+	pthread_mutex_lock(&o->lock);
+	o->cancelled = true;
+	pthread_cond_signal(&o->change);
+	pthread_mutex_unlock(&o->lock);
+}
+
+/* ---- configuration ---- */
+
+static void on_config(void *arg, struct reg_answer *answer)
+{
+	struct open *o = arg;
+	struct err why = ERR_INIT;
+
+	if (answer->result >= 0) {
+		pthread_mutex_lock(&o->lock);
+		o->config = *answer->body;
+		*answer->body = BUF_INIT;
+		pthread_mutex_unlock(&o->lock);
+	} else {
+		why = *answer->err;
+		err_wrap(&why, "image %s, configuration", o->reference);
+		open_fail(o, &why);
+	}
+	open_leave(o);
+}
+
+static int config_begin(struct open *o, struct err *err)
+{
+	const struct reg_descriptor *d = &reg_image_manifest(o->image)->config;
+	const struct reg_blob_get q = {.ref = o->ref,
+	                               .digest = d->digest,
+	                               .blob_size = d->size,
+	                               .length = d->size,
+	                               .lane = REG_DEMAND,
+	                               .deadline_ns = o->deadline_ns,
+	                               .done = on_config,
+	                               .arg = o};
+	int r;
+
+	if (d->size == 0 || d->size > REG_CONFIG_BYTES_MAX)
+		return err_set(err, ERR_INVALID, "image %s: a configuration of %llu bytes", o->reference,
+		               (unsigned long long)d->size);
+	open_enter(o);
+	pthread_mutex_lock(&o->lock);
+	r = reg_blob_get(o->s->w->client, &q, &o->config_request, err);
+	pthread_mutex_unlock(&o->lock);
+	if (r < 0)
+		open_leave(o);
+	return r;
+}
+
+static int config_check(struct open *o, struct reg_config **out, struct err *err)
+{
+	const struct reg_descriptor *d = &reg_image_manifest(o->image)->config;
+	char got[DIGEST_TEXT_MAX], want[DIGEST_TEXT_MAX];
+	struct digest digest;
+
+	digest_of(o->config.p, o->config.n, &digest);
+	if (!digest_eq(&digest, &d->digest))
+		return err_set(err, ERR_DATA_LOSS, "image %s: digest of the configuration is %s, should be %s",
+		               o->reference, digest_text(&digest, got), digest_text(&d->digest, want));
+	TRY_WRAP(reg_config_parse(buf_str(&o->config), out, err), err, "image %s", o->reference);
+	if ((*out)->n_diff_ids != o->n_layers)
+		return err_set(err, ERR_INVALID, "image %s: %zu layers, but %zu DiffIDs in its configuration",
+		               o->reference, o->n_layers, (*out)->n_diff_ids);
+	return 0;
+}
+
+/* ---- waiting ---- */
+
+static void send_phase(struct rpc_call *c, const char *phase, const struct digest *d)
+{
+	PB(OpenProgress) p = CONTENTD__CONTENTFS__V1__OPEN_PROGRESS__INIT;
+	char text[DIGEST_TEXT_MAX];
+
+	p.phase = (char *)phase;
+	p.digest = digest_text(d, text);
+	ttrpc_progress(c, &p.base, NULL); /* when nobody listens, the call is cancelled, too */
+}
+
+static void cancel_all(struct open *o)
+{
+	pthread_mutex_lock(&o->lock);
+	o->cancelled = true;
+	if (o->config_request)
+		reg_request_cancel(o->config_request);
+	for (size_t i = 0; i < o->n_layers; i++)
+		if (o->layers[i].request)
+			reg_request_cancel(o->layers[i].request);
+	pthread_mutex_unlock(&o->lock);
+}
+
+/* Every part ends, also after a failure: they use what is ours. */
+static void wait_all(struct open *o)
+{
+	bool cancelled = false;
+
+	pthread_mutex_lock(&o->lock);
+	while (o->busy) {
+		if (!cancelled && (o->cancelled || o->fatal.code != ERR_OK)) {
+			cancelled = true;
+			pthread_mutex_unlock(&o->lock);
+			cancel_all(o);
+			pthread_mutex_lock(&o->lock);
+			continue;
+		}
+		pthread_cond_wait(&o->change, &o->lock);
+	}
+	pthread_mutex_unlock(&o->lock);
+}
+
+static int fetch_all(struct open *o, struct rpc_call *c, bool lazy, struct err *err)
+{
+	int r;
+
+	rpc_on_cancel(c, on_cancel, o);
+	r = config_begin(o, err);
+	for (size_t i = 0; r >= 0 && lazy && i < o->n_layers; i++)
+		open_layer_begin(o, &o->layers[i]);
+	if (r < 0)
+		cancel_all(o);
+	wait_all(o);
+	rpc_on_cancel(c, NULL, NULL);
+	TRY(r);
+	TRY(rpc_cancelled(c, err));
+	if (o->fatal.code != ERR_OK)
+		return err_set(err, o->fatal.code, "%s", o->fatal.msg);
+	return 0;
+}
+
+/* ---- answer ---- */
+
+static PB(Descriptor) *descriptor(struct rpc_call *c, struct str media_type, const struct digest *digest, uint64_t size)
+{
+	PB(Descriptor) *d = pb_new(rpc_arena(c), &contentd__contentfs__v1__descriptor__descriptor);
+	char text[DIGEST_TEXT_MAX];
+
+	d->media_type = arena_str(rpc_arena(c), media_type);
+	d->digest = arena_strdup(rpc_arena(c), digest_text(digest, text));
+	d->size = (int64_t)size;
+	return d;
+}
+
+static PB(Descriptor) *descriptor_of(struct rpc_call *c, const struct reg_descriptor *from)
+{
+	PB(Descriptor) *d = descriptor(c, from->media_type, &from->digest, from->size);
+	struct arena *a = rpc_arena(c);
+
+	d->annotations = arena_zalloc(a, from->n_annotations, sizeof(*d->annotations));
+	for (size_t i = 0; i < from->n_annotations; i++) {
+		PB(Annotation) *n = pb_new(a, &contentd__contentfs__v1__annotation__descriptor);
+
+		n->key = arena_str(a, from->annotations[i].key);
+		n->value = arena_str(a, from->annotations[i].value);
+		d->annotations[d->n_annotations++] = n;
+	}
+	return d;
+}
+
+static PB(Descriptor) *descriptor_of_document(struct rpc_call *c, const struct reg_manifest *m)
+{
+	return descriptor(c, m->media_type, &m->digest, m->bytes.n);
+}
+
+static void add_document(struct rpc_call *c, PB(OpenResponse) * rsp, struct buf *bytes, PB(Descriptor) * d,
+                         struct str text)
+{
+	PB(Document) *doc = pb_new(rpc_arena(c), &contentd__contentfs__v1__document__descriptor);
+
+	doc->descriptor = d;
+	doc->offset = bytes->n;
+	buf_addstr(bytes, text);
+	rsp->documents[rsp->n_documents++] = doc;
+}
+
+static int answer_documents(struct open *o, struct rpc_call *c, PB(OpenResponse) * rsp, struct err *err)
+{
+	const struct reg_image *im = o->image;
+	AUTO(buf) struct buf bytes = BUF_INIT;
+	int fd = -1;
+
+	rsp->documents = arena_zalloc(rpc_arena(c), im->n_documents + 1, sizeof(*rsp->documents));
+	for (unsigned i = 0; i < im->n_documents; i++)
+		add_document(c, rsp, &bytes, descriptor_of_document(c, im->documents[i]), im->documents[i]->bytes);
+	rsp->config = descriptor_of(c, &reg_image_manifest(im)->config);
+	add_document(c, rsp, &bytes, rsp->config, buf_str(&o->config));
+	rsp->target = rsp->documents[0]->descriptor;
+	rsp->manifest = rsp->documents[im->n_documents - 1]->descriptor;
+	TRY(memfd_of("documents", buf_str(&bytes), &fd, err));
+	return ttrpc_reply_fd(c, fd, err);
+}
+
+/* A layer that is not opened lazily may be here from an earlier unpacking, known by the DiffID of the configuration. */
+static PB(Layer) *answer_layer(struct open *o, struct rpc_call *c, const struct open_layer *l,
+                               const struct digest *diff_id)
+{
+	PB(Layer) *out = pb_new(rpc_arena(c), &contentd__contentfs__v1__layer__descriptor);
+	struct digest key = l->key;
+	char hex[65], text[DIGEST_TEXT_MAX];
+	bool found = l->found;
+
+	if (!found) {
+		esgz_index_key(ESGZ_TRUST_DIFFID, &l->d->digest, diff_id, &key);
+		found = ffs_index_has(o->s->w->store, &key) && load_layer(o->s, &key, NULL) >= 0;
+	}
+	out->descriptor = descriptor_of(c, l->d);
+	out->diff_id = arena_strdup(rpc_arena(c), digest_text(diff_id, text));
+	if (found)
+		out->index_key = arena_strdup(rpc_arena(c), digest_hex(&key, hex));
+	out->lazy = l->found;
+	if (!l->found)
+		out->reason = arena_strdup(rpc_arena(c), l->why.code != ERR_OK ? l->why.msg : "not asked for");
+	return out;
+}
+
+static int answer(struct open *o, struct rpc_call *c, const struct reg_config *config, struct err *err)
+{
+	PB(OpenResponse) rsp = CONTENTD__CONTENTFS__V1__OPEN_RESPONSE__INIT;
+
+	rsp.reference = (char *)o->reference;
+	rsp.layers = arena_zalloc(rpc_arena(c), o->n_layers, sizeof(*rsp.layers));
+	for (size_t i = 0; i < o->n_layers; i++) {
+		rsp.layers[rsp.n_layers++] = answer_layer(o, c, &o->layers[i], &config->diff_ids[i]);
+		if (o->layers[i].found)
+			send_phase(c, "opened", &o->layers[i].d->digest);
+	}
+	TRY(answer_documents(o, c, &rsp, err));
+	return rpc_reply(c, &rsp.base, err);
+}
+
+/* ---- the verb ---- */
+
+static int resolve(struct open *o, const PB(Platform) * p, struct err *err)
+{
+	struct reg_platform want = reg_platform_host();
+	const struct reg_manifest *m;
+
+	if (p && *p->os && *p->architecture)
+		want = (struct reg_platform){.os = str_of(p->os),
+		                             .architecture = str_of(p->architecture),
+		                             .variant = str_of(p->variant)};
+	TRY_WRAP(reg_image_resolve(o->s->w->client, o->ref, &want, o->deadline_ns, &o->image, err), err, "image %s",
+	         o->reference);
+	m = reg_image_manifest(o->image);
+	o->n_layers = m->n_layers;
+	o->layers = xcalloc(m->n_layers + 1, sizeof(*o->layers));
+	for (size_t i = 0; i < m->n_layers; i++) {
+		o->layers[i].open = o;
+		o->layers[i].d = &m->layers[i];
+	}
+	return 0;
+}
+
+static int run(struct open *o, struct rpc_call *c, const PB(OpenRequest) * req, struct err *err)
+{
+	AUTO(reg_config) struct reg_config *config = NULL;
+
+	TRY(resolve(o, req->platform, err));
+	send_phase(c, "resolved", &reg_image_manifest(o->image)->digest);
+	TRY(fetch_all(o, c, req->lazy, err));
+	TRY(config_check(o, &config, err));
+	return answer(o, c, config, err);
+}
+
+static void open_fini(struct open *o)
+{
+	reg_request_unref(o->config_request);
+	for (size_t i = 0; i < o->n_layers; i++) {
+		reg_request_unref(o->layers[i].request);
+		buf_fini(&o->layers[i].tail);
+	}
+	free(o->layers);
+	reg_image_free(o->image);
+	buf_fini(&o->config);
+	pthread_cond_destroy(&o->change);
+	pthread_mutex_destroy(&o->lock);
+}
+DEFINE_AUTO_FINI(open);
+
+static int64_t deadline_of(const PB(OpenRequest) * req, const struct rpc_call *c)
+{
+	int64_t deadline = req->deadline_ns > 0 ? req->deadline_ns : clock_mono_ns() + OPEN_DEADLINE_NS;
+	int64_t calls = rpc_deadline_ns(c);
+
+	return calls < deadline ? calls : deadline;
+}
+
+int verb_open(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const PB(OpenRequest) *req = request;
+	AUTO(open) struct open o = {.s = svc,
+	                            .deadline_ns = deadline_of(req, c),
+	                            .lock = PTHREAD_MUTEX_INITIALIZER,
+	                            .change = PTHREAD_COND_INITIALIZER};
+	char text[REG_REF_TEXT_MAX];
+	struct reg_ref ref;
+
+	TRY(reg_ref_parse(str_of(req->reference), &ref, err));
+	o.ref = &ref;
+	o.reference = reg_ref_text(&ref, text);
+	return run(&o, c, req, err);
+}

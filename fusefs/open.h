@@ -1,0 +1,58 @@
+/*
+ * One Open on its way: what open.c (the verb) and open_layer.c (a lazy layer) share.
+ *
+ *   resolve ──► { configuration, footer and TOC of every lazy layer } at once ──► indexes on the pool ──► answer
+ *
+ * Every part that is under way counts in `busy`; parts end on the client's I/O thread or on the pool.
+ */
+#ifndef FUSEFS_OPEN_H
+#define FUSEFS_OPEN_H
+
+#include "estargz/footer.h"
+#include "fusefs/verbs.h"
+
+struct open;
+
+struct open_layer {
+	struct open *open;
+	const struct reg_descriptor *d;
+	struct digest toc;        /* that the manifest names */
+	bool claimed;             /* it names one */
+	struct digest key;        /* of the index; set while `claimed` */
+	struct pool_job job;
+	struct buf tail;          /* the last bytes of the blob, and those before them that were missing */
+	uint64_t tail_offset;     /* of these in the blob */
+	struct reg_request *request; /* guarded by open.lock */
+	bool found;               /* its index is in the store and loaded; final when the part has ended */
+	struct err why;           /* why it is not lazy */
+};
+
+struct open {
+	struct ffs_service *s;
+	const struct reg_ref *ref;
+	const char *reference; /* normalised, for messages */
+	int64_t deadline_ns;
+	struct reg_image *image;
+	struct open_layer *layers; /* base first */
+	size_t n_layers;
+
+	pthread_mutex_t lock; /* guards what follows, and what says so */
+	pthread_cond_t change;
+	unsigned busy;   /* parts under way */
+	bool cancelled;
+	struct err fatal; /* the first failure that is not one layer's format */
+	struct reg_request *config_request;
+	struct buf config;
+};
+
+/* Begins to open a layer, if its manifest entry makes it a lazy one. */
+void open_layer_begin(struct open *o, struct open_layer *l);
+
+/* A part has begun; has ended. */
+void open_enter(struct open *o);
+void open_leave(struct open *o);
+
+/* Remembers what makes the whole call fail. */
+void open_fail(struct open *o, const struct err *why);
+
+#endif

@@ -1,0 +1,211 @@
+#include "fusefs/open.h"
+
+#include "base/log.h"
+#include "estargz/toc.h"
+
+/* Who writes lazy layers says in the manifest what their TOC's digest is: eStargz and stargz-snapshotter's zstd:chunked
+ * that of its JSON, containers/storage that of its compressed bytes (estargz/toc.h knows which by the footer). */
+#define TOC_ANNOTATION "containerd.io/snapshot/stargz/toc.digest"
+#define TOC_ANNOTATION_STORAGE "io.github.containers.zstd-chunked.manifest-checksum"
+
+/* A TOC is some hundredth of its layer: one request of this size brings nearly all of them. */
+#define GUESS_FRACTION 64
+#define GUESS_MIN (128u << 10)
+#define GUESS_MAX (1u << 20)
+
+#define HTTP_TOO_MANY 429
+
+static int explain(const struct open_layer *l, struct err *err)
+{
+	char text[DIGEST_TEXT_MAX];
+
+	return err_wrap(err, "image %s, layer %s", l->open->reference, digest_text(&l->d->digest, text));
+}
+
+/* What the network or the registry refuses ends the whole call, as a download of the layer would fail as well; what is
+ * wrong with the layer itself only makes it an ordinary one. */
+static void layer_failed(struct open_layer *l, const struct err *why)
+{
+	l->why = *why;
+	explain(l, &l->why);
+	switch (why->code) {
+	case ERR_INVALID:
+	case ERR_DATA_LOSS:
+	case ERR_UNIMPLEMENTED:
+	case ERR_EXHAUSTED:
+	case ERR_OUT_OF_RANGE:
+		log_warn("%s: not lazy", l->why.msg);
+		return;
+	default:
+		open_fail(l->open, &l->why);
+	}
+}
+
+static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_t suffix, struct err *err);
+
+/* ---- on the pool ---- */
+
+/* Positive: asked for the bytes that were missing. */
+static int find_toc(struct open_layer *l, struct esgz_footer *footer, struct str *toc, struct err *err)
+{
+	TRY(esgz_footer_parse(buf_str(&l->tail), l->d->size, footer, err));
+	if (footer->kind == ESGZ_FOOTER_NONE)
+		return err_set(err, ERR_INVALID, "the manifest names a TOC, but the blob ends without one");
+	if (footer->kind == ESGZ_FOOTER_LEGACY || footer->kind == ESGZ_FOOTER_EXTERNAL_TOC)
+		return err_set(err, ERR_UNIMPLEMENTED, "%s", footer->kind == ESGZ_FOOTER_LEGACY
+		                                                 ? "a stargz layer without chunk digests"
+		                                                 : "its TOC is in another blob");
+	if (footer->toc_bytes > ESGZ_TOC_BYTES_MAX)
+		return err_set(err, ERR_EXHAUSTED, "a TOC of %llu bytes", (unsigned long long)footer->toc_bytes);
+	if (footer->toc_offset < l->tail_offset) {
+		TRY(fetch(l, footer->toc_offset, l->tail_offset - footer->toc_offset, 0, err));
+		return 1;
+	}
+	*toc = str_sub(buf_str(&l->tail), footer->toc_offset - l->tail_offset, footer->toc_bytes);
+	return 0;
+}
+
+static int build(struct open_layer *l, struct err *err)
+{
+	struct ffs_worker *w = l->open->s->w;
+	AUTO(buf) struct buf json = BUF_INIT;
+	AUTO(buf) struct buf index = BUF_INIT;
+	AUTO_FREE char *media_type = str_dup(l->d->media_type);
+	char repository[REG_REF_TEXT_MAX];
+	struct ffs_source source = {.reference = repository_text(l->open->ref, repository),
+	                            .blob = l->d->digest,
+	                            .blob_bytes = l->d->size,
+	                            .media_type = media_type};
+	struct esgz_footer footer;
+	struct str toc;
+	int r = find_toc(l, &footer, &toc, err);
+
+	if (r)
+		return r;
+	TRY(esgz_toc_extract(&footer, toc, &l->toc, &json, err));
+	buf_fini(&l->tail);
+	TRY(esgz_toc_to_index(&footer, &json, &l->toc, &l->d->digest, l->d->size, &index, err));
+	TRY(ffs_index_put(w->store, &l->key, buf_str(&index), &source, false, err));
+	TRY(ffs_data_add_layer(w->data, &l->key, err));
+	l->found = true;
+	return 0;
+}
+
+static void build_job(struct pool_job *job)
+{
+	struct open_layer *l = CONTAINER_OF(job, struct open_layer, job);
+	struct open *o = l->open;
+	struct err why = ERR_INIT;
+	int r = build(l, &why);
+
+	if (r < 0)
+		layer_failed(l, &why);
+	if (r <= 0)
+		open_leave(o);
+}
+
+/* ---- on the I/O thread ---- */
+
+/* The bytes go before what is there already (a second request brings the beginning of a long TOC). */
+static void take_bytes(struct open_layer *l, const struct reg_answer *answer)
+{
+	AUTO(buf) struct buf old = l->tail;
+
+	l->tail = BUF_INIT;
+	buf_reserve(&l->tail, answer->body->n + old.n);
+	buf_addstr(&l->tail, buf_str(answer->body));
+	buf_addstr(&l->tail, buf_str(&old));
+	l->tail_offset = answer->offset;
+}
+
+static void on_bytes(void *arg, struct reg_answer *answer)
+{
+	struct open_layer *l = arg;
+	struct open *o = l->open;
+	struct err why = ERR_INIT;
+
+	if (answer->result >= 0 && answer->length == 0)
+		err_set(&why, ERR_DATA_LOSS, "the registry gave no bytes");
+	else if (answer->result < 0)
+		why = *answer->err;
+	if (why.code == ERR_OK) {
+		take_bytes(l, answer);
+		l->job.fn = build_job;
+		pool_submit(o->s->pool, POOL_DEMAND, &l->job);
+		return;
+	}
+	if (answer->status == HTTP_TOO_MANY)
+		why.code = ERR_UNAVAILABLE; /* nothing is wrong with the layer */
+	layer_failed(l, &why);
+	open_leave(o);
+}
+
+static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_t suffix, struct err *err)
+{
+	struct open *o = l->open;
+	const struct reg_blob_get q = {.ref = o->ref,
+	                               .digest = l->d->digest,
+	                               .blob_size = l->d->size,
+	                               .offset = offset,
+	                               .length = length,
+	                               .suffix = suffix,
+	                               .lane = REG_DEMAND,
+	                               .deadline_ns = o->deadline_ns,
+	                               .done = on_bytes,
+	                               .arg = l};
+	int r;
+
+	/* The answer may come before the call has returned: the lock keeps it from leaving meanwhile. */
+	pthread_mutex_lock(&o->lock);
+	reg_request_unref(STEAL(l->request));
+	r = o->cancelled ? err_set(err, ERR_CANCELLED, "cancelled") : reg_blob_get(o->s->w->client, &q, &l->request, err);
+	pthread_mutex_unlock(&o->lock);
+	return r;
+}
+
+/* ---- begin ---- */
+
+static bool read_annotation(struct open_layer *l, struct str key, struct err *err)
+{
+	struct str text = reg_annotation_get(l->d->annotations, l->d->n_annotations, key);
+
+	if (!text.n)
+		return false;
+	if (digest_parse(text, &l->toc, err) < 0)
+		err_wrap(err, "annotation " STR_FMT, STR_ARG(key));
+	else
+		l->claimed = true;
+	return true;
+}
+
+static uint64_t guess(uint64_t blob_bytes)
+{
+	uint64_t n = blob_bytes / GUESS_FRACTION;
+
+	n = n < GUESS_MIN ? GUESS_MIN : n > GUESS_MAX ? GUESS_MAX : n;
+	return n < blob_bytes ? n : blob_bytes;
+}
+
+void open_layer_begin(struct open *o, struct open_layer *l)
+{
+	struct err why = ERR_INIT;
+
+	if (!read_annotation(l, STR(TOC_ANNOTATION), &why) && !read_annotation(l, STR(TOC_ANNOTATION_STORAGE), &why)) {
+		err_set(&l->why, ERR_UNIMPLEMENTED, "not a lazy layer: the manifest names no TOC for it");
+		return;
+	}
+	if (!l->claimed) {
+		layer_failed(l, &why);
+		return;
+	}
+	esgz_index_key(ESGZ_TRUST_TOC, &l->d->digest, &l->toc, &l->key);
+	if (ffs_index_has(o->s->w->store, &l->key) && load_layer(o->s, &l->key, NULL) >= 0) {
+		l->found = true;
+		return;
+	}
+	open_enter(o);
+	if (fetch(l, 0, 0, guess(l->d->size), &why) < 0) {
+		layer_failed(l, &why);
+		open_leave(o);
+	}
+}

@@ -1,0 +1,294 @@
+#include "fusefs/verbs.h"
+
+#include "base/log.h"
+#include "rpc/pb.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+/* ---- what comes in ---- */
+
+int parse_index_key(const char *text, struct digest *out, struct err *err)
+{
+	if (!digest_from_hex(str_of(text), out))
+		return err_set(err, ERR_INVALID, "\"%.80s\" is not an index key (64 hex digits)", text);
+	return 0;
+}
+
+int parse_descriptor(const PB(Descriptor) * d, const char *what, struct digest *digest, uint64_t *bytes, struct err *err)
+{
+	if (!d)
+		return err_set(err, ERR_INVALID, "no %s given", what);
+	TRY_WRAP(digest_parse(str_of(d->digest), digest, err), err, "%s", what);
+	if (d->size < 0 || (uint64_t)d->size > DESCRIPTOR_BYTES_MAX)
+		return err_set(err, ERR_INVALID, "%s %s has %lld bytes", what, d->digest, (long long)d->size);
+	*bytes = (uint64_t)d->size;
+	return 0;
+}
+
+char *repository_text(const struct reg_ref *ref, char dst[static REG_REF_TEXT_MAX])
+{
+	snprintf(dst, REG_REF_TEXT_MAX, "%s/%s", ref->host, ref->repository);
+	return dst;
+}
+
+int send_progress(struct rpc_call *c, int64_t *sent_ns, uint64_t done, uint64_t total, struct err *err)
+{
+	PB(TransferProgress) p = CONTENTD__CONTENTFS__V1__TRANSFER_PROGRESS__INIT;
+	int64_t now = clock_mono_ns();
+
+	if (now - *sent_ns < PROGRESS_NS)
+		return 0;
+	*sent_ns = now;
+	p.done = (int64_t)done;
+	p.total = (int64_t)total;
+	return ttrpc_progress(c, &p.base, err);
+}
+
+/* ---- status ---- */
+
+static int layer_status(struct rpc_call *c, struct ffs_service *s, const struct digest *key, PB(LayerStatus) * out,
+                        struct err *err)
+{
+	struct arena *a = rpc_arena(c);
+	struct ffs_layer_status st;
+	char hex[65], text[DIGEST_TEXT_MAX];
+
+	TRY(ffs_data_layer_status(s->w->data, key, &st, err));
+	out->index_key = arena_strdup(a, digest_hex(&st.index_key, hex));
+	out->blob = arena_strdup(a, digest_text(&st.blob, text));
+	out->lazy = st.lazy;
+	out->content_bytes = st.content_bytes;
+	out->present_bytes = st.present_bytes;
+	out->files = st.files;
+	out->files_published = st.files_published;
+	out->pinned = st.pinned;
+	out->error = arena_strdup(a, st.error);
+	return 0;
+}
+
+/* `strict`: a layer that is not loaded is an error, not one that has just gone. */
+static int status_of(struct rpc_call *c, struct ffs_service *s, const struct digest *keys, size_t n, bool strict,
+                     PB(StatusResponse) * out, struct err *err)
+{
+	struct arena *a = rpc_arena(c);
+
+	out->layers = arena_zalloc(a, n, sizeof(*out->layers));
+	for (size_t i = 0; i < n; i++) {
+		PB(LayerStatus) *l = pb_new(a, &contentd__contentfs__v1__layer_status__descriptor);
+		struct err why = ERR_INIT;
+
+		TRY(rpc_cancelled(c, err));
+		if (layer_status(c, s, &keys[i], l, &why) >= 0)
+			out->layers[out->n_layers++] = l;
+		else if (strict || why.code != ERR_NOT_FOUND)
+			return err_set(err, why.code, "%s", why.msg);
+	}
+	return 0;
+}
+
+static int status_layers(struct rpc_call *c, struct ffs_service *s, const PB(StatusRequest) * req,
+                         PB(StatusResponse) * out, struct err *err)
+{
+	AUTO(ffs_keys) struct ffs_keys keys = FFS_KEYS_INIT;
+	AUTO_FREE struct digest *all = NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; i < req->n_index_keys; i++)
+		TRY(parse_index_key(req->index_keys[i], vec_add(&keys.v), err));
+	if (req->n_index_keys)
+		return status_of(c, s, keys.v.p, keys.v.n, true, out, err);
+	ffs_data_layers(s->w->data, &all, &n);
+	return status_of(c, s, all, n, false, out, err);
+}
+
+static int verb_status(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	PB(StatusResponse) rsp = CONTENTD__CONTENTFS__V1__STATUS_RESPONSE__INIT;
+	struct ffs_service *s = svc;
+	struct ffs_data_counters n;
+	struct reg_counters reg;
+
+	TRY(status_layers(c, s, request, &rsp, err));
+	ffs_data_counters(s->w->data, &n);
+	reg_client_counters(s->w->client, &reg);
+	rsp.version = CONTENTD_VERSION;
+	rsp.holder_pid = (uint32_t)ffs_worker_holder_pid(s->w);
+	rsp.worker_pid = (uint32_t)getpid();
+	rsp.worker_generation = s->w->generation;
+	rsp.mount = s->w->mount;
+	rsp.demand_requests = n.requests[FFS_DEMAND] + n.requests[FFS_READAHEAD];
+	rsp.background_requests = n.requests[FFS_PREFETCH] + n.requests[FFS_BACKGROUND];
+	rsp.fetched_bytes = reg.bytes_in;
+	rsp.read_errors = n.read_errors;
+	ffs_worker_fuse_counters(s->w, &rsp.fuse_reads, &rsp.fuse_lookups);
+	return rpc_reply(c, &rsp.base, err);
+}
+
+/* ---- what a successor needs ---- */
+
+static int hand_over(struct rpc_call *c, int fd, struct err *err)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (copy < 0)
+		return err_errno(err, errno, "hand a descriptor over");
+	return ttrpc_reply_fd(c, copy, err);
+}
+
+static int verb_keep(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	PB(KeepResponse) rsp = CONTENTD__CONTENTFS__V1__KEEP_RESPONSE__INIT;
+	struct ffs_service *s = svc;
+	const int fds[] = {s->w->fuse_fd, s->w->state_fd, s->w->creds_fd, s->w->listen_fd, s->w->lock_fd};
+
+	for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
+		TRY(hand_over(c, fds[i], err));
+	rsp.holder_pid = (uint32_t)ffs_worker_holder_pid(s->w);
+	rsp.worker_pid = (uint32_t)getpid();
+	return rpc_reply(c, &rsp.base, err);
+}
+
+/* ---- credentials ---- */
+
+static int credentials_of(const PB(SetCredentialsRequest) * req, struct reg_credentials *out, struct err *err)
+{
+	if (strlen(req->username) > REG_SECRET_MAX || strlen(req->secret) > REG_SECRET_MAX)
+		return err_set(err, ERR_INVALID, "credentials of %.*s: too long", REG_HOST_MAX, req->host);
+	if (!*req->username && !*req->secret)
+		return 0;
+	if (req->identity_token) {
+		out->identity_token = xstrdup(req->secret);
+		return 0;
+	}
+	return reg_credentials_set(out, str_of(req->username), str_of(req->secret), err);
+}
+
+static int verb_set_credentials(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const PB(SetCredentialsRequest) *req = request;
+	AUTO(reg_credentials) struct reg_credentials given = REG_CREDENTIALS_INIT;
+	struct ffs_service *s = svc;
+	struct reg_ref ref;
+	int r;
+
+	TRY_WRAP(reg_ref_make(str_of(req->host), STR("any"), &ref, err), err, "credentials");
+	TRY(credentials_of(req, &given, err));
+	pthread_mutex_lock(&s->secrets_lock);
+	r = ffs_secrets_set(s->secrets, ref.host, &given, err);
+	if (r >= 0)
+		reg_client_set_credentials(s->w->client, ref.host, &given);
+	pthread_mutex_unlock(&s->secrets_lock);
+	return r;
+}
+
+static void apply_credentials(void *arg, const char *host, const struct reg_credentials *c)
+{
+	reg_client_set_credentials(arg, host, c);
+}
+
+static void load_credentials(struct ffs_service *s)
+{
+	struct err why = ERR_INIT;
+
+	if (ffs_secrets_open(s->w->creds_fd, &s->secrets, &why) < 0)
+		log_warn("%s: they have to be given again", why.msg);
+	ffs_secrets_each(s->secrets, apply_credentials, s->w->client);
+}
+
+/* ---- life-cycle ---- */
+
+static const struct rpc_method METHODS[] = {
+	{"Open", RPC_LONG, verb_open},
+	{"Unpack", RPC_LONG, verb_unpack},
+	{"FetchBlob", RPC_LONG, verb_fetch_blob},
+	{"Pin", 0, verb_pin},
+	{"Unpin", 0, verb_unpin},
+	{"Fill", RPC_LONG, verb_fill},
+	{"DeleteLayers", 0, verb_delete_layers},
+	{"SetCredentials", 0, verb_set_credentials},
+	{"Status", 0, verb_status},
+	{"Keep", 0, verb_keep},
+};
+
+static bool allow(const struct ucred *peer, void *arg)
+{
+	if (peer->uid == 0)
+		return true;
+	log_warn("uid %u (pid %d) may not command contentfs", (unsigned)peer->uid, (int)peer->pid);
+	return false;
+}
+
+static int make_server(struct ffs_service *s, struct err *err)
+{
+	const struct ttrpc_server_opts opts = {.allow = allow, .arg = s};
+	const struct rpc_service service = {.descriptor = &contentd__contentfs__v1__data__descriptor,
+	                                    .methods = METHODS,
+	                                    .n_methods = ARRAY_LEN(METHODS),
+	                                    .svc = s};
+	int fd;
+
+	TRY(ttrpc_server_new(&opts, &s->server, err));
+	TRY(ttrpc_server_add(s->server, &service, err));
+	fd = fcntl(s->w->listen_fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return err_errno(err, errno, "listening socket");
+	return ttrpc_server_listen(s->server, fd, err);
+}
+
+static int set_up(struct ffs_service *s, struct err *err)
+{
+	load_certs(s->w->client, s->w->opts->certs_dir);
+	load_credentials(s);
+	TRY(pool_new(cpu_count(), "index", &s->pool, err));
+	TRY(load_layers(s, err));
+	TRY(load_pins(s, err));
+	return make_server(s, err);
+}
+
+int ffs_service_new(struct ffs_worker *w, struct ffs_service **out, struct err *err)
+{
+	AUTO(ffs_service) struct ffs_service *s = xcalloc(1, sizeof(*s));
+
+	s->w = w;
+	pthread_mutex_init(&s->pins_lock, NULL);
+	pthread_mutex_init(&s->secrets_lock, NULL);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->unpacked, NULL);
+	TRY(set_up(s, err));
+	*out = STEAL(s);
+	return 0;
+}
+
+int ffs_service_start(struct ffs_service *s, struct err *err)
+{
+	return ttrpc_server_start(s->server, err);
+}
+
+void ffs_service_stop(struct ffs_service *s)
+{
+	if (s->stopped)
+		return;
+	s->stopped = true;
+	reg_client_stop(s->w->client);
+	if (s->server)
+		ttrpc_server_stop(s->server);
+}
+
+void ffs_service_free(struct ffs_service *s)
+{
+	if (!s)
+		return;
+	ffs_service_stop(s);
+	ttrpc_server_free(s->server);
+	pool_free(s->pool);
+	ffs_secrets_free(s->secrets);
+	free_pins(s);
+	map_fini(&s->unpacking);
+	pthread_cond_destroy(&s->unpacked);
+	pthread_mutex_destroy(&s->lock);
+	pthread_mutex_destroy(&s->secrets_lock);
+	pthread_mutex_destroy(&s->pins_lock);
+	free(s);
+}

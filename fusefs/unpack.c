@@ -1,0 +1,383 @@
+/*
+ * Unpack: an ordinary layer becomes objects and an index.
+ *
+ *   registry or fd ──► intake thread: copy to the ingest ──► queue ──► the call's thread: inflate, tar, hash ──► batch
+ *
+ * Nothing is published before the blob's digest and the DiffID are what they should be. One layer is unpacked once at
+ * a time; who comes meanwhile gets the same result, unless it wants a copy of the bytes: then it waits for its turn.
+ */
+#include "fusefs/download.h"
+#include "fusefs/verbs.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "estargz/layer.h"
+#include "rpc/pb.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+/* One unpacking that runs. Guarded by the service's lock. */
+struct unpacking {
+	unsigned refs; /* its owner, and those who wait for its result */
+	bool over;
+	bool any_diff_id; /* its owner checks none */
+	struct digest diff_id;
+	struct err why; /* ERR_OK: done */
+	struct esgz_layer_result result;
+	uint64_t content_bytes;
+};
+
+struct unpack {
+	struct ffs_service *s;
+	struct rpc_call *call;
+	const char *reference; /* as given, for messages */
+	struct reg_ref ref;
+	const char *media_type;
+	struct digest blob, diff_id;
+	uint64_t blob_bytes;
+	bool has_diff_id, from_fd, tee;
+	int fd;    /* ingest or blob, or -1 */
+	bool gone; /* nobody waits for the call any more; guarded by the service's lock */
+
+	struct download *download;
+	struct queue q;
+	struct ffs_batch *batch;
+	uint64_t content_bytes;
+};
+
+/* ---- intake ---- */
+
+static int intake_fd(struct unpack *u, struct err *err)
+{
+	for (off_t at = 0;;) {
+		struct block *b = xmalloc(sizeof(*b));
+		ssize_t n = pread(u->fd, b->bytes, sizeof(b->bytes), at);
+
+		if (n <= 0) {
+			free(b);
+			if (n < 0 && errno == EINTR)
+				continue;
+			return n < 0 ? err_errno(err, errno, "read the blob") : 0;
+		}
+		b->n = (size_t)n;
+		at += n;
+		TRY(queue_push(&u->q, b, err));
+	}
+}
+
+static int intake_download(struct unpack *u, struct err *err)
+{
+	struct block *b = NULL;
+	off_t at = 0;
+	int more;
+
+	while ((more = download_next(u->download, &b, err)) > 0) {
+		if (u->tee && fd_pwrite_all(u->fd, str_make(b->bytes, b->n), at, err) < 0) {
+			free(b);
+			return err_wrap(err, "write the ingest");
+		}
+		at += (off_t)b->n;
+		TRY(queue_push(&u->q, b, err));
+	}
+	return more;
+}
+
+static void *intake(void *arg)
+{
+	struct unpack *u = arg;
+	struct err why = ERR_INIT;
+
+	if (u->from_fd)
+		intake_fd(u, &why);
+	else
+		intake_download(u, &why);
+	queue_close(&u->q, &why);
+	return NULL;
+}
+
+static void stop_intake(void *arg)
+{
+	struct unpack *u = arg;
+
+	queue_abort(&u->q);
+	if (u->download)
+		download_abort(u->download);
+}
+
+/* ---- files ---- */
+
+static int on_begin(void *arg, uint64_t size, struct err *err)
+{
+	struct unpack *u = arg;
+
+	u->content_bytes += size;
+	return ffs_batch_begin(u->batch, size, err);
+}
+
+static int on_data(void *arg, struct str bytes, struct err *err)
+{
+	struct unpack *u = arg;
+
+	return ffs_batch_write(u->batch, bytes, err);
+}
+
+static int on_end(void *arg, const struct digest *content, struct err *err)
+{
+	struct unpack *u = arg;
+
+	return ffs_batch_end(u->batch, content, err);
+}
+
+static int feed_all(struct unpack *u, struct esgz_layer *l, struct err *err)
+{
+	struct block *b = NULL;
+	int64_t sent_ns = clock_mono_ns();
+	uint64_t done = 0;
+	int more;
+
+	while ((more = queue_pop(&u->q, &b, err)) > 0) {
+		int r;
+
+		done += b->n;
+		r = done > u->blob_bytes ? err_set(err, ERR_DATA_LOSS, "more than the %llu bytes that it should have",
+		                                   (unsigned long long)u->blob_bytes)
+		                         : esgz_layer_feed(l, str_make(b->bytes, b->n), err);
+		free(b);
+		TRY(r);
+		TRY(send_progress(u->call, &sent_ns, done, u->blob_bytes, err));
+	}
+	return more;
+}
+
+/* ---- proof and publication ---- */
+
+static int mismatch(const char *what, const struct digest *got, const struct digest *want, struct err *err)
+{
+	char a[DIGEST_TEXT_MAX], b[DIGEST_TEXT_MAX];
+
+	return err_set(err, ERR_DATA_LOSS, "%s is %s, should be %s", what, digest_text(got, a), digest_text(want, b));
+}
+
+static int check(const struct unpack *u, const struct esgz_layer_result *r, struct err *err)
+{
+	if (r->blob_bytes != u->blob_bytes)
+		return err_set(err, ERR_DATA_LOSS, "%llu bytes came, should be %llu",
+		               (unsigned long long)r->blob_bytes, (unsigned long long)u->blob_bytes);
+	if (!digest_eq(&r->blob, &u->blob))
+		return mismatch("digest of the blob", &r->blob, &u->blob, err);
+	if (u->has_diff_id && !digest_eq(&r->diff_id, &u->diff_id))
+		return mismatch("DiffID", &r->diff_id, &u->diff_id, err);
+	return 0;
+}
+
+static int publish(struct unpack *u, struct esgz_layer *l, const struct esgz_layer_result *r, struct err *err)
+{
+	AUTO(buf) struct buf index = BUF_INIT;
+	char repository[REG_REF_TEXT_MAX];
+	struct ffs_source source = {.reference = repository_text(&u->ref, repository),
+	                            .blob = r->blob,
+	                            .blob_bytes = r->blob_bytes,
+	                            .media_type = (char *)u->media_type};
+	struct digest key;
+
+	TRY(esgz_layer_index(l, &index, err));
+	TRY(ffs_batch_publish(u->batch, err));
+	esgz_index_key(ESGZ_TRUST_DIFFID, &r->blob, &r->diff_id, &key);
+	TRY(ffs_index_put(u->s->w->store, &key, buf_str(&index), &source, true, err));
+	return ffs_data_add_layer(u->s->w->data, &key, err);
+}
+
+static int unpack_layer(struct unpack *u, struct esgz_layer_result *r, struct err *err)
+{
+	const struct esgz_layer_sink sink = {.begin = on_begin, .data = on_data, .end = on_end, .arg = u};
+	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
+
+	TRY(feed_all(u, l, err));
+	TRY(esgz_layer_finish(l, r, err));
+	TRY(check(u, r, err));
+	return publish(u, l, r, err);
+}
+
+static int with_intake(struct unpack *u, struct esgz_layer_result *r, struct err *err)
+{
+	pthread_t thread;
+	int result;
+
+	if (pthread_create(&thread, NULL, intake, u))
+		return err_set(err, ERR_EXHAUSTED, "no thread for unpacking");
+	rpc_on_cancel(u->call, stop_intake, u);
+	result = unpack_layer(u, r, err);
+	rpc_on_cancel(u->call, NULL, NULL);
+	stop_intake(u);
+	pthread_join(thread, NULL);
+	return result;
+}
+
+static int run(struct unpack *u, struct esgz_layer_result *r, struct err *err)
+{
+	AUTO(download) struct download *d = NULL;
+	AUTO(ffs_batch) struct ffs_batch *batch = NULL;
+	int64_t deadline = rpc_deadline_ns(u->call);
+	int result;
+
+	if (u->tee && ftruncate(u->fd, 0) < 0)
+		return err_errno(err, errno, "empty the ingest");
+	TRY(ffs_batch_new(u->s->w->store, &batch, err));
+	if (!u->from_fd)
+		TRY(download_start(u->s->w->client, &u->ref, &u->blob, u->blob_bytes, 0, deadline, &d, err));
+	u->download = d;
+	u->batch = batch;
+	queue_init(&u->q);
+	result = with_intake(u, r, err);
+	queue_fini(&u->q);
+	if (result < 0 && u->tee && ftruncate(u->fd, 0) < 0)
+		log_warn("%s: the ingest of a failed layer cannot be emptied: %s", u->reference, strerror(errno));
+	return result;
+}
+
+static int explain(const struct unpack *u, struct err *err)
+{
+	char text[DIGEST_TEXT_MAX];
+
+	return err_wrap(err, "image %s, layer %s", u->reference, digest_text(&u->blob, text));
+}
+
+/* ---- one at a time ---- */
+
+static void unpacking_unref(struct unpacking *k)
+{
+	if (--k->refs == 0)
+		free(k);
+}
+
+/* Under the lock of the call, which may therefore not be taken under the service's. */
+static void give_up_waiting(void *arg)
+{
+	struct unpack *u = arg;
+
+	pthread_mutex_lock(&u->s->lock);
+	u->gone = true;
+	pthread_cond_broadcast(&u->s->unpacked);
+	pthread_mutex_unlock(&u->s->lock);
+}
+
+static bool same_question(const struct unpack *u, const struct unpacking *k)
+{
+	return !u->tee && !u->from_fd &&
+	       (!u->has_diff_id || (!k->any_diff_id && digest_eq(&u->diff_id, &k->diff_id)));
+}
+
+/* Returns 0 when it is this call's turn (*own is to be ended by `leave`), 1 when another one has answered the question. */
+static int enter_locked(struct unpack *u, struct unpacking **own, struct esgz_layer_result *r, struct err *err)
+{
+	struct ffs_service *s = u->s;
+	struct str name = str_make(&u->blob, sizeof(u->blob));
+	struct unpacking *k;
+
+	while ((k = map_get(&s->unpacking, name))) {
+		int result = 0;
+
+		k->refs++;
+		while (!k->over && !u->gone)
+			pthread_cond_wait(&s->unpacked, &s->lock);
+		if (u->gone) {
+			result = err_set(err, ERR_CANCELLED, "cancelled");
+		} else if (k->why.code == ERR_OK && same_question(u, k)) {
+			*r = k->result;
+			u->content_bytes = k->content_bytes;
+			result = 1;
+		}
+		unpacking_unref(k);
+		if (result)
+			return result;
+	}
+	*own = xcalloc(1, sizeof(**own));
+	(*own)->refs = 1;
+	(*own)->any_diff_id = !u->has_diff_id;
+	(*own)->diff_id = u->diff_id;
+	map_put(&s->unpacking, name, *own);
+	return 0;
+}
+
+static int enter(struct unpack *u, struct unpacking **own, struct esgz_layer_result *r, struct err *err)
+{
+	int result;
+
+	rpc_on_cancel(u->call, give_up_waiting, u);
+	pthread_mutex_lock(&u->s->lock);
+	result = enter_locked(u, own, r, err);
+	pthread_mutex_unlock(&u->s->lock);
+	rpc_on_cancel(u->call, NULL, NULL);
+	return result;
+}
+
+static void leave(struct unpack *u, struct unpacking *own, int result, const struct esgz_layer_result *r,
+                  const struct err *why)
+{
+	struct ffs_service *s = u->s;
+
+	pthread_mutex_lock(&s->lock);
+	own->over = true;
+	own->content_bytes = u->content_bytes;
+	if (result < 0)
+		own->why = *why;
+	else
+		own->result = *r;
+	map_del(&s->unpacking, str_make(&u->blob, sizeof(u->blob)));
+	pthread_cond_broadcast(&s->unpacked);
+	unpacking_unref(own);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- the verb ---- */
+
+static int parse(const PB(UnpackRequest) * req, struct unpack *u, struct err *err)
+{
+	u->reference = req->reference;
+	TRY(reg_ref_parse(str_of(req->reference), &u->ref, err));
+	TRY(parse_descriptor(req->layer, "layer", &u->blob, &u->blob_bytes, err));
+	u->media_type = req->layer->media_type;
+	u->has_diff_id = *req->diff_id;
+	if (u->has_diff_id)
+		TRY_WRAP(digest_parse(str_of(req->diff_id), &u->diff_id, err), err, "DiffID");
+	u->from_fd = req->from_fd;
+	u->tee = req->tee && !req->from_fd;
+	if ((u->from_fd || u->tee) && u->fd < 0)
+		return err_set(err, ERR_INVALID, "no descriptor came with the request");
+	return 0;
+}
+
+static int answer(const struct unpack *u, const struct esgz_layer_result *r, struct err *err)
+{
+	PB(UnpackResponse) rsp = CONTENTD__CONTENTFS__V1__UNPACK_RESPONSE__INIT;
+	char hex[65], text[DIGEST_TEXT_MAX];
+	struct digest key;
+
+	esgz_index_key(ESGZ_TRUST_DIFFID, &r->blob, &r->diff_id, &key);
+	rsp.index_key = digest_hex(&key, hex);
+	rsp.diff_id = digest_text(&r->diff_id, text);
+	rsp.plain_bytes = (int64_t)r->plain_bytes;
+	rsp.content_bytes = (int64_t)u->content_bytes;
+	return rpc_reply(u->call, &rsp.base, err);
+}
+
+int verb_unpack(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	AUTO_FD int fd = ttrpc_call_fd(c, 0);
+	struct unpack u = {.s = svc, .call = c, .fd = fd};
+	struct unpacking *own = NULL;
+	struct esgz_layer_result r;
+	int result;
+
+	TRY(parse(request, &u, err));
+	result = enter(&u, &own, &r, err);
+	if (result == 0) {
+		result = run(&u, &r, err);
+		leave(&u, own, result, &r, err);
+	}
+	TRY(rpc_cancelled(c, err));
+	if (result < 0)
+		return explain(&u, err);
+	return answer(&u, &r, err);
+}

@@ -1,0 +1,89 @@
+/*
+ * Inside of the service (service.h): what the files of the verbs share. Not for anybody else.
+ *
+ *   service.c      life-cycle, Status, Keep, SetCredentials
+ *   keep.c         Pin, Unpin, DeleteLayers, Fill; indexes and pins at the start of a worker
+ *   open.c         Open: resolve, then everything else at once
+ *   open_layer.c   one lazy layer, from its descriptor to its index
+ *   unpack.c       Unpack: ordinary layers into objects
+ *   fetch_blob.c   FetchBlob
+ *   download.c     a blob as blocks of bytes, for the two above
+ *   secrets.c      credentials in memory that a successor inherits
+ *   certs.c        certs.d
+ */
+#ifndef FUSEFS_VERBS_H
+#define FUSEFS_VERBS_H
+
+#include "base/clock.h"
+#include "base/map.h"
+#include "base/pool.h"
+#include "fusefs/secrets.h"
+#include "fusefs/service.h"
+#include "registry/client.h"
+#include "rpc/proto/contentfs.pb-c.h"
+#include "rpc/ttrpc.h"
+
+#include <pthread.h>
+
+/* Generated names without their prefix. */
+#define PB(name) Contentd__Contentfs__V1__##name
+
+#define OPEN_DEADLINE_NS (120 * NS_PER_S) /* when the caller names none */
+#define PROGRESS_NS (100 * NS_PER_MS)     /* least distance of two progress messages */
+#define DESCRIPTOR_BYTES_MAX (1ull << 40) /* larger layers are refused */
+
+struct unpacking;
+
+struct ffs_service {
+	struct ffs_worker *w;
+	struct ttrpc_server *server;
+	struct pool *pool; /* builds indexes */
+	bool stopped;
+
+	/* Serialises Pin, Unpin and DeleteLayers, their writes to disk included: they are rare and short. */
+	pthread_mutex_t pins_lock;
+	struct map pins; /* name -> struct pin */
+
+	pthread_mutex_t secrets_lock; /* guards secrets */
+	struct ffs_secrets *secrets;
+
+	pthread_mutex_t lock; /* guards what follows */
+	pthread_cond_t unpacked;
+	struct map unpacking; /* blob digest -> struct unpacking */
+};
+
+/* ---- what comes in ---- */
+
+int parse_index_key(const char *text, struct digest *out, struct err *err);
+/* All fields checked; `what` names it in errors. */
+int parse_descriptor(const PB(Descriptor) * d, const char *what, struct digest *digest, uint64_t *bytes, struct err *err);
+
+/* "host/repository", where blobs of the reference come from; dst has REG_REF_TEXT_MAX bytes. */
+char *repository_text(const struct reg_ref *ref, char dst[static REG_REF_TEXT_MAX]);
+
+/* ---- verbs ---- */
+
+int verb_open(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_unpack(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_fetch_blob(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_pin(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_unpin(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_fill(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_delete_layers(struct rpc_call *c, const void *request, void *svc, struct err *err);
+
+/* Sends TransferProgress, unless one was sent just now. *sent_ns: 0 at first. */
+int send_progress(struct rpc_call *c, int64_t *sent_ns, uint64_t done, uint64_t total, struct err *err);
+
+/* ---- the stored state, when a worker starts (keep.c) ---- */
+
+int load_layers(struct ffs_service *s, struct err *err);
+int load_pins(struct ffs_service *s, struct err *err);
+void free_pins(struct ffs_service *s);
+
+/* Makes a stored index known to the data. One that is damaged is removed, with a warning: ERR_NOT_FOUND then. */
+int load_layer(struct ffs_service *s, const struct digest *key, struct err *err);
+
+/* Registers <certs_dir>/<host>/ca.crt with the client. An absent directory is fine; what is wrong is logged. */
+void load_certs(struct reg_client *client, const char *certs_dir);
+
+#endif
