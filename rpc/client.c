@@ -58,6 +58,7 @@ struct rpc_client {
 	VEC(struct metadatum) md;
 	struct rpc_stream *streams;
 	struct err dead; /* the connection is gone: why */
+	unsigned n_events; /* messages received and calls ended so far */
 };
 
 /* ---- queues ---- */
@@ -103,6 +104,7 @@ static void stream_end(struct rpc_stream *s, enum err_code code, const char *mes
 	if (s->ended)
 		return;
 	s->ended = true;
+	s->client->n_events++;
 	queue_drop(&s->out);
 	if (code != ERR_OK)
 		err_set(&s->status, code, "%s", message);
@@ -186,8 +188,10 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 		AUTO(buf) struct buf message = BUF_INIT;
 
 		r = grpc_cut(&s->cutter, &bytes, GRPC_MESSAGE_MAX, &message, &err);
-		if (r > 0)
+		if (r > 0) {
 			queue_push(&s->in, &message);
+			s->client->n_events++;
+		}
 	}
 	if (r < 0) {
 		stream_end(s, err.code, err.msg);
@@ -437,11 +441,15 @@ static int timeout_ms(int64_t deadline_ns)
 static int pump(struct rpc_client *c, struct pollfd *extra, size_t n_extra, int64_t deadline_ns, struct err *err)
 {
 	struct pollfd fds[1 + EXTRA_MAX];
+	unsigned n_events = c->n_events;
 	int64_t first = expire(c);
 	bool blocked;
 	int r;
 
 	TRY(client_write(c, &blocked, err));
+	/* A call that ended just now: somebody waits to hear it. */
+	if (c->n_events != n_events)
+		first = 0;
 	fds[0] = (struct pollfd){.fd = c->fd, .events = (short)(POLLIN | (blocked ? POLLOUT : 0))};
 	for (size_t i = 0; i < n_extra; i++)
 		fds[i + 1] = extra[i];
