@@ -29,10 +29,11 @@ static struct str blob_of(struct world *w)
 	return str_make(w->blob, BLOB_BYTES);
 }
 
-static struct world *world_new(testserver_fn *fn, testserver_fn *other)
+/* `stall_ms` is short where silence is what the test is about; elsewhere a slow machine must not look like it. */
+static struct world *world_new_impatient(testserver_fn *fn, testserver_fn *other, unsigned stall_ms)
 {
 	struct world *w = xcalloc(1, sizeof(*w));
-	struct reg_client_opts opts = {.stall_ms = 300, .backoff_ms = 2};
+	struct reg_client_opts opts = {.stall_ms = stall_ms, .backoff_ms = 2};
 	struct err err = ERR_INIT;
 	char host[64];
 
@@ -47,6 +48,11 @@ static struct world *world_new(testserver_fn *fn, testserver_fn *other)
 	strcpy(w->ref.tag, "latest");
 	assert_int_equal(reg_client_new(&opts, &w->client, &err), 0);
 	return w;
+}
+
+static struct world *world_new(testserver_fn *fn, testserver_fn *other)
+{
+	return world_new_impatient(fn, other, 30000);
 }
 
 static void world_free(struct world *w)
@@ -301,7 +307,7 @@ static void error_text_is_bounded_and_clean(void **state)
 
 static void stream_stops_and_pauses(void **state)
 {
-	AUTO(world) struct world *w = world_new(serve_blob, NULL);
+	AUTO(world) struct world *w = world_new_impatient(serve_blob, NULL, 500);
 	AUTO(result) struct result stop, paused;
 	struct reg_request *handle = NULL;
 	struct err err = ERR_INIT;
@@ -327,7 +333,7 @@ static void stream_stops_and_pauses(void **state)
 		pthread_cond_wait(&paused.paused_cond, &paused.lock);
 	pthread_mutex_unlock(&paused.lock);
 	/* A pause longer than the stall limit is not a stall. */
-	nanosleep(&(struct timespec){0, 500 * NS_PER_MS}, NULL);
+	nanosleep(&(struct timespec){0, 700 * NS_PER_MS}, NULL);
 	reg_request_resume(handle);
 	await(&paused);
 	reg_request_unref(handle);
@@ -499,12 +505,13 @@ static bool serve_nothing(struct exchange *x)
 
 static void silence_ends_at_the_deadline(void **state)
 {
-	AUTO(world) struct world *w = world_new(serve_nothing, NULL);
+	AUTO(world) struct world *w = world_new_impatient(serve_nothing, NULL, 150);
 	AUTO(result) struct result r;
 
 	result_init(&r);
 	struct reg_blob_get q = question(w, &r, 10, 100);
 	q.deadline_ns = clock_mono_ns() + 1000 * NS_PER_MS;
+	q.max_attempts = 100;
 	run(w, &q, &r);
 	assert_int_equal(r.result, -ERR_DEADLINE);
 	/* A dead connection was left for a new one before. */
@@ -524,7 +531,7 @@ static bool serve_stall_once(struct exchange *x)
 
 static void stalled_body_is_resumed_elsewhere(void **state)
 {
-	AUTO(world) struct world *w = world_new(serve_stall_once, NULL);
+	AUTO(world) struct world *w = world_new_impatient(serve_stall_once, NULL, 200);
 	AUTO(result) struct result r;
 
 	result_init(&r);
@@ -534,7 +541,7 @@ static void stalled_body_is_resumed_elsewhere(void **state)
 	assert_body(w, &r.body, 0, BLOB_BYTES);
 	struct reg_counters n;
 	reg_client_counters(w->client, &n);
-	assert_int_equal(n.connections, 2);
+	assert_true(n.connections >= 2);
 }
 
 static void nobody_listens(void **state)

@@ -79,6 +79,7 @@ struct origin {
 	unsigned http2_errors;
 	int64_t http2_error_ns; /* the last one counted */
 	unsigned active;
+	unsigned pins;     /* by callers that come back to it */
 	struct link queue; /* of reg_request.queue_link */
 };
 
@@ -169,6 +170,7 @@ struct reg_request {
 	char *what;         /* for messages: "docker.io/library/alpine: blob sha256:…" */
 	char *url;          /* at the registry (or token server) */
 	char *scope;        /* of the token; NULL = the request never carries Authorization of the registry */
+	bool elsewhere;     /* url is not at `host` but at a server that it named: no estimates, settings of its own */
 	char *basic;        /* a ready Basic header line for this URL alone (token servers); wiped */
 	char *url_key;      /* under which to keep the final URL; NULL = it is not kept */
 	int64_t deadline_ns, stall_ns;

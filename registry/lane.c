@@ -8,6 +8,7 @@
 
 #define HTTP2_STREAMS 64   /* at once on one connection; servers allow 100 or more (RFC 9113, 6.5.2) */
 #define HTTP2_ERRORS_MAX 3 /* then the origin gets HTTP/1.1 for good */
+#define ORIGINS_MAX 256    /* beyond it idle ones are forgotten */
 #define IDLE_CONNECTION_S 240L
 #define DEMAND_BUFFER (64L << 10)
 #define BULK_BUFFER (256L << 10)
@@ -113,11 +114,31 @@ void lane_fini(struct lane *l)
 	map_fini(&l->origins);
 }
 
+/* Redirects name as many origins as they like: what is idle is forgotten when there are many. */
+static void drop_idle_origins(struct lane *l)
+{
+	size_t at = 0;
+	struct str key;
+	void *value;
+
+	while (map_next(&l->origins, &at, &key, &value)) {
+		struct origin *o = value;
+
+		if (o->active || o->pins || !link_alone(&o->queue))
+			continue;
+		map_del(&l->origins, key);
+		free(o->name);
+		free(o);
+	}
+}
+
 static struct origin *origin_get(struct lane *l, const char *name)
 {
 	struct origin *o = map_get(&l->origins, str_of(name));
 
 	if (!o) {
+		if (l->origins.n >= ORIGINS_MAX)
+			drop_idle_origins(l);
 		o = xcalloc(1, sizeof(*o));
 		o->name = xstrdup(name);
 		link_init(&o->queue);
@@ -213,7 +234,7 @@ static int start(struct lane *l, struct reg_request *r, struct err *err)
 	curl_easy_setopt(r->easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(r->easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(r->easy, CURLOPT_USERAGENT, l->client->user_agent);
-	contact_get(l->client, r->host, r->foreign, where.authority, &k);
+	contact_get(l->client, r->host, r->foreign || r->elsewhere, where.authority, &k);
 	set_connection(l, r, &where, &k);
 	contact_fini(&k);
 	set_method(r);
@@ -239,6 +260,7 @@ static unsigned origin_limit(const struct lane *l, const struct origin *o)
 
 static void start_queued(struct lane *l, struct origin *o)
 {
+	o->pins++;
 	while (!link_alone(&o->queue) && o->active < origin_limit(l, o)) {
 		struct reg_request *r = CONTAINER_OF(o->queue.next, struct reg_request, queue_link);
 
@@ -246,6 +268,7 @@ static void start_queued(struct lane *l, struct origin *o)
 		if (start(l, r, &r->last) < 0)
 			request_finish(r, -(int)r->last.code);
 	}
+	o->pins--;
 }
 
 int lane_submit(struct reg_request *r, struct err *err)
@@ -286,12 +309,14 @@ static void learn(struct lane *l, struct reg_request *r, CURLcode code)
 		COUNT(l->client, connections, (uint64_t)connects);
 		curl_easy_getinfo(r->easy, CURLINFO_NAMELOOKUP_TIME_T, &named);
 		curl_easy_getinfo(r->easy, CURLINFO_CONNECT_TIME_T, &connected);
-		host_sample_rtt(l->client, r->host, (connected - named) * NS_PER_US);
+		if (!r->elsewhere)
+			host_sample_rtt(l->client, r->host, (connected - named) * NS_PER_US);
 	}
 	/* By our own clock: curl's begins after the request was written, too late when many are started in one go, and the
 	 * least of the samples is what counts. */
 	r->rtt_ns = connects == 0 && r->answer_ns && !r->upload ? r->answer_ns - r->start_ns : 0;
-	host_sample_rtt(l->client, r->host, r->rtt_ns);
+	if (!r->elsewhere)
+		host_sample_rtt(l->client, r->host, r->rtt_ns);
 	if (version == CURL_HTTP_VERSION_2_0)
 		r->origin->http2 = true;
 	else if (version == CURL_HTTP_VERSION_1_1 || version == CURL_HTTP_VERSION_1_0)
@@ -344,9 +369,11 @@ static void ended(struct lane *l, struct reg_request *r, CURLcode code)
 
 	learn(l, r, code);
 	r->state = REQUEST_NEW;
+	o->pins++;
 	detach(l, r);
 	request_on_end(r, code);
 	start_queued(l, o);
+	o->pins--;
 }
 
 void lane_resume(struct reg_request *r)

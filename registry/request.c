@@ -136,7 +136,8 @@ static size_t deliver(struct reg_request *r, struct str bytes)
 static void count_body(struct reg_request *r, size_t n)
 {
 	COUNT(r->client, bytes_in, n);
-	r->host->bytes += n;
+	if (!r->elsewhere)
+		r->host->bytes += n;
 	r->body_end_ns = r->progress_ns = clock_mono_ns();
 }
 
@@ -470,7 +471,8 @@ void request_attempt(struct reg_request *r)
 	if (line)
 		r->header_list = curl_slist_append(NULL, line);
 	secret_free(line);
-	r->host->last_use_ns = clock_mono_ns();
+	if (!r->elsewhere)
+		r->host->last_use_ns = clock_mono_ns();
 	if (lane_submit(r, &r->last) < 0) {
 		fail(r);
 		return;
@@ -485,7 +487,7 @@ static void sample(struct reg_request *r)
 	uint64_t bytes = r->host->bytes - r->body_start_bytes;
 	int64_t ns = r->body_end_ns - r->body_start_ns;
 
-	if (!r->was_paused && r->response.complete && bytes >= SAMPLE_BYTES_MIN && ns >= SAMPLE_NS_MIN)
+	if (!r->elsewhere && !r->was_paused && r->response.complete && bytes >= SAMPLE_BYTES_MIN && ns >= SAMPLE_NS_MIN)
 		host_sample_bandwidth(r->client, r->host, bytes, ns);
 }
 
@@ -537,7 +539,7 @@ static void redirect(struct reg_request *r)
 		fail(r);
 		return;
 	}
-	contact_get(r->client, r->host, foreign, to.authority, &k);
+	contact_get(r->client, r->host, foreign || r->elsewhere, to.authority, &k);
 	contact_fini(&k);
 	if (from.tls && !to.tls && !k.plain_http) {
 		err_set(&r->last, ERR_PERMISSION, "refused a redirect from HTTPS to plain HTTP at %s", to.authority);

@@ -245,9 +245,9 @@ static int start_fetch(struct token *t, enum reg_lane lane, struct err *err)
 	if (!server.tls && !k.plain_http && str_starts(str_of(registry), STR("https:")))
 		return err_set(err, ERR_PERMISSION, "%s: refused a token server without TLS at %s", t->host->name,
 		               server.authority);
-	f = request_new(t->client, sizeof(*f), &fetch_ops, host_get(t->client, server.authority), lane, "GET",
-	                REG_NO_DEADLINE, TOKEN_ATTEMPTS);
+	f = request_new(t->client, sizeof(*f), &fetch_ops, t->host, lane, "GET", REG_NO_DEADLINE, TOKEN_ATTEMPTS);
 	f->token = t;
+	f->base.elsewhere = true;
 	f->base.body_max = 2 * HTTP_TOKEN_MAX;
 	http_printable_url(str_of(realm), &shown);
 	f->base.what = xasprintf("token of " STR_FMT, STR_ARG(buf_str(&shown)));
