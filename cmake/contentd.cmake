@@ -3,6 +3,9 @@ include(CTest)
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 
+# Assertions stay in what users run: a broken invariant must not go on with their data.
+set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g")
 set(CMAKE_C_STANDARD 17)
 set(CMAKE_C_EXTENSIONS ON)
 set(CMAKE_CXX_STANDARD 17)

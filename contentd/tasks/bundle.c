@@ -1,0 +1,134 @@
+#include "contentd/tasks/bundle.h"
+
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#define TEXT_BYTES_MAX 4096
+#define MOUNTS_MAX 64 /* stacked on one rootfs */
+
+static bool is_component(const char *name)
+{
+	return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !strchr(name, '/');
+}
+
+int bundle_init(struct bundle *b, const char *root, const char *state, const char *ns, const char *id, struct err *err)
+{
+	if (!is_component(ns) || !is_component(id))
+		return err_set(err, ERR_INVALID, "'%s' in namespace '%s' cannot be a task", id, ns);
+	b->ns = xstrdup(ns);
+	b->id = xstrdup(id);
+	b->path = xasprintf("%s/tasks/%s/%s", state, ns, id);
+	b->work_path = xasprintf("%s/tasks/%s/%s", root, ns, id);
+	return 0;
+}
+
+void bundle_fini(struct bundle *b)
+{
+	free(b->ns);
+	free(b->id);
+	free(b->path);
+	free(b->work_path);
+	*b = BUNDLE_INIT;
+}
+
+static int make_entries(const struct bundle *b, struct str config, struct err *err)
+{
+	AUTO_FREE char *rootfs = xasprintf("%s/rootfs", b->path);
+	AUTO_FREE char *work = xasprintf("%s/work", b->path);
+	AUTO_FREE char *log = xasprintf("%s/log", b->path);
+	AUTO_FREE char *config_path = xasprintf("%s/config.json", b->path);
+	AUTO_FD int fd = -1;
+
+	TRY(dir_make(rootfs, 0711, err));
+	if (symlink(b->work_path, work) < 0)
+		return err_errno(err, errno, "link %s", work);
+	if (mkfifo(log, 0700) < 0)
+		return err_errno(err, errno, "make %s", log);
+	/* On a tmpfs, and of no use after a crash of the machine: not synced. */
+	fd = open(config_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_errno(err, errno, "create %s", config_path);
+	return fd_write_all(fd, config, err);
+}
+
+int bundle_make(const struct bundle *b, struct str config, struct err *err)
+{
+	TRY(bundle_remove(b, err));
+	TRY(dir_make(b->work_path, 0700, err));
+	TRY(dir_make(b->path, 0700, err));
+	if (make_entries(b, config, err) < 0) {
+		bundle_remove(b, NULL);
+		return err_wrap(err, "bundle of task %s", b->id);
+	}
+	return 0;
+}
+
+static int unmount_all(const char *rootfs, struct err *err)
+{
+	for (int i = 0; i < MOUNTS_MAX; i++) {
+		if (umount2(rootfs, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+			continue;
+		if (errno == EINVAL || errno == ENOENT)
+			return 0;
+		return err_errno(err, errno, "unmount %s", rootfs);
+	}
+	return err_set(err, ERR_EXHAUSTED, "more than %d mounts on %s", MOUNTS_MAX, rootfs);
+}
+
+/* Removes the entry of a path in its parent directory. */
+static int remove_path(const char *path, struct err *err)
+{
+	AUTO_FREE char *parent = xstrdup(path);
+	char *slash = strrchr(parent, '/');
+	AUTO_FD int fd = -1;
+
+	*slash = '\0';
+	fd = open(parent, O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_errno(err, errno, "open %s", parent);
+	return dir_remove(fd, slash + 1, err);
+}
+
+int bundle_remove(const struct bundle *b, struct err *err)
+{
+	AUTO_FREE char *rootfs = xasprintf("%s/rootfs", b->path);
+
+	TRY(unmount_all(rootfs, err));
+	/* Empty, or there is something that is not ours: then it stays, and we say so. */
+	if (rmdir(rootfs) < 0 && errno != ENOENT)
+		return err_errno(err, errno, "remove %s", rootfs);
+	TRY(remove_path(b->path, err));
+	return remove_path(b->work_path, err);
+}
+
+int bundle_read(const struct bundle *b, const char *file, char **out, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/%s", b->path, file);
+	AUTO(buf) struct buf text = BUF_INIT;
+
+	TRY(file_read(AT_FDCWD, path, TEXT_BYTES_MAX, &text, err));
+	*out = str_dup(str_trim(buf_str(&text)));
+	return 0;
+}
+
+int bundle_write(const struct bundle *b, const char *file, const char *text, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/%s", b->path, file);
+	AUTO_FD int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return err_errno(err, errno, "create %s", path);
+	return fd_write_all(fd, str_of(text), err);
+}
+
+int bundle_open_log(const struct bundle *b, int *fd, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/log", b->path);
+
+	*fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+	return *fd < 0 ? err_errno(err, errno, "open %s", path) : 0;
+}

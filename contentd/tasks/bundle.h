@@ -1,0 +1,42 @@
+/*
+ * Bundles: the directory of one task, <state>/tasks/<namespace>/<id>/, as shims expect it (containerd's runtime v2):
+ *	config.json        the container's specification, byte for byte
+ *	rootfs/            the shim mounts on it
+ *	work               symbolic link to <root>/tasks/<namespace>/<id>
+ *	log                FIFO the shim writes its log to
+ *	shim-binary-path   which shim serves it, for `delete`
+ *	address            written by the shim: its socket
+ * Any thread; each bundle has one owner.
+ */
+#ifndef TASKS_BUNDLE_H
+#define TASKS_BUNDLE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+struct bundle {
+	char *ns, *id;
+	char *path;      /* of the bundle */
+	char *work_path; /* of its work directory */
+};
+#define BUNDLE_INIT ((struct bundle){NULL, NULL, NULL, NULL})
+
+/* Names the bundle; touches nothing. A name that is not one path component: ERR_INVALID. */
+int bundle_init(struct bundle *b, const char *root, const char *state, const char *ns, const char *id, struct err *err);
+void bundle_fini(struct bundle *b);
+DEFINE_AUTO_FINI(bundle);
+
+/* Makes it on disk; what a dead task of this name left behind is removed first. */
+int bundle_make(const struct bundle *b, struct str config, struct err *err);
+
+/* Unmounts what is mounted on rootfs and removes everything. Never descends into a mount. Absent is fine. */
+int bundle_remove(const struct bundle *b, struct err *err);
+
+/* Small text files in the bundle, without the white space at their ends; ERR_NOT_FOUND. */
+int bundle_read(const struct bundle *b, const char *file, char **out, struct err *err);
+int bundle_write(const struct bundle *b, const char *file, const char *text, struct err *err);
+
+/* Opens the log FIFO for both, so that neither side ever sees the other's absence; non-blocking. */
+int bundle_open_log(const struct bundle *b, int *fd, struct err *err);
+
+#endif

@@ -1,0 +1,90 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "contentd/tasks/bundle.h"
+#include "contentd/tasks/shim.h"
+
+static void runtime_names_become_binaries(void **state)
+{
+	static const struct {
+		const char *runtime, *binary; /* NULL: refused */
+	} cases[] = {
+		{"io.containerd.runc.v2", "containerd-shim-runc-v2"},
+		{"a.b", NULL},
+		{"io.lrun.v2", "containerd-shim-lrun-v2"},
+		{"/opt/bin/shim", "/opt/bin/shim"},
+		{"runc", NULL},
+		{"", NULL},
+		{"io.containerd.", NULL},
+		{"io.../x.v2", NULL},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		AUTO_FREE char *binary = NULL;
+		struct err err = ERR_INIT;
+		int r = shim_binary(cases[i].runtime, &binary, &err);
+
+		if (cases[i].binary) {
+			assert_int_equal(r, 0);
+			assert_string_equal(binary, cases[i].binary);
+		} else {
+			assert_int_equal(r, -ERR_INVALID);
+		}
+	}
+}
+
+static void answers_of_all_generations(void **state)
+{
+	static const struct {
+		const char *answer, *address; /* NULL: refused */
+	} cases[] = {
+		{"unix:///run/containerd/s/ab", "unix:///run/containerd/s/ab"},
+		{"unix:///run/containerd/s/ab\n", "unix:///run/containerd/s/ab"},
+		{"{\"version\":2,\"address\":\"unix:///x\",\"protocol\":\"ttrpc\"}", "unix:///x"},
+		{"{\"version\":3,\"address\":\"unix:///x\",\"protocol\":\"grpc\"}", NULL},
+		{"{\"version\":2,", NULL},
+		{"{}", NULL},
+		{"", NULL},
+		{"panic: something\ngoroutine 1", NULL},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		AUTO_FREE char *address = NULL;
+		struct err err = ERR_INIT;
+		int r = shim_parse_answer(str_of(cases[i].answer), &address, &err);
+
+		if (cases[i].address) {
+			assert_int_equal(r, 0);
+			assert_string_equal(address, cases[i].address);
+		} else {
+			assert_true(r < 0);
+		}
+	}
+}
+
+static void a_task_is_one_path_component(void **state)
+{
+	static const char *const bad[] = {"", ".", "..", "a/b"};
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		AUTO(bundle) struct bundle b = BUNDLE_INIT;
+
+		assert_int_equal(bundle_init(&b, "/r", "/s", "ns", bad[i], NULL), -ERR_INVALID);
+		assert_int_equal(bundle_init(&b, "/r", "/s", bad[i], "id", NULL), -ERR_INVALID);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(runtime_names_become_binaries),
+		cmocka_unit_test(answers_of_all_generations),
+		cmocka_unit_test(a_task_is_one_path_component),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
