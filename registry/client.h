@@ -20,9 +20,10 @@
  *
  * Error codes: ERR_NOT_FOUND (404), ERR_UNAUTHENTICATED (401), ERR_PERMISSION (403), ERR_OUT_OF_RANGE (416),
  * ERR_EXHAUSTED (429 to the end, or a body beyond its bound), ERR_UNAVAILABLE (network and 5xx to the end),
- * ERR_DEADLINE, ERR_CANCELLED, ERR_DATA_LOSS (wrong digest, size or Content-Range), ERR_UNIMPLEMENTED (the server
- * ignores ranges where that would cost too much), ERR_INVALID (other 4xx, bad arguments). Messages name host,
- * repository, blob or manifest, HTTP status and the registry's own text; never a query string, a token or a password.
+ * ERR_DEADLINE (no time for another attempt after silence or a broken line), ERR_CANCELLED, ERR_DATA_LOSS (wrong digest,
+ * size or Content-Range), ERR_UNIMPLEMENTED (the server ignores ranges where that would cost too much), ERR_INVALID
+ * (other 4xx, bad arguments). Messages name host, repository, blob or manifest, HTTP status and the registry's own text;
+ * never a query string, a token or a password.
  *
  * Hosts are named as in reg_ref.host. HTTPS always, except for loopback hosts without TLS material and hosts listed as
  * plain_http. Authorization goes to the registry's own scheme, host and port alone.

@@ -330,6 +330,19 @@ static int64_t backoff(struct reg_request *r)
 	return full / 2 + (int64_t)(client_random(r->client) % (uint64_t)(full / 2 + 1));
 }
 
+static void out_of_time(struct reg_request *r)
+{
+	struct err last = r->last;
+
+	if (last.code)
+		err_set(&r->last, ERR_DEADLINE, "out of time; last: %s", last.msg);
+	else
+		err_set(&r->last, ERR_DEADLINE,
+		        r->state == REQUEST_RUNNING && r->response.status ? "out of time while the body was arriving"
+		                                                          : "out of time without an answer");
+	fail(r);
+}
+
 /* The attempt failed with r->last: another one later, `delay_ns` at least, or the end. */
 void request_retry(struct reg_request *r, int64_t delay_ns)
 {
@@ -348,7 +361,11 @@ void request_retry(struct reg_request *r, int64_t delay_ns)
 	if (wait < delay_ns)
 		wait = delay_ns;
 	if (r->deadline_ns != REG_NO_DEADLINE && clock_mono_ns() + wait >= r->deadline_ns) {
-		fail(r);
+		/* A server that answered has said what is wrong; behind silence and broken lines there is only time. */
+		if (r->response.complete && !is_success(r))
+			fail(r);
+		else
+			out_of_time(r);
 		return;
 	}
 	/* What storage URL failed may have died with its server: ask the registry. */
@@ -363,19 +380,6 @@ void request_retry(struct reg_request *r, int64_t delay_ns)
 	r->state = REQUEST_BACKOFF;
 	r->retry_at_ns = clock_mono_ns() + wait;
 	arm(r);
-}
-
-static void out_of_time(struct reg_request *r)
-{
-	struct err last = r->last;
-
-	if (last.code)
-		err_set(&r->last, ERR_DEADLINE, "out of time; last: %s", last.msg);
-	else
-		err_set(&r->last, ERR_DEADLINE,
-		        r->state == REQUEST_RUNNING && r->response.status ? "out of time while the body was arriving"
-		                                                          : "out of time without an answer");
-	fail(r);
 }
 
 static void stalled(struct reg_request *r)
