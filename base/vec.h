@@ -31,8 +31,8 @@ void *vec_grow_(void *p, size_t *cap, size_t want, size_t elem_bytes);
 #define vec_last(v) (&(v)->p[(v)->n - 1])
 #define vec_clear(v) ((void)((v)->n = 0))
 #define vec_fini(v) (free((v)->p), (void)((v)->p = NULL, (v)->n = (v)->cap = 0))
-/* Iterates with a pointer; the vector must not grow meanwhile. (An empty one may be NULL, which C lets nobody add to.) */
-#define vec_each(v, it) for (__typeof__(*(v)->p) *it = (v)->p; it && it < (v)->p + (v)->n; it++)
+/* Iterates with a pointer; the vector must not grow meanwhile. */
+#define vec_each(v, it) for (__typeof__(*(v)->p) *it = (v)->p; it < (v)->p + (v)->n; it++)
 /* Removes element i, the last one takes its place. */
 #define vec_swap_remove(v, i) ((void)((v)->p[i] = (v)->p[--(v)->n]))
 
