@@ -182,9 +182,9 @@ int tar_write_header(const struct esgz_entry *e, const struct esgz_xattr *xattrs
 		memcpy(h.name, name.p, sizeof(h.name)); /* for readers without pax; it is longer than that */
 		pax_record(&pax, STR("path"), buf_str(&name));
 	}
-	if (is_link && e->link.n <= sizeof(h.link))
+	if (is_link && e->link.n > 0 && e->link.n <= sizeof(h.link))
 		memcpy(h.link, e->link.p, e->link.n);
-	else if (is_link)
+	else if (is_link && e->link.n > 0)
 		pax_record(&pax, STR("linkpath"), e->link);
 	octal(h.mode, sizeof(h.mode), e->mode & 07777);
 	number(h.uid, &pax, STR("uid"), e->uid);
