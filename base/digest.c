@@ -9,27 +9,27 @@ const struct digest DIGEST_EMPTY = {{0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0
                                      0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b,
                                      0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55}};
 
-/* Value of a lower-case hex digit, 16 and more for anything else. */
-static unsigned hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return (unsigned)(c - '0');
-	return c >= 'a' && c <= 'f' ? (unsigned)(c - 'a' + 10) : 16;
-}
+/* Value of each lower-case hex digit with HEX_VALID set; 0 for all other bytes. */
+#define HEX_VALID 0x10
+static const uint8_t HEX[256] = {
+    ['0'] = 0x10, ['1'] = 0x11, ['2'] = 0x12, ['3'] = 0x13, ['4'] = 0x14, ['5'] = 0x15, ['6'] = 0x16, ['7'] = 0x17,
+    ['8'] = 0x18, ['9'] = 0x19, ['a'] = 0x1a, ['b'] = 0x1b, ['c'] = 0x1c, ['d'] = 0x1d, ['e'] = 0x1e, ['f'] = 0x1f,
+};
 
 bool digest_from_hex(struct str hex, struct digest *out)
 {
-	unsigned bad = 0;
+	const uint8_t *p = (const uint8_t *)hex.p;
+	uint8_t valid = HEX_VALID;
 
 	if (hex.n != 2 * DIGEST_BYTES)
 		return false;
 	for (size_t i = 0; i < DIGEST_BYTES; i++) {
-		unsigned hi = hex_value(hex.p[2 * i]), lo = hex_value(hex.p[2 * i + 1]);
+		uint8_t hi = HEX[p[2 * i]], lo = HEX[p[2 * i + 1]];
 
-		bad |= hi | lo;
-		out->b[i] = (uint8_t)(hi << 4 | lo);
+		valid &= hi & lo;
+		out->b[i] = (uint8_t)(hi << 4 | (lo & 15));
 	}
-	return bad < 16;
+	return valid != 0;
 }
 
 int digest_parse(struct str text, struct digest *out, struct err *err)
