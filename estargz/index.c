@@ -4,12 +4,22 @@
 
 #include <inttypes.h>
 #include <isa-l/crc64.h>
+#include <stdatomic.h>
 
 struct esgz_index {
 	const uint8_t *section[S_N];
 	uint32_t counts[S_N];
 	uint32_t n_single, n_multi;
 	struct esgz_index_info info;
+	uint64_t path_bytes;        /* of all paths, if they were written out */
+	_Atomic(struct paths *) paths; /* made when the first entry is asked for */
+};
+
+/* The paths of all entries. The file has only names: who asks for chunks alone, as the demand path does, never pays for
+ * more. */
+struct paths {
+	char *text;
+	uint32_t off[];
 };
 
 uint64_t index_crc(const void *file, size_t n)
@@ -61,16 +71,16 @@ static struct str string_at(const struct esgz_index *ix, const uint8_t *place)
 	return str_make(ix->section[S_STRINGS] + get_le32(place), get_le32(place + 4));
 }
 
-static struct str entry_path(const struct esgz_index *ix, uint32_t i)
+static struct str entry_name(const struct esgz_index *ix, uint32_t i)
 {
 	const uint8_t *r = record_at(ix, S_ENTRIES, i);
 
-	return str_make(ix->section[S_STRINGS] + get_le32(r), get_le16(r + 4));
+	return str_make(ix->section[S_STRINGS] + get_le32(r + E_NAME), r[E_NAME_N]);
 }
 
 static enum esgz_type entry_type(const struct esgz_index *ix, uint32_t i)
 {
-	return (enum esgz_type)record_at(ix, S_ENTRIES, i)[6];
+	return (enum esgz_type)record_at(ix, S_ENTRIES, i)[E_TYPE];
 }
 
 /* ---- opening: nothing below may trust anything before these have passed ---- */
@@ -257,72 +267,94 @@ static bool name_fits(struct str name)
 }
 
 /*
- * The paths must be those of a tree walked depth first, names ascending. dirs[] holds the path lengths of the
- * directories that enclose the entry before (a path of ESGZ_PATH_MAX bytes has no more than half as many), all of them
- * beginnings of its path: an entry's parent is the deepest one that begins its path too.
+ * The entries must be the walk of a tree, depth first, names ascending. The stack holds the directories that enclose the
+ * entry before (a path of ESGZ_PATH_MAX bytes has no more than half as many), each with the last name seen in it.
  */
 struct walk {
-	uint16_t dirs[ESGZ_PATH_MAX / 2 + 2];
+	struct {
+		uint32_t entry, path_n;
+		struct str last_child;
+	} dirs[ESGZ_PATH_MAX / 2 + 2];
 	unsigned depth;
-	struct str last;
+	uint64_t path_bytes;
 };
 
-static bool path_follows(struct walk *w, struct str path, bool is_dir)
+static bool entry_follows(struct walk *w, const struct esgz_index *ix, uint32_t i)
 {
-	struct str name, before;
-	size_t common = 0;
+	const uint8_t *r = record_at(ix, S_ENTRIES, i);
+	struct str name = entry_name(ix, i);
+	uint32_t parent = get_le32(r + E_PARENT), path_n;
+	unsigned top;
 
-	while (common < path.n && common < w->last.n && path.p[common] == w->last.p[common])
-		common++;
-	/* Leave the directories that the path is not below: those with a longer path than what is common, or of which
-	 * the next byte is not a slash. */
-	while (w->depth > 1 && !(w->dirs[w->depth - 1] <= common && path.n > w->dirs[w->depth - 1] &&
-	                         path.p[w->dirs[w->depth - 1]] == '/'))
+	if (i == 0) {
+		if (name.n > 0 || parent != 0 || r[E_TYPE] != ESGZ_DIR || (r[E_FLAGS] & ESGZ_REPLACE))
+			return false;
+		w->dirs[w->depth++].entry = 0;
+		return true;
+	}
+	/* Entry 0 stays at the bottom: a parent that encloses nothing is met there. */
+	while (w->depth > 1 && w->dirs[w->depth - 1].entry != parent)
 		w->depth--;
-	name = str_sub(path, w->dirs[w->depth - 1] + (w->depth > 1), path.n);
-	/* Above the entry before itself (its first child), or behind the name beside which it stands. */
-	before = str_sub(w->last, w->dirs[w->depth - 1] + (w->depth > 1), w->last.n);
-	before.n = (size_t)(str_find(before, '/') < 0 ? (ptrdiff_t)before.n : str_find(before, '/'));
-	if (path.n > ESGZ_PATH_MAX || !name_fits(name) || str_cmp(before, name) >= 0)
+	top = w->depth - 1;
+	path_n = w->dirs[top].path_n + (w->dirs[top].path_n > 0) + (uint32_t)name.n;
+	if (w->dirs[top].entry != parent || !name_fits(name) || path_n > ESGZ_PATH_MAX ||
+	    str_cmp(w->dirs[top].last_child, name) >= 0)
 		return false;
-	if (is_dir)
-		w->dirs[w->depth++] = (uint16_t)path.n;
-	w->last = path;
+	w->dirs[top].last_child = name;
+	w->path_bytes += path_n;
+	if (r[E_TYPE] == ESGZ_DIR) {
+		w->dirs[w->depth].entry = i;
+		w->dirs[w->depth].path_n = path_n;
+		w->dirs[w->depth].last_child = STR_NONE;
+		w->depth++;
+	}
 	return true;
 }
 
-static int check_entries(const struct esgz_index *ix, struct err *err)
+static bool entry_fits(const struct esgz_index *ix, uint32_t i, struct seen *seen)
 {
-	struct walk w = {.depth = 1};
-	struct seen seen = {.file = {0, ix->n_single, ix->n_single + ix->n_multi}};
+	const uint8_t *r = record_at(ix, S_ENTRIES, i);
+	uint8_t type = r[E_TYPE], flags = r[E_FLAGS];
 
-	for (uint32_t i = 0; i < ix->counts[S_ENTRIES]; i++) {
-		const uint8_t *r = record_at(ix, S_ENTRIES, i);
-		bool is_dir = r[6] == ESGZ_DIR;
+	return type >= ESGZ_DIR && type <= ESGZ_WHITEOUT && flags <= (ESGZ_IMPLIED | ESGZ_OPAQUE | ESGZ_REPLACE) &&
+	       (!(flags & (ESGZ_IMPLIED | ESGZ_OPAQUE)) || type == ESGZ_DIR) &&
+	       (!(flags & ESGZ_REPLACE) || type != ESGZ_WHITEOUT) && r[E_FLAGS + 1] == 0 &&
+	       get_le32(r + E_ATTR) < ix->counts[S_ATTRS] && string_fits(ix, get_le32(r + E_NAME), r[E_NAME_N]) &&
+	       data_fits(ix, i, get_le32(r + E_DATA), seen);
+}
 
-		if (r[6] < ESGZ_DIR || r[6] > ESGZ_WHITEOUT || r[7] > (ESGZ_IMPLIED | ESGZ_OPAQUE | ESGZ_REPLACE) ||
-		    ((r[7] & (ESGZ_IMPLIED | ESGZ_OPAQUE)) && !is_dir) ||
-		    ((r[7] & ESGZ_REPLACE) && r[6] == ESGZ_WHITEOUT) || get_le32(r + 8) >= ix->counts[S_ATTRS] ||
-		    !string_fits(ix, get_le32(r), get_le16(r + 4)) || !data_fits(ix, i, get_le32(r + 12), &seen))
-			return damaged(err, "entry", i);
-		if (i == 0 ? get_le16(r + 4) != 0 || !is_dir || (r[7] & ESGZ_REPLACE)
-		           : !path_follows(&w, entry_path(ix, i), is_dir))
-			return damaged(err, "path of entry", i);
-	}
-	if (seen.file[0] != ix->n_single || seen.file[1] != ix->n_single + ix->n_multi ||
-	    seen.file[2] != ix->counts[S_FILES] || seen.link != ix->counts[S_LINKS])
-		return err_set(err, ERR_DATA_LOSS, "index: files or links that no entry has");
+static int check_links(const struct esgz_index *ix, struct err *err)
+{
 	for (uint32_t i = 0; i < ix->counts[S_ENTRIES]; i++) {
-		const uint8_t *r = record_at(ix, S_ENTRIES, i);
 		enum esgz_type to;
 
-		if (r[6] != ESGZ_HARDLINK)
+		if (entry_type(ix, i) != ESGZ_HARDLINK)
 			continue;
-		to = entry_type(ix, get_le32(r + 12));
+		to = entry_type(ix, get_le32(record_at(ix, S_ENTRIES, i) + E_DATA));
 		if (to == ESGZ_HARDLINK || to == ESGZ_DIR || to == ESGZ_WHITEOUT)
 			return damaged(err, "hard link", i);
 	}
 	return 0;
+}
+
+static int check_entries(struct esgz_index *ix, struct err *err)
+{
+	struct seen seen = {.file = {0, ix->n_single, ix->n_single + ix->n_multi}};
+	AUTO_FREE struct walk *w = xcalloc(1, sizeof(*w));
+
+	for (uint32_t i = 0; i < ix->counts[S_ENTRIES]; i++) {
+		if (!entry_fits(ix, i, &seen))
+			return damaged(err, "entry", i);
+		if (!entry_follows(w, ix, i))
+			return damaged(err, "name of entry", i);
+	}
+	if (seen.file[0] != ix->n_single || seen.file[1] != ix->n_single + ix->n_multi ||
+	    seen.file[2] != ix->counts[S_FILES] || seen.link != ix->counts[S_LINKS])
+		return err_set(err, ERR_DATA_LOSS, "index: files or links that no entry has");
+	if (w->path_bytes > INDEX_PATHS_MAX)
+		return err_set(err, ERR_DATA_LOSS, "index: %" PRIu64 " bytes of paths", w->path_bytes);
+	ix->path_bytes = w->path_bytes;
+	return check_links(ix, err);
 }
 
 int esgz_index_open(struct str bytes, struct esgz_index **out, struct err *err)
@@ -338,8 +370,18 @@ int esgz_index_open(struct str bytes, struct esgz_index **out, struct err *err)
 	return 0;
 }
 
+static void paths_free(struct paths *p)
+{
+	if (p)
+		free(p->text);
+	free(p);
+}
+
 void esgz_index_free(struct esgz_index *ix)
 {
+	if (!ix)
+		return;
+	paths_free(atomic_load(&ix->paths));
 	free(ix);
 }
 
@@ -348,6 +390,44 @@ void esgz_index_free(struct esgz_index *ix)
 const struct esgz_index_info *esgz_index_get_info(const struct esgz_index *ix)
 {
 	return &ix->info;
+}
+
+static struct paths *paths_new(const struct esgz_index *ix)
+{
+	uint32_t n = ix->counts[S_ENTRIES];
+	struct paths *p = xmalloc(sizeof(*p) + ((size_t)n + 1) * sizeof(p->off[0]));
+	char *at = p->text = xmalloc(ix->path_bytes + 1);
+
+	p->off[0] = p->off[1] = 0; /* the root's is empty */
+	for (uint32_t i = 1; i < n; i++) {
+		uint32_t parent = get_le32(record_at(ix, S_ENTRIES, i) + E_PARENT);
+		uint32_t parent_n = p->off[parent + 1] - p->off[parent];
+		struct str name = entry_name(ix, i);
+
+		memcpy(at, p->text + p->off[parent], parent_n);
+		at += parent_n;
+		if (parent_n > 0)
+			*at++ = '/';
+		memcpy(at, name.p, name.n);
+		at += name.n;
+		p->off[i + 1] = (uint32_t)(at - p->text);
+	}
+	return p;
+}
+
+/* Any thread may come first; who comes second throws its own away. */
+static const struct paths *get_paths(const struct esgz_index *ix_const)
+{
+	struct esgz_index *ix = (struct esgz_index *)ix_const;
+	struct paths *have = atomic_load_explicit(&ix->paths, memory_order_acquire), *made;
+
+	if (have)
+		return have;
+	made = paths_new(ix);
+	if (atomic_compare_exchange_strong(&ix->paths, &have, made))
+		return made;
+	paths_free(made);
+	return have;
 }
 
 static void read_file_record(const struct esgz_index *ix, uint32_t file, struct esgz_entry *out)
@@ -372,20 +452,23 @@ static void read_file_record(const struct esgz_index *ix, uint32_t file, struct 
 void esgz_index_entry(const struct esgz_index *ix, uint32_t i, struct esgz_entry *out)
 {
 	const uint8_t *r = record_at(ix, S_ENTRIES, i);
-	const uint8_t *attr = record_at(ix, S_ATTRS, get_le32(r + 8));
-	uint32_t data = get_le32(r + 12);
+	const uint8_t *attr = record_at(ix, S_ATTRS, get_le32(r + E_ATTR));
+	uint32_t data = get_le32(r + E_DATA);
+	const struct paths *paths = get_paths(ix);
 
 	*out = (struct esgz_entry){
-	    .type = (enum esgz_type)r[6],
-	    .flags = r[7],
+	    .type = (enum esgz_type)r[E_TYPE],
+	    .flags = r[E_FLAGS],
 	    .mode = get_le32(attr),
 	    .uid = get_le32(attr + 4),
 	    .gid = get_le32(attr + 8),
 	    .first_xattr = get_le32(attr + 12),
 	    .n_xattrs = get_le32(attr + 16),
-	    .mtime_s = (int64_t)get_le64(r + 16),
+	    .mtime_s = (int64_t)get_le64(r + E_MTIME),
 	    .mtime_ns = ix->counts[S_NSEC] ? get_le32(record_at(ix, S_NSEC, i)) : 0,
-	    .path = entry_path(ix, i),
+	    .path = str_make(paths->text + paths->off[i], paths->off[i + 1] - paths->off[i]),
+	    .name = entry_name(ix, i),
+	    .parent = get_le32(r + E_PARENT),
 	};
 	switch (out->type) {
 	case ESGZ_REG:

@@ -4,7 +4,7 @@
  * One file per (blob, what its content was trusted by). It lists the layer's entries in path order, the chunks of
  * each regular file and where they lie in the blob. Byte layout: estargz/README.md. The reader validates the whole
  * file once at open (bounds, order, links, checksum) and hands out values; views point into the caller's bytes, which
- * must stay mapped and unchanged. Reader: any thread after open. Builder: one owner.
+ * must stay mapped and unchanged (paths: into memory of the index, made when the first entry is asked for). Reader: any thread after open. Builder: one owner.
  */
 #ifndef ESTARGZ_INDEX_H
 #define ESTARGZ_INDEX_H
@@ -48,6 +48,8 @@ struct esgz_entry {
 	uint32_t dev_major, dev_minor; /* ESGZ_CHAR, ESGZ_BLOCK */
 	uint64_t size;                 /* ESGZ_REG: bytes */
 	struct str path;               /* clean, without leading slash; "" is the layer's root directory */
+	struct str name;               /* last component of path; filled by esgz_index_entry alone, as is parent */
+	uint32_t parent;               /* entry number of the directory it is in; the root's is 0 */
 	struct str link;               /* ESGZ_SYMLINK: text, verbatim */
 	uint32_t target;               /* ESGZ_HARDLINK: entry number of the file that is meant (never a hard link itself) */
 	uint32_t first_xattr, n_xattrs;

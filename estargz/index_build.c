@@ -29,9 +29,7 @@ void esgz_index_builder_free(struct esgz_index_builder *b)
 	buf_fini(&b->path);
 	buf_fini(&b->last_dir);
 	free(b->node_set.slots);
-	free(b->node_set.hashes);
 	free(b->attr_set.slots);
-	free(b->attr_set.hashes);
 	free(b);
 }
 
@@ -60,39 +58,29 @@ static uint64_t hash_bytes(uint64_t h, const void *p, size_t n)
 	return mix(h, word);
 }
 
-static void set_grow(struct id_set *s)
+static void set_put(struct id_set *s, struct id_slot slot)
 {
-	struct id_set old = *s;
+	size_t at = slot.hash & (s->cap - 1);
 
-	s->cap = old.cap ? 2 * old.cap : 256;
-	s->slots = xcalloc(s->cap, sizeof(*s->slots));
-	s->hashes = xcalloc(s->cap, sizeof(*s->hashes));
-	for (size_t i = 0; i < old.cap; i++) {
-		size_t at = old.hashes[i] & (s->cap - 1);
-
-		if (old.slots[i] == 0)
-			continue;
-		while (s->slots[at] != 0)
-			at = (at + 1) & (s->cap - 1);
-		s->slots[at] = old.slots[i];
-		s->hashes[at] = old.hashes[i];
-	}
-	free(old.slots);
-	free(old.hashes);
+	while (s->slots[at].id != 0)
+		at = (at + 1) & (s->cap - 1);
+	s->slots[at] = slot;
 }
 
 /* Adds a number that is known to be absent. */
 static void set_add(struct id_set *s, uint32_t hash, uint32_t id)
 {
-	size_t at;
+	if (s->cap < 2 * (s->n + 1)) {
+		struct id_set old = *s;
 
-	if (s->cap < 2 * (s->n + 1))
-		set_grow(s);
-	at = hash & (s->cap - 1);
-	while (s->slots[at] != 0)
-		at = (at + 1) & (s->cap - 1);
-	s->slots[at] = id + 1;
-	s->hashes[at] = hash;
+		s->cap = old.cap ? 2 * old.cap : 256;
+		s->slots = xcalloc(s->cap, sizeof(*s->slots));
+		for (size_t i = 0; i < old.cap; i++)
+			if (old.slots[i].id != 0)
+				set_put(s, old.slots[i]);
+		free(old.slots);
+	}
+	set_put(s, (struct id_slot){hash, id + 1});
 	s->n++;
 }
 
@@ -101,9 +89,9 @@ static uint32_t set_next(const struct id_set *s, uint32_t hash, size_t *at)
 {
 	if (s->cap == 0)
 		return NO_RECORD;
-	for (*at &= s->cap - 1; s->slots[*at] != 0; *at = (*at + 1) & (s->cap - 1))
-		if (s->hashes[*at] == hash)
-			return s->slots[(*at)++] - 1;
+	for (*at &= s->cap - 1; s->slots[*at].id != 0; *at = (*at + 1) & (s->cap - 1))
+		if (s->slots[*at].hash == hash)
+			return s->slots[(*at)++].id - 1;
 	return NO_RECORD;
 }
 

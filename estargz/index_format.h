@@ -49,7 +49,7 @@ enum section {
 
 /* Record sizes. */
 enum {
-	ENTRY_BYTES = 24,  /* u32 path offset, u16 path length, u8 type, u8 flags, u32 attr, u32 data, i64 mtime */
+	ENTRY_BYTES = 28,  /* u32 name offset, u8 name length, u8 type, u8 flags, u8 0, u32 parent, attr, data, i64 mtime */
 	NSEC_BYTES = 4,
 	ATTR_BYTES = 20,   /* u32 mode, uid, gid, first xattr, number of xattrs */
 	XATTR_BYTES = 16,  /* u32 name offset, u32 name length, u32 value offset, u32 value length */
@@ -65,6 +65,11 @@ static const uint8_t SECTION_RECORD_BYTES[S_N] = {
     [S_FILES] = FILE_BYTES,    [S_SINGLES] = SINGLE_BYTES, [S_MULTIS] = MULTI_BYTES, [S_CHUNKS] = CHUNK_BYTES,
     [S_LINKS] = LINK_BYTES,    [S_STRINGS] = 1,
 };
+
+/* Fields of an entry record. */
+enum { E_NAME = 0, E_NAME_N = 4, E_TYPE = 5, E_FLAGS = 6, E_PARENT = 8, E_ATTR = 12, E_DATA = 16, E_MTIME = 20 };
+
+#define INDEX_PATHS_MAX (1u << 30) /* bytes of all paths written out: the reader keeps them in memory when asked */
 
 _Static_assert(H_COUNTS + 4 * S_N == H_END, "header layout");
 

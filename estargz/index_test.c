@@ -101,6 +101,14 @@ static void assert_paths(const struct esgz_index *ix, const char *const *want, s
 		esgz_index_entry(ix, i, &e);
 		path = str_dup(e.path);
 		assert_string_equal(path, want[i]);
+		assert_true(str_ends(e.path, e.name));
+		if (i > 0) {
+			struct esgz_entry parent;
+
+			assert_true(e.parent < i);
+			esgz_index_entry(ix, e.parent, &parent);
+			assert_int_equal(parent.path.n + (parent.path.n > 0) + e.name.n, e.path.n);
+		}
 	}
 }
 
@@ -661,24 +669,37 @@ static void test_bad_trees_are_refused(void **state)
 	strings = memmem(file.p, file.n, "gone", 4);
 	assert_non_null(strings);
 	/* Names out of order, and twice. */
-	at = memmem(file.p, file.n, "d/one", 5);
-	at[2] = 'z';
+	at = memmem(file.p, file.n, "onetwo", 6);
+	assert_non_null(at);
+	at[0] = 'z';
 	reseal(&file);
 	assert_int_equal(esgz_index_open(buf_str(&file), &ix, &err), -ERR_DATA_LOSS);
-	at[2] = 'o';
+	at[0] = 'o';
 	/* A name with a slash, a dot. */
 	strings[1] = '/';
 	reseal(&file);
 	assert_int_equal(esgz_index_open(buf_str(&file), &ix, &err), -ERR_DATA_LOSS);
 	strings[1] = 'o';
 	/* The root is a file. */
-	entries[6] = ESGZ_FIFO;
+	entries[E_TYPE] = ESGZ_FIFO;
 	reseal(&file);
 	assert_int_equal(esgz_index_open(buf_str(&file), &ix, &err), -ERR_DATA_LOSS);
-	entries[6] = ESGZ_DIR;
-	reseal(&file);
-	assert_int_equal(esgz_index_open(buf_str(&file), &ix, &err), 0);
-	esgz_index_free(ix);
+	entries[E_TYPE] = ESGZ_DIR;
+	/* A parent that is itself, comes later, is a file, was left already. */
+	for (uint32_t i = 1; i < 6; i++) {
+		char *field = entries + i * ENTRY_BYTES + E_PARENT;
+		uint32_t parent = get_le32(field);
+
+		for (uint32_t wrong = 0; wrong < 12; wrong++) {
+			put_le32(field, wrong);
+			reseal(&file);
+			assert_int_equal(esgz_index_open(buf_str(&file), &ix, &err),
+			                 wrong == parent ? 0 : -ERR_DATA_LOSS);
+			if (wrong == parent)
+				esgz_index_free(ix);
+		}
+		put_le32(field, parent);
+	}
 }
 
 static void test_same_layer_same_bytes(void **state)

@@ -15,8 +15,10 @@
 
 /* Hash table of numbers: the owner keeps what they stand for, and compares. */
 struct id_set {
-	uint32_t *slots; /* number + 1; 0 = free */
-	uint32_t *hashes;
+	struct id_slot {
+		uint32_t hash;
+		uint32_t id; /* number + 1; 0 = free */
+	} *slots;
 	size_t cap, n;
 };
 

@@ -14,8 +14,8 @@ struct plan {
 	uint16_t *path_n;
 	uint32_t counts[S_N];
 	uint32_t n_single, n_multi;
-	uint64_t path_bytes, content_bytes;
-	bool any_hardlink;
+	uint64_t path_bytes; /* of all paths written out */
+	uint64_t content_bytes;
 };
 
 static void plan_fini(struct plan *p)
@@ -229,8 +229,7 @@ static int plan_count(struct plan *p, struct err *err)
 
 		if (type != ESGZ_DIR && (n->n_children > 0 || (n->flags & NODE_OPAQUE)))
 			return node_err(p, i, err, "has entries below it and is not a directory");
-		if (n->n_children == 0)
-			p->path_bytes += p->path_n[i];
+		p->path_bytes += p->path_n[i];
 		if (type == ESGZ_REG)
 			TRY(plan_file(p, i, node_record(p, i), err));
 		else if (type == ESGZ_HARDLINK)
@@ -238,15 +237,15 @@ static int plan_count(struct plan *p, struct err *err)
 		else if (type == ESGZ_SYMLINK || type == ESGZ_CHAR || type == ESGZ_BLOCK)
 			p->counts[S_LINKS]++;
 	}
-	if (p->path_bytes + b->texts.n > UINT32_MAX)
-		return err_set(err, ERR_INVALID, "layer with more than 4 GiB of names");
+	if (p->path_bytes > INDEX_PATHS_MAX || b->names.n + b->texts.n > UINT32_MAX)
+		return err_set(err, ERR_INVALID, "layer with %" PRIu64 " bytes of paths", p->path_bytes);
 	p->counts[S_ENTRIES] = (uint32_t)b->nodes.n;
 	p->counts[S_NSEC] = b->any_nsec ? (uint32_t)b->nodes.n : 0;
 	p->counts[S_ATTRS] = (uint32_t)b->attrs.n;
 	p->counts[S_XATTRS] = (uint32_t)b->xattrs.n;
 	p->counts[S_SINGLES] = p->n_single;
 	p->counts[S_MULTIS] = p->n_multi;
-	p->counts[S_STRINGS] = (uint32_t)(p->path_bytes + b->texts.n);
+	p->counts[S_STRINGS] = (uint32_t)(b->names.n + b->texts.n);
 	return 0;
 }
 
@@ -257,10 +256,8 @@ struct out {
 	uint8_t *at[S_N];
 	uint32_t file[3];    /* next number of a file with one, several, no chunks */
 	uint32_t link, chunk, entry;
-	uint32_t path_off;   /* in the strings */
-	uint32_t unplaced;   /* first entry whose path has no place yet */
-	uint8_t *entries, *files, *strings;
-	uint32_t texts_off;
+	uint8_t *entries, *files;
+	uint32_t texts_off;  /* in the strings: behind the names */
 };
 
 static void put_chunk_place(uint8_t *dst, const struct esgz_chunk *c)
@@ -348,16 +345,6 @@ static uint32_t put_data(const struct plan *p, struct out *o, uint32_t i)
 	}
 }
 
-/* A directory's path is the beginning of its first child's: only leaves write theirs, for the entries since the last
- * leaf too. */
-static void put_leaf_path(const struct plan *p, struct out *o, uint32_t i)
-{
-	put_path(p, i, (char *)o->strings + o->path_off);
-	for (; o->unplaced <= o->entry; o->unplaced++)
-		put_le32(o->entries + (size_t)o->unplaced * ENTRY_BYTES, o->path_off);
-	o->path_off += p->path_n[i];
-}
-
 static void put_entry(const struct plan *p, struct out *o, uint32_t i)
 {
 	const struct node *n = &p->b->nodes.p[i];
@@ -372,18 +359,19 @@ static void put_entry(const struct plan *p, struct out *o, uint32_t i)
 		flags |= ESGZ_OPAQUE;
 	if ((n->flags & NODE_WHITEOUT) && type != ESGZ_WHITEOUT)
 		flags |= ESGZ_REPLACE;
-	put_le16(dst + 4, p->path_n[i]);
-	dst[6] = (uint8_t)type;
-	dst[7] = (uint8_t)flags;
-	put_le32(dst + 8, r ? r->attr : ATTR_IMPLIED);
-	put_le32(dst + 12, put_data(p, o, i));
-	put_le64(dst + 16, r ? (uint64_t)r->mtime_s : 0);
+	put_le32(dst + E_NAME, n->name_off);
+	dst[E_NAME_N] = (uint8_t)n->name_n;
+	dst[E_TYPE] = (uint8_t)type;
+	dst[E_FLAGS] = (uint8_t)flags;
+	dst[E_FLAGS + 1] = 0;
+	put_le32(dst + E_PARENT, p->entry[n->parent]);
+	put_le32(dst + E_ATTR, r ? r->attr : ATTR_IMPLIED);
+	put_le32(dst + E_DATA, put_data(p, o, i));
+	put_le64(dst + E_MTIME, r ? (uint64_t)r->mtime_s : 0);
 	if (p->counts[S_NSEC] > 0) {
 		put_le32(o->at[S_NSEC], r ? r->mtime_ns : 0);
 		o->at[S_NSEC] += NSEC_BYTES;
 	}
-	if (n->n_children == 0)
-		put_leaf_path(p, o, i);
 	o->entry++;
 }
 
@@ -405,8 +393,10 @@ static void put_tables(const struct plan *p, struct out *o)
 			put_le32(o->at[S_XATTRS] + 4 * w, words[w]);
 		o->at[S_XATTRS] += XATTR_BYTES;
 	}
+	if (b->names.n > 0)
+		memcpy(o->at[S_STRINGS], b->names.p, b->names.n);
 	if (b->texts.n > 0)
-		memcpy(o->strings + o->texts_off, b->texts.p, b->texts.n);
+		memcpy(o->at[S_STRINGS] + o->texts_off, b->texts.p, b->texts.n);
 }
 
 static void put_header(const struct plan *p, uint8_t *h, uint64_t file_bytes)
@@ -431,7 +421,7 @@ static void put_header(const struct plan *p, uint8_t *h, uint64_t file_bytes)
 static void write_file(const struct plan *p, struct buf *out)
 {
 	uint64_t at[S_N], file_bytes;
-	struct out o = {.texts_off = (uint32_t)p->path_bytes};
+	struct out o = {.texts_off = (uint32_t)p->b->names.n};
 	uint8_t *file;
 
 	index_layout(p->counts, UINT64_MAX, at, &file_bytes);
@@ -442,7 +432,6 @@ static void write_file(const struct plan *p, struct buf *out)
 		o.at[s] = file + at[s];
 	o.entries = o.at[S_ENTRIES];
 	o.files = o.at[S_FILES];
-	o.strings = o.at[S_STRINGS];
 	o.file[1] = p->n_single;
 	o.file[2] = p->n_single + p->n_multi;
 	for (uint32_t i = 0; i < p->counts[S_ENTRIES]; i++)

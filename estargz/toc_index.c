@@ -43,6 +43,7 @@ struct toc {
 	struct esgz_index_builder *b;
 	struct toc_entry entry[2];
 	struct toc_entry *file; /* the regular file whose chunks are coming; or NULL */
+	struct digest content;  /* its digest */
 	VEC(struct esgz_chunk) chunks;
 	VEC(struct esgz_xattr) xattrs;
 	struct buf path;
@@ -174,9 +175,10 @@ static int add_chunk(struct toc *t, const struct toc_entry *e, struct err *err)
 		return err_set(err, ERR_INVALID, "chunk at %" PRIu64 " of the blob, whose data end at %" PRIu64,
 		               c.blob_offset, t->data_end);
 	/* The only chunk of a file may leave it to the file's own digest. */
-	if (digest.n == 0 && c.file_offset == 0 && bytes == size)
-		digest = t->file->text[F_DIGEST];
-	TRY_WRAP(digest_parse(digest, &c.digest, err), err, "chunk at %" PRIu64, c.file_offset);
+	if (c.file_offset == 0 && bytes == size && (digest.n == 0 || str_eq(digest, t->file->text[F_DIGEST])))
+		c.digest = t->content;
+	else
+		TRY_WRAP(digest_parse(digest, &c.digest, err), err, "chunk at %" PRIu64, c.file_offset);
 	vec_push(&t->chunks, c);
 	return 0;
 }
@@ -222,9 +224,6 @@ static int to_index_entry(const struct toc_entry *t, struct esgz_entry *e, struc
 	switch (e->type) {
 	case ESGZ_REG:
 		e->size = (uint64_t)t->number[F_SIZE];
-		/* The digest of an empty file may be missing. */
-		if (e->size > 0 || t->text[F_DIGEST].n > 0)
-			TRY(digest_parse(t->text[F_DIGEST], &e->content, err));
 		break;
 	case ESGZ_SYMLINK:
 	case ESGZ_HARDLINK:
@@ -253,6 +252,8 @@ static int emit(struct toc *t, const struct toc_entry *from, struct err *err)
 		vec_push(&t->xattrs, (struct esgz_xattr){x->name, str_make(from->xattr_bytes.p + x->off, x->n)});
 	}
 	TRY_WRAP(to_index_entry(from, &e, err), err, STR_FMT, STR_ARG(from->text[F_NAME]));
+	if (e.type == ESGZ_REG)
+		e.content = t->content;
 	return esgz_index_add(t->b, &e, t->xattrs.p, (uint32_t)t->xattrs.n, t->chunks.p, (uint32_t)t->chunks.n, NULL,
 	                      err);
 }
@@ -266,6 +267,16 @@ static int flush_file(struct toc *t, struct err *err)
 	TRY(emit(t, file, err));
 	vec_clear(&t->chunks);
 	return 0;
+}
+
+static int begin_file(struct toc *t, struct toc_entry *e, struct err *err)
+{
+	t->file = e;
+	/* The digest of an empty file may be missing. */
+	t->content = (struct digest){{0}};
+	if (e->number[F_SIZE] > 0 || e->text[F_DIGEST].n > 0)
+		TRY(digest_parse(e->text[F_DIGEST], &t->content, err));
+	return e->number[F_SIZE] > 0 ? add_chunk(t, e, err) : 0;
 }
 
 static int take_entry(struct toc *t, struct toc_entry *e, struct err *err)
@@ -283,9 +294,7 @@ static int take_entry(struct toc *t, struct toc_entry *e, struct err *err)
 	TRY(flush_file(t, err));
 	if (!str_eqc(type, "reg"))
 		return emit(t, e, err);
-	t->file = e;
-	if (e->number[F_SIZE] > 0)
-		TRY_WRAP(add_chunk(t, e, err), err, STR_FMT, STR_ARG(e->text[F_NAME]));
+	TRY_WRAP(begin_file(t, e, err), err, STR_FMT, STR_ARG(e->text[F_NAME]));
 	return 0;
 }
 
