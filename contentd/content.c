@@ -294,6 +294,18 @@ int cd_ingest_each(struct cd_content *c, const char *ns,
 	return r < 0 ? r : 0;
 }
 
+bool cd_ingest_is_busy(struct cd_content *c, const char *ns, const char *ref)
+{
+	char name[65];
+	bool busy;
+
+	ingest_name(ns, ref, name);
+	pthread_mutex_lock(&c->lock);
+	busy = map_has(&c->writers, str_of(name));
+	pthread_mutex_unlock(&c->lock);
+	return busy;
+}
+
 /* ---- writers ---- */
 
 /* Takes the ingest's name for a writer: ERR_UNAVAILABLE when it is taken. */

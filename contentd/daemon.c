@@ -3,10 +3,12 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/unix.h"
+#include "contentd/containers.h"
 #include "contentd/ident.h"
 #include "contentd/kv_rocks.h"
 #include "contentd/release.h"
 #include "contentd/services.h"
+#include "contentd/tasks/tasks.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +21,8 @@
 static const struct rpc_service *const SERVICES[] = {
     &cd_version_service,  &cd_health_service,    &cd_introspection_service, &cd_namespaces_service,
     &cd_images_service,   &cd_containers_service, &cd_content_service,      &cd_leases_service,
-    &cd_events_service,   &cd_snapshots_service, &cd_streaming_service,
+    &cd_events_service,   &cd_snapshots_service, &cd_streaming_service,     &cd_transfer_service,
+    &cd_node_service,
 };
 
 bool cd_knows_service(const char *name)
@@ -27,7 +30,7 @@ bool cd_knows_service(const char *name)
 	for (size_t i = 0; i < ARRAY_LEN(SERVICES); i++)
 		if (!strcmp(SERVICES[i]->descriptor->name, name))
 			return true;
-	return !*name;
+	return !*name || !strcmp(name, "containerd.services.tasks.v1.Tasks");
 }
 
 /* ---- gates ---- */
@@ -200,6 +203,7 @@ int cd_daemon_new(struct cd_config *config, struct cd_daemon **out, struct err *
 	*config = (struct cd_config){0};
 	gate_init(&d->meta_gate);
 	gate_init(&d->data_gate);
+	gate_init(&d->tasks_gate);
 	d->events = cd_events_new();
 	d->streams = cd_streams_new();
 	d->release = cd_release_new();
@@ -220,17 +224,30 @@ void cd_daemon_free(struct cd_daemon *d)
 	cd_config_fini(&d->config);
 	gate_fini(&d->meta_gate);
 	gate_fini(&d->data_gate);
+	gate_fini(&d->tasks_gate);
 	free(d);
 }
 
 /* Version and health answer while the database opens. */
 static int before_call(struct rpc_call *c, void *arg, struct err *err)
 {
-	const char *name = rpc_call_name(c);
+	struct str name = str_of(rpc_call_name(c));
+	struct cd_daemon *d = arg;
 
-	if (str_starts(str_of(name), STR("containerd.services.version.")) || str_starts(str_of(name), STR("grpc.health.")))
+	if (str_starts(name, STR("containerd.services.version.")) || str_starts(name, STR("grpc.health.")))
 		return 0;
-	return cd_wait_meta(arg, c, err);
+	TRY(cd_wait_meta(d, c, err));
+	if (str_starts(name, STR("containerd.services.tasks.")))
+		return gate_wait(&d->tasks_gate, c, "tasks cannot be served", err);
+	return 0;
+}
+
+static int add_service(struct cd_daemon *d, const struct rpc_service *table, void *svc, struct err *err)
+{
+	struct rpc_service s = *table;
+
+	s.svc = svc;
+	return rpc_server_add(d->server, &s, err);
 }
 
 int cd_daemon_serve(struct cd_daemon *d, int listen_fd, struct err *err)
@@ -239,11 +256,12 @@ int cd_daemon_serve(struct cd_daemon *d, int listen_fd, struct err *err)
 	AUTO_FD int fd = listen_fd;
 
 	TRY(rpc_server_new(&opts, &d->server, err));
-	for (size_t i = 0; i < ARRAY_LEN(SERVICES); i++) {
-		struct rpc_service s = *SERVICES[i];
+	for (size_t i = 0; i < ARRAY_LEN(SERVICES); i++)
+		TRY(add_service(d, SERVICES[i], d, err));
+	if (d->tasks) {
+		struct rpc_service tasks = cd_tasks_service(d->tasks);
 
-		s.svc = d;
-		TRY(rpc_server_add(d->server, &s, err));
+		TRY(rpc_server_add(d->server, &tasks, err));
 	}
 	TRY(rpc_server_listen(d->server, STEAL_FD(fd), err));
 	return rpc_server_start(d->server, err);
@@ -255,6 +273,7 @@ int cd_daemon_use(struct cd_daemon *d, const struct kv *kv, struct snap_store *s
 	TRY(cd_meta_new(kv, &d->meta, err));
 	gate_set(&d->meta_gate, NULL);
 	gate_set(&d->data_gate, NULL);
+	gate_set(&d->tasks_gate, NULL);
 	return 0;
 }
 
@@ -323,19 +342,75 @@ static int open_data(struct cd_daemon *d, struct err *err)
 	return 0;
 }
 
-static void *open_all(void *arg)
+static void *load_tasks(void *arg)
 {
 	struct cd_daemon *d = arg;
 	struct err err = ERR_INIT;
 
+	gate_set(&d->tasks_gate, cd_tasks_load(d->tasks, &err) < 0 ? &err : NULL);
+	return NULL;
+}
+
+static void *open_all(void *arg)
+{
+	struct cd_daemon *d = arg;
+	struct err err = ERR_INIT;
+	pthread_t tasks;
+	int failed;
+
 	if (open_meta(d, &err) < 0) {
 		gate_set(&d->meta_gate, &err);
 		gate_set(&d->data_gate, &err);
+		gate_set(&d->tasks_gate, &err);
 		return NULL;
 	}
 	gate_set(&d->meta_gate, NULL);
+	failed = pthread_create(&tasks, NULL, load_tasks, d);
+	if (failed)
+		load_tasks(d);
 	gate_set(&d->data_gate, open_data(d, &err) < 0 ? &err : NULL);
+	if (!failed)
+		pthread_join(tasks, NULL);
 	return NULL;
+}
+
+/* ---- what tasks ask of the daemon ---- */
+
+static int host_container(void *arg, const char *ns, const char *id, struct arena *a, Containers__Container **out,
+                          struct err *err)
+{
+	return cd_container_get(arg, ns, id, a, out, err);
+}
+
+static int host_ns(void *arg, struct rpc_call *c, const char **ns, struct err *err)
+{
+	return cd_call_ns(c, ns, err);
+}
+
+static int host_forward(void *arg, const Types__Envelope *envelope, struct err *err)
+{
+	struct cd_daemon *d = arg;
+
+	return cd_events_forward(d->events, envelope, err);
+}
+
+static void host_publish(void *arg, const char *ns, const char *topic, const ProtobufCMessage *event)
+{
+	struct cd_daemon *d = arg;
+
+	cd_events_publish(d->events, ns, topic, event);
+}
+
+static int make_tasks(struct cd_daemon *d, struct err *err)
+{
+	struct cd_tasks_opts opts = {.root = d->config.root,
+	                             .state = d->config.state,
+	                             .address = d->config.address,
+	                             .runtime = d->config.runtime_default,
+	                             .debug = log_level_get() >= LOG_DEBUG,
+	                             .host = {host_container, host_ns, host_forward, host_publish, d}};
+
+	return cd_tasks_new(&opts, &d->tasks, err);
 }
 
 int cd_daemon_start(struct cd_daemon *d, struct err *err)
@@ -343,6 +418,7 @@ int cd_daemon_start(struct cd_daemon *d, struct err *err)
 	AUTO_FD int fd = -1;
 	int r;
 
+	TRY(make_tasks(d, err));
 	TRY(unix_listen(d->config.address, SOCK_STREAM, 0660, &fd, err));
 	TRY(cd_daemon_serve(d, STEAL_FD(fd), err));
 	r = pthread_create(&d->opener, NULL, open_all, d);
@@ -372,6 +448,7 @@ void cd_daemon_stop(struct cd_daemon *d)
 	if (d->server)
 		rpc_server_stop(d->server, STOP_GRACE_NS);
 	rpc_server_free(STEAL(d->server));
+	cd_tasks_free(STEAL(d->tasks));
 	snap_store_free(STEAL(d->snaps));
 	ffs_client_free(STEAL(d->data));
 	cd_meta_free(STEAL(d->meta));

@@ -1,7 +1,8 @@
 /*
  * The daemon: its parts, and the gates through which calls reach those that take a moment to open. The socket accepts at
- * once; the database opens in a thread (gate `meta`), contentfs is reached and the snapshotter opened in another one
- * (gate `data`). Every call but version and health waits for the first, calls that need the data plane for the second.
+ * once; the database opens in a thread (gate `meta`), and then, side by side, the tasks of an earlier daemon are found
+ * again (gate `tasks`), contentfs is reached and the snapshotter opened (gate `data`). Every call but version and health
+ * waits for the first; those of tasks, and those that need the data plane, for theirs.
  *
  *	main ── cd_daemon_new ── cd_daemon_start ── (signals) ── cd_daemon_stop ── cd_daemon_free
  *
@@ -24,6 +25,7 @@
 
 struct kv_rocks;
 struct cd_release;
+struct cd_tasks;
 
 /* Opens once, for good or with a reason why not. */
 struct cd_gate {
@@ -45,8 +47,10 @@ struct cd_daemon {
 	struct ffs_client *data;  /* by cd_data */
 	char uuid[37];            /* of this installation; kept in <root>/uuid */
 
+	struct cd_tasks *tasks;   /* NULL when only served by cd_daemon_serve */
+
 	struct rpc_server *server;
-	struct cd_gate meta_gate, data_gate;
+	struct cd_gate meta_gate, data_gate, tasks_gate;
 	struct kv_rocks *rocks;
 	pthread_t opener;
 	bool opener_started;

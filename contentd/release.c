@@ -1,15 +1,9 @@
 #include "contentd/release.h"
 
 #include "base/map.h"
-#include "contentd/kvs.h"
-#include "rpc/proto/contentd_records.pb-c.h"
-#include "rpc/proto/images.pb-c.h"
+#include "contentd/refs.h"
 
 #include <stdatomic.h>
-
-#define REF_CONTENT "containerd.io/gc.ref.content"
-#define REF_SNAPSHOT "containerd.io/gc.ref.snapshot."
-#define WALK_MAX 100000 /* records on the way from one image: labels are the client's */
 
 struct cd_release {
 	pthread_mutex_t lock; /* one release at a time */
@@ -52,110 +46,6 @@ static void chain_key(struct snap_space space, const char *chain, struct buf *ou
 	buf_addc(out, '\0');
 }
 
-/* ---- from images to chains ---- */
-
-struct image {
-	char *ns, *name, *target;
-};
-
-struct images {
-	VEC(struct image) v;
-};
-
-static void images_fini(struct images *l)
-{
-	vec_each(&l->v, i)
-	{
-		free(i->ns);
-		free(i->name);
-		free(i->target);
-	}
-	vec_fini(&l->v);
-}
-DEFINE_AUTO_FINI(images);
-
-static int note_image(void *arg, const char *ns, struct str name, void *record, struct err *err)
-{
-	const Images__Image *i = record;
-	struct images *l = arg;
-
-	if (i->target)
-		vec_push(&l->v, (struct image){xstrdup(ns), xstrdup(i->name), xstrdup(i->target->digest)});
-	return 0;
-}
-
-/* The records that one image leads to, breadth first. */
-struct walk {
-	const struct image *image;
-	VEC(const char *) queue; /* digests, in the arena */
-	struct map seen;
-	struct arena arena;
-};
-
-static void visit(struct walk *w, const char *digest)
-{
-	if (w->queue.n >= WALK_MAX || map_has(&w->seen, str_of(digest)))
-		return;
-	map_put(&w->seen, str_of(digest), NULL);
-	vec_push(&w->queue, digest);
-}
-
-/* "overlayfs" of "containerd.io/gc.ref.snapshot.overlayfs", which may have more behind a slash. */
-static const char *snapshotter_of(struct arena *a, struct str key)
-{
-	struct str name;
-
-	return str_skip(&key, STR(REF_SNAPSHOT)) && str_split(&key, '/', &name) ? arena_str(a, name) : NULL;
-}
-
-static int walk_image(struct cd_daemon *d, struct walk *w, int (*fn)(void *arg, const char *image,
-                      struct snap_space space, const char *chain, struct err *err), void *arg, struct err *err)
-{
-	const char *label = arena_printf(&w->arena, "%s/%s", w->image->ns, w->image->name);
-
-	visit(w, w->image->target);
-	for (size_t at = 0; at < w->queue.n; at++) {
-		Records__Content *record;
-
-		if (cd_meta_get(d->meta, CD_CONTENT, w->image->ns, str_of(w->queue.p[at]), &w->arena, &record, NULL) < 0 ||
-		    !record->info)
-			continue; /* not every reference has to exist */
-		for (size_t i = 0; i < record->info->n_labels; i++) {
-			const Kv__Entry *l = record->info->labels[i];
-			const char *snapshotter = snapshotter_of(&w->arena, str_of(l->key));
-
-			if (snapshotter)
-				TRY(fn(arg, label, (struct snap_space){w->image->ns, snapshotter}, l->value, err));
-			else if (str_starts(str_of(l->key), STR(REF_CONTENT)))
-				visit(w, l->value);
-		}
-	}
-	return 0;
-}
-
-int cd_image_chains(struct cd_daemon *d, int (*fn)(void *arg, const char *image, struct snap_space space,
-                                                   const char *chain, struct err *err),
-                    void *arg, struct err *err)
-{
-	AUTO(images) struct images images = {0};
-	struct arena a;
-	int r;
-
-	arena_init(&a, SIZE_MAX);
-	r = cd_meta_scan(d->meta, CD_IMAGE, NULL, STR_NONE, &a, note_image, &images, err);
-	arena_fini(&a);
-	for (size_t i = 0; i < images.v.n && r >= 0; i++) {
-		struct walk w = {.image = &images.v.p[i]};
-
-		arena_init(&w.arena, SIZE_MAX);
-		r = walk_image(d, &w, fn, arg, err);
-		vec_fini(&w.queue);
-		map_fini(&w.seen);
-		arena_fini(&w.arena);
-	}
-	return r < 0 ? r : 0;
-}
-
 /* ---- releasing ---- */
 
 static int keep_chain(void *arg, const char *image, struct snap_space space, const char *chain, struct err *err)
@@ -174,7 +64,7 @@ static int refresh(struct cd_daemon *d, struct cd_release *r, struct err *err)
 		return 0;
 	map_fini(&r->kept);
 	r->kept = MAP_INIT;
-	if (cd_image_chains(d, keep_chain, &r->kept, err) < 0) {
+	if (cd_refs_of_images(d, &(struct cd_refs){.chain = keep_chain, .arg = &r->kept}, err) < 0) {
 		atomic_store(&r->stale, true);
 		return -(int)err->code;
 	}

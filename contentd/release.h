@@ -29,9 +29,4 @@ void cd_release_changed(struct cd_daemon *d);
 void cd_release_busy(struct cd_daemon *d, struct snap_space space, const char *chain);
 void cd_release_done(struct cd_daemon *d, struct snap_space space, const char *chain);
 
-/* Calls fn for every chain that an image leads to. The image's name is "<namespace>/<name>". */
-int cd_image_chains(struct cd_daemon *d, int (*fn)(void *arg, const char *image, struct snap_space space,
-                                                   const char *chain, struct err *err),
-                    void *arg, struct err *err);
-
 #endif

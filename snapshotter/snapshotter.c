@@ -473,6 +473,32 @@ int snap_add_indexed(struct snap_store *s, struct snap_space sp, const char *nam
 	return ret;
 }
 
+static int replace_indexed(struct snap_store *s, struct snap_space sp, const char *name, const struct digest *index_key,
+                           int64_t usage_bytes, int64_t usage_inodes, struct err *err)
+{
+	AUTO(snap_record) struct snap_record r = {0};
+
+	TRY(snap_record_load(s->kv, sp, name, &r, err));
+	if (r.info.kind != SNAP_COMMITTED || !r.info.indexed)
+		return err_set(err, ERR_PRECONDITION, "snapshot %s is not an indexed layer", name);
+	r.info.index_key = *index_key;
+	r.bytes = usage_bytes;
+	r.inodes = usage_inodes;
+	r.info.updated = clock_wall();
+	return put_record(s, sp, &r, NULL, true, err);
+}
+
+int snap_replace_indexed(struct snap_store *s, struct snap_space sp, const char *name, const struct digest *index_key,
+                         int64_t usage_bytes, int64_t usage_inodes, struct err *err)
+{
+	int r;
+
+	pthread_mutex_lock(&s->lock);
+	r = replace_indexed(s, sp, name, index_key, usage_bytes, usage_inodes, err);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
 /* ---- the rest ---- */
 
 static int remove_record(struct snap_store *s, struct snap_space sp, const char *key, struct snap_record *r,

@@ -92,6 +92,11 @@ int snap_add_indexed(struct snap_store *s, struct snap_space sp, const char *nam
                      const struct digest *index_key, int64_t usage_bytes, int64_t usage_inodes,
                      const struct labels *labels, struct err *err);
 
+/* Gives a committed indexed snapshot another index: the same layer's, where the old one was only claimed and the new one
+ * is proven. Mounts that exist stay as they are. ERR_PRECONDITION when it is not indexed. */
+int snap_replace_indexed(struct snap_store *s, struct snap_space sp, const char *name, const struct digest *index_key,
+                         int64_t usage_bytes, int64_t usage_inodes, struct err *err);
+
 /* ERR_PRECONDITION when it has children. The directory of an active snapshot is removed. */
 int snap_remove(struct snap_store *s, struct snap_space sp, const char *key, struct err *err);
 

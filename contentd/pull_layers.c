@@ -1,0 +1,326 @@
+#include "contentd/pull_internal.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "estargz/index.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+
+#define UNPACK_THREADS 3                  /* layers at a time: more only share the same link and cores */
+#define PROGRESS_EVERY_NS (50 * NS_PER_MS) /* per layer */
+#define LAYERS_MAX 1000
+#define INDEX_BYTES_MAX (1u << 30)
+
+/* ---- what was opened ---- */
+
+/* chain(0) = diff(0), chain(i) = sha256(chain(i-1) + " " + diff(i)): OCI image-spec, config.md. */
+static void chain_id(const char *below, const struct digest *diff_id, char out[static DIGEST_TEXT_MAX])
+{
+	char text[2 * DIGEST_TEXT_MAX], diff[DIGEST_TEXT_MAX];
+	struct digest chain;
+
+	if (!below) {
+		digest_text(diff_id, out);
+		return;
+	}
+	snprintf(text, sizeof(text), "%s %s", below, digest_text(diff_id, diff));
+	digest_of(text, strlen(text), &chain);
+	digest_text(&chain, out);
+}
+
+int pull_layers_init(struct pull *p, struct err *err)
+{
+	const char *below = NULL;
+
+	if (p->image->n_layers > LAYERS_MAX)
+		return err_set(err, ERR_INVALID, "more than %d layers", LAYERS_MAX);
+	p->layers = xcalloc(p->image->n_layers + 1, sizeof(*p->layers));
+	p->n_layers = p->image->n_layers;
+	for (size_t i = 0; i < p->n_layers; i++) {
+		const Contentd__Contentfs__V1__Layer *from = p->image->layers[i];
+		struct pull_layer *l = &p->layers[i];
+
+		if (!from->descriptor)
+			return err_set(err, ERR_INTERNAL, "contentfs gave a layer without a descriptor");
+		l->from = from;
+		l->lazy = from->lazy;
+		TRY(digest_parse(str_of(from->descriptor->digest), &l->blob, err));
+		TRY_WRAP(digest_parse(str_of(from->diff_id), &l->diff_id, err), err, "DiffID of layer %s",
+		         from->descriptor->digest);
+		if (*from->index_key && !digest_from_hex(str_of(from->index_key), &l->key))
+			return err_set(err, ERR_INTERNAL, "contentfs gave a malformed index key");
+		chain_id(below, &l->diff_id, l->chain);
+		below = l->chain;
+	}
+	p->top = p->req->snapshotter ? below : NULL;
+	return 0;
+}
+
+/* ---- ordinary layers ---- */
+
+struct job {
+	struct pull *pull;
+	struct pull_layer *layer;
+	int64_t told_ns; /* when progress was last sent */
+};
+
+static void on_progress(void *arg, int64_t done, int64_t total)
+{
+	struct job *j = arg;
+	int64_t now = clock_mono_ns();
+
+	if (now - j->told_ns < PROGRESS_EVERY_NS && done != total)
+		return;
+	j->told_ns = now;
+	pull_progress(j->pull, "downloading", "layer", j->layer->from->descriptor, done,
+	              total ?: j->layer->from->descriptor->size);
+}
+
+/* From the registry (with a copy into `fd`, if there is one), or from a blob that is here. */
+static int unpack_from(struct job *j, int fd, bool is_blob, struct err *err)
+{
+	Contentd__Contentfs__V1__UnpackRequest req = CONTENTD__CONTENTFS__V1__UNPACK_REQUEST__INIT;
+	AUTO(pb) Contentd__Contentfs__V1__UnpackResponse *rsp = NULL;
+	struct pull_layer *l = j->layer;
+
+	req.reference = j->pull->image->reference;
+	req.layer = l->from->descriptor;
+	req.diff_id = l->from->diff_id;
+	req.from_fd = is_blob;
+	req.tee = !is_blob && fd >= 0;
+	TRY(ffs_client_unpack(j->pull->data, j->pull->call, &req, fd, on_progress, j, &rsp, err));
+	if (!digest_from_hex(str_of(rsp->index_key), &l->key))
+		return err_set(err, ERR_INTERNAL, "contentfs gave a malformed index key");
+	l->lazy = false;
+	return 0;
+}
+
+static int fetch_blob(struct job *j, int fd, struct err *err)
+{
+	Contentd__Contentfs__V1__FetchBlobRequest req = CONTENTD__CONTENTFS__V1__FETCH_BLOB_REQUEST__INIT;
+
+	req.reference = j->pull->image->reference;
+	req.blob = j->layer->from->descriptor;
+	return ffs_client_fetch_blob(j->pull->data, j->pull->call, &req, fd, on_progress, j, err);
+}
+
+/* Downloads, unpacks, and keeps the blob. 1: somebody else is writing that blob; it is worth another look. */
+static int unpack_and_keep(struct job *j, struct err *err)
+{
+	const char *digest = j->layer->from->descriptor->digest;
+	AUTO_FREE char *ref = xasprintf("layer-%s", digest);
+	AUTO(cd_writer) struct cd_writer *w = NULL;
+	struct pull *p = j->pull;
+	int r;
+
+	r = cd_writer_open(p->d->content, p->req->ns, ref, j->layer->from->descriptor->size, digest, &w, err);
+	if (r == -ERR_UNAVAILABLE) {
+		TRY(cd_content_wait(p->d->content, p->req->ns, ref, p->call, err));
+		return 1;
+	}
+	TRY(r);
+	TRY(cd_writer_truncate(w, err));
+	if (p->req->snapshotter)
+		r = unpack_from(j, cd_writer_fd(w), false, err);
+	else
+		r = fetch_blob(j, cd_writer_fd(w), err);
+	if (r < 0) {
+		cd_writer_abort(w, NULL);
+		return r;
+	}
+	return cd_writer_commit(w, &j->layer->blob, err);
+}
+
+static int make_layer(struct job *j, struct err *err)
+{
+	struct pull *p = j->pull;
+	AUTO_FD int fd = -1;
+	int64_t bytes;
+	int r;
+
+	do {
+		if (cd_blob_open(p->d->content, &j->layer->blob, &fd, &bytes, NULL) == 0)
+			return p->req->snapshotter ? unpack_from(j, fd, true, err) : 0;
+		if (p->req->snapshotter && !p->d->config.keep_layer_blobs)
+			return unpack_from(j, -1, false, err);
+		r = unpack_and_keep(j, err);
+	} while (r > 0);
+	return r;
+}
+
+/* ---- several at a time ---- */
+
+struct crew {
+	struct pull *pull;
+	pthread_mutex_t lock;
+	size_t next;    /* lock: the next layer to look at */
+	int result;     /* lock: the first failure */
+	struct err err; /* lock */
+};
+
+/* Layers that need work: without an index, or, when nothing is unpacked, all. */
+static struct pull_layer *take_layer(struct crew *c)
+{
+	struct pull *p = c->pull;
+	struct pull_layer *l = NULL;
+
+	pthread_mutex_lock(&c->lock);
+	while (!l && c->result >= 0 && c->next < p->n_layers) {
+		l = &p->layers[c->next++];
+		if (p->req->snapshotter && !digest_is_zero(&l->key))
+			l = NULL;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return l;
+}
+
+static void note_result(struct crew *c, const struct pull_layer *l, int r, struct err *err)
+{
+	if (r >= 0)
+		return;
+	err_wrap(err, "image %s: layer %s", c->pull->req->reference, l->from->descriptor->digest);
+	pthread_mutex_lock(&c->lock);
+	if (c->result >= 0) {
+		c->result = r;
+		c->err = *err;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void *work(void *arg)
+{
+	struct crew *c = arg;
+	struct pull_layer *l;
+
+	while ((l = take_layer(c))) {
+		struct job j = {.pull = c->pull, .layer = l};
+		struct err err = ERR_INIT;
+		int r = make_layer(&j, &err);
+
+		note_result(c, l, r, &err);
+		if (r >= 0)
+			pull_progress(c->pull, c->pull->req->snapshotter ? "extracted" : "downloaded", "layer",
+			              l->from->descriptor, l->from->descriptor->size, l->from->descriptor->size);
+	}
+	return NULL;
+}
+
+static size_t announce(struct pull *p)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n_layers; i++) {
+		const struct pull_layer *l = &p->layers[i];
+		bool ready = p->req->snapshotter && !digest_is_zero(&l->key);
+		int64_t size = l->from->descriptor->size;
+
+		pull_progress(p, ready ? l->lazy ? "lazy" : "already exists" : "waiting", "layer", l->from->descriptor,
+		              ready ? size : 0, size);
+		n += !ready;
+	}
+	return n;
+}
+
+int pull_layers_unpack(struct pull *p, struct err *err)
+{
+	struct crew c = {.pull = p};
+	pthread_t threads[UNPACK_THREADS];
+	size_t n = 0, wanted = announce(p);
+
+	if (!wanted)
+		return 0;
+	pthread_mutex_init(&c.lock, NULL);
+	/* This thread works, too. */
+	while (n + 1 < wanted && n + 1 < UNPACK_THREADS && pthread_create(&threads[n], NULL, work, &c) == 0)
+		n++;
+	work(&c);
+	for (size_t i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	pthread_mutex_destroy(&c.lock);
+	if (c.result < 0 && err)
+		*err = c.err;
+	return c.result;
+}
+
+/* ---- snapshots ---- */
+
+/* True when the index with this key was built from a stream whose DiffID was checked, and is this layer's. */
+static bool is_proven(struct pull *p, const struct digest *key, const struct pull_layer *l)
+{
+	AUTO(esgz_index) struct esgz_index *ix = NULL;
+	AUTO(buf) struct buf bytes = BUF_INIT;
+	const struct esgz_index_info *info;
+	char hex[65];
+	AUTO_FREE char *path = xasprintf("%s/index/%s", p->d->config.root, digest_hex(key, hex));
+
+	if (file_read(AT_FDCWD, path, INDEX_BYTES_MAX, &bytes, NULL) < 0 || esgz_index_open(buf_str(&bytes), &ix, NULL) < 0)
+		return false;
+	info = esgz_index_get_info(ix);
+	return info->trust == ESGZ_TRUST_DIFFID && digest_eq(&info->trusted, &l->diff_id);
+}
+
+/*
+ * There is a snapshot of that chain id already. A chain id is what an image says of itself, and a lazy layer's contents
+ * are only claimed, so another image may have claimed the same id for other contents: what was made first must not be
+ * what this image gets. Contents that are proven to have the DiffID settle it, whichever image they came from.
+ */
+static int settle(struct pull *p, struct pull_layer *l, struct err *err)
+{
+	struct job j = {.pull = p, .layer = l};
+	AUTO(snap_info) struct snap_info there = {0};
+
+	TRY(snap_stat(p->snaps, p->space, l->chain, &there, err));
+	if (!there.indexed || digest_eq(&there.index_key, &l->key) || is_proven(p, &there.index_key, l)) {
+		if (there.indexed)
+			l->key = there.index_key;
+		return 0;
+	}
+	if (!is_proven(p, &l->key, l)) {
+		log_info("layer %s of %s: another image claims other contents for the same chain id: proving it",
+		         l->from->descriptor->digest, p->req->reference);
+		TRY(make_layer(&j, err));
+	}
+	return snap_replace_indexed(p->snaps, p->space, l->chain, &l->key, l->content_bytes, l->files, err);
+}
+
+/* What snap_usage will answer: sizes and numbers of files, from contentfs, which has the indexes loaded. */
+static int measure(struct pull *p, struct err *err)
+{
+	AUTO_FREE char *text = xcalloc(p->n_layers + 1, 65);
+	AUTO_FREE const char **keys = xcalloc(p->n_layers + 1, sizeof(*keys));
+	AUTO(pb) Contentd__Contentfs__V1__StatusResponse *rsp = NULL;
+
+	for (size_t i = 0; i < p->n_layers; i++)
+		keys[i] = digest_hex(&p->layers[i].key, text + 65 * i);
+	TRY(ffs_client_status(p->data, keys, (unsigned)p->n_layers, &rsp, err));
+	for (size_t i = 0; i < p->n_layers; i++)
+		for (size_t k = 0; k < rsp->n_layers; k++)
+			if (!strcmp(rsp->layers[k]->index_key, keys[i])) {
+				p->layers[i].content_bytes = (int64_t)rsp->layers[k]->content_bytes;
+				p->layers[i].files = rsp->layers[k]->files;
+			}
+	return 0;
+}
+
+static int commit_layer(struct pull *p, struct pull_layer *l, const char *parent, struct err *err)
+{
+	AUTO(labels) struct labels labels = LABELS_INIT;
+	int r;
+
+	TRY(labels_set(&labels, "containerd.io/snapshot.ref", l->chain, err));
+	r = snap_add_indexed(p->snaps, p->space, l->chain, parent, &l->key, l->content_bytes, l->files, &labels, err);
+	return r == -ERR_EXISTS ? settle(p, l, err) : r;
+}
+
+int pull_layers_commit(struct pull *p, struct err *err)
+{
+	const char *parent = "";
+
+	TRY(measure(p, err));
+	for (size_t i = 0; i < p->n_layers; i++) {
+		TRY_WRAP(commit_layer(p, &p->layers[i], parent, err), err, "layer %s", p->layers[i].from->descriptor->digest);
+		parent = p->layers[i].chain;
+	}
+	return cd_meta_touch(p->d->meta, p->req->ns, err);
+}
