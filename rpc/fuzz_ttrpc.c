@@ -7,6 +7,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
+/* protobuf-c reads unknown fields with overlong tags, which it writes in a form that it does not read. */
+static bool has_unknown_fields(const Ttrpc__Request *req)
+{
+	unsigned n = req->base.n_unknown_fields;
+
+	for (size_t i = 0; i < req->n_metadata; i++)
+		n += req->metadata[i]->base.n_unknown_fields;
+	return n > 0;
+}
+
 /* What was read must come out the same when it is written and read again. */
 static void request(struct str wire)
 {
@@ -17,8 +27,11 @@ static void request(struct str wire)
 	if (pb_unpack(&ttrpc__request__descriptor, wire, &req, NULL) < 0)
 		return;
 	ttrpc_put_request(&frame, 7, req);
-	if (ttrpc_packet(buf_str(&frame), &f, NULL) < 0 || f.stream_id != 7 || f.type != TTRPC_REQUEST ||
-	    pb_unpack(&ttrpc__request__descriptor, f.data, &again, NULL) < 0 || strcmp(req->method, again->method) ||
+	if (ttrpc_packet(buf_str(&frame), &f, NULL) < 0 || f.stream_id != 7 || f.type != TTRPC_REQUEST)
+		abort();
+	if (has_unknown_fields(req))
+		return;
+	if (pb_unpack(&ttrpc__request__descriptor, f.data, &again, NULL) < 0 || strcmp(req->method, again->method) ||
 	    req->n_metadata != again->n_metadata || req->payload.len != again->payload.len)
 		abort();
 }
