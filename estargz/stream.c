@@ -18,6 +18,8 @@ struct esgz_stream {
 	char head[MAGIC_BYTES];
 	uint8_t n_head;   /* bytes kept back until the kind is known */
 	struct inflate_state *isal;
+	struct isal_gzip_header header; /* of the member that has begun, as far as it was read */
+	bool header_done;
 	ZSTD_DCtx *zstd;
 	uint8_t *plain;
 };
@@ -74,6 +76,37 @@ static int decide(struct esgz_stream *s, struct err *err)
 
 /* ---- decoding ---- */
 
+static void begin_member(struct esgz_stream *s)
+{
+	struct inflate_state *z = s->isal;
+	uint8_t *next = z->next_in;
+	uint32_t avail = z->avail_in;
+
+	isal_inflate_init(z);
+	isal_gzip_header_init(&s->header);
+	s->header.flags = 0;
+	z->crc_flag = ISAL_GZIP_NO_HDR_VER;
+	z->next_in = next;
+	z->avail_in = avail;
+	s->open = true;
+	s->header_done = false;
+}
+
+/* isal_inflate could read the header by itself, but it forgets the flags of one that arrives in two pieces (seen with
+ * 2.30), and takes what lies on the stack for them. */
+static int read_header(struct esgz_stream *s, struct err *err)
+{
+	int r;
+
+	if (s->header_done)
+		return 0;
+	r = isal_read_gzip_header(s->isal, &s->header);
+	if (r < 0)
+		return err_set(err, ERR_DATA_LOSS, "gzip: broken header");
+	s->header_done = r == ISAL_DECOMP_OK;
+	return 0;
+}
+
 static int feed_gzip(struct esgz_stream *s, struct str in, sink_fn sink, void *arg, struct err *err)
 {
 	struct inflate_state *z = s->isal;
@@ -85,18 +118,13 @@ static int feed_gzip(struct esgz_stream *s, struct str in, sink_fn sink, void *a
 		size_t n;
 		int r;
 
-		if (!s->open) {
-			uint8_t *next = z->next_in;
-			uint32_t avail = z->avail_in;
-
-			if (avail == 0)
-				return 0;
-			isal_inflate_init(z);
-			z->crc_flag = ISAL_GZIP;
-			z->next_in = next;
-			z->avail_in = avail;
-			s->open = true;
-		}
+		if (!s->open && z->avail_in == 0)
+			return 0;
+		if (!s->open)
+			begin_member(s);
+		TRY(read_header(s, err));
+		if (!s->header_done)
+			return 0;
 		z->next_out = s->plain;
 		z->avail_out = PLAIN_BYTES;
 		r = isal_inflate(z);
