@@ -98,15 +98,34 @@ int esgz_layer_feed(struct esgz_layer *l, struct str blob_bytes, struct err *err
 	return esgz_stream_feed(l->stream, blob_bytes, on_plain, l, err);
 }
 
+int esgz_layer_feed_plain(struct esgz_layer *l, struct str plain, struct err *err)
+{
+	return on_plain(l, plain, err);
+}
+
+static int finish_tar(struct esgz_layer *l, struct esgz_layer_result *out, struct err *err)
+{
+	TRY(esgz_tar_finish(l->tar, err));
+	hasher_done(l->plain, &l->result.diff_id);
+	*out = l->result;
+	return 0;
+}
+
 int esgz_layer_finish(struct esgz_layer *l, struct esgz_layer_result *out, struct err *err)
 {
 	TRY(esgz_stream_finish(l->stream, err));
-	TRY(esgz_tar_finish(l->tar, err));
 	hasher_done(l->blob, &l->result.blob);
-	hasher_done(l->plain, &l->result.diff_id);
 	l->result.compression = esgz_stream_kind(l->stream);
-	*out = l->result;
-	return 0;
+	return finish_tar(l, out, err);
+}
+
+int esgz_layer_finish_plain(struct esgz_layer *l, const struct digest *blob, uint64_t blob_bytes,
+                            enum esgz_compression compression, struct esgz_layer_result *out, struct err *err)
+{
+	l->result.blob = *blob;
+	l->result.blob_bytes = blob_bytes;
+	l->result.compression = compression;
+	return finish_tar(l, out, err);
 }
 
 int esgz_layer_index(struct esgz_layer *l, struct buf *index_out, struct err *err)

@@ -35,6 +35,12 @@ struct esgz_layer_result {
 /* End of input. The caller compares the digests with what it expects, then asks for the index. */
 int esgz_layer_finish(struct esgz_layer *l, struct esgz_layer_result *out, struct err *err);
 
+/* The same in two halves, so that two threads can share the work: one inflates with a stream of its own (inflate.h) and
+ * hashes the blob, the other gives the plain bytes to the layer, and at the end what the first has found. */
+int esgz_layer_feed_plain(struct esgz_layer *l, struct str plain, struct err *err);
+int esgz_layer_finish_plain(struct esgz_layer *l, const struct digest *blob, uint64_t blob_bytes,
+                            enum esgz_compression compression, struct esgz_layer_result *out, struct err *err);
+
 /* After finish: appends the bytes of the index (trust = DiffID). */
 int esgz_layer_index(struct esgz_layer *l, struct buf *index_out, struct err *err);
 

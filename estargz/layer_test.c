@@ -239,12 +239,41 @@ static void test_sink_fails(void **state)
 	hasher_free(s.h);
 }
 
+/* Inflated elsewhere, the layer comes out the same. */
+static void test_plain_half(void **state)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf gz = BUF_INIT;
+	AUTO(buf) struct buf want = BUF_INIT;
+	AUTO(buf) struct buf got = BUF_INIT;
+	struct seen s = {.log = BUF_INIT, .h = hasher_new()};
+	const struct esgz_layer_sink sink = {.begin = on_begin, .data = on_data, .end = on_end, .arg = &s};
+	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
+	struct esgz_layer_result r, again;
+	struct err err = ERR_INIT;
+
+	make_tar(&tar);
+	gzip(&gz, buf_str(&tar));
+	assert_int_equal(read_layer(buf_str(&gz), 777, &s, &r, &want, &err), 0);
+	buf_clear(&s.log);
+	for (size_t at = 0; at < tar.n; at += 1000)
+		assert_int_equal(esgz_layer_feed_plain(l, str_sub(buf_str(&tar), at, 1000), &err), 0);
+	assert_int_equal(esgz_layer_finish_plain(l, &r.blob, gz.n, ESGZ_GZIP, &again, &err), 0);
+	assert_memory_equal(&again, &r, sizeof(r));
+	assert_int_equal(esgz_layer_index(l, &got, &err), 0);
+	assert_int_equal(got.n, want.n);
+	assert_memory_equal(got.p, want.p, want.n);
+	buf_fini(&s.log);
+	hasher_free(s.h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_compressions),
 	    cmocka_unit_test(test_cut_layers),
 	    cmocka_unit_test(test_sink_fails),
+	    cmocka_unit_test(test_plain_half),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
