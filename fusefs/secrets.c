@@ -222,6 +222,14 @@ static int save(struct ffs_secrets *s, struct err *err)
 	return wipe_slot(s->fd, (generation + 1) % 2, err);
 }
 
+static bool has(const struct ffs_secrets *s, const char *host)
+{
+	vec_each(&s->v, it)
+		if (!strcmp(it->host, host))
+			return true;
+	return false;
+}
+
 static void replace(struct ffs_secrets *s, const char *host, const struct reg_credentials *c)
 {
 	for (size_t i = 0; i < s->v.n; i++)
@@ -244,7 +252,7 @@ int ffs_secrets_set(struct ffs_secrets *s, const char *host, const struct reg_cr
 	if (!*host || strlen(host) > REG_HOST_MAX)
 		return err_set(err, ERR_INVALID, "credentials: bad host name");
 	if (!reg_credentials_empty(c) &&
-	    (s->v.n >= FFS_SECRETS_MAX || encoded_bytes(s) + more > FFS_SECRETS_BYTES_MAX))
+	    ((s->v.n >= FFS_SECRETS_MAX && !has(s, host)) || encoded_bytes(s) + more > FFS_SECRETS_BYTES_MAX))
 		return err_set(err, ERR_EXHAUSTED, "credentials of too many registries");
 	replace(s, host, c);
 	return save(s, err);

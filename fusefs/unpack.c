@@ -1,7 +1,8 @@
 /*
  * Unpack: an ordinary layer becomes objects and an index.
  *
- *   registry or fd ──► intake thread: copy to the ingest ──► queue ──► the call's thread: inflate, tar, hash ──► batch
+ *   registry or fd ──► intake thread: copy to the ingest, hash the blob, inflate ──► queue of plain bytes
+ *     ──► the call's thread: hash the stream, tar, hash the files ──► batch
  *
  * Nothing is published before the blob's digest and the DiffID are what they should be. One layer is unpacked once at
  * a time; who comes meanwhile gets the same result, unless it wants a copy of the bytes: then it waits for its turn.
@@ -15,6 +16,7 @@
 #include "rpc/pb.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 /* One unpacking that runs. Guarded by the service's lock. */
@@ -40,47 +42,97 @@ struct unpack {
 	int fd;    /* ingest or blob, or -1 */
 	bool gone; /* nobody waits for the call any more; guarded by the service's lock */
 
+	struct queue q; /* plain bytes */
+	_Atomic uint64_t taken_bytes; /* of the blob; the intake writes it */
+
+	/* The intake's, until it has closed the queue. */
 	struct download *download;
-	struct queue q;
+	struct esgz_stream *stream;
+	struct hasher *hasher;
+	struct block *filling;
+	struct digest got_blob;
+
+	/* The call's thread's. */
 	struct ffs_batch *batch;
 	uint64_t content_bytes;
 };
 
 /* ---- intake ---- */
 
+/* Collects inflated bytes into blocks. */
+static int on_plain(void *arg, struct str plain, struct err *err)
+{
+	struct unpack *u = arg;
+
+	while (plain.n) {
+		size_t n;
+
+		if (!u->filling) {
+			u->filling = xmalloc(sizeof(*u->filling));
+			u->filling->n = 0;
+		}
+		n = BLOCK_BYTES - u->filling->n;
+		n = n < plain.n ? n : plain.n;
+		memcpy(u->filling->bytes + u->filling->n, plain.p, n);
+		u->filling->n += n;
+		plain = str_sub(plain, n, plain.n);
+		if (u->filling->n == BLOCK_BYTES)
+			TRY(queue_push(&u->q, STEAL(u->filling), err));
+	}
+	return 0;
+}
+
+static int take_bytes(struct unpack *u, struct str bytes, struct err *err)
+{
+	uint64_t at = atomic_load(&u->taken_bytes);
+
+	if (bytes.n > u->blob_bytes - at)
+		return err_set(err, ERR_DATA_LOSS, "more than the %llu bytes that it should have",
+		               (unsigned long long)u->blob_bytes);
+	if (u->tee)
+		TRY_WRAP(fd_pwrite_all(u->fd, bytes, (off_t)at, err), err, "write the ingest");
+	hasher_add(u->hasher, bytes.p, bytes.n);
+	atomic_store(&u->taken_bytes, at + bytes.n);
+	return esgz_stream_feed(u->stream, bytes, on_plain, u, err);
+}
+
 static int intake_fd(struct unpack *u, struct err *err)
 {
-	for (off_t at = 0;;) {
-		struct block *b = xmalloc(sizeof(*b));
-		ssize_t n = pread(u->fd, b->bytes, sizeof(b->bytes), at);
+	AUTO_FREE struct block *b = xmalloc(sizeof(*b));
 
-		if (n <= 0) {
-			free(b);
-			if (n < 0 && errno == EINTR)
-				continue;
-			return n < 0 ? err_errno(err, errno, "read the blob") : 0;
-		}
-		b->n = (size_t)n;
-		at += n;
-		TRY(queue_push(&u->q, b, err));
+	for (;;) {
+		ssize_t n = pread(u->fd, b->bytes, sizeof(b->bytes), (off_t)atomic_load(&u->taken_bytes));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_errno(err, errno, "read the blob");
+		if (n == 0)
+			return 0;
+		TRY(take_bytes(u, str_make(b->bytes, (size_t)n), err));
 	}
 }
 
 static int intake_download(struct unpack *u, struct err *err)
 {
 	struct block *b = NULL;
-	off_t at = 0;
 	int more;
 
 	while ((more = download_next(u->download, &b, err)) > 0) {
-		if (u->tee && fd_pwrite_all(u->fd, str_make(b->bytes, b->n), at, err) < 0) {
-			free(b);
-			return err_wrap(err, "write the ingest");
-		}
-		at += (off_t)b->n;
-		TRY(queue_push(&u->q, b, err));
+		int r = take_bytes(u, str_make(b->bytes, b->n), err);
+
+		free(b);
+		TRY(r);
 	}
 	return more;
+}
+
+static int intake_all(struct unpack *u, struct err *err)
+{
+	TRY(u->from_fd ? intake_fd(u, err) : intake_download(u, err));
+	TRY(esgz_stream_finish(u->stream, err));
+	hasher_done(u->hasher, &u->got_blob);
+	return u->filling ? queue_push(&u->q, STEAL(u->filling), err) : 0;
 }
 
 static void *intake(void *arg)
@@ -88,10 +140,7 @@ static void *intake(void *arg)
 	struct unpack *u = arg;
 	struct err why = ERR_INIT;
 
-	if (u->from_fd)
-		intake_fd(u, &why);
-	else
-		intake_download(u, &why);
+	intake_all(u, &why);
 	queue_close(&u->q, &why);
 	return NULL;
 }
@@ -133,19 +182,14 @@ static int feed_all(struct unpack *u, struct esgz_layer *l, struct err *err)
 {
 	struct block *b = NULL;
 	int64_t sent_ns = clock_mono_ns();
-	uint64_t done = 0;
 	int more;
 
 	while ((more = queue_pop(&u->q, &b, err)) > 0) {
-		int r;
+		int r = esgz_layer_feed_plain(l, str_make(b->bytes, b->n), err);
 
-		done += b->n;
-		r = done > u->blob_bytes ? err_set(err, ERR_DATA_LOSS, "more than the %llu bytes that it should have",
-		                                   (unsigned long long)u->blob_bytes)
-		                         : esgz_layer_feed(l, str_make(b->bytes, b->n), err);
 		free(b);
 		TRY(r);
-		TRY(send_progress(u->call, &sent_ns, done, u->blob_bytes, err));
+		TRY(send_progress(u->call, &sent_ns, atomic_load(&u->taken_bytes), u->blob_bytes, err));
 	}
 	return more;
 }
@@ -194,7 +238,7 @@ static int unpack_layer(struct unpack *u, struct esgz_layer_result *r, struct er
 	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
 
 	TRY(feed_all(u, l, err));
-	TRY(esgz_layer_finish(l, r, err));
+	TRY(esgz_layer_finish_plain(l, &u->got_blob, atomic_load(&u->taken_bytes), esgz_stream_kind(u->stream), r, err));
 	TRY(check(u, r, err));
 	return publish(u, l, r, err);
 }
@@ -218,6 +262,8 @@ static int run(struct unpack *u, struct esgz_layer_result *r, struct err *err)
 {
 	AUTO(download) struct download *d = NULL;
 	AUTO(ffs_batch) struct ffs_batch *batch = NULL;
+	AUTO(esgz_stream) struct esgz_stream *stream = esgz_stream_new();
+	AUTO(hasher) struct hasher *hasher = hasher_new();
 	int64_t deadline = rpc_deadline_ns(u->call);
 	int result;
 
@@ -227,10 +273,13 @@ static int run(struct unpack *u, struct esgz_layer_result *r, struct err *err)
 	if (!u->from_fd)
 		TRY(download_start(u->s->w->client, &u->ref, &u->blob, u->blob_bytes, 0, deadline, &d, err));
 	u->download = d;
+	u->stream = stream;
+	u->hasher = hasher;
 	u->batch = batch;
 	queue_init(&u->q);
 	result = with_intake(u, r, err);
 	queue_fini(&u->q);
+	free(STEAL(u->filling));
 	if (result < 0 && u->tee && ftruncate(u->fd, 0) < 0)
 		log_warn("%s: the ingest of a failed layer cannot be emptied: %s", u->reference, strerror(errno));
 	return result;
