@@ -517,28 +517,34 @@ static int repeat(struct parser *p, size_t from, int min, int max)
 	return 0;
 }
 
+/* One of * + ? {n,m}, consumed; false when there is none. max is -1 for no end. */
+static bool parse_repeat(struct parser *p, int *min, int *max)
+{
+	static const struct {
+		const char *text;
+		int min, max;
+	} operators[] = {{"*", 0, -1}, {"+", 1, -1}, {"?", 0, 1}};
+
+	for (size_t i = 0; i < ARRAY_LEN(operators); i++)
+		if (accept(p, operators[i].text)) {
+			*min = operators[i].min;
+			*max = operators[i].max;
+			return true;
+		}
+	return parse_counts(p, min, max);
+}
+
 static int parse_repeated(struct parser *p)
 {
 	size_t from = p->re->steps.n;
+	int min, max;
 
 	TRY(parse_atom(p));
-	for (;;) {
-		int min, max;
-
-		if (accept(p, "*"))
-			TRY(repeat(p, from, 0, -1));
-		else if (accept(p, "+"))
-			TRY(repeat(p, from, 1, -1));
-		else if (accept(p, "?"))
-			TRY(repeat(p, from, 0, 1));
-		else if (parse_counts(p, &min, &max))
-			TRY(repeat(p, from, min, max));
-		else
-			return 0;
-		accept(p, "?"); /* lazy */
-		if (more(p) && strchr("*+?", peek(p)))
-			return fail(p, "repeats a repeat");
-	}
+	if (!parse_repeat(p, &min, &max))
+		return 0;
+	accept(p, "?"); /* lazy */
+	TRY(repeat(p, from, min, max));
+	return parse_repeat(p, &min, &max) ? fail(p, "repeats a repeat") : 0;
 }
 
 static int parse_alternatives(struct parser *p)
