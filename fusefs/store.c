@@ -153,6 +153,22 @@ int ffs_object_adopt(struct ffs_store *s, int dir_fd, const char *name, const st
 	return 0;
 }
 
+int ffs_object_link(struct ffs_store *s, int fd, const struct digest *key, struct err *err)
+{
+	char path[FFS_OBJECT_PATH_MAX], self[32];
+	int r;
+
+	/* Through /proc, as AT_EMPTY_PATH wants a capability. */
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	ffs_object_path(key, path);
+	r = linkat(AT_FDCWD, self, s->dirs[FFS_DIR_OBJECTS], path, AT_SYMLINK_FOLLOW);
+	if (r < 0 && errno == ENOENT) {
+		TRY(make_fan_out(s, path, err));
+		r = linkat(AT_FDCWD, self, s->dirs[FFS_DIR_OBJECTS], path, AT_SYMLINK_FOLLOW);
+	}
+	return r < 0 && errno != EEXIST ? err_errno(err, errno, "publish object %s", path) : 0;
+}
+
 int ffs_object_alias(struct ffs_store *s, const struct digest *have, const struct digest *also, struct err *err)
 {
 	char path[FFS_OBJECT_PATH_MAX];

@@ -47,6 +47,9 @@ bool ffs_object_has(struct ffs_store *s, const struct digest *key, uint64_t size
 int ffs_object_adopt(struct ffs_store *s, int dir_fd, const char *name, const struct digest *key, bool link,
                      struct err *err);
 
+/* The same for an open file on the store's file system, also one without a name (O_TMPFILE). */
+int ffs_object_link(struct ffs_store *s, int fd, const struct digest *key, struct err *err);
+
 /* Another name for a published object. */
 int ffs_object_alias(struct ffs_store *s, const struct digest *have, const struct digest *also, struct err *err);
 

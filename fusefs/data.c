@@ -1,0 +1,259 @@
+#include "fusefs/core.h"
+
+#include <stdlib.h>
+
+#define DEFAULT_MEMORY (64u << 20)
+
+/* ---- life ---- */
+
+int ffs_data_new(struct ffs_store *store, const struct ffs_blobs *blobs, const struct ffs_data_opts *opts,
+                 struct ffs_data **out, struct err *err)
+{
+	AUTO(ffs_data) struct ffs_data *d = NULL;
+
+	d = xcalloc(1, sizeof(*d));
+	d->store = store;
+	d->blobs = *blobs;
+	if (opts)
+		d->opts = *opts;
+	else
+		d->opts.background = FFS_BACKGROUND_ON;
+	if (!d->opts.quiet_ns)
+		d->opts.quiet_ns = 500 * NS_PER_MS;
+	if (!d->opts.read_timeout_ns)
+		d->opts.read_timeout_ns = 60 * NS_PER_S;
+	if (!d->opts.memory_bytes)
+		d->opts.memory_bytes = DEFAULT_MEMORY;
+	if (!d->opts.threads)
+		d->opts.threads = cpu_count();
+	pthread_mutex_init(&d->lock, NULL);
+	pthread_cond_init(&d->idle, NULL);
+	pthread_cond_init(&d->probed, NULL);
+	TRY(pool_new(d->opts.threads, "inflate", &d->pool, err));
+	TRY(publisher_start(d, err));
+	TRY(fills_start(d, err));
+	*out = STEAL(d);
+	return 0;
+}
+
+void ffs_data_free(struct ffs_data *d)
+{
+	if (!d)
+		return;
+	pthread_mutex_lock(&d->lock);
+	d->stopping = true;
+	pthread_mutex_unlock(&d->lock);
+	if (d->pool) {
+		fetch_stop(d);
+		flights_retry(d, INT64_MAX);
+		reads_cancel_all(d);
+		fills_stop(d);
+		publisher_stop(d);
+		flights_retry(d, INT64_MAX);
+		pool_free(d->pool);
+	}
+	while (d->oldest)
+		cache_drop(d, d->oldest->file);
+	for (size_t i = 0; i < d->n_buckets; i++)
+		while (d->buckets[i])
+			file_free(d, d->buckets[i]);
+	free(d->buckets);
+	vec_fini(&d->outbox);
+	claims_fini(&d->claims);
+	while (d->layers) {
+		struct layer *l = d->layers;
+
+		d->layers = l->next;
+		layer_unref(l);
+	}
+	while (d->inflaters) {
+		struct inflater_slot *s = d->inflaters;
+
+		d->inflaters = s->next;
+		esgz_inflater_free(s->z);
+		free(s);
+	}
+	pthread_cond_destroy(&d->idle);
+	pthread_cond_destroy(&d->probed);
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+}
+
+struct inflater_slot *inflater_take(struct ffs_data *d)
+{
+	struct inflater_slot *s;
+
+	pthread_mutex_lock(&d->lock);
+	s = d->inflaters;
+	if (s)
+		d->inflaters = s->next;
+	pthread_mutex_unlock(&d->lock);
+	if (s)
+		return s;
+	s = xcalloc(1, sizeof(*s));
+	s->z = esgz_inflater_new();
+	return s;
+}
+
+void inflater_give(struct ffs_data *d, struct inflater_slot *s)
+{
+	pthread_mutex_lock(&d->lock);
+	s->next = d->inflaters;
+	d->inflaters = s;
+	pthread_mutex_unlock(&d->lock);
+}
+
+void ffs_data_poke(struct ffs_data *d)
+{
+	pthread_mutex_lock(&d->lock);
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* ---- layers ---- */
+
+int ffs_data_add_layer(struct ffs_data *d, const struct digest *index_key, struct err *err)
+{
+	AUTO(layer) struct layer *l = NULL;
+	struct layer **at;
+	bool known;
+
+	pthread_mutex_lock(&d->lock);
+	known = layer_find(d, index_key);
+	pthread_mutex_unlock(&d->lock);
+	if (known)
+		return 0;
+	TRY(layer_load(d->store, index_key, &l, err));
+	pthread_mutex_lock(&d->lock);
+	if (!layer_find(d, index_key)) {
+		l->refs = 1;
+		for (at = &d->layers; *at;)
+			at = &(*at)->next;
+		*at = l;
+		claims_add(&d->claims, STEAL(l));
+	}
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+/* Files that nobody uses at the moment let go of the layer; the others hold it until a later removal. */
+static void files_leave_layer(struct ffs_data *d, struct layer *l)
+{
+	for (size_t i = 0; i < d->n_buckets; i++)
+		for (struct ffs_file *f = d->buckets[i], *next; f; f = next) {
+			next = f->hash_next;
+			if (f->home != l || f->busy || f->probing)
+				continue;
+			f->busy++;
+			if (!file_find_home(d, f, l)) {
+				cache_drop(d, f);
+				if (f->state == FILE_FILLING)
+					file_vanished(d, f);
+				f->home = NULL;
+				layer_unref(l);
+			}
+			file_unbusy(d, f);
+		}
+}
+
+void ffs_data_remove_layer(struct ffs_data *d, const struct digest *index_key)
+{
+	struct layer **at, *l;
+
+	pthread_mutex_lock(&d->lock);
+	for (at = &d->layers; *at && !digest_eq(&(*at)->key, index_key);)
+		at = &(*at)->next;
+	l = *at;
+	if (l) {
+		*at = l->next;
+		l->removed = true;
+		l->pinned = false;
+		claims_remove(&d->claims, l);
+		fills_drop_layer(d, l);
+		files_leave_layer(d, l);
+		layer_unref(l);
+	}
+	pthread_mutex_unlock(&d->lock);
+	fetch_send(d);
+}
+
+/* ---- status ---- */
+
+void ffs_data_layers(struct ffs_data *d, struct digest **keys, size_t *n)
+{
+	VEC(struct digest) all = VEC_INIT;
+
+	pthread_mutex_lock(&d->lock);
+	for (struct layer *l = d->layers; l; l = l->next)
+		vec_push(&all, l->key);
+	pthread_mutex_unlock(&d->lock);
+	*keys = all.p;
+	*n = all.n;
+}
+
+/* Bytes of one entry that are here. No lock held. */
+static uint64_t entry_present(struct ffs_data *d, struct layer *l, uint32_t i, const struct esgz_entry *e,
+                              bool *published)
+{
+	uint64_t present = 0;
+	struct esgz_chunk c;
+	struct ffs_file *f;
+
+	pthread_mutex_lock(&d->lock);
+	*published = l->published[i];
+	f = *published || !e->n_chunks ? NULL : file_lookup(d, &e->claim);
+	*published = *published || (f && f->state == FILE_PUBLISHED);
+	for (uint32_t k = 0; f && f->present && !*published && k < e->n_chunks; k++)
+		if (bit_get(f->present, k)) {
+			esgz_index_chunk(l->ix, e->first_chunk + k, &c);
+			present += c.bytes;
+		}
+	pthread_mutex_unlock(&d->lock);
+	if (!*published && !f && entry_published(d, e))
+		*published = true;
+	return *published ? e->size : present;
+}
+
+int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, struct ffs_layer_status *out,
+                          struct err *err)
+{
+	struct layer *l;
+
+	pthread_mutex_lock(&d->lock);
+	l = layer_find(d, index_key);
+	if (!l) {
+		pthread_mutex_unlock(&d->lock);
+		return err_set(err, ERR_NOT_FOUND, "the layer is not loaded");
+	}
+	layer_ref(l);
+	*out = (struct ffs_layer_status){.index_key = l->key,
+	                                 .blob = l->info->blob,
+	                                 .lazy = l->info->trust == ESGZ_TRUST_TOC,
+	                                 .pinned = l->pinned,
+	                                 .content_bytes = l->info->content_bytes,
+	                                 .files = l->n_files};
+	memcpy(out->error, l->error, sizeof(out->error));
+	pthread_mutex_unlock(&d->lock);
+	for (uint32_t i = 0; i < l->info->n_entries; i++) {
+		struct esgz_entry e;
+		bool published;
+
+		esgz_index_entry(l->ix, i, &e);
+		if (e.type != ESGZ_REG || e.size == 0)
+			continue;
+		out->present_bytes += entry_present(d, l, i, &e, &published);
+		out->files_published += published;
+	}
+	pthread_mutex_lock(&d->lock);
+	layer_unref(l);
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+void ffs_data_counters(struct ffs_data *d, struct ffs_data_counters *out)
+{
+	pthread_mutex_lock(&d->lock);
+	*out = d->counters;
+	out->fetched_bytes = __atomic_load_n(&d->counters.fetched_bytes, __ATOMIC_RELAXED);
+	out->memory_bytes = d->memory;
+	pthread_mutex_unlock(&d->lock);
+}

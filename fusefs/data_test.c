@@ -1,0 +1,932 @@
+#include "base/clock.h"
+#include "base/file.h"
+#include "fusefs/data.h"
+#include "fusefs/testlayer.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define CHUNK 65536u
+
+struct fixture {
+	char root[64];
+	struct ffs_store *store;
+	struct test_blobs blobs;
+	struct ffs_data_opts opts;
+	struct ffs_data *data;
+};
+
+static void data_open(struct fixture *f)
+{
+	struct ffs_blobs table = test_blobs_table(&f->blobs);
+	struct err err = ERR_INIT;
+
+	if (ffs_data_new(f->store, &table, &f->opts, &f->data, &err) < 0)
+		fail_msg("%s", err.msg);
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = xcalloc(1, sizeof(*f));
+	struct err err;
+
+	strcpy(f->root, "/tmp/ffs-data-XXXXXX");
+	assert_non_null(mkdtemp(f->root));
+	assert_int_equal(ffs_store_open(f->root, &f->store, &err), 0);
+	test_blobs_init(&f->blobs);
+	f->opts = (struct ffs_data_opts){.background = FFS_BACKGROUND_OFF, .read_timeout_ns = 20 * NS_PER_S, .threads = 2};
+	data_open(f);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+	struct err err;
+
+	ffs_data_free(f->data);
+	test_blobs_fini(&f->blobs);
+	ffs_store_close(f->store);
+	dir_remove(AT_FDCWD, f->root, &err);
+	free(f);
+	return 0;
+}
+
+static void layer_ready(struct fixture *f, struct test_layer *l, unsigned toc)
+{
+	struct err err = ERR_INIT;
+
+	test_layer_finish(l, f->store, toc);
+	test_blobs_add(&f->blobs, l);
+	if (ffs_data_add_layer(f->data, &l->key, &err) < 0)
+		fail_msg("%s", err.msg);
+}
+
+/* ---- reading, and waiting for it ---- */
+
+struct result {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	unsigned done;
+	enum err_code code;
+	struct buf bytes;
+	char msg[ERR_MSG_MAX];
+};
+
+#define RESULT_INIT {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER}
+
+static void on_read(void *arg, struct str bytes, const struct err *err)
+{
+	struct result *r = arg;
+
+	pthread_mutex_lock(&r->lock);
+	r->done++;
+	r->code = err ? err->code : ERR_OK;
+	snprintf(r->msg, sizeof(r->msg), "%s", err ? err->msg : "");
+	buf_clear(&r->bytes);
+	buf_addstr(&r->bytes, bytes);
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void result_wait(struct result *r)
+{
+	pthread_mutex_lock(&r->lock);
+	while (!r->done)
+		pthread_cond_wait(&r->changed, &r->lock);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static struct ffs_file *find(struct fixture *f, const struct digest *key, uint64_t *size)
+{
+	struct ffs_file *file = NULL;
+	struct err err = ERR_INIT;
+
+	if (ffs_data_find(f->data, key, 0, &file, size, NULL, NULL, &err) != 0)
+		fail_msg("%s", err.msg);
+	return file;
+}
+
+static enum err_code read_at(struct fixture *f, const struct digest *key, uint64_t at, size_t n, struct result *r)
+{
+	uint64_t size;
+	struct ffs_file *file = find(f, key, &size);
+
+	r->done = 0;
+	ffs_data_read(f->data, file, at, n, on_read, r);
+	result_wait(r);
+	return r->code;
+}
+
+/* Reads a whole file and compares it. */
+static void check_file(struct fixture *f, const struct test_file *t)
+{
+	struct result r = RESULT_INIT;
+
+	for (uint64_t at = 0; at < t->content.n;) {
+		if (read_at(f, &t->claim, at, 128 << 10, &r) != ERR_OK)
+			fail_msg("%s: %s", t->path, r.msg);
+		assert_true(r.bytes.n > 0);
+		assert_memory_equal(r.bytes.p, t->content.p + at, r.bytes.n);
+		at += r.bytes.n;
+	}
+	buf_fini(&r.bytes);
+}
+
+static bool object_has(struct fixture *f, const struct digest *key, uint64_t size)
+{
+	return ffs_object_has(f->store, key, size);
+}
+
+/* Publishing runs beside; a test that never ends fails by the runner's time-out. */
+static void wait_object(struct fixture *f, const struct digest *key, uint64_t size)
+{
+	while (!object_has(f, key, size))
+		usleep(1000);
+}
+
+static ino_t object_inode(struct fixture *f, const struct digest *key)
+{
+	char path[FFS_OBJECT_PATH_MAX];
+	struct stat st;
+
+	assert_int_equal(fstatat(ffs_store_dir(f->store, FFS_DIR_OBJECTS), ffs_object_path(key, path), &st, 0), 0);
+	return st.st_ino;
+}
+
+/* ---- tests ---- */
+
+static void sample_layer(struct test_layer *l)
+{
+	test_layer_init(l, "127.0.0.1:1/sample");
+	test_layer_add(l, "small", 1000, CHUNK, 1, NULL);
+	test_layer_add(l, "exact", CHUNK, CHUNK, 2, NULL);
+	test_layer_add(l, "big", 10 * CHUNK + 17, CHUNK, 3, NULL);
+	test_layer_add(l, "tail", 70000, CHUNK, 4, NULL);
+	test_layer_pack(l, "pack/", 10, 3000, 50);
+}
+
+static void test_reads(void **state)
+{
+	struct fixture *f = *state;
+	struct test_layer l;
+	struct result r = RESULT_INIT;
+	const struct test_file *big;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	vec_each(&l.files, t)
+		check_file(f, t);
+	vec_each(&l.files, t) {
+		wait_object(f, &t->digest, t->content.n);
+		wait_object(f, &t->claim, t->content.n);
+		assert_int_equal(object_inode(f, &t->digest), object_inode(f, &t->claim));
+		check_file(f, t);
+	}
+	big = test_layer_file(&l, "big");
+	/* Clamped at the end, nothing beyond it. */
+	assert_int_equal(read_at(f, &big->claim, big->content.n - 5, 4096, &r), ERR_OK);
+	assert_int_equal(r.bytes.n, 5);
+	assert_int_equal(read_at(f, &big->claim, big->content.n, 4096, &r), ERR_OK);
+	assert_int_equal(r.bytes.n, 0);
+	buf_fini(&r.bytes);
+	test_layer_fini(&l);
+}
+
+static void test_unknown_names(void **state)
+{
+	struct fixture *f = *state;
+	struct digest key = {{1, 2, 3}};
+	struct result r = RESULT_INIT;
+	struct ffs_file *file;
+	uint64_t size;
+	struct err err;
+
+	assert_int_equal(ffs_data_find(f->data, &key, 0, &file, &size, NULL, NULL, &err), -ERR_NOT_FOUND);
+	/* Handed out before: the name stays, only the bytes are not to be had. */
+	assert_int_equal(ffs_data_find(f->data, &key, 77, &file, &size, NULL, NULL, &err), 0);
+	assert_int_equal(size, 77);
+	ffs_data_read(f->data, file, 0, 10, on_read, &r);
+	result_wait(&r);
+	assert_int_equal(r.code, ERR_NOT_FOUND);
+	buf_fini(&r.bytes);
+}
+
+/* Many readers of one chunk, one transfer. */
+static void test_single_flight(void **state)
+{
+	struct fixture *f = *state;
+	struct result r[20] = {0};
+	const struct test_file *t;
+	struct ffs_file *file;
+	struct test_layer l;
+	uint64_t size;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	t = test_layer_file(&l, "big");
+	file = find(f, &t->claim, &size);
+	assert_int_equal(size, t->content.n);
+	test_blobs_set_hold(&f->blobs, true);
+	for (unsigned i = 0; i < ARRAY_LEN(r); i++) {
+		r[i] = (struct result)RESULT_INIT;
+		ffs_data_read(f->data, file, 3 * CHUNK + i * 100, 100, on_read, &r[i]);
+	}
+	test_blobs_wait_requests(&f->blobs, 1);
+	test_blobs_set_hold(&f->blobs, false);
+	for (unsigned i = 0; i < ARRAY_LEN(r); i++) {
+		result_wait(&r[i]);
+		assert_int_equal(r[i].code, ERR_OK);
+		assert_int_equal(r[i].bytes.n, 100);
+		assert_memory_equal(r[i].bytes.p, t->content.p + 3 * CHUNK + i * 100, 100);
+		assert_int_equal(r[i].done, 1);
+		buf_fini(&r[i].bytes);
+	}
+	assert_int_equal(f->blobs.n_requests, 1);
+	assert_int_equal(f->blobs.n_demand, 1);
+	test_layer_fini(&l);
+}
+
+/* A miss brings its neighbours along, so that reading on needs no request. */
+static void test_window(void **state)
+{
+	struct fixture *f = *state;
+	struct test_layer l;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	check_file(f, test_layer_file(&l, "small"));
+	assert_true(f->blobs.ranges.p[0].length <= 256 << 10);
+	assert_int_equal(f->blobs.ranges.p[0].offset, test_layer_file(&l, "small")->blob_offset);
+	check_file(f, test_layer_file(&l, "exact"));
+	assert_int_equal(f->blobs.n_requests, 1);
+	/* And none of it twice, whatever is read later. */
+	vec_each(&l.files, t)
+		check_file(f, t);
+	assert_true(f->blobs.bytes <= l.blob.n);
+	test_layer_fini(&l);
+}
+
+static void test_corrupt_once(void **state)
+{
+	struct fixture *f = *state;
+	struct ffs_data_counters c;
+	struct test_layer l;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	f->blobs.corrupt_at = test_layer_file(&l, "tail")->blob_offset + 100;
+	f->blobs.corrupt_times = 1;
+	check_file(f, test_layer_file(&l, "tail"));
+	ffs_data_counters(f->data, &c);
+	assert_int_equal(c.corrupt_chunks, 1);
+	assert_int_equal(c.read_errors, 0);
+	test_layer_fini(&l);
+}
+
+static void test_corrupt_always(void **state)
+{
+	struct fixture *f = *state;
+	struct ffs_layer_status st;
+	struct result r = RESULT_INIT;
+	const struct test_file *t;
+	struct test_layer l;
+	struct err err;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	t = test_layer_file(&l, "big");
+	f->blobs.corrupt_at = t->blob_offset + 50;
+	f->blobs.corrupt_times = 1000;
+	assert_int_equal(read_at(f, &t->claim, 10, 100, &r), ERR_DATA_LOSS);
+	assert_int_equal(ffs_data_layer_status(f->data, &l.key, &st, &err), 0);
+	assert_string_not_equal(st.error, "");
+	/* The other chunks are fine, and so is this one when the source is. */
+	assert_int_equal(read_at(f, &t->claim, CHUNK, 100, &r), ERR_OK);
+	f->blobs.corrupt_times = 0;
+	check_file(f, t);
+	buf_fini(&r.bytes);
+	test_layer_fini(&l);
+}
+
+/* A source that fails for a while delays a read; one that refuses ends it. */
+static void test_failures(void **state)
+{
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	const struct test_file *t;
+	struct test_layer l;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	t = test_layer_file(&l, "big");
+	f->blobs.fail_code = ERR_NOT_FOUND;
+	f->blobs.fail = 1;
+	assert_int_equal(read_at(f, &t->claim, 0, 100, &r), ERR_NOT_FOUND);
+	f->blobs.fail_code = ERR_UNAVAILABLE;
+	f->blobs.fail = 3;
+	check_file(f, t);
+	assert_int_equal(f->blobs.fail, 0);
+	buf_fini(&r.bytes);
+	test_layer_fini(&l);
+}
+
+static void test_truncated(void **state)
+{
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	const struct test_file *t;
+	struct test_layer l;
+
+	test_layer_init(&l, "127.0.0.1:1/sample");
+	test_layer_add(&l, "only", 5000, CHUNK, 9, NULL);
+	layer_ready(f, &l, 1);
+	t = test_layer_file(&l, "only");
+	f->blobs.truncate = true;
+	assert_int_equal(read_at(f, &t->claim, 0, 100, &r), ERR_DATA_LOSS);
+	f->blobs.truncate = false;
+	check_file(f, t);
+	buf_fini(&r.bytes);
+	test_layer_fini(&l);
+}
+
+static void test_deadline(void **state)
+{
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	const struct test_file *t;
+	struct test_layer l;
+
+	ffs_data_free(f->data);
+	f->opts.read_timeout_ns = 50 * NS_PER_MS;
+	data_open(f);
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	t = test_layer_file(&l, "big");
+	test_blobs_set_hold(&f->blobs, true);
+	assert_int_equal(read_at(f, &t->claim, 0, 100, &r), ERR_DEADLINE);
+	assert_int_equal(read_at(f, &t->claim, 0, 3 * CHUNK, &r), ERR_DEADLINE);
+	test_blobs_set_hold(&f->blobs, false);
+	check_file(f, t);
+	buf_fini(&r.bytes);
+	test_layer_fini(&l);
+}
+
+/* A TOC that claims another image's content with chunks of its own harms itself alone. */
+static void test_poison(void **state)
+{
+	struct fixture *f = *state;
+	struct test_layer honest, liar;
+	struct result r = RESULT_INIT;
+	const struct test_file *h, *p;
+	struct test_lie lie;
+	struct ffs_file *file;
+	uint64_t size;
+	struct err err;
+
+	test_layer_init(&honest, "127.0.0.1:1/honest");
+	test_layer_add(&honest, "libc", 5 * CHUNK, CHUNK, 7, NULL);
+	layer_ready(f, &honest, 1);
+	h = test_layer_file(&honest, "libc");
+	test_layer_init(&liar, "127.0.0.1:1/liar");
+	lie.content = &h->digest;
+	test_layer_add(&liar, "libc", 5 * CHUNK, CHUNK, 666, &lie);
+	test_layer_add(&liar, "short", 3 * CHUNK, CHUNK, 667, &lie);
+	test_layer_add(&liar, "tiny", 100, CHUNK, 668, &lie);
+	layer_ready(f, &liar, 2);
+	p = test_layer_file(&liar, "libc");
+	assert_false(digest_eq(&h->claim, &p->claim));
+
+	/* The liar first: its bytes are what it claims chunk by chunk, until the whole proves false. */
+	for (unsigned i = 0; i < 5; i++)
+		read_at(f, &p->claim, i * CHUNK, 100, &r);
+	do
+		read_at(f, &p->claim, 0, 100, &r);
+	while (r.code == ERR_OK);
+	assert_int_equal(r.code, ERR_DATA_LOSS);
+	assert_false(object_has(f, &h->digest, h->content.n));
+	assert_false(object_has(f, &p->claim, p->content.n));
+	/* Of one chunk: no byte is ever shown. */
+	assert_int_equal(read_at(f, &test_layer_file(&liar, "tiny")->claim, 0, 10, &r), ERR_DATA_LOSS);
+
+	/* By content the sizes are in doubt; the truth is found out. */
+	r.done = 0;
+	assert_int_equal(object_has(f, &h->digest, h->content.n), 0);
+	check_file(f, h);
+	wait_object(f, &h->digest, h->content.n);
+	assert_int_equal(ffs_data_find(f->data, &h->digest, 0, &file, &size, NULL, NULL, &err), 0);
+	assert_int_equal(size, h->content.n);
+	/* Still false. */
+	assert_int_equal(read_at(f, &p->claim, 0, 100, &r), ERR_DATA_LOSS);
+	buf_fini(&r.bytes);
+	test_layer_fini(&honest);
+	test_layer_fini(&liar);
+}
+
+struct found {
+	struct result r;
+	struct ffs_file *file;
+	uint64_t size;
+};
+
+static void on_found(void *arg, struct ffs_file *file, uint64_t size, const struct err *err)
+{
+	struct found *x = arg;
+
+	x->file = file;
+	x->size = size;
+	on_read(&x->r, STR_NONE, file ? NULL : err);
+}
+
+/* An object that vanished from disk is asked for by its content: the size is that of whoever tells the truth. */
+static void test_find_by_content(void **state)
+{
+	struct fixture *f = *state;
+	struct test_layer honest, liar;
+	struct found x = {.r = RESULT_INIT};
+	const struct test_file *h;
+	struct test_lie lie;
+	struct err err;
+
+	test_layer_init(&liar, "127.0.0.1:1/liar");
+	test_layer_init(&honest, "127.0.0.1:1/honest");
+	test_layer_add(&honest, "libc", 5 * CHUNK, CHUNK, 7, NULL);
+	h = &honest.files.p[0];
+	lie.content = &h->digest;
+	test_layer_add(&liar, "short", 3 * CHUNK, CHUNK, 667, &lie);
+	test_layer_add(&liar, "tiny", 100, CHUNK, 668, &lie);
+	layer_ready(f, &liar, 2);
+	layer_ready(f, &honest, 1);
+	assert_int_equal(ffs_data_find(f->data, &h->digest, 0, &x.file, &x.size, on_found, &x, &err), FFS_FIND_LATER);
+	result_wait(&x.r);
+	assert_int_equal(x.r.code, ERR_OK);
+	assert_int_equal(x.size, h->content.n);
+	x.r.done = 0;
+	ffs_data_read(f->data, x.file, CHUNK, 1000, on_read, &x.r);
+	result_wait(&x.r);
+	assert_int_equal(x.r.code, ERR_OK);
+	assert_memory_equal(x.r.bytes.p, h->content.p + CHUNK, 1000);
+	buf_fini(&x.r.bytes);
+	test_layer_fini(&honest);
+	test_layer_fini(&liar);
+}
+
+static void remove_object(struct fixture *f, const struct digest *key)
+{
+	char path[FFS_OBJECT_PATH_MAX];
+
+	assert_int_equal(unlinkat(ffs_store_dir(f->store, FFS_DIR_OBJECTS), ffs_object_path(key, path), 0), 0);
+}
+
+static void test_evicted(void **state)
+{
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	struct test_layer l;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	vec_each(&l.files, t) {
+		check_file(f, t);
+		wait_object(f, &t->claim, t->content.n);
+	}
+	/* Known by content as well, from now on. */
+	vec_each(&l.files, t)
+		assert_int_equal(read_at(f, &t->digest, 0, 10, &r), ERR_OK);
+	vec_each(&l.files, t) {
+		remove_object(f, &t->claim);
+		remove_object(f, &t->digest);
+	}
+	vec_each(&l.files, t) {
+		assert_int_equal(read_at(f, &t->digest, t->content.n - 10, 10, &r), ERR_OK);
+		assert_memory_equal(r.bytes.p, t->content.p + t->content.n - 10, 10);
+		check_file(f, t);
+	}
+	buf_fini(&r.bytes);
+	test_layer_fini(&l);
+}
+
+/* What another image published serves this one without a transfer. */
+static void test_shared_object(void **state)
+{
+	struct fixture *f = *state;
+	struct test_layer a, b;
+	unsigned n;
+
+	test_layer_init(&a, "127.0.0.1:1/a");
+	test_layer_add(&a, "x", 3 * CHUNK, CHUNK, 5, NULL);
+	layer_ready(f, &a, 1);
+	check_file(f, &a.files.p[0]);
+	wait_object(f, &a.files.p[0].claim, 3 * CHUNK);
+	n = f->blobs.n_requests;
+	test_layer_init(&b, "127.0.0.1:1/b");
+	test_layer_add(&b, "y", 3 * CHUNK, CHUNK / 2, 5, NULL);
+	layer_ready(f, &b, 1);
+	assert_false(digest_eq(&a.files.p[0].claim, &b.files.p[0].claim));
+	check_file(f, &b.files.p[0]);
+	assert_int_equal(f->blobs.n_requests, n);
+	assert_int_equal(object_inode(f, &b.files.p[0].claim), object_inode(f, &a.files.p[0].digest));
+	test_layer_fini(&a);
+	test_layer_fini(&b);
+}
+
+/* A worker that died left a partial file: what is in it is not fetched again. */
+static void test_restart(void **state)
+{
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	struct test_layer l;
+	const struct test_file *t;
+	uint64_t before;
+	struct err err;
+
+	test_layer_init(&l, "127.0.0.1:1/a");
+	test_layer_add(&l, "x", 40 * CHUNK, CHUNK, 5, NULL);
+	layer_ready(f, &l, 1);
+	t = &l.files.p[0];
+	assert_int_equal(read_at(f, &t->claim, 20 * CHUNK, 100, &r), ERR_OK);
+	ffs_data_free(f->data);
+	before = f->blobs.bytes;
+	data_open(f);
+	assert_int_equal(ffs_data_add_layer(f->data, &l.key, &err), 0);
+	assert_int_equal(read_at(f, &t->claim, 20 * CHUNK + 50, 100, &r), ERR_OK);
+	assert_memory_equal(r.bytes.p, t->content.p + 20 * CHUNK + 50, 100);
+	assert_int_equal(f->blobs.bytes, before);
+	check_file(f, t);
+	buf_fini(&r.bytes);
+	test_layer_fini(&l);
+}
+
+/* The same after a reboot: only what still has its digest counts. */
+static void test_reboot(void **state)
+{
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	struct test_layer l;
+	const struct test_file *t;
+	char path[FFS_OBJECT_PATH_MAX];
+	struct err err;
+	int fd;
+
+	test_layer_init(&l, "127.0.0.1:1/a");
+	test_layer_add(&l, "x", 40 * CHUNK, CHUNK, 5, NULL);
+	layer_ready(f, &l, 1);
+	t = &l.files.p[0];
+	assert_int_equal(read_at(f, &t->claim, 0, 100, &r), ERR_OK);
+	assert_int_equal(read_at(f, &t->claim, 20 * CHUNK, 100, &r), ERR_OK);
+	ffs_data_free(f->data);
+	fd = openat(ffs_store_dir(f->store, FFS_DIR_PARTIAL), ffs_object_path(&t->claim, path), O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "another boot id!", 16, 40 * CHUNK + 24), 16);
+	assert_int_equal(pwrite(fd, "lost", 4, 20 * CHUNK), 4);
+	close(fd);
+	data_open(f);
+	assert_int_equal(ffs_data_add_layer(f->data, &l.key, &err), 0);
+	test_blobs_set_hold(&f->blobs, true);
+	assert_int_equal(read_at(f, &t->claim, 0, 100, &r), ERR_OK); /* from the disk, verified */
+	assert_memory_equal(r.bytes.p, t->content.p, 100);
+	test_blobs_set_hold(&f->blobs, false);
+	assert_int_equal(read_at(f, &t->claim, 20 * CHUNK, 100, &r), ERR_OK);
+	assert_memory_equal(r.bytes.p, t->content.p + 20 * CHUNK, 100);
+	check_file(f, t);
+	buf_fini(&r.bytes);
+	test_layer_fini(&l);
+}
+
+/* ---- fills ---- */
+
+struct fill_result {
+	struct result r;
+	uint64_t last, total;
+};
+
+static void on_fill(void *arg, int result, const struct err *err)
+{
+	struct fill_result *x = arg;
+
+	on_read(&x->r, STR_NONE, result < 0 ? err : NULL);
+}
+
+static void on_progress(void *arg, uint64_t done, uint64_t total)
+{
+	struct fill_result *x = arg;
+
+	assert_true(done >= x->last && done <= total);
+	x->last = done;
+	x->total = total;
+}
+
+static enum err_code fill(struct fixture *f, struct test_layer *l, struct fill_result *x)
+{
+	struct ffs_fill_query q = {.index_key = l->key,
+	                           .lane = FFS_BACKGROUND,
+	                           .deadline_ns = INT64_MAX,
+	                           .progress = on_progress,
+	                           .done = on_fill,
+	                           .arg = x};
+	struct err err;
+
+	x->r.done = 0;
+	x->last = 0;
+	assert_int_equal(ffs_data_fill(f->data, &q, NULL, &err), 0);
+	result_wait(&x->r);
+	buf_fini(&x->r.bytes);
+	return x->r.code;
+}
+
+static void test_fill(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct ffs_layer_status st;
+	struct test_layer l;
+	struct err err;
+	unsigned n;
+
+	sample_layer(&l);
+	for (unsigned i = 0; i < 200; i++) {
+		char path[16];
+
+		snprintf(path, sizeof(path), "f/%u", i);
+		test_layer_add(&l, path, 500 * i + 1, CHUNK, 1000 + i, NULL);
+	}
+	layer_ready(f, &l, 1);
+	check_file(f, test_layer_file(&l, "tail"));
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	vec_each(&l.files, t) {
+		assert_true(object_has(f, &t->digest, t->content.n));
+		assert_true(object_has(f, &t->claim, t->content.n));
+	}
+	assert_int_equal(ffs_data_layer_status(f->data, &l.key, &st, &err), 0);
+	assert_int_equal(st.files, l.files.n);
+	assert_int_equal(st.files_published, l.files.n);
+	assert_int_equal(st.present_bytes, st.content_bytes);
+	assert_true(f->blobs.bytes <= l.blob.n + 4096);
+	n = f->blobs.n_requests;
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	assert_int_equal(f->blobs.n_requests, n);
+	vec_each(&l.files, t)
+		check_file(f, t);
+	test_layer_fini(&l);
+}
+
+static void test_fill_fails(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct test_layer l;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	f->blobs.corrupt_at = test_layer_file(&l, "exact")->blob_offset + 20;
+	f->blobs.corrupt_times = 1000;
+	assert_int_equal(fill(f, &l, &x), ERR_DATA_LOSS);
+	f->blobs.corrupt_times = 0;
+	f->blobs.fail = 1;
+	f->blobs.fail_code = ERR_PERMISSION;
+	assert_int_equal(fill(f, &l, &x), ERR_PERMISSION);
+	f->blobs.fail = 2;
+	f->blobs.fail_code = ERR_UNAVAILABLE;
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	test_layer_fini(&l);
+}
+
+/* A reader takes the line from the background, which goes on afterwards. */
+static void test_preempt(void **state)
+{
+	struct fixture *f = *state;
+	const struct test_file *t;
+	struct test_layer l;
+
+	ffs_data_free(f->data);
+	f->opts.background = FFS_BACKGROUND_ON;
+	f->opts.quiet_ns = NS_PER_MS;
+	data_open(f);
+	sample_layer(&l);
+	test_layer_add(&l, "huge", 400 * CHUNK, CHUNK, 99, NULL);
+	layer_ready(f, &l, 1);
+	f->blobs.hold_bulk = true;
+	f->blobs.hold_after = 300000;
+	ffs_data_set_pinned(f->data, &l.key, true);
+	test_blobs_wait_requests(&f->blobs, 2);
+	t = test_layer_file(&l, "huge");
+	check_file(f, test_layer_file(&l, "small"));
+	check_file(f, test_layer_file(&l, "tail"));
+	assert_true(f->blobs.n_cancelled >= 1);
+	assert_true(f->blobs.n_demand >= 1);
+	pthread_mutex_lock(&f->blobs.lock);
+	f->blobs.hold_bulk = false;
+	pthread_cond_broadcast(&f->blobs.changed);
+	pthread_mutex_unlock(&f->blobs.lock);
+	wait_object(f, &t->digest, t->content.n);
+	test_layer_fini(&l);
+}
+
+/* Far less memory than what is asked for: all arrives, and the bound holds. */
+static void test_memory(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct result r[32];
+	struct ffs_data_counters c;
+	struct test_layer l;
+	struct ffs_file *file;
+	uint64_t size;
+
+	ffs_data_free(f->data);
+	f->opts.memory_bytes = 4 * CHUNK;
+	data_open(f);
+	test_layer_init(&l, "127.0.0.1:1/a");
+	test_layer_add(&l, "x", 200 * CHUNK, CHUNK, 5, NULL);
+	layer_ready(f, &l, 1);
+	file = find(f, &l.files.p[0].claim, &size);
+	for (unsigned i = 0; i < ARRAY_LEN(r); i++) {
+		r[i] = (struct result)RESULT_INIT;
+		ffs_data_read(f->data, file, i * 6 * CHUNK, 1000, on_read, &r[i]);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(r); i++) {
+		result_wait(&r[i]);
+		assert_int_equal(r[i].code, ERR_OK);
+		assert_memory_equal(r[i].bytes.p, l.files.p[0].content.p + i * 6 * CHUNK, 1000);
+		buf_fini(&r[i].bytes);
+	}
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	ffs_data_counters(f->data, &c);
+	assert_true(c.memory_bytes <= f->opts.memory_bytes);
+	test_layer_fini(&l);
+}
+
+static void test_remove_layer(void **state)
+{
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	struct test_layer l, copy;
+	const struct test_file *t;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	sample_layer(&copy);
+	test_layer_add(&copy, "more", 100, CHUNK, 77, NULL);
+	t = test_layer_file(&l, "big");
+	assert_int_equal(read_at(f, &t->claim, 0, 100, &r), ERR_OK);
+	ffs_data_remove_layer(f->data, &l.key);
+	assert_int_equal(read_at(f, &t->claim, 9 * CHUNK, 100, &r), ERR_NOT_FOUND);
+	/* Another layer with the same claim is as good. */
+	layer_ready(f, &copy, 2);
+	assert_int_equal(read_at(f, &t->claim, 9 * CHUNK, 100, &r), ERR_OK);
+	check_file(f, t);
+	ffs_data_remove_layer(f->data, &l.key);
+	buf_fini(&r.bytes);
+	test_layer_fini(&l);
+	test_layer_fini(&copy);
+}
+
+/* One source of a claim refuses, the other delivers. */
+static void test_second_source(void **state)
+{
+	struct fixture *f = *state;
+	struct test_layer l, copy;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	sample_layer(&copy);
+	test_layer_add(&copy, "more", 100, CHUNK, 77, NULL);
+	layer_ready(f, &copy, 2);
+	f->blobs.fail = 1;
+	f->blobs.fail_code = ERR_NOT_FOUND;
+	check_file(f, test_layer_file(&l, "big"));
+	test_layer_fini(&l);
+	test_layer_fini(&copy);
+}
+
+/* Everything at once, from many threads; for the sanitizers as much as for the bytes. */
+struct hammer {
+	struct fixture *f;
+	struct test_layer *l;
+	unsigned seed;
+};
+
+static void *hammer_main(void *arg)
+{
+	struct hammer *h = arg;
+	struct result r = RESULT_INIT;
+
+	for (unsigned i = 0; i < 150; i++) {
+		const struct test_file *t;
+		uint64_t at;
+		size_t n;
+
+		h->seed = h->seed * 1103515245 + 12345;
+		t = &h->l->files.p[(h->seed >> 8) % h->l->files.n];
+		at = (h->seed >> 4) % t->content.n;
+		n = (h->seed >> 12) % (3 * CHUNK) + 1;
+		if (read_at(h->f, h->seed & 1 ? &t->claim : &t->digest, at, n, &r) != ERR_OK)
+			fail_msg("%s: %s", t->path, r.msg);
+		if (n > t->content.n - at)
+			n = t->content.n - at;
+		assert_int_equal(r.bytes.n, n);
+		assert_memory_equal(r.bytes.p, t->content.p + at, n);
+	}
+	buf_fini(&r.bytes);
+	return NULL;
+}
+
+static void test_hammer(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct hammer h[6];
+	pthread_t threads[6];
+	struct test_layer l;
+
+	ffs_data_free(f->data);
+	f->opts.background = FFS_BACKGROUND_EAGER;
+	f->opts.memory_bytes = 8 * CHUNK;
+	data_open(f);
+	sample_layer(&l);
+	test_layer_add(&l, "huge", 60 * CHUNK, CHUNK, 99, NULL);
+	test_layer_pack(&l, "pack2/", 20, 2000, 500);
+	layer_ready(f, &l, 1);
+	f->blobs.fail_code = ERR_UNAVAILABLE;
+	f->blobs.fail = 2;
+	f->blobs.corrupt_at = test_layer_file(&l, "huge")->blob_offset + 30;
+	f->blobs.corrupt_times = 1;
+	ffs_data_set_pinned(f->data, &l.key, true);
+	for (unsigned i = 0; i < ARRAY_LEN(h); i++) {
+		h[i] = (struct hammer){f, &l, i * 7919 + 1};
+		assert_int_equal(pthread_create(&threads[i], NULL, hammer_main, &h[i]), 0);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(h); i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	vec_each(&l.files, t)
+		check_file(f, t);
+	test_layer_fini(&l);
+}
+
+/* Ending with readers waiting: each is told, once. */
+static void test_stop_under_load(void **state)
+{
+	struct fixture *f = *state;
+	struct result r[10];
+	struct test_layer l;
+	struct ffs_file *file;
+	uint64_t size;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	file = find(f, &test_layer_file(&l, "big")->claim, &size);
+	test_blobs_set_hold(&f->blobs, true);
+	for (unsigned i = 0; i < ARRAY_LEN(r); i++) {
+		r[i] = (struct result)RESULT_INIT;
+		ffs_data_read(f->data, file, i * CHUNK, CHUNK + 5, on_read, &r[i]);
+	}
+	ffs_data_free(f->data);
+	for (unsigned i = 0; i < ARRAY_LEN(r); i++) {
+		assert_int_equal(r[i].done, 1);
+		assert_int_equal(r[i].code, ERR_CANCELLED);
+		buf_fini(&r[i].bytes);
+	}
+	test_blobs_set_hold(&f->blobs, false);
+	data_open(f);
+	test_layer_fini(&l);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+	    T(test_reads),
+	    T(test_unknown_names),
+	    T(test_single_flight),
+	    T(test_window),
+	    T(test_corrupt_once),
+	    T(test_corrupt_always),
+	    T(test_failures),
+	    T(test_truncated),
+	    T(test_deadline),
+	    T(test_poison),
+	    T(test_find_by_content),
+	    T(test_evicted),
+	    T(test_shared_object),
+	    T(test_restart),
+	    T(test_reboot),
+	    T(test_fill),
+	    T(test_fill_fails),
+	    T(test_preempt),
+	    T(test_memory),
+	    T(test_remove_layer),
+	    T(test_second_source),
+	    T(test_hammer),
+	    T(test_stop_under_load),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,860 @@
+#include "fusefs/core.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BACKOFF_FIRST_NS (100 * NS_PER_MS)
+#define BACKOFF_MAX_NS (2 * NS_PER_S)
+#define BULK_JOBS_MAX 8 /* members that nobody waits for at the pool: a reader's member waits behind few of them */
+
+/* Readers whose flight failed for good: told by fetch_send. */
+struct failed {
+	struct waiter *waiters;
+	struct err err;
+	struct failed *next;
+};
+
+/* ---- flights ---- */
+
+struct flight *flight_find(struct ffs_file *f, uint32_t chunk)
+{
+	for (struct flight *it = f->flights; it; it = it->next)
+		if (it->chunk == chunk)
+			return it;
+	return NULL;
+}
+
+struct flight *flight_new(struct ffs_file *f, uint32_t chunk)
+{
+	struct flight *fl = xcalloc(1, sizeof(*fl));
+
+	fl->file = f;
+	fl->chunk = chunk;
+	fl->next = f->flights;
+	f->flights = fl;
+	f->busy++;
+	return fl;
+}
+
+static void flight_unretry(struct ffs_data *d, struct flight *fl)
+{
+	struct flight **at = &d->retries;
+
+	if (!fl->retry_ns)
+		return;
+	while (*at != fl)
+		at = &(*at)->retry_next;
+	*at = fl->retry_next;
+	fl->retry_ns = 0;
+}
+
+void flight_free(struct ffs_data *d, struct flight *fl)
+{
+	struct flight **at = &fl->file->flights;
+	struct ffs_file *f = fl->file;
+
+	flight_unretry(d, fl);
+	while (*at != fl)
+		at = &(*at)->next;
+	*at = fl->next;
+	free(fl->err);
+	free(fl);
+	file_unbusy(d, f);
+}
+
+void flight_retry(struct ffs_data *d, struct flight *fl, int64_t at)
+{
+	flight_unretry(d, fl);
+	fl->retry_ns = at > 0 ? at : 1;
+	fl->retry_next = d->retries;
+	d->retries = fl;
+	fills_wake(d);
+}
+
+static unsigned count_sources(struct ffs_data *d, struct ffs_file *f)
+{
+	uint32_t at = 0, entry;
+	struct esgz_entry e;
+	struct layer *l;
+	unsigned n = 0;
+
+	while (claims_next(&d->claims, &f->key, false, &at, &l, &e, &entry))
+		n++;
+	return n;
+}
+
+void file_complain(struct ffs_data *d, struct ffs_file *f, const char *why)
+{
+	struct layer *l = f->home;
+	int64_t now = clock_mono_ns();
+	char blob[DIGEST_TEXT_MAX];
+	struct esgz_entry e;
+
+	if (!l)
+		return;
+	snprintf(l->error, sizeof(l->error), "%s", why);
+	if (l->logged_ns && now - l->logged_ns < NS_PER_S) {
+		l->suppressed++;
+		return;
+	}
+	esgz_index_entry(l->ix, f->entry, &e);
+	log_error("image %s, layer %s, file /" STR_FMT ": %s%s", l->source.reference,
+	          digest_text(&l->info->blob, blob), STR_ARG(e.path), why,
+	          l->suppressed ? " (and more of this layer in the last second)" : "");
+	l->logged_ns = now;
+	l->suppressed = 0;
+}
+
+static void flight_give_up(struct ffs_data *d, struct flight *fl, const struct err *err)
+{
+	struct failed *failed = xcalloc(1, sizeof(*failed));
+
+	if (flight_has_live_waiters(fl) && !d->stopping)
+		file_complain(d, fl->file, err->msg);
+	failed->err = *err;
+	failed->waiters = STEAL(fl->waiters);
+	failed->next = d->failed;
+	d->failed = failed;
+	flight_free(d, fl);
+}
+
+void flight_failed(struct ffs_data *d, struct flight *fl, const struct err *err)
+{
+	int64_t now = clock_mono_ns(), wait;
+
+	if (d->stopping || !fl->file->home || fl->file->state == FILE_FALSE) {
+		flight_give_up(d, fl, err);
+		return;
+	}
+	if (!fl->err)
+		fl->err = xmalloc(sizeof(*fl->err));
+	*fl->err = *err;
+	if (err->code == ERR_CANCELLED) {
+		flight_retry(d, fl, now);
+		return;
+	}
+	if (err->code == ERR_DATA_LOSS && fl->corrupt++ == 0) {
+		/* The line or a cache on the way may be at fault: once more, by a new request. */
+		flight_retry(d, fl, now);
+		return;
+	}
+	if (err_is_transient(err) && err->code != ERR_DATA_LOSS) {
+		wait = BACKOFF_FIRST_NS << (fl->attempts < 5 ? fl->attempts : 5);
+		fl->attempts++;
+		flight_retry(d, fl, now + (wait < BACKOFF_MAX_NS ? wait : BACKOFF_MAX_NS));
+		return;
+	}
+	if (++fl->sources_tried < count_sources(d, fl->file) && file_find_home(d, fl->file, fl->file->home)) {
+		fl->corrupt = 0;
+		flight_retry(d, fl, now);
+		return;
+	}
+	flight_give_up(d, fl, err);
+}
+
+/* ---- starting transfers ---- */
+
+static void request_unref(struct request *r)
+{
+	struct ffs_data *d = r->d;
+	void *handle;
+
+	pthread_mutex_lock(&d->lock);
+	if (--r->refs) {
+		pthread_mutex_unlock(&d->lock);
+		return;
+	}
+	layer_unref(r->layer);
+	handle = r->handle;
+	pthread_mutex_unlock(&d->lock);
+	if (handle)
+		d->blobs.unref(d->blobs.self, handle);
+	free(r);
+	pthread_mutex_lock(&d->lock);
+	d->n_requests--;
+	pthread_cond_broadcast(&d->idle);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void outbox_add(struct ffs_data *d, struct request *r)
+{
+	r->refs++;
+	vec_push(&d->outbox, r);
+}
+
+static void request_cancel(struct ffs_data *d, struct request *r)
+{
+	if (r->cancelled || r->over)
+		return;
+	r->cancelled = true;
+	r->cancel_due = true;
+	outbox_add(d, r);
+}
+
+void fetch_preempt(struct ffs_data *d)
+{
+	if (d->opts.background == FFS_BACKGROUND_EAGER)
+		return;
+	for (struct request *r = d->requests; r; r = r->next)
+		if (r->lane != FFS_DEMAND)
+			request_cancel(d, r);
+}
+
+struct request *fetch_members(struct ffs_data *d, struct layer *l, uint32_t first, uint32_t end, enum ffs_lane lane,
+                              struct fill *fill)
+{
+	struct request *r = xcalloc(1, sizeof(*r));
+	const struct member *last = &l->members[end - 1];
+
+	*r = (struct request){.d = d, .layer = l, .lane = lane, .fill = fill, .first = first, .end = end, .member = first};
+	r->pos = l->members[first].offset;
+	r->until = last->offset + last->bytes;
+	r->refs = 1; /* given back when done came */
+	layer_ref(l);
+	for (uint32_t m = first; m < end; m++)
+		if (l->state[m] == MEMBER_ABSENT)
+			l->state[m] = MEMBER_INFLIGHT;
+	r->next = d->requests;
+	d->requests = r;
+	d->n_requests++;
+	d->n_demand += lane == FFS_DEMAND;
+	outbox_add(d, r);
+	return r;
+}
+
+void fetch_flight(struct ffs_data *d, struct flight *fl, uint64_t need_until)
+{
+	struct layer *l = fl->file->home;
+	struct esgz_chunk c;
+	uint32_t m, end;
+
+	if (!l || l->removed) {
+		struct err err;
+
+		if (!file_find_home(d, fl->file, NULL)) {
+			err_set(&err, ERR_NOT_FOUND, "no layer that is here delivers it any more");
+			flight_give_up(d, fl, &err);
+			return;
+		}
+		l = fl->file->home;
+	}
+	file_chunk(fl->file, fl->chunk, &c);
+	m = layer_member_of(l, &c);
+	if (l->state[m] == MEMBER_INFLIGHT) {
+		for (struct request *r = d->requests; r; r = r->next)
+			if (r->layer == l && m >= r->first && m < r->end && r->lane != FFS_DEMAND)
+				request_cancel(d, r);
+		return;
+	}
+	if (l->state[m] == MEMBER_INFLATING)
+		return;
+	if (l->members[m].bytes == 0) {
+		struct err err;
+
+		err_set(&err, ERR_INVALID, "the layer's index places it outside of the blob");
+		flight_failed(d, fl, &err);
+		return;
+	}
+	l->state[m] = MEMBER_ABSENT;
+	plan_demand(l, m, l->window, need_until, &end);
+	fetch_members(d, l, m, end, FFS_DEMAND, NULL);
+}
+
+/* ---- members as they arrive ---- */
+
+struct job {
+	struct pool_job pool;
+	struct ffs_data *d;
+	struct layer *layer;
+	uint32_t member;
+	bool bulk; /* counted in n_bulk_jobs */
+	bool warm;
+	uint8_t *bytes;
+	size_t n;
+};
+
+/* The file and, when somebody waits for it, the flight of the i-th chunk of a member; NULL when nobody asked for the
+ * file yet. Lock held. */
+static struct ffs_file *member_file(struct ffs_data *d, struct layer *l, uint32_t m, uint32_t i, struct flight **fl)
+{
+	uint32_t chunk = l->order[l->members[m].first + i];
+	struct ffs_file *f;
+	struct esgz_entry e;
+
+	esgz_index_entry(l->ix, l->entry_of[chunk], &e);
+	f = file_lookup(d, &e.claim);
+	*fl = f ? flight_find(f, chunk - e.first_chunk) : NULL;
+	return f;
+}
+
+static bool member_awaited(struct ffs_data *d, struct layer *l, uint32_t m)
+{
+	for (uint32_t i = 0; i < member_chunks(l, m); i++) {
+		struct flight *fl;
+
+		member_file(d, l, m, i, &fl);
+		if (fl)
+			return true;
+	}
+	return false;
+}
+
+/* Flights of a member that nothing brings any more are tried again, or failed. Lock held. */
+static void member_flights_failed(struct ffs_data *d, struct layer *l, uint32_t m, const struct err *err)
+{
+	for (uint32_t i = 0; i < member_chunks(l, m); i++) {
+		struct flight *fl;
+
+		member_file(d, l, m, i, &fl);
+		if (fl && !fl->retry_ns && fl->file->home == l)
+			flight_failed(d, fl, err);
+	}
+}
+
+static void resume_paused(struct ffs_data *d)
+{
+	for (struct request *r = d->requests; r; r = r->next)
+		if (r->paused) {
+			r->paused = false;
+			r->resume_due = true;
+			outbox_add(d, r);
+		}
+}
+
+/* Verified bytes of a chunk: to those who wait, to the cache, to the disk. f is busy; no lock held. */
+static void chunk_verified(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, struct cbuf *buf, bool warm)
+{
+	struct waiter *readers = NULL, *others;
+	struct flight *fl;
+
+	pthread_mutex_lock(&d->lock);
+	fl = flight_find(f, chunk);
+	if (fl) {
+		readers = STEAL(fl->waiters);
+		flight_free(d, fl);
+	}
+	others = waiters_of_disk(&readers);
+	if (readers || warm)
+		cache_put(d, f, chunk, buf);
+	if (warm && !readers)
+		f->warm = true;
+	pthread_mutex_unlock(&d->lock);
+	waiters_deliver(d, readers, f, chunk, buf);
+	file_store(d, f, chunk, buf);
+	waiters_deliver(d, others, f, chunk, buf);
+}
+
+/* The i-th chunk of the member. False when its bytes are not what they should be. */
+static bool job_chunk(struct job *j, struct esgz_inflater *z, uint32_t i, bool awaited_only)
+{
+	struct ffs_data *d = j->d;
+	struct layer *l = j->layer;
+	uint32_t number = l->order[l->members[j->member].first + i], entry = l->entry_of[number];
+	AUTO_FREE struct err *err = NULL;
+	struct cbuf *buf = NULL;
+	struct esgz_chunk c;
+	struct esgz_entry e;
+	struct ffs_file *f;
+	struct flight *fl;
+	bool wanted, ok = true;
+
+	esgz_index_entry(l->ix, entry, &e);
+	esgz_index_chunk(l->ix, number, &c);
+	pthread_mutex_lock(&d->lock);
+	f = member_file(d, l, j->member, i, &fl);
+	if (awaited_only ? !fl : l->published[entry] && !fl) {
+		pthread_mutex_unlock(&d->lock);
+		return true;
+	}
+	if (!f)
+		f = file_of_entry(d, l, entry, &e);
+	f->busy++;
+	pthread_mutex_unlock(&d->lock);
+
+	err = xmalloc(sizeof(*err));
+	if (file_probe(d, f, err) < 0)
+		log_debug("look for an object: %s", err->msg);
+	pthread_mutex_lock(&d->lock);
+	wanted = flight_find(f, number - e.first_chunk) ||
+	         (f->state == FILE_FILLING && !bit_get(f->present, number - e.first_chunk));
+	if (f->state == FILE_PUBLISHED)
+		l->published[entry] = 1;
+	pthread_mutex_unlock(&d->lock);
+
+	if (wanted) {
+		buf = cbuf_new(d, c.bytes);
+		ok = esgz_inflate_chunk(z, l->info->compression, str_make(j->bytes, j->n), &c, buf->bytes, err) == 0;
+		if (ok)
+			chunk_verified(d, f, number - e.first_chunk, buf, j->warm);
+		cbuf_unref(buf);
+	}
+	pthread_mutex_lock(&d->lock);
+	if (!ok) {
+		d->counters.corrupt_chunks++;
+		err_wrap(err, "chunk at %llu of the file does not come as the image promises",
+		         (unsigned long long)c.file_offset);
+		fl = flight_find(f, number - e.first_chunk);
+		if (fl)
+			flight_failed(d, fl, err);
+		else
+			file_complain(d, f, err->msg);
+	}
+	file_unbusy(d, f);
+	pthread_mutex_unlock(&d->lock);
+	return ok;
+}
+
+static void member_job(struct pool_job *pool)
+{
+	struct job *j = CONTAINER_OF(pool, struct job, pool);
+	struct ffs_data *d = j->d;
+	struct inflater_slot *z = inflater_take(d);
+	uint32_t n = member_chunks(j->layer, j->member);
+	bool ok = true;
+
+	for (uint32_t i = 0; i < n; i++)
+		ok &= job_chunk(j, z->z, i, true);
+	/* What was just found broken is not tried again from the same bytes, and nothing of them is kept. */
+	for (uint32_t i = 0; ok && i < n; i++)
+		ok = job_chunk(j, z->z, i, false);
+	inflater_give(d, z);
+
+	pthread_mutex_lock(&d->lock);
+	j->layer->state[j->member] = ok ? MEMBER_DONE : MEMBER_ABSENT;
+	/* Who came after his chunk was dealt with finds it in the cache or on disk. */
+	for (uint32_t i = 0; i < n; i++) {
+		struct flight *fl;
+
+		member_file(d, j->layer, j->member, i, &fl);
+		if (fl && !fl->retry_ns && fl->file->home == j->layer)
+			flight_retry(d, fl, 0);
+	}
+	d->memory -= j->n;
+	d->n_bulk_jobs -= j->bulk;
+	resume_paused(d);
+	layer_unref(j->layer);
+	fills_wake(d);
+	pthread_mutex_unlock(&d->lock);
+	free(j->bytes);
+	free(j);
+	fetch_send(d);
+	pthread_mutex_lock(&d->lock);
+	d->n_jobs--;
+	pthread_cond_broadcast(&d->idle);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void member_arrived(struct request *r)
+{
+	struct ffs_data *d = r->d;
+	struct job *j = xcalloc(1, sizeof(*j));
+	enum pool_lane lane;
+
+	*j = (struct job){.pool = {.fn = member_job}, .d = d, .layer = r->layer, .member = r->member, .n = r->got};
+	j->bytes = STEAL(r->buf);
+	pthread_mutex_lock(&d->lock);
+	r->layer->state[r->member] = MEMBER_INFLATING;
+	layer_ref(r->layer);
+	j->warm = r->lane == FFS_DEMAND;
+	j->bulk = r->lane != FFS_DEMAND;
+	lane = member_awaited(d, r->layer, r->member) ? POOL_DEMAND
+	       : r->lane == FFS_DEMAND                ? POOL_READAHEAD
+	                                              : (enum pool_lane)r->lane;
+	d->n_jobs++;
+	d->n_bulk_jobs += j->bulk;
+	pthread_mutex_unlock(&d->lock);
+	pool_submit(d->pool, lane, &j->pool);
+}
+
+/* Memory for the member at r->member, or the reason not to go on. Memory is taken for a member as a whole, so that
+ * whatever has begun can end. */
+enum begin { BEGIN_OK, BEGIN_SKIP, BEGIN_PAUSE, BEGIN_STOP };
+
+static enum begin member_begin(struct request *r)
+{
+	struct ffs_data *d = r->d;
+	const struct member *m = &r->layer->members[r->member];
+	enum begin result = BEGIN_OK;
+	uint64_t in_use, bound;
+
+	pthread_mutex_lock(&d->lock);
+	in_use = d->memory - d->memory_cached;
+	bound = r->lane == FFS_DEMAND ? d->opts.memory_bytes : d->opts.memory_bytes / 2;
+	if (r->cancelled)
+		result = BEGIN_STOP;
+	else if (r->layer->state[r->member] != MEMBER_INFLIGHT)
+		result = BEGIN_SKIP;
+	else if ((in_use && in_use + m->bytes > bound) || (r->lane != FFS_DEMAND && d->n_bulk_jobs >= BULK_JOBS_MAX)) {
+		r->paused = true;
+		result = BEGIN_PAUSE;
+	} else {
+		d->memory += m->bytes;
+		cache_trim(d);
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (result == BEGIN_OK) {
+		r->buf = xmalloc(m->bytes);
+		r->got = 0;
+	}
+	return result;
+}
+
+static enum ffs_flow request_data(void *arg, uint64_t at, struct str bytes)
+{
+	struct request *r = arg;
+	const struct member *members = r->layer->members;
+
+	if (at < r->pos) {
+		/* Came before, up to where we paused. */
+		uint64_t seen = r->pos - at;
+
+		bytes = str_sub(bytes, seen < bytes.n ? seen : bytes.n, SIZE_MAX);
+	}
+	while (bytes.n && r->member < r->end) {
+		const struct member *m = &members[r->member];
+		size_t n;
+
+		if (!r->buf && r->pos < m->offset) {
+			n = m->offset - r->pos < bytes.n ? m->offset - r->pos : bytes.n;
+		} else if (!r->buf) {
+			enum begin begin = m->bytes ? member_begin(r) : BEGIN_SKIP;
+
+			if (begin == BEGIN_PAUSE)
+				return FFS_FLOW_PAUSE;
+			if (begin == BEGIN_STOP)
+				return FFS_FLOW_STOP;
+			if (begin == BEGIN_SKIP)
+				r->member++;
+			continue;
+		} else {
+			n = m->bytes - r->got < bytes.n ? m->bytes - r->got : bytes.n;
+			memcpy(r->buf + r->got, bytes.p, n);
+			r->got += n;
+		}
+		bytes = str_sub(bytes, n, SIZE_MAX);
+		r->pos += n;
+		__atomic_fetch_add(&r->d->counters.fetched_bytes, n, __ATOMIC_RELAXED);
+		if (r->buf && r->got == m->bytes) {
+			member_arrived(r);
+			r->member++;
+		}
+	}
+	return r->member < r->end ? FFS_FLOW_MORE : FFS_FLOW_STOP;
+}
+
+static uint32_t window_of(struct ffs_data *d, const char *reference)
+{
+	uint64_t bandwidth = 0;
+	int64_t rtt = 0;
+	double bytes;
+
+	d->blobs.estimate(d->blobs.self, reference, &rtt, &bandwidth);
+	bytes = 1.5 * (double)rtt / (double)NS_PER_S * (double)bandwidth;
+	return bytes < FFS_WINDOW_MIN ? FFS_WINDOW_MIN : bytes > FFS_WINDOW_MAX ? FFS_WINDOW_MAX : (uint32_t)bytes;
+}
+
+static void request_done(void *arg, int result, const struct err *err)
+{
+	struct request *r = arg, **at;
+	struct ffs_data *d = r->d;
+	struct err short_err;
+	uint32_t window = window_of(d, r->layer->source.reference);
+
+	pthread_mutex_lock(&d->lock);
+	r->over = true;
+	for (at = &d->requests; *at != r;)
+		at = &(*at)->next;
+	*at = r->next;
+	d->n_demand -= r->lane == FFS_DEMAND;
+	r->layer->window = window;
+	if (r->buf) {
+		free(STEAL(r->buf));
+		d->memory -= r->layer->members[r->member].bytes;
+	}
+	if (r->cancelled) {
+		err_set(&short_err, ERR_CANCELLED, "cancelled");
+		err = &short_err;
+	} else if (result == 0) {
+		err_set(&short_err, ERR_DATA_LOSS, "the registry's copy of the layer ends early");
+		err = &short_err;
+	}
+	/* All states first: a flight that is tried again may plan over its neighbours. */
+	for (uint32_t m = r->member; m < r->end; m++)
+		if (r->layer->state[m] == MEMBER_INFLIGHT)
+			r->layer->state[m] = MEMBER_ABSENT;
+	for (uint32_t m = r->member; m < r->end; m++)
+		member_flights_failed(d, r->layer, m, err);
+	if (r->fill)
+		fill_request_done(d, r->fill, r->cancelled ? -ERR_CANCELLED : result, err);
+	resume_paused(d);
+	fills_wake(d);
+	pthread_mutex_unlock(&d->lock);
+	fetch_send(d);
+	request_unref(r);
+}
+
+static void request_send(struct request *r)
+{
+	struct ffs_data *d = r->d;
+	struct err err;
+	void *handle = NULL;
+	struct ffs_blob_query q = {
+		.reference = r->layer->source.reference,
+		.blob = r->layer->info->blob,
+		.blob_bytes = r->layer->info->blob_bytes,
+		.offset = r->layer->members[r->first].offset,
+		.demand = r->lane == FFS_DEMAND,
+		.deadline_ns = r->lane == FFS_DEMAND ? clock_mono_ns() + d->opts.read_timeout_ns : INT64_MAX,
+		.data = request_data,
+		.done = request_done,
+		.arg = r,
+	};
+
+	q.length = r->until - q.offset;
+	if (d->blobs.get(d->blobs.self, &q, &handle, &err) < 0) {
+		request_done(r, -(int)err.code, &err);
+		return;
+	}
+	pthread_mutex_lock(&d->lock);
+	r->handle = handle;
+	d->counters.requests[r->lane]++;
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void failed_deliver(struct ffs_data *d)
+{
+	struct failed *failed;
+
+	pthread_mutex_lock(&d->lock);
+	failed = STEAL(d->failed);
+	pthread_mutex_unlock(&d->lock);
+	while (failed) {
+		struct failed *next = failed->next;
+
+		waiters_fail(d, failed->waiters, &failed->err);
+		free(failed);
+		failed = next;
+	}
+}
+
+/* One request of the outbox: what is due and can be done now. */
+static void outbox_do(struct ffs_data *d, struct request *r)
+{
+	bool send, cancel, resume;
+	struct err err;
+
+	pthread_mutex_lock(&d->lock);
+	send = !r->sent;
+	r->sent = true;
+	if (send && r->cancelled) {
+		pthread_mutex_unlock(&d->lock);
+		err_set(&err, ERR_CANCELLED, "cancelled");
+		request_done(r, -ERR_CANCELLED, &err);
+		return;
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (send)
+		request_send(r);
+	pthread_mutex_lock(&d->lock);
+	/* Without a handle somebody is in get() with it, and does this afterwards. */
+	cancel = r->handle && r->cancel_due;
+	resume = r->handle && r->resume_due;
+	if (cancel)
+		r->cancel_due = false;
+	if (resume)
+		r->resume_due = false;
+	pthread_mutex_unlock(&d->lock);
+	if (cancel)
+		d->blobs.cancel(d->blobs.self, r->handle);
+	if (resume)
+		d->blobs.resume(d->blobs.self, r->handle);
+}
+
+void fetch_send(struct ffs_data *d)
+{
+	for (;;) {
+		struct request *r = NULL;
+
+		pthread_mutex_lock(&d->lock);
+		if (d->outbox.n)
+			r = vec_pop(&d->outbox);
+		pthread_mutex_unlock(&d->lock);
+		if (!r)
+			break;
+		outbox_do(d, r);
+		request_unref(r);
+	}
+	failed_deliver(d);
+}
+
+/* ---- trying again ---- */
+
+/* A chunk that is here after all, for a flight. NULL: not here. f is busy; no lock held. */
+static struct cbuf *chunk_local(struct ffs_data *d, struct ffs_file *f, uint32_t chunk)
+{
+	struct cbuf *buf = NULL;
+	struct esgz_chunk c;
+	AUTO_FD int object = -1;
+	struct err err;
+	bool published;
+	int fd = -1;
+
+	if (file_probe(d, f, &err) < 0)
+		return NULL;
+	pthread_mutex_lock(&d->lock);
+	buf = cache_get(d, f, chunk);
+	if (buf || !f->home) {
+		pthread_mutex_unlock(&d->lock);
+		return buf;
+	}
+	file_chunk(f, chunk, &c);
+	if ((f->state == FILE_FILLING || f->state == FILE_READY) && bit_get(f->present, chunk))
+		fd = f->fd;
+	published = f->state == FILE_PUBLISHED;
+	pthread_mutex_unlock(&d->lock);
+	if (published && file_open_object(d, f, &object, &err) == 0)
+		fd = object;
+	if (fd < 0)
+		return NULL;
+	buf = cbuf_new(d, c.bytes);
+	if (partial_read(fd, buf->bytes, c.bytes, c.file_offset, &err) == 0)
+		return buf;
+	cbuf_unref(buf);
+	return NULL;
+}
+
+static void flight_again(struct ffs_data *d, struct ffs_file *f, uint32_t chunk)
+{
+	struct cbuf *buf = chunk_local(d, f, chunk);
+	struct flight *fl;
+	struct err err;
+
+	if (buf) {
+		chunk_verified(d, f, chunk, buf, false);
+		cbuf_unref(buf);
+		return;
+	}
+	pthread_mutex_lock(&d->lock);
+	fl = flight_find(f, chunk);
+	if (fl && !fl->retry_ns && f->state == FILE_FALSE) {
+		err_set(&err, ERR_DATA_LOSS, "the content of the file is not what the image promises");
+		flight_give_up(d, fl, &err);
+	} else if (fl && !fl->retry_ns) {
+		fetch_flight(d, fl, 0);
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+int64_t flights_retry(struct ffs_data *d, int64_t now)
+{
+	int64_t next = INT64_MAX;
+
+	pthread_mutex_lock(&d->lock);
+	for (struct flight *fl = d->retries; fl;) {
+		struct ffs_file *f = fl->file;
+		uint32_t chunk = fl->chunk;
+
+		if (fl->retry_ns > now) {
+			next = fl->retry_ns < next ? fl->retry_ns : next;
+			fl = fl->retry_next;
+			continue;
+		}
+		f->busy++;
+		flight_unretry(d, fl);
+		if (flight_has_live_waiters(fl) && !d->stopping) {
+			d->last_demand_ns = now;
+			pthread_mutex_unlock(&d->lock);
+			flight_again(d, f, chunk);
+			pthread_mutex_lock(&d->lock);
+		} else {
+			struct err err;
+
+			err_set(&err, ERR_CANCELLED, "nobody waits any more");
+			flight_give_up(d, fl, &err);
+		}
+		file_unbusy(d, f);
+		fl = d->retries; /* anything may have happened to the list */
+		next = INT64_MAX;
+	}
+	pthread_mutex_unlock(&d->lock);
+	fetch_send(d);
+	return next;
+}
+
+/* ---- chunks of an earlier boot ---- */
+
+struct local_job {
+	struct pool_job pool;
+	struct ffs_data *d;
+	struct ffs_file *file;
+	uint32_t chunk;
+};
+
+static void local_job(struct pool_job *pool)
+{
+	struct local_job *j = CONTAINER_OF(pool, struct local_job, pool);
+	struct ffs_data *d = j->d;
+	struct cbuf *buf = NULL;
+	struct esgz_chunk c;
+	struct digest have;
+	struct flight *fl;
+	struct err err;
+	bool good;
+	int fd;
+
+	pthread_mutex_lock(&d->lock);
+	fd = j->file->fd;
+	if (j->file->home)
+		file_chunk(j->file, j->chunk, &c);
+	else
+		fd = -1;
+	pthread_mutex_unlock(&d->lock);
+	if (fd >= 0) {
+		buf = cbuf_new(d, c.bytes);
+		good = partial_read(fd, buf->bytes, c.bytes, c.file_offset, &err) == 0;
+		if (good)
+			digest_of(buf->bytes, c.bytes, &have);
+		good = good && digest_eq(&have, &c.digest);
+		if (good)
+			chunk_verified(d, j->file, j->chunk, buf, false);
+		cbuf_unref(buf);
+	}
+	pthread_mutex_lock(&d->lock);
+	if (j->file->unsure)
+		bit_clear(j->file->unsure, j->chunk);
+	fl = flight_find(j->file, j->chunk);
+	if (fl && !fl->retry_ns)
+		flight_retry(d, fl, 0);
+	file_unbusy(d, j->file);
+	pthread_mutex_unlock(&d->lock);
+	free(j);
+	fetch_send(d);
+	pthread_mutex_lock(&d->lock);
+	d->n_jobs--;
+	pthread_cond_broadcast(&d->idle);
+	pthread_mutex_unlock(&d->lock);
+}
+
+void fetch_verify_local(struct ffs_data *d, struct flight *fl)
+{
+	struct local_job *j = xcalloc(1, sizeof(*j));
+
+	*j = (struct local_job){.pool = {.fn = local_job}, .d = d, .file = fl->file, .chunk = fl->chunk};
+	fl->file->busy++;
+	d->n_jobs++;
+	pool_submit(d->pool, POOL_DEMAND, &j->pool);
+}
+
+void fetch_stop(struct ffs_data *d)
+{
+	pthread_mutex_lock(&d->lock);
+	for (struct request *r = d->requests; r; r = r->next)
+		request_cancel(d, r);
+	pthread_mutex_unlock(&d->lock);
+	fetch_send(d);
+	pthread_mutex_lock(&d->lock);
+	while (d->n_requests || d->n_jobs)
+		pthread_cond_wait(&d->idle, &d->lock);
+	pthread_mutex_unlock(&d->lock);
+	fetch_send(d);
+}

@@ -1,0 +1,270 @@
+#include "fusefs/core.h"
+
+#include <stdlib.h>
+
+/* ---- members ---- */
+
+struct placed {
+	uint64_t offset, inner;
+	uint32_t chunk;
+};
+
+static int placed_cmp(const void *a, const void *b)
+{
+	const struct placed *x = a, *y = b;
+
+	if (x->offset != y->offset)
+		return x->offset < y->offset ? -1 : 1;
+	if (x->inner != y->inner)
+		return x->inner < y->inner ? -1 : 1;
+	return x->chunk < y->chunk ? -1 : x->chunk > y->chunk;
+}
+
+/* What a member of this many inflated bytes can take at most in the blob: stored blocks, headers, and room for the tar
+ * headers of entries without content that follow in the same member. */
+static uint64_t member_bound(uint64_t inflated)
+{
+	return inflated + inflated / 16 + (4u << 20);
+}
+
+/* Bytes to fetch for the member order[first..n): up to where the next one begins, as members do not overlap. */
+static uint32_t member_bytes(const struct layer *l, uint32_t first, uint32_t n, uint64_t next_offset)
+{
+	uint64_t offset = 0, bytes = 0, inflated = 0;
+
+	for (uint32_t i = first; i < first + n; i++) {
+		struct esgz_chunk c;
+
+		esgz_index_chunk(l->ix, l->order[i], &c);
+		offset = c.blob_offset;
+		if (c.blob_bytes > bytes)
+			bytes = c.blob_bytes;
+		if (c.inner_offset > FFS_MEMBER_INFLATED_MAX || c.bytes > FFS_MEMBER_INFLATED_MAX)
+			return 0;
+		if (c.inner_offset + c.bytes > inflated)
+			inflated = c.inner_offset + c.bytes;
+	}
+	if (inflated > FFS_MEMBER_INFLATED_MAX || offset >= l->source.blob_bytes)
+		return 0;
+	if (bytes > next_offset - offset)
+		bytes = next_offset - offset;
+	if (bytes > l->source.blob_bytes - offset)
+		bytes = l->source.blob_bytes - offset;
+	if (bytes > member_bound(inflated))
+		bytes = member_bound(inflated);
+	return (uint32_t)bytes;
+}
+
+static void layer_place_members(struct layer *l)
+{
+	uint32_t n = l->info->n_chunks;
+	AUTO_FREE struct placed *placed = NULL;
+
+	placed = xcalloc(n + 1, sizeof(*placed));
+	l->order = xcalloc(n + 1, sizeof(*l->order));
+	l->members = xcalloc((size_t)n + 1, sizeof(*l->members));
+	for (uint32_t i = 0; i < n; i++) {
+		struct esgz_chunk c;
+
+		esgz_index_chunk(l->ix, i, &c);
+		placed[i] = (struct placed){c.blob_offset, c.inner_offset, i};
+	}
+	qsort(placed, n, sizeof(*placed), placed_cmp);
+	for (uint32_t i = 0; i < n; i++) {
+		l->order[i] = placed[i].chunk;
+		if (i == 0 || placed[i].offset != placed[i - 1].offset)
+			l->members[l->n_members++] = (struct member){.offset = placed[i].offset, .first = i};
+	}
+	l->members[l->n_members] = (struct member){.offset = UINT64_MAX, .first = n};
+	for (uint32_t m = 0; m < l->n_members; m++) {
+		l->members[m].bytes =
+		    member_bytes(l, l->members[m].first, member_chunks(l, m), l->members[m + 1].offset);
+		l->member_bytes += l->members[m].bytes;
+	}
+}
+
+uint32_t layer_member_of(const struct layer *l, const struct esgz_chunk *c)
+{
+	uint32_t lo = 0, hi = l->n_members;
+
+	while (hi - lo > 1) {
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (l->members[mid].offset <= c->blob_offset)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* ---- loading ---- */
+
+static void layer_note_entries(struct layer *l)
+{
+	l->entry_of = xcalloc((size_t)l->info->n_chunks + 1, sizeof(*l->entry_of));
+	for (uint32_t i = 0; i < l->info->n_entries; i++) {
+		struct esgz_entry e;
+
+		esgz_index_entry(l->ix, i, &e);
+		if (e.type != ESGZ_REG || e.size == 0)
+			continue;
+		l->n_files++;
+		for (uint32_t j = 0; j < e.n_chunks; j++)
+			l->entry_of[e.first_chunk + j] = i;
+	}
+}
+
+int layer_load(struct ffs_store *store, const struct digest *key, struct layer **out, struct err *err)
+{
+	AUTO(layer) struct layer *l = NULL;
+	struct digest named;
+
+	l = xcalloc(1, sizeof(*l));
+	l->key = *key;
+	TRY(ffs_index_map(store, key, &l->bytes, err));
+	TRY(ffs_index_source(store, key, &l->source, err));
+	TRY(esgz_index_open(l->bytes, &l->ix, err));
+	l->info = esgz_index_get_info(l->ix);
+	esgz_index_key(l->info->trust, &l->info->blob, &l->info->trusted, &named);
+	if (!digest_eq(&named, key))
+		return err_set(err, ERR_DATA_LOSS, "the index is that of another layer");
+	if (!digest_eq(&l->source.blob, &l->info->blob) || l->source.blob_bytes != l->info->blob_bytes)
+		return err_set(err, ERR_DATA_LOSS, "index and source name different blobs");
+	layer_note_entries(l);
+	layer_place_members(l);
+	l->state = xcalloc((size_t)l->n_members + 1, 1);
+	l->published = xcalloc((size_t)l->info->n_entries + 1, 1);
+	l->window = FFS_WINDOW_MIN;
+	*out = STEAL(l);
+	return 0;
+}
+
+void layer_free(struct layer *l)
+{
+	if (!l)
+		return;
+	free(l->state);
+	free(l->published);
+	free(l->members);
+	free(l->order);
+	free(l->entry_of);
+	esgz_index_free(l->ix);
+	if (l->bytes.p)
+		ffs_index_unmap(l->bytes);
+	ffs_source_fini(&l->source);
+	free(l);
+}
+
+void layer_ref(struct layer *l)
+{
+	l->refs++;
+}
+
+void layer_unref(struct layer *l)
+{
+	if (--l->refs == 0)
+		layer_free(l);
+}
+
+struct layer *layer_find(struct ffs_data *d, const struct digest *key)
+{
+	for (struct layer *l = d->layers; l; l = l->next)
+		if (digest_eq(&l->key, key))
+			return l;
+	return NULL;
+}
+
+/* ---- claims ---- */
+
+static void claims_link(struct claims *c, uint32_t i)
+{
+	uint32_t *bucket = &c->buckets[c->list.p[i].hash & (c->n_buckets - 1)];
+
+	c->list.p[i].next = *bucket;
+	*bucket = i + 1;
+}
+
+static void claims_rehash(struct claims *c, size_t want)
+{
+	size_t n = c->n_buckets ? c->n_buckets : 1024;
+
+	while (n < want)
+		n *= 2;
+	free(c->buckets);
+	c->buckets = xcalloc(n, sizeof(*c->buckets));
+	c->n_buckets = n;
+	for (uint32_t i = 0; i < c->list.n; i++)
+		claims_link(c, i);
+}
+
+static void claims_put(struct claims *c, struct layer *l, uint32_t entry, const struct digest *key, bool by_content)
+{
+	vec_push(&c->list, (struct claim){
+	                       .layer = l, .entry = entry, .hash = key_hash(key), .by_content = by_content});
+	claims_link(c, (uint32_t)c->list.n - 1);
+}
+
+void claims_add(struct claims *c, struct layer *l)
+{
+	size_t want = c->list.n + 2 * (size_t)l->n_files;
+
+	if (want > c->n_buckets)
+		claims_rehash(c, want);
+	vec_reserve(&c->list, want);
+	for (uint32_t i = 0; i < l->info->n_entries; i++) {
+		struct esgz_entry e;
+
+		esgz_index_entry(l->ix, i, &e);
+		if (e.type != ESGZ_REG || e.size == 0)
+			continue;
+		if (e.n_chunks)
+			claims_put(c, l, i, &e.claim, false);
+		claims_put(c, l, i, &e.content, true);
+	}
+}
+
+void claims_remove(struct claims *c, struct layer *l)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->list.n; i++)
+		if (c->list.p[i].layer != l)
+			c->list.p[n++] = c->list.p[i];
+	c->list.n = n;
+	if (c->n_buckets)
+		claims_rehash(c, n);
+}
+
+void claims_fini(struct claims *c)
+{
+	vec_fini(&c->list);
+	free(c->buckets);
+	c->buckets = NULL;
+	c->n_buckets = 0;
+}
+
+bool claims_next(const struct claims *c, const struct digest *key, bool by_content, uint32_t *at, struct layer **l,
+                 struct esgz_entry *e, uint32_t *entry)
+{
+	uint64_t hash = key_hash(key);
+	uint32_t i;
+
+	if (!c->n_buckets)
+		return false;
+	i = *at ? c->list.p[*at - 1].next : c->buckets[hash & (c->n_buckets - 1)];
+	for (; i; i = c->list.p[i - 1].next) {
+		const struct claim *it = &c->list.p[i - 1];
+
+		if (it->hash != hash || it->by_content != by_content)
+			continue;
+		esgz_index_entry(it->layer->ix, it->entry, e);
+		if (!digest_eq(by_content ? &e->content : &e->claim, key))
+			continue;
+		*at = i;
+		*l = it->layer;
+		*entry = it->entry;
+		return true;
+	}
+	return false;
+}

@@ -1,0 +1,784 @@
+#include "fusefs/core.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define CANDIDATES_MAX 16 /* claims of one content that are tried one after the other */
+
+/*
+ * One read. Its parts arrive in any order from several threads; the last one answers. A read of one chunk is answered
+ * from the buffer that the chunk was inflated into; others gather in a buffer of their own.
+ */
+struct read_op {
+	struct ffs_data *d;
+	struct ffs_file *file; /* busy */
+	uint64_t at;
+	size_t n;
+	bool discard;   /* only wants the chunks to be here */
+	ffs_read_fn *done;
+	void *arg;
+	atomic_uint refs;
+
+	/* Guarded by d->lock. */
+	unsigned missing; /* parts that are not here yet */
+	bool over;        /* answered, or about to be */
+	int64_t deadline_ns;
+	struct read_op *next, *prev; /* d->ops, when queued */
+	bool queued;
+
+	uint8_t *bytes; /* n, made before parts arrive; NULL for a single chunk and for discard */
+	bool single;
+};
+
+bool flight_has_live_waiters(const struct flight *f)
+{
+	for (const struct waiter *w = f->waiters; w; w = w->next)
+		if (!w->op->over)
+			return true;
+	return false;
+}
+
+/* ---- life of a read ---- */
+
+/* Lock held. */
+static struct read_op *op_new(struct ffs_data *d, struct ffs_file *f, uint64_t at, size_t n, ffs_read_fn *done, void *arg)
+{
+	struct read_op *op = xcalloc(1, sizeof(*op));
+
+	*op = (struct read_op){.d = d, .file = f, .at = at, .n = n, .done = done, .arg = arg, .missing = 1};
+	atomic_init(&op->refs, 1);
+	f->busy++;
+	op->deadline_ns = clock_mono_ns() + d->opts.read_timeout_ns;
+	op->queued = true;
+	op->prev = d->ops_last;
+	*(d->ops_last ? &d->ops_last->next : &d->ops_first) = op;
+	d->ops_last = op;
+	if (d->ops_first == op)
+		fills_wake(d); /* the scheduler had no deadline to wait for */
+	return op;
+}
+
+/* Lock held. */
+static void op_dequeue(struct read_op *op)
+{
+	struct ffs_data *d = op->d;
+
+	if (!op->queued)
+		return;
+	*(op->prev ? &op->prev->next : &d->ops_first) = op->next;
+	*(op->next ? &op->next->prev : &d->ops_last) = op->prev;
+	op->queued = false;
+}
+
+static void op_unref(struct read_op *op)
+{
+	if (atomic_fetch_sub(&op->refs, 1) != 1)
+		return;
+	pthread_mutex_lock(&op->d->lock);
+	file_unbusy(op->d, op->file);
+	pthread_mutex_unlock(&op->d->lock);
+	free(op->bytes);
+	free(op);
+}
+
+/* Answers, unless that was done; `bytes` or `err`. */
+static void op_answer(struct read_op *op, struct str bytes, const struct err *err)
+{
+	struct ffs_data *d = op->d;
+	bool mine;
+
+	pthread_mutex_lock(&d->lock);
+	mine = !op->over;
+	op->over = true;
+	op_dequeue(op);
+	if (mine && err && !d->stopping)
+		d->counters.read_errors++;
+	pthread_mutex_unlock(&d->lock);
+	if (mine)
+		op->done(op->arg, bytes, err);
+}
+
+/* Copies what chunk [c_at, c_at + buf->n) and the read have in common. */
+static void op_copy(struct read_op *op, uint64_t c_at, const struct cbuf *buf)
+{
+	uint64_t from = c_at > op->at ? c_at : op->at;
+	uint64_t until = c_at + buf->n < op->at + op->n ? c_at + buf->n : op->at + op->n;
+
+	if (op->bytes && from < until)
+		memcpy(op->bytes + (from - op->at), buf->bytes + (from - c_at), until - from);
+}
+
+/* A part is here. */
+static void op_part(struct read_op *op)
+{
+	bool last;
+
+	pthread_mutex_lock(&op->d->lock);
+	last = --op->missing == 0;
+	pthread_mutex_unlock(&op->d->lock);
+	if (last)
+		op_answer(op, op->bytes ? str_make(op->bytes, op->n) : STR_NONE, NULL);
+}
+
+void waiters_deliver(struct ffs_data *d, struct waiter *w, struct ffs_file *f, uint32_t chunk, const struct cbuf *buf)
+{
+	struct esgz_chunk c = {0};
+
+	if (!w)
+		return;
+	pthread_mutex_lock(&d->lock);
+	file_chunk(f, chunk, &c);
+	pthread_mutex_unlock(&d->lock);
+	while (w) {
+		struct waiter *next = w->next;
+		struct read_op *op = w->op;
+
+		if (op->single)
+			op_answer(op, str_sub(str_make(buf->bytes, buf->n), op->at - c.file_offset, op->n), NULL);
+		else
+			op_copy(op, c.file_offset, buf);
+		op_part(op);
+		op_unref(op);
+		free(w);
+		w = next;
+	}
+}
+
+struct waiter *waiters_of_disk(struct waiter **all)
+{
+	struct waiter *taken = NULL;
+
+	for (struct waiter **at = all; *at;) {
+		struct waiter *w = *at;
+
+		if (!w->op->discard) {
+			at = &w->next;
+			continue;
+		}
+		*at = w->next;
+		w->next = taken;
+		taken = w;
+	}
+	return taken;
+}
+
+void waiters_fail(struct ffs_data *d, struct waiter *w, const struct err *err)
+{
+	while (w) {
+		struct waiter *next = w->next;
+
+		op_answer(w->op, STR_NONE, err);
+		op_unref(w->op);
+		free(w);
+		w = next;
+	}
+}
+
+/* ---- deadlines ---- */
+
+/* Why the file's chunks do not come, as far as it is known. Lock held. */
+static void expiry_error(struct read_op *op, struct err *err)
+{
+	const struct err *last = NULL;
+
+	if (op->d->stopping) {
+		err_set(err, ERR_CANCELLED, "contentfs ends");
+		return;
+	}
+	for (struct flight *fl = op->file->flights; fl; fl = fl->next)
+		if (fl->err)
+			last = fl->err;
+	err_set(err, ERR_DEADLINE, "nothing came within %lld ms%s%s",
+	        (long long)(op->d->opts.read_timeout_ns / NS_PER_MS), last ? "; last failure: " : "",
+	        last ? last->msg : "");
+}
+
+int64_t reads_expire(struct ffs_data *d, int64_t now)
+{
+	for (;;) {
+		struct read_op *op;
+		struct err err;
+
+		pthread_mutex_lock(&d->lock);
+		op = d->ops_first;
+		if (!op || op->deadline_ns > now) {
+			int64_t next = op ? op->deadline_ns : INT64_MAX;
+
+			pthread_mutex_unlock(&d->lock);
+			return next;
+		}
+		atomic_fetch_add(&op->refs, 1);
+		op_dequeue(op);
+		expiry_error(op, &err);
+		if (!d->stopping)
+			file_complain(d, op->file, err.msg);
+		pthread_mutex_unlock(&d->lock);
+		op_answer(op, STR_NONE, &err);
+		op_unref(op);
+	}
+}
+
+void reads_cancel_all(struct ffs_data *d)
+{
+	reads_expire(d, INT64_MAX - 1);
+}
+
+/* ---- reading what a layer claims ---- */
+
+/* Bytes of a published object. */
+static int read_object(struct ffs_data *d, struct ffs_file *f, uint64_t at, size_t n, void *dst, struct err *err)
+{
+	AUTO_FD int fd = -1;
+
+	TRY(file_open_object(d, f, &fd, err));
+	return partial_read(fd, dst, n, at, err);
+}
+
+/* What has to be done for the chunks of a read, decided under the lock. */
+struct part {
+	struct cbuf *buf; /* cached, or NULL */
+	uint32_t chunk;
+	bool on_disk;
+	struct esgz_chunk c;
+};
+
+#define PARTS_INLINE 8
+
+/* Lets the read wait for a chunk. Lock held. */
+static void op_wait(struct read_op *op, struct ffs_file *f, uint32_t chunk, uint64_t need_until)
+{
+	struct flight *fl = flight_find(f, chunk);
+	struct waiter *w = xcalloc(1, sizeof(*w));
+	bool fresh = !fl;
+
+	if (fresh)
+		fl = flight_new(f, chunk);
+	w->op = op;
+	w->next = fl->waiters;
+	fl->waiters = w;
+	op->missing++;
+	atomic_fetch_add(&op->refs, 1);
+	if (fresh && f->unsure && bit_get(f->unsure, chunk))
+		fetch_verify_local(op->d, fl);
+	else if (fresh)
+		fetch_flight(op->d, fl, need_until);
+}
+
+/* Takes the parts that are on disk into the read's buffer. Damage makes them absent and the read fail: the next one
+ * fetches them again. */
+static int op_read_parts(struct read_op *op, int fd, struct part *parts, unsigned n, struct err *err)
+{
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t from = parts[i].c.file_offset, until = from + parts[i].c.bytes;
+
+		if (parts[i].buf)
+			op_copy(op, from, parts[i].buf);
+		if (!parts[i].on_disk || !op->bytes)
+			continue;
+		from = from > op->at ? from : op->at;
+		until = until < op->at + op->n ? until : op->at + op->n;
+		TRY(partial_read(fd, op->bytes + (from - op->at), until - from, from, err));
+	}
+	return 0;
+}
+
+static void forget_parts(struct ffs_data *d, struct ffs_file *f, const struct part *parts, unsigned n)
+{
+	pthread_mutex_lock(&d->lock);
+	for (unsigned i = 0; i < n && f->state == FILE_FILLING; i++)
+		if (parts[i].on_disk && bit_get(f->present, parts[i].chunk)) {
+			bit_clear(f->present, parts[i].chunk);
+			f->n_present--;
+		}
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* A read of a file that is being filled. Lock held at entry, given up. */
+static void read_filling(struct ffs_data *d, struct read_op *op)
+{
+	struct ffs_file *f = op->file;
+	uint32_t first = file_chunk_at(f, op->at), last = file_chunk_at(f, op->at + op->n - 1);
+	struct part inline_parts[PARTS_INLINE], *parts = inline_parts;
+	unsigned n = last - first + 1, n_missing = 0;
+	uint64_t need_until = 0;
+	struct err err;
+	int fd = f->fd;
+
+	if (n > PARTS_INLINE)
+		parts = xcalloc(n, sizeof(*parts));
+	for (unsigned i = 0; i < n; i++) {
+		/* A whole file wants its chunks on disk: in the cache they may be on their way there. */
+		parts[i] = (struct part){.chunk = first + i, .buf = op->discard ? NULL : cache_get(d, f, first + i)};
+		file_chunk(f, first + i, &parts[i].c);
+		parts[i].on_disk = !parts[i].buf && bit_get(f->present, first + i);
+		if (parts[i].buf || parts[i].on_disk)
+			continue;
+		n_missing++;
+		need_until = parts[i].c.blob_offset + parts[i].c.blob_bytes;
+	}
+	op->single = !op->discard && n == 1;
+	if (!op->discard && !(op->single && (n_missing || parts[0].buf)))
+		op->bytes = xmalloc(op->n);
+	for (unsigned i = 0; i < n && n_missing; i++)
+		if (!parts[i].buf && !parts[i].on_disk)
+			op_wait(op, f, first + i, need_until);
+	if (n_missing) {
+		d->last_demand_ns = clock_mono_ns();
+		fetch_preempt(d);
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (n_missing)
+		fetch_send(d); /* first of all the network */
+
+	if (op->single && parts[0].buf)
+		op_answer(op, str_sub(str_make(parts[0].buf->bytes, parts[0].buf->n), op->at - parts[0].c.file_offset, op->n),
+		          NULL);
+	else if (op_read_parts(op, fd, parts, n, &err) < 0) {
+		forget_parts(d, f, parts, n);
+		op_answer(op, STR_NONE, &err);
+	}
+	for (unsigned i = 0; i < n; i++)
+		cbuf_unref(parts[i].buf);
+	if (parts != inline_parts)
+		free(parts);
+	op_part(op);
+	op_unref(op);
+}
+
+static void op_fail(struct read_op *op, const struct err *err)
+{
+	op_answer(op, STR_NONE, err);
+	op_unref(op);
+}
+
+/* False: the object was evicted and has to be looked for again; the reference is kept. */
+static bool read_published(struct read_op *op, bool last_try)
+{
+	struct err err;
+
+	if (op->discard) {
+		op_part(op);
+		op_unref(op);
+		return true;
+	}
+	if (!op->bytes)
+		op->bytes = xmalloc(op->n);
+	if (read_object(op->d, op->file, op->at, op->n, op->bytes, &err) == 0) {
+		op_answer(op, str_make(op->bytes, op->n), NULL);
+		op_unref(op);
+		return true;
+	}
+	if (err.code == ERR_NOT_FOUND) {
+		pthread_mutex_lock(&op->d->lock);
+		file_vanished(op->d, op->file);
+		pthread_mutex_unlock(&op->d->lock);
+		if (!last_try)
+			return false;
+	}
+	op_fail(op, &err);
+	return true;
+}
+
+static void read_by_content(struct read_op *op);
+
+/* Starts a read that was made by op_new: sees where the file is and goes on from there. No lock held; consumes the
+ * reference. */
+static void op_start(struct read_op *op)
+{
+	struct ffs_data *d = op->d;
+	struct ffs_file *f = op->file;
+	struct err err;
+	bool vanished = false;
+
+again:
+	if (file_probe(d, f, &err) < 0 && err.code != ERR_NOT_FOUND) {
+		op_fail(op, &err);
+		return;
+	}
+	pthread_mutex_lock(&d->lock);
+	if (d->stopping) {
+		pthread_mutex_unlock(&d->lock);
+		err_set(&err, ERR_CANCELLED, "contentfs ends");
+		op_fail(op, &err);
+		return;
+	}
+	if (!f->home)
+		file_find_home(d, f, NULL);
+	switch (f->state) {
+	case FILE_PUBLISHED:
+		pthread_mutex_unlock(&d->lock);
+		if (!read_published(op, vanished)) {
+			vanished = true;
+			goto again;
+		}
+		return;
+	case FILE_FALSE:
+		pthread_mutex_unlock(&d->lock);
+		err_set(&err, ERR_DATA_LOSS, "the content of the file is not what the image promises");
+		op_fail(op, &err);
+		return;
+	case FILE_FILLING:
+	case FILE_READY:
+		if (f->home) {
+			read_filling(d, op);
+			return;
+		}
+		break;
+	case FILE_UNKNOWN:
+		if (f->home) {
+			pthread_mutex_unlock(&d->lock);
+			goto again;
+		}
+		break;
+	}
+	pthread_mutex_unlock(&d->lock);
+	read_by_content(op);
+}
+
+void ffs_data_read(struct ffs_data *d, struct ffs_file *f, uint64_t at, size_t n, ffs_read_fn *done, void *arg)
+{
+	struct read_op *op;
+
+	if (at >= f->size || n == 0) {
+		done(arg, STR_NONE, NULL);
+		return;
+	}
+	if (n > f->size - at)
+		n = f->size - at;
+	if (n > FFS_READ_MAX)
+		n = FFS_READ_MAX;
+	pthread_mutex_lock(&d->lock);
+	op = op_new(d, f, at, n, done, arg);
+	pthread_mutex_unlock(&d->lock);
+	op_start(op);
+}
+
+/* ---- whole files ---- */
+
+/* Brings the missing chunks step by step, then waits for the publisher. */
+struct settle {
+	struct ffs_data *d;
+	struct ffs_file *file; /* busy */
+	uint64_t at;           /* what lies before was brought */
+	void (*fn)(void *arg, bool published, const struct err *err);
+	void *arg;
+};
+
+static void settle_end(struct settle *s, bool published, const struct err *err)
+{
+	s->fn(s->arg, published, err);
+	pthread_mutex_lock(&s->d->lock);
+	file_unbusy(s->d, s->file);
+	pthread_mutex_unlock(&s->d->lock);
+	free(s);
+}
+
+static void settle_published(void *arg, bool published, const struct err *err)
+{
+	settle_end(arg, published, err);
+}
+
+static void settle_step(struct settle *s);
+
+static void settle_stepped(void *arg, struct str bytes, const struct err *err)
+{
+	if (err)
+		settle_end(arg, false, err);
+	else
+		settle_step(arg);
+}
+
+/* The next range with something missing; false when nothing is. Lock held. */
+static bool settle_next(struct settle *s, size_t *n)
+{
+	struct ffs_file *f = s->file;
+
+	for (uint32_t i = file_chunk_at(f, s->at); i < f->n_chunks && s->at < f->size; i++) {
+		struct esgz_chunk c;
+
+		file_chunk(f, i, &c);
+		s->at = c.file_offset;
+		if (bit_get(f->present, i))
+			continue;
+		*n = f->size - s->at < FFS_STEP_BYTES ? f->size - s->at : FFS_STEP_BYTES;
+		return true;
+	}
+	return false;
+}
+
+static void settle_step(struct settle *s)
+{
+	struct ffs_data *d = s->d;
+	struct ffs_file *f = s->file;
+	struct read_op *op = NULL;
+	struct whole_wait *w;
+	struct err err;
+	size_t n = 0;
+
+	if (file_probe(d, f, &err) < 0) {
+		settle_end(s, false, &err);
+		return;
+	}
+	pthread_mutex_lock(&d->lock);
+	if (f->state == FILE_FILLING && f->home && settle_next(s, &n)) {
+		op = op_new(d, f, s->at, n, settle_stepped, s);
+		op->discard = true;
+		s->at += n;
+	} else if (f->state == FILE_READY && !d->stopping) {
+		w = xcalloc(1, sizeof(*w));
+		*w = (struct whole_wait){.fn = settle_published, .arg = s, .next = f->whole};
+		f->whole = w;
+		pthread_mutex_unlock(&d->lock);
+		return;
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (op) {
+		op_start(op);
+		return;
+	}
+	if (f->state == FILE_PUBLISHED) {
+		settle_end(s, true, NULL);
+		return;
+	}
+	err_set(&err, ERR_DATA_LOSS,
+	        f->state == FILE_FALSE ? "the content of the file is not what the image promises"
+	                               : "the file could not be kept on disk as a whole");
+	settle_end(s, false, &err);
+}
+
+void file_settle(struct ffs_data *d, struct ffs_file *f, void (*fn)(void *arg, bool published, const struct err *err),
+                 void *arg)
+{
+	struct settle *s = xcalloc(1, sizeof(*s));
+	struct err err;
+	bool published;
+
+	*s = (struct settle){.d = d, .file = f, .fn = fn, .arg = arg};
+	pthread_mutex_lock(&d->lock);
+	f->busy++;
+	published = f->state == FILE_PUBLISHED;
+	pthread_mutex_unlock(&d->lock);
+	/* Who comes here misses the object under the name of its content; what has the claim's name is the same. */
+	if (published && !ffs_object_has(d->store, &f->content, f->size) &&
+	    ffs_object_alias(d->store, &f->key, &f->content, &err) < 0) {
+		pthread_mutex_lock(&d->lock);
+		if (f->state == FILE_PUBLISHED)
+			file_vanished(d, f);
+		pthread_mutex_unlock(&d->lock);
+	}
+	settle_step(s);
+}
+
+/* ---- objects known by their content alone ---- */
+
+/* Claims that promise a content; tried one after the other until one is true. */
+struct candidates {
+	struct ffs_data *d;
+	struct digest content;
+	uint64_t sizes[CANDIDATES_MAX];
+	struct ffs_file *files[CANDIDATES_MAX]; /* busy */
+	unsigned n, at;
+	void (*fn)(void *arg, bool published, uint64_t size, const struct err *err);
+	void *arg;
+};
+
+/* `size` 0: any. Lock held. */
+static void candidates_find(struct candidates *c, uint64_t size)
+{
+	uint32_t at = 0, entry;
+	struct layer *l;
+	struct esgz_entry e;
+
+	while (c->n < CANDIDATES_MAX && claims_next(&c->d->claims, &c->content, true, &at, &l, &e, &entry)) {
+		struct ffs_file *f;
+		bool known = false;
+
+		if (!e.n_chunks || (size && e.size != size))
+			continue;
+		f = file_of_entry(c->d, l, entry, &e);
+		for (unsigned i = 0; i < c->n; i++)
+			known |= c->files[i] == f;
+		if (known || f->state == FILE_FALSE)
+			continue;
+		f->busy++;
+		c->sizes[c->n] = e.size;
+		c->files[c->n++] = f;
+	}
+}
+
+static void candidates_end(struct candidates *c, bool published, uint64_t size, const struct err *err)
+{
+	c->fn(c->arg, published, size, err);
+	pthread_mutex_lock(&c->d->lock);
+	for (unsigned i = 0; i < c->n; i++)
+		file_unbusy(c->d, c->files[i]);
+	pthread_mutex_unlock(&c->d->lock);
+	free(c);
+}
+
+static void candidate_settled(void *arg, bool published, const struct err *err)
+{
+	struct candidates *c = arg;
+
+	if (published)
+		candidates_end(c, true, c->sizes[c->at], NULL);
+	else if (++c->at < c->n)
+		file_settle(c->d, c->files[c->at], candidate_settled, c);
+	else
+		candidates_end(c, false, 0, err);
+}
+
+static void candidates_try(struct candidates *c)
+{
+	struct err err;
+
+	if (c->n) {
+		file_settle(c->d, c->files[0], candidate_settled, c);
+		return;
+	}
+	err_set(&err, ERR_NOT_FOUND, "no layer that is here delivers it any more");
+	candidates_end(c, false, 0, &err);
+}
+
+static struct candidates *candidates_new(struct ffs_data *d, const struct digest *content,
+                                         void (*fn)(void *arg, bool published, uint64_t size, const struct err *err),
+                                         void *arg)
+{
+	struct candidates *c = xcalloc(1, sizeof(*c));
+
+	c->d = d;
+	c->content = *content;
+	c->fn = fn;
+	c->arg = arg;
+	return c;
+}
+
+static void by_content_settled(void *arg, bool published, uint64_t size, const struct err *err)
+{
+	struct read_op *op = arg;
+
+	if (!published) {
+		op_fail(op, err);
+		return;
+	}
+	pthread_mutex_lock(&op->d->lock);
+	if (op->file->state == FILE_UNKNOWN)
+		op->file->state = FILE_PUBLISHED;
+	pthread_mutex_unlock(&op->d->lock);
+	read_published(op, true);
+}
+
+/* The object was there once and is gone: it comes back as a whole, verified, or not at all. */
+static void read_by_content(struct read_op *op)
+{
+	struct candidates *c = candidates_new(op->d, &op->file->key, by_content_settled, op);
+
+	pthread_mutex_lock(&op->d->lock);
+	candidates_find(c, op->file->size);
+	pthread_mutex_unlock(&op->d->lock);
+	candidates_try(c);
+}
+
+/* ---- names ---- */
+
+struct find_later {
+	struct ffs_data *d;
+	struct digest key;
+	ffs_find_fn *fn;
+	void *arg;
+};
+
+static void find_settled(void *arg, bool published, uint64_t size, const struct err *err)
+{
+	struct find_later *later = arg;
+	struct ffs_file *f = NULL;
+
+	if (published) {
+		pthread_mutex_lock(&later->d->lock);
+		f = file_lookup(later->d, &later->key);
+		if (!f)
+			f = file_new(later->d, &later->key, size);
+		f->exposed = true;
+		size = f->size;
+		pthread_mutex_unlock(&later->d->lock);
+	}
+	later->fn(later->arg, f, size, err);
+	free(later);
+}
+
+/* What the loaded layers say about a content: *sizes = 0, 1 or 2 (they differ). Lock held. */
+static void content_sizes(struct ffs_data *d, const struct digest *content, unsigned *n_sizes, uint64_t *size)
+{
+	uint32_t at = 0, entry;
+	struct layer *l;
+	struct esgz_entry e;
+
+	*n_sizes = 0;
+	while (claims_next(&d->claims, content, true, &at, &l, &e, &entry)) {
+		if (l->info->trust == ESGZ_TRUST_DIFFID) {
+			*n_sizes = 1; /* it was proven once */
+			*size = e.size;
+			return;
+		}
+		if (*n_sizes == 0) {
+			*n_sizes = 1;
+			*size = e.size;
+		} else if (*size != e.size) {
+			*n_sizes = 2;
+		}
+	}
+}
+
+/* Of a published object; 0 when there is none. */
+static uint64_t object_size(struct ffs_data *d, const struct digest *key)
+{
+	char name[FFS_OBJECT_PATH_MAX];
+	struct stat st;
+
+	if (fstatat(ffs_store_dir(d->store, FFS_DIR_OBJECTS), ffs_object_path(key, name), &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	return S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+}
+
+int ffs_data_find(struct ffs_data *d, const struct digest *key, uint64_t size_hint, struct ffs_file **out,
+                  uint64_t *size, ffs_find_fn *later_fn, void *arg, struct err *err)
+{
+	struct find_later *later;
+	struct candidates *c;
+	uint64_t known = size_hint;
+	uint32_t at = 0, entry;
+	struct ffs_file *f;
+	struct layer *l;
+	struct esgz_entry e;
+	unsigned n_sizes = 0;
+
+	pthread_mutex_lock(&d->lock);
+	f = file_lookup(d, key);
+	if (!f && claims_next(&d->claims, key, false, &at, &l, &e, &entry))
+		f = file_of_entry(d, l, entry, &e);
+	if (!f && !known)
+		known = object_size(d, key);
+	if (!f && !known)
+		content_sizes(d, key, &n_sizes, &known);
+	if (!f && known && n_sizes < 2)
+		f = file_new(d, key, known);
+	if (f) {
+		f->exposed = true;
+		*out = f;
+		*size = f->size;
+		pthread_mutex_unlock(&d->lock);
+		return 0;
+	}
+	if (n_sizes < 2) {
+		pthread_mutex_unlock(&d->lock);
+		return err_set(err, ERR_NOT_FOUND, "nobody claims it");
+	}
+	later = xcalloc(1, sizeof(*later));
+	*later = (struct find_later){.d = d, .key = *key, .fn = later_fn, .arg = arg};
+	c = candidates_new(d, key, find_settled, later);
+	candidates_find(c, 0);
+	pthread_mutex_unlock(&d->lock);
+	candidates_try(c);
+	return FFS_FIND_LATER;
+}

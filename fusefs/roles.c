@@ -1,0 +1,70 @@
+#include "fusefs/roles.h"
+
+#include "base/clock.h"
+#include "base/unix.h"
+#include "base/vec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+int ffs_role_lock(int lock_fd, int byte, int64_t patience_ns, struct err *err)
+{
+	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+	int64_t until = clock_mono_ns() + patience_ns;
+
+	while (fcntl(lock_fd, F_SETLK, &l) < 0) {
+		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
+			return err_errno(err, errno, "lock");
+		if (clock_mono_ns() >= until)
+			return err_set(err, ERR_EXISTS, "another %s runs", byte == FFS_LOCK_HOLDER ? "holder" : "worker");
+		usleep(2000);
+	}
+	return 0;
+}
+
+static bool names_a_role(const char *arg)
+{
+	return !strcmp(arg, "--resume") || !strcmp(arg, "--adopt") || !strcmp(arg, "--worker");
+}
+
+int ffs_role_start(const struct ffs_options *opts, const char *role, const struct ffs_kept *kept, const int *more,
+                   unsigned n_more, pid_t *pid, struct err *err)
+{
+	int keep[8] = {kept->fuse, kept->state, kept->creds, kept->listen, kept->lock};
+	VEC(const char *) args = VEC_INIT;
+	char self[4096];
+	ssize_t n;
+	int r;
+
+	/* The program as it was when it started, also when its file was replaced meanwhile. */
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	self[n > 0 ? n : 0] = 0;
+	vec_push(&args, access(self, X_OK) == 0 ? self : "/proc/self/exe");
+	for (int i = 1; i < opts->argc; i++)
+		if (!names_a_role(opts->argv[i]))
+			vec_push(&args, opts->argv[i]);
+	vec_push(&args, role);
+	vec_push(&args, NULL);
+	for (unsigned i = 0; i < n_more; i++)
+		keep[5 + i] = more[i];
+	r = spawn_start(&(struct spawn){.argv = args.p,
+	                                .cwd = "/",
+	                                .stdio = {-1, -1, -1},
+	                                .keep = keep,
+	                                .n_keep = 5 + n_more,
+	                                .detach = true},
+	                pid, err);
+	vec_fini(&args);
+	return r;
+}
+
+int ffs_kept_take(struct ffs_kept *out, struct err *err)
+{
+	for (int fd = FFS_FD_FUSE; fd < FFS_FDS_KEPT; fd++) {
+		if (fcntl(fd, F_GETFD) < 0)
+			return err_errno(err, errno, "descriptor %d, which an earlier instance should have left", fd);
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+	}
+	*out = (struct ffs_kept){FFS_FD_FUSE, FFS_FD_STATE, FFS_FD_CREDS, FFS_FD_LISTEN, FFS_FD_LOCK};
+	return 0;
+}
