@@ -301,6 +301,26 @@ static void bidi_ping_pong(void **state)
 	assert_int_equal(status_of(s, &err), RPC_END);
 }
 
+static void undecoded_messages(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Raw", NULL, true);
+	for (size_t n = 1; n < 5 << 20; n = n * 11 - 1) {
+		AUTO(pb) EchoReply *rsp = NULL;
+
+		req.data = bytes_of(n);
+		assert_int_equal(rpc_stream_send(s, &req.base, &err), 0);
+		rsp = must_recv(s);
+		assert_bytes(rsp->data, req.data);
+		free(req.data.data);
+	}
+	assert_int_equal(rpc_stream_close_send(s, &err), 0);
+	assert_int_equal(status_of(s, &err), RPC_END);
+}
+
 /* The server ends the call while the client still has its side open. */
 static void bidi_ended_by_server(void **state)
 {
@@ -377,6 +397,24 @@ static void deadline_reaches_both_sides(void **state)
 	assert_int_equal(rpc_call(f->client, ECHO, "Wait", &opts, &req.base, NULL, &err), -ERR_DEADLINE);
 	until(&f->echo.cancelled, 1);
 	assert_true(f->echo.last_code == ERR_DEADLINE || f->echo.last_code == ERR_CANCELLED);
+}
+
+/* The server keeps to the deadline by itself, also when the handler does not. */
+static void deadline_of_a_stuck_handler(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_md md = {"grpc-timeout", "20m"};
+	struct rpc_call_opts opts = {.md = &md, .n_md = 1};
+	struct err err = ERR_INIT;
+	EchoRequest req = request();
+
+	atomic_store(&f->echo.stuck, true);
+	assert_int_equal(rpc_call(f->client, ECHO, "Slow", &opts, &req.base, NULL, &err), -ERR_DEADLINE);
+	assert_string_equal(err.msg, "context deadline exceeded");
+	assert_int_equal(atomic_load(&f->echo.cancelled), 0);
+	atomic_store(&f->echo.stuck, false);
+	until(&f->echo.cancelled, 1);
+	assert_int_equal(f->echo.last_code, ERR_DEADLINE);
 }
 
 static void cancel_reaches_the_handler(void **state)
@@ -728,10 +766,12 @@ int main(void)
 	    T(server_stream_that_fails_late),
 	    T(client_stream),
 	    T(bidi_ping_pong),
+	    T(undecoded_messages),
 	    T(bidi_ended_by_server),
 	    T(chat_beside_a_unary_call),
 	    T(poll_watches_other_descriptors),
 	    T(deadline_reaches_both_sides),
+	    T(deadline_of_a_stuck_handler),
 	    T(cancel_reaches_the_handler),
 	    T(connection_loss_cancels),
 	    T(stop_with_grace),

@@ -62,9 +62,12 @@ static int echo_wait(struct rpc_call *c, const void *request, void *svc, struct 
 static int echo_slow(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const EchoRequest *req = request;
+	struct echo *e = svc;
 	struct pollfd p = {.fd = rpc_cancel_fd(c), .events = POLLIN};
 
-	enter(svc);
+	enter(e);
+	while (atomic_load(&e->stuck))
+		usleep(1000);
 	poll(&p, 1, (int)req->wait_ms);
 	TRY(leave(svc, c, err));
 	return echo_unary(c, request, svc, err);
@@ -125,6 +128,20 @@ static int echo_chat(struct rpc_call *c, const void *request, void *svc, struct 
 	return r;
 }
 
+/* As Chat, without unpacking: fields 1 and 2 of request and reply are the same. */
+static int echo_raw(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	AUTO(buf) struct buf in = BUF_INIT, out = BUF_INIT;
+	int r;
+
+	while ((r = rpc_recv_raw(c, &in, err)) > 0) {
+		rpc_raw_begin(&out);
+		buf_addstr(&out, buf_str(&in));
+		TRY(rpc_send_raw(c, &out, err));
+	}
+	return r;
+}
+
 /* Takes descriptor 0, a file, and answers its content; sends a file with the request's data back, `count` times. */
 static int echo_fds(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
@@ -180,6 +197,7 @@ struct rpc_service echo_service(struct echo *e)
 	    {"Down", RPC_SERVER_STREAM, echo_down},
 	    {"Up", RPC_CLIENT_STREAM, echo_up},
 	    {"Chat", RPC_CLIENT_STREAM | RPC_SERVER_STREAM, echo_chat},
+	    {"Raw", RPC_CLIENT_STREAM | RPC_SERVER_STREAM, echo_raw},
 	};
 
 	return (struct rpc_service){&contentd__testing__echo__descriptor, methods, ARRAY_LEN(methods), e};

@@ -15,6 +15,7 @@ struct echo {
 	atomic_int cancelled;            /* handlers that saw their call cancelled */
 	atomic_int last_code;            /* why, the last time */
 	atomic_bool hold;                /* Up does not read while this is set */
+	atomic_bool stuck;               /* Slow hears nothing while this is set */
 };
 
 /* Unary, streams and long calls; Absent has no handler. */
