@@ -4,8 +4,8 @@
 #include <stdio.h>
 
 #define ALIGN 16u
-#define BLOCK_BYTES 4080u  /* with malloc's header a page */
-#define LARGE_BYTES 1024u  /* from here on a piece is malloc'ed alone */
+#define BLOCK_BYTES 4080u /* with malloc's header a page */
+#define LARGE_BYTES 1024u /* from here on a piece is malloc'ed alone */
 
 struct arena_block {
 	struct arena_block *next;
@@ -63,9 +63,7 @@ static void *pb_alloc(void *arg, size_t n)
 }
 
 /* Everything stays until the arena goes, the parser's scratch tables too: they are charged like the rest. */
-static void pb_release(void *arg, void *p)
-{
-}
+static void pb_release(void *arg, void *p) {}
 
 void arena_init(struct arena *a, size_t max_bytes)
 {

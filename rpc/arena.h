@@ -29,7 +29,7 @@ void arena_clear(struct arena *a); /* frees everything, the arena stays usable *
 DEFINE_AUTO_FINI(arena);
 
 /* Never NULL and not charged: for what our own code builds, of bounded size. 16-byte aligned. */
-void *arena_alloc(struct arena *a, size_t n);              /* not initialised */
+void *arena_alloc(struct arena *a, size_t n);               /* not initialised */
 void *arena_zalloc(struct arena *a, size_t n, size_t size); /* n elements, zeroed */
 
 /* Copies, NUL-terminated. */

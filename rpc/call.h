@@ -65,7 +65,7 @@ struct rpc_call {
 	struct buf reply;        /* prefix and message; empty until rpc_reply */
 
 	pthread_mutex_t lock;
-	pthread_cond_t cond; /* with `lock`, for the transport's waits too: broadcast by a cancellation */
+	pthread_cond_t cond;     /* with `lock`, for the transport's waits too: broadcast by a cancellation */
 	enum err_code cancelled; /* guarded by lock; ERR_OK: no */
 	bool recv_stopped;       /* guarded by lock */
 	int cancel_fd;           /* guarded by lock; -1 until asked for */

@@ -41,7 +41,7 @@ struct rpc_stream {
 	unsigned http_status;
 	int grpc_status; /* -1: none seen */
 	struct buf grpc_message;
-	size_t held; /* bytes received for which the server has no new credit yet */
+	size_t held;          /* bytes received for which the server has no new credit yet */
 	bool ended, reported; /* there is a status; the caller has got it */
 	struct err status;
 };
@@ -57,7 +57,7 @@ struct rpc_client {
 	size_t out_at;
 	VEC(struct metadatum) md;
 	struct rpc_stream *streams;
-	struct err dead; /* the connection is gone: why */
+	struct err dead;   /* the connection is gone: why */
 	unsigned n_events; /* messages received and calls ended so far */
 };
 
@@ -619,7 +619,8 @@ int rpc_stream_send(struct rpc_stream *s, const ProtobufCMessage *msg, struct er
 	buf_addz(&wire, GRPC_PREFIX_BYTES);
 	pb_pack(msg, &wire);
 	if (wire.n - GRPC_PREFIX_BYTES > GRPC_MESSAGE_MAX)
-		return err_set(err, ERR_EXHAUSTED, "message of %zu bytes exceeds the limit of %u", wire.n, GRPC_MESSAGE_MAX);
+		return err_set(err, ERR_EXHAUSTED, "message of %zu bytes exceeds the limit of %u", wire.n,
+		               GRPC_MESSAGE_MAX);
 	grpc_prefix_put(wire.p, wire.n - GRPC_PREFIX_BYTES);
 	while (!s->ended && s->out.bytes > QUEUED_MAX)
 		TRY(pump_or_die(s->client, NULL, 0, INT64_MAX, err));

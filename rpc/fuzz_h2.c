@@ -10,9 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-static void output(void *arg)
-{
-}
+static void output(void *arg) {}
 
 static bool exchange(struct h2_conn *c, struct str in)
 {

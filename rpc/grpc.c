@@ -17,8 +17,7 @@ static const struct {
 	char unit;
 	int64_t ns;
 } units[] = {
-	{'n', 1},        {'u', NS_PER_US},     {'m', NS_PER_MS},
-	{'S', NS_PER_S}, {'M', 60 * NS_PER_S}, {'H', 3600 * NS_PER_S},
+    {'n', 1}, {'u', NS_PER_US}, {'m', NS_PER_MS}, {'S', NS_PER_S}, {'M', 60 * NS_PER_S}, {'H', 3600 * NS_PER_S},
 };
 
 bool grpc_timeout_parse(struct str value, int64_t *ns)

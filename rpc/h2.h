@@ -13,15 +13,15 @@
 #include "rpc/call.h"
 
 #define H2_STREAMS_MAX 1024
-#define H2_HEADERS_MAX 8192                   /* bytes of a request's headers, as HTTP/2 counts them */
+#define H2_HEADERS_MAX 8192 /* bytes of a request's headers, as HTTP/2 counts them */
 #define H2_STREAM_WINDOW (1u << 20)
 #define H2_CONN_WINDOW (16u << 20)
-#define H2_UNREAD_MAX (4u << 20)              /* received, not taken by the handler: then its sender is paused */
-#define H2_CONN_BUFFER_SOFT (64u << 20)       /* of all calls: all senders but one are paused */
-#define H2_CONN_BUFFER_HARD (256u << 20)      /* the call that would pass this is refused */
-#define H2_QUEUED_MAX (1u << 20)              /* answers not sent yet: then rpc_send waits */
-#define H2_RESET_BURST 2000                   /* RST_STREAM frames a client may send at once, */
-#define H2_RESET_RATE 200                     /* and per second after that */
+#define H2_UNREAD_MAX (4u << 20)         /* received, not taken by the handler: then its sender is paused */
+#define H2_CONN_BUFFER_SOFT (64u << 20)  /* of all calls: all senders but one are paused */
+#define H2_CONN_BUFFER_HARD (256u << 20) /* the call that would pass this is refused */
+#define H2_QUEUED_MAX (1u << 20)         /* answers not sent yet: then rpc_send waits */
+#define H2_RESET_BURST 2000              /* RST_STREAM frames a client may send at once, */
+#define H2_RESET_RATE 200                /* and per second after that */
 
 struct h2_call;
 
@@ -34,7 +34,8 @@ struct h2_env {
 	size_t max_message_bytes;
 	size_t buffer_soft, buffer_hard; /* H2_CONN_BUFFER_SOFT, _HARD */
 
-	void (*flush)(void *arg); /* after one or more connections had `output` called outside h2_conn_feed; with loop */
+	/* After one or more connections had `output` called outside h2_conn_feed; with loop. */
+	void (*flush)(void *arg);
 	void *flush_arg;
 
 	pthread_mutex_t lock;

@@ -143,7 +143,7 @@ static void call_finish(struct rpc_call *base, int rc, const struct err *err)
 		grpc_prefix_put(base->reply.p, base->reply.n - GRPC_PREFIX_BYTES);
 		queue_push(&c->out, &base->reply);
 	}
-	set_status_locked(c, rc < 0 ? (enum err_code)-rc : ERR_OK, rc < 0 ? err->msg : NULL);
+	set_status_locked(c, rc < 0 ? (enum err_code) - rc : ERR_OK, rc < 0 ? err->msg : NULL);
 	pthread_mutex_unlock(&base->lock);
 	if (base->workers && !(base->method->flags & RPC_INLINE))
 		wake_io(c);

@@ -23,7 +23,7 @@ struct h2_call {
 	struct h2_env *env;
 
 	/* The I/O thread's. */
-	struct h2_conn *conn; /* NULL once the stream is closed */
+	struct h2_conn *conn;        /* NULL once the stream is closed */
 	struct h2_call *next, *prev; /* of the connection */
 	int32_t stream_id;
 	size_t header_bytes;
@@ -42,10 +42,10 @@ struct h2_call {
 	/* Guarded by base.lock. */
 	struct h2_queue in, out;
 	bool in_end;
-	size_t taken;     /* bytes taken by the handler since the I/O thread looked */
-	bool wants_taken; /* it waits for that: wake it */
+	size_t taken;      /* bytes taken by the handler since the I/O thread looked */
+	bool wants_taken;  /* it waits for that: wake it */
 	size_t out_offset; /* sent of the first message */
-	bool finished;    /* there is a status */
+	bool finished;     /* there is a status */
 	enum err_code code;
 	char *message; /* NULL: none */
 };

@@ -95,9 +95,7 @@ static ssize_t on_send(nghttp2_session *s, const uint8_t *data, size_t n, int fl
 	return (ssize_t)n;
 }
 
-static void output(void *arg)
-{
-}
+static void output(void *arg) {}
 
 static int setup(void **state)
 {
@@ -182,12 +180,8 @@ struct header {
 static int32_t post(struct fixture *f, const struct header *extra, size_t n_extra, struct str *body)
 {
 	struct header h[96] = {
-	    {":method", "POST"},
-	    {":scheme", "http"},
-	    {":path", "/" ECHO_SERVICE "/Unary"},
-	    {":authority", "localhost"},
-	    {"te", "trailers"},
-	    {"content-type", "application/grpc"},
+	    {":method", "POST"},         {":scheme", "http"}, {":path", "/" ECHO_SERVICE "/Unary"},
+	    {":authority", "localhost"}, {"te", "trailers"},  {"content-type", "application/grpc"},
 	};
 	nghttp2_data_provider p = {.source.ptr = body, .read_callback = read_body};
 	nghttp2_nv nv[96];
@@ -329,10 +323,14 @@ static void refused_headers(void **state)
 		struct header h;
 		const char *status;
 	} cases[] = {
-	    {{"grpc-encoding", "gzip"}, "12"},    {{"grpc-encoding", "identity"}, "0"},
-	    {{"grpc-timeout", "5"}, "13"},        {{"grpc-timeout", "123456789S"}, "13"},
-	    {{"grpc-timeout", "5x"}, "13"},       {{"grpc-timeout", "99999999H"}, "0"},
-	    {{":path", "/nothing"}, "12"},        {{":path", "/a.B/C"}, "12"},
+	    {{"grpc-encoding", "gzip"}, "12"},
+	    {{"grpc-encoding", "identity"}, "0"},
+	    {{"grpc-timeout", "5"}, "13"},
+	    {{"grpc-timeout", "123456789S"}, "13"},
+	    {{"grpc-timeout", "5x"}, "13"},
+	    {{"grpc-timeout", "99999999H"}, "0"},
+	    {{":path", "/nothing"}, "12"},
+	    {{":path", "/a.B/C"}, "12"},
 	    {{":path", "/"}, "12"},
 	};
 
@@ -425,7 +423,10 @@ static void rapid_reset(void **state)
 		buf_add(&block, "\x83\x86\x04", 3); /* :method POST, :scheme http, :path literal */
 		buf_addc(&block, (char)(sizeof(path) - 1));
 		buf_add(&block, path, sizeof(path) - 1);
-		buf_add(&block, "\x0f\x10\x10" "application/grpc", 19);
+		buf_add(&block,
+		        "\x0f\x10\x10"
+		        "application/grpc",
+		        19);
 		buf_addc(&frames, 0);
 		buf_addc(&frames, 0);
 		buf_addc(&frames, (char)block.n);
@@ -450,7 +451,10 @@ static void ping_flood(void **state)
 	pump(f);
 	/* Nobody reads the answers. */
 	for (i = 0; i < 100000 && r >= 0; i++)
-		r = h2_conn_feed(f->server, STR("\0\0\10\6\0\0\0\0\0" "12345678"), NULL);
+		r = h2_conn_feed(f->server,
+		                 STR("\0\0\10\6\0\0\0\0\0"
+		                     "12345678"),
+		                 NULL);
 	assert_true(r < 0);
 }
 

@@ -18,7 +18,8 @@ void rpc_methods_fini(struct rpc_methods *m)
 static int add_one(struct rpc_methods *m, const struct rpc_service *svc, const char *service,
                    const struct rpc_method *method, unsigned allowed, struct err *err)
 {
-	const ProtobufCMethodDescriptor *d = protobuf_c_service_descriptor_get_method_by_name(svc->descriptor, method->name);
+	const ProtobufCMethodDescriptor *d =
+	    protobuf_c_service_descriptor_get_method_by_name(svc->descriptor, method->name);
 	AUTO_FREE char *name = xasprintf("%s/%s", service, method->name);
 	struct rpc_entry *e;
 
@@ -55,7 +56,8 @@ int rpc_methods_find(const struct rpc_methods *m, struct str name, const struct 
 	if (*out)
 		return 0;
 	if (slash < 0)
-		return err_set(err, ERR_UNIMPLEMENTED, "malformed method name: " STR_FMT, STR_ARG(str_sub(name, 0, 200)));
+		return err_set(err, ERR_UNIMPLEMENTED, "malformed method name: " STR_FMT,
+		               STR_ARG(str_sub(name, 0, 200)));
 	service = str_sub(name, 0, (size_t)slash);
 	if (!map_has(&m->services, service))
 		return err_set(err, ERR_UNIMPLEMENTED, "unknown service " STR_FMT, STR_ARG(str_sub(service, 0, 200)));

@@ -8,7 +8,7 @@
 size_t pb_memory_limit(size_t wire_bytes)
 {
 	return wire_bytes > (SIZE_MAX - MEMORY_FLOOR) / MEMORY_FACTOR ? SIZE_MAX
-	                                                               : wire_bytes * MEMORY_FACTOR + MEMORY_FLOOR;
+	                                                              : wire_bytes * MEMORY_FACTOR + MEMORY_FLOOR;
 }
 
 void pb_pack(const ProtobufCMessage *m, struct buf *out)
@@ -31,7 +31,8 @@ static int unpacked(ProtobufCMessage *m, const ProtobufCMessageDescriptor *d, si
 
 int pb_unpack_in(struct arena *a, const ProtobufCMessageDescriptor *d, struct str wire, void *out, struct err *err)
 {
-	return unpacked(protobuf_c_message_unpack(d, &a->allocator, wire.n, (const uint8_t *)wire.p), d, wire.n, out, err);
+	return unpacked(protobuf_c_message_unpack(d, &a->allocator, wire.n, (const uint8_t *)wire.p), d, wire.n, out,
+	                err);
 }
 
 /* Heap allocation with a budget, counted in allocations' requested sizes; what is freed meanwhile is not given back. */

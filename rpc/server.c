@@ -12,7 +12,7 @@
 
 #define READ_BYTES (256u << 10)
 #define WRITE_BYTES (256u << 10)
-#define READS_PER_EVENT 8             /* then other connections have their turn */
+#define READS_PER_EVENT 8                 /* then other connections have their turn */
 #define ACCEPT_PAUSE_NS (100 * NS_PER_MS) /* when descriptors have run out */
 
 /* A connection; the I/O thread's. */
@@ -332,7 +332,8 @@ int rpc_server_new(const struct rpc_server_opts *opts, struct rpc_server **out, 
 int rpc_server_add(struct rpc_server *s, const struct rpc_service *svc, struct err *err)
 {
 	assert(!s->io);
-	return rpc_methods_add(&s->env.methods, svc, RPC_CLIENT_STREAM | RPC_SERVER_STREAM | RPC_INLINE | RPC_LONG, err);
+	return rpc_methods_add(&s->env.methods, svc, RPC_CLIENT_STREAM | RPC_SERVER_STREAM | RPC_INLINE | RPC_LONG,
+	                       err);
 }
 
 int rpc_server_listen(struct rpc_server *s, int fd, struct err *err)

@@ -20,10 +20,10 @@ struct rpc_server;
 
 /* Zero means the default. */
 struct rpc_server_opts {
-	unsigned max_workers;       /* 64 */
-	unsigned max_connections;   /* 1024; further ones are closed at once */
-	size_t max_message_bytes;   /* 16 MiB, requests and answers */
-	size_t max_buffered_bytes;  /* 64 MiB of unread requests on a connection; see above */
+	unsigned max_workers;      /* 64 */
+	unsigned max_connections;  /* 1024; further ones are closed at once */
+	size_t max_message_bytes;  /* 16 MiB, requests and answers */
+	size_t max_buffered_bytes; /* 64 MiB of unread requests on a connection; see above */
 	/* Who may talk to us, asked at accept; NULL: whoever could open the socket. */
 	bool (*allow)(const struct ucred *peer, void *arg);
 	/* Runs before each handler on its thread; a negative return ends the call with `err`. */

@@ -37,7 +37,7 @@ enum rpc_flags {
 	RPC_CLIENT_STREAM = 1,
 	RPC_SERVER_STREAM = 2,
 	RPC_INLINE = 4, /* never blocks, takes microseconds: runs on the I/O thread. Unary only */
-	RPC_LONG = 8,   /* may take minutes or days (Wait, Subscribe, Transfer): has a thread outside the pool's cap, and
+	RPC_LONG = 8, /* may take minutes or days (Wait, Subscribe, Transfer): has a thread outside the pool's cap, and
 			   is cancelled as soon as the server stops, without grace */
 };
 

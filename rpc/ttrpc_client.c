@@ -237,7 +237,8 @@ static void on_frame(void *arg, const struct ttrpc_frame *f, struct ttrpc_fds *f
 	if (!p)
 		return;
 	if (f->oversized)
-		err_set(&too_long, ERR_EXHAUSTED, "the answer exceeds the limit of %u bytes of a frame", TTRPC_FRAME_MAX);
+		err_set(&too_long, ERR_EXHAUSTED, "the answer exceeds the limit of %u bytes of a frame",
+		        TTRPC_FRAME_MAX);
 	finish(c, p, f->oversized ? &too_long : NULL);
 }
 

@@ -170,7 +170,8 @@ static ssize_t write_some(struct ttrpc_link *l, struct str bytes, const int *fds
 		if (why.sys == EAGAIN)
 			return 0;
 		if (why.sys == EMSGSIZE || why.sys == ENOBUFS || why.sys == ETOOMANYREFS)
-			return err_set(err, ERR_EXHAUSTED, "send %zu bytes in one packet: %s", bytes.n, strerror(why.sys));
+			return err_set(err, ERR_EXHAUSTED, "send %zu bytes in one packet: %s", bytes.n,
+			               strerror(why.sys));
 		return err_set(err, ERR_UNAVAILABLE, "%s", why.msg);
 	}
 	do

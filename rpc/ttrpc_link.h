@@ -13,7 +13,7 @@
 
 #include <sys/socket.h>
 
-#define TTRPC_QUEUED_MAX (1u << 20) /* above this progress waits */
+#define TTRPC_QUEUED_MAX (1u << 20)  /* above this progress waits */
 #define TTRPC_PAUSE_BYTES (8u << 20) /* above this nothing is read from the peer (when the owner wants that) */
 
 struct ttrpc_link;

@@ -124,7 +124,7 @@ static void call_finish(struct rpc_call *base, int rc, const struct err *err)
 	struct call *c = (struct call *)base;
 
 	if (claim(c))
-		send_answer(c, rc < 0 ? (enum err_code)-rc : ERR_OK, rc < 0 ? err->msg : NULL, buf_str(&base->reply));
+		send_answer(c, rc < 0 ? (enum err_code) - rc : ERR_OK, rc < 0 ? err->msg : NULL, buf_str(&base->reply));
 	loop_post(rpc_io_loop(c->server->io), on_finished, rpc_call_ref(base));
 }
 

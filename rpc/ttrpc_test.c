@@ -682,8 +682,14 @@ static void nonsense(void **state)
 	unary(state);
 }
 
-#define S(fn) {"stream: " #fn, fn, setup_stream, teardown, NULL}
-#define P(fn) {"packets: " #fn, fn, setup_packets, teardown, NULL}
+#define S(fn)                                                                                                          \
+	{                                                                                                              \
+		"stream: " #fn, fn, setup_stream, teardown, NULL                                                       \
+	}
+#define P(fn)                                                                                                          \
+	{                                                                                                              \
+		"packets: " #fn, fn, setup_packets, teardown, NULL                                                     \
+	}
 #define BOTH(fn) S(fn), P(fn)
 
 int main(void)

@@ -22,14 +22,14 @@ struct worker {
 
 struct workers {
 	pthread_mutex_t lock;
-	pthread_cond_t wake;    /* a job may run, or the pool ends */
-	pthread_cond_t gone;    /* a thread has ended */
+	pthread_cond_t wake; /* a job may run, or the pool ends */
+	pthread_cond_t gone; /* a thread has ended */
 	struct queue jobs, long_jobs;
 	unsigned cap;
-	unsigned n_running;     /* counted jobs that run now; may pass cap for a moment when waits end */
+	unsigned n_running; /* counted jobs that run now; may pass cap for a moment when waits end */
 	unsigned n_threads, n_starting, n_idle; /* those starting will look for a job before they idle */
 	bool ending;
-	struct worker *ended;   /* to be joined */
+	struct worker *ended; /* to be joined */
 };
 
 static void queue_push(struct queue *q, struct worker_job *job)

@@ -180,8 +180,9 @@ static int echo_progress(struct rpc_call *c, const void *request, void *svc, str
 struct rpc_service echo_ttrpc_service(struct echo *e)
 {
 	static const struct rpc_method methods[] = {
-	    {"Unary", 0, echo_unary}, {"Quick", RPC_INLINE, echo_unary}, {"Wait", RPC_LONG, echo_wait},
-	    {"Slow", 0, echo_slow},   {"Fds", 0, echo_fds},              {"Progress", 0, echo_progress},
+	    {"Unary", 0, echo_unary},      {"Quick", RPC_INLINE, echo_unary},
+	    {"Wait", RPC_LONG, echo_wait}, {"Slow", 0, echo_slow},
+	    {"Fds", 0, echo_fds},          {"Progress", 0, echo_progress},
 	};
 
 	return (struct rpc_service){&contentd__testing__echo__descriptor, methods, ARRAY_LEN(methods), e};
