@@ -1,5 +1,4 @@
 #include "base/clock.h"
-#include "base/file.h"
 #include "fusefs/data.h"
 #include "fusefs/testlayer.h"
 
@@ -49,12 +48,11 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	struct fixture *f = *state;
-	struct err err;
 
 	ffs_data_free(f->data);
 	test_blobs_fini(&f->blobs);
 	ffs_store_close(f->store);
-	dir_remove(AT_FDCWD, f->root, &err);
+	test_remove_tmp(f->root);
 	free(f);
 	return 0;
 }

@@ -1,5 +1,8 @@
 #include "fusefs/testlayer.h"
 
+#include "base/file.h"
+
+#include <fcntl.h>
 #include <libdeflate.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,6 +157,16 @@ const struct test_file *test_layer_file(const struct test_layer *l, const char *
 		if (!strcmp(f->path, path))
 			return f;
 	abort();
+}
+
+void test_remove_tmp(const char *path)
+{
+	int tmp = open("/tmp", O_DIRECTORY | O_CLOEXEC);
+
+	if (strncmp(path, "/tmp/", 5))
+		abort();
+	MUST(dir_remove(tmp, path + 5, &err));
+	close(tmp);
 }
 
 /* ---- the source ---- */

@@ -82,4 +82,7 @@ void test_blobs_set_hold(struct test_blobs *b, bool hold);
 /* Waits until this many requests were made. */
 void test_blobs_wait_requests(struct test_blobs *b, unsigned n);
 
+/* Removes a folder below /tmp that mkdtemp made, with all that is in it. */
+void test_remove_tmp(const char *path);
+
 #endif
