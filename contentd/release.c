@@ -136,29 +136,28 @@ void cd_release_changed(struct cd_daemon *d)
 	atomic_store(&d->release->stale, true);
 }
 
-void cd_release_busy(struct cd_daemon *d, struct snap_space space, const char *chain)
+/* Adds to the number of pulls that make a chain. */
+static void count_busy(struct cd_release *r, struct snap_space space, const char *chain, int change)
 {
 	AUTO(buf) struct buf key = BUF_INIT;
-	struct cd_release *r = d->release;
+	intptr_t n;
 
 	chain_key(space, chain, &key);
 	pthread_mutex_lock(&r->lock);
-	map_put(&r->busy, buf_str(&key), (char *)map_get(&r->busy, buf_str(&key)) + 1);
+	n = (intptr_t)map_get(&r->busy, buf_str(&key)) + change;
+	if (n)
+		map_put(&r->busy, buf_str(&key), (void *)n);
+	else
+		map_del(&r->busy, buf_str(&key));
 	pthread_mutex_unlock(&r->lock);
+}
+
+void cd_release_busy(struct cd_daemon *d, struct snap_space space, const char *chain)
+{
+	count_busy(d->release, space, chain, 1);
 }
 
 void cd_release_done(struct cd_daemon *d, struct snap_space space, const char *chain)
 {
-	AUTO(buf) struct buf key = BUF_INIT;
-	struct cd_release *r = d->release;
-	char *left;
-
-	chain_key(space, chain, &key);
-	pthread_mutex_lock(&r->lock);
-	left = (char *)map_get(&r->busy, buf_str(&key)) - 1;
-	if (left)
-		map_put(&r->busy, buf_str(&key), left);
-	else
-		map_del(&r->busy, buf_str(&key));
-	pthread_mutex_unlock(&r->lock);
+	count_busy(d->release, space, chain, -1);
 }
