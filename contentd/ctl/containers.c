@@ -117,7 +117,7 @@ int ctl_ps_verb(struct ctl *c, int argc, char **argv)
 	struct err err = ERR_INIT;
 	int r;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &l);
+	ctl_parse(c, &argp, 0, argc, argv, &l);
 	r = list(&l, &err);
 	map_fini(&l.tasks);
 	buf_fini(&l.json);
@@ -214,7 +214,7 @@ int ctl_kill_verb(struct ctl *c, int argc, char **argv)
 	struct argp argp = {KILL_OPTIONS, parse_kill, "CONTAINER...", "Sends a signal to containers.", NULL, NULL, NULL};
 	struct each e = {.c = c, .signal = SIGTERM};
 
-	argp_parse(&argp, argc, argv, 0, NULL, &e);
+	ctl_parse(c, &argp, 0, argc, argv, &e);
 	return do_each(&e, kill_one);
 }
 
@@ -281,7 +281,7 @@ int ctl_rm_verb(struct ctl *c, int argc, char **argv)
 	struct argp argp = {RM_OPTIONS, parse_rm, "CONTAINER...", "Removes containers.", NULL, NULL, NULL};
 	struct each e = {.c = c};
 
-	argp_parse(&argp, argc, argv, 0, NULL, &e);
+	ctl_parse(c, &argp, 0, argc, argv, &e);
 	return do_each(&e, rm_one);
 }
 
@@ -374,6 +374,6 @@ int ctl_logs_verb(struct ctl *c, int argc, char **argv)
 	struct logs l = {.c = c};
 	struct err err = ERR_INIT;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &l);
+	ctl_parse(c, &argp, 0, argc, argv, &l);
 	return print_logs(&l, &err) < 0 ? ctl_fail(c, &err) : 0;
 }

@@ -30,6 +30,9 @@ struct ctl_verb {
 	int (*run)(struct ctl *c, int argc, char **argv); /* argv[0] is "contentctl VERB" */
 };
 
+/* Parses a verb's arguments with its own argp and the options that all verbs share; ends the process on mistakes. */
+void ctl_parse(struct ctl *c, const struct argp *verb, unsigned flags, int argc, char **argv, void *input);
+
 /* Connects to the daemon, once. */
 int ctl_connect(struct ctl *c, struct err *err);
 

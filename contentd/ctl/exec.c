@@ -149,7 +149,7 @@ int ctl_exec_verb(struct ctl *c, int argc, char **argv)
 	uint32_t status = 0;
 	int r;
 
-	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &e);
+	ctl_parse(c, &argp, ARGP_IN_ORDER, argc, argv, &e);
 	e.attach = (struct attach){.c = c,
 	                           .container = e.container,
 	                           .exec = e.id,

@@ -94,7 +94,7 @@ int ctl_images_verb(struct ctl *c, int argc, char **argv)
 	struct err err = ERR_INIT;
 	bool quiet = false;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &quiet);
+	ctl_parse(c, &argp, 0, argc, argv, &quiet);
 	return list(c, quiet, &err) < 0 ? ctl_fail(c, &err) : 0;
 }
 
@@ -139,7 +139,7 @@ int ctl_rmi_verb(struct ctl *c, int argc, char **argv)
 	struct err err = ERR_INIT;
 	int status = 0;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &names);
+	ctl_parse(c, &argp, 0, argc, argv, &names);
 	if (ctl_connect(c, &err) < 0)
 		return ctl_fail(c, &err);
 	for (unsigned i = 0; i < names.n; i++) {

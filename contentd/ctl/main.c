@@ -113,6 +113,66 @@ int ctl_usage(const char *verb, const char *fmt, ...)
 	return CTL_EXIT_USAGE;
 }
 
+/* ---- options that every verb takes too, after its name ---- */
+
+enum { OPT_ADDRESS = 0x1000, OPT_NAMESPACE, OPT_JSON };
+
+static const struct argp_option COMMON_OPTIONS[] = {
+	{"address", OPT_ADDRESS, "SOCKET", 0, "socket of contentd", 0},
+	{"namespace", OPT_NAMESPACE, "NAME", 0, "namespace", 0},
+	{"json", OPT_JSON, NULL, 0, "print JSON", 0},
+	{0},
+};
+
+static error_t parse_common(int key, char *arg, struct argp_state *state)
+{
+	struct ctl *c = state->input;
+
+	switch (key) {
+	case OPT_ADDRESS:
+		c->address = arg;
+		return 0;
+	case OPT_NAMESPACE:
+		c->ns = arg;
+		return 0;
+	case OPT_JSON:
+		c->json = true;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+struct inputs {
+	void *verb;
+	struct ctl *c;
+};
+
+static error_t hand_down(int key, char *arg, struct argp_state *state)
+{
+	struct inputs *in = state->input;
+
+	(void)arg;
+	if (key != ARGP_KEY_INIT)
+		return ARGP_ERR_UNKNOWN;
+	state->child_inputs[0] = in->verb;
+	state->child_inputs[1] = in->c;
+	return 0;
+}
+
+void ctl_parse(struct ctl *c, const struct argp *verb, unsigned flags, int argc, char **argv, void *input)
+{
+	static const struct argp common = {.options = COMMON_OPTIONS, .parser = parse_common};
+	struct argp own = *verb; /* its texts are the whole's */
+	const struct argp_child children[] = {{&own, 0, NULL, 0}, {&common, 0, "For every verb:", 1}, {0}};
+	struct argp whole = {
+	    .parser = hand_down, .args_doc = verb->args_doc, .doc = verb->doc, .children = children};
+	struct inputs in = {input, c};
+
+	own.args_doc = own.doc = NULL;
+	argp_parse(&whole, argc, argv, flags, NULL, &in);
+}
+
 static const struct ctl_verb *find(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(VERBS); i++)

@@ -8,11 +8,18 @@
 
 #include <stdio.h>
 
-static int plain_args(const char *doc, int argc, char **argv)
+static error_t no_arguments(int key, char *arg, struct argp_state *state)
 {
-	struct argp argp = {NULL, NULL, "", doc, NULL, NULL, NULL};
+	if (key == ARGP_KEY_ARG)
+		argp_error(state, "no argument is expected, not '%s'", arg);
+	return ARGP_ERR_UNKNOWN;
+}
 
-	return argp_parse(&argp, argc, argv, 0, NULL, NULL);
+static void plain_args(struct ctl *c, const char *doc, int argc, char **argv)
+{
+	struct argp argp = {NULL, no_arguments, "", doc, NULL, NULL, NULL};
+
+	ctl_parse(c, &argp, 0, argc, argv, NULL);
 }
 
 /* ---- version ---- */
@@ -43,7 +50,7 @@ int ctl_version_verb(struct ctl *c, int argc, char **argv)
 	struct err err = ERR_INIT;
 	int r;
 
-	plain_args("Prints the versions of client and daemon.", argc, argv);
+	plain_args(c, "Prints the versions of client and daemon.", argc, argv);
 	r = ctl_connect(c, &err);
 	if (r >= 0)
 		r = rpc_call(c->client, &version__version__descriptor, "Version", NULL, &empty.base, &rsp, &err);
@@ -147,7 +154,7 @@ int ctl_info_verb(struct ctl *c, int argc, char **argv)
 	AUTO(pb) Node__InfoResponse *rsp = NULL;
 	struct err err = ERR_INIT;
 
-	plain_args("Shows how the daemon works on this machine, and how much of each layer is here.", argc, argv);
+	plain_args(c, "Shows how the daemon works on this machine, and how much of each layer is here.", argc, argv);
 	if (ctl_connect(c, &err) < 0 ||
 	    rpc_call(c->client, &node__node__descriptor, "Info", NULL, &req.base, &rsp, &err) < 0)
 		return ctl_fail(c, &err);
@@ -232,7 +239,7 @@ int ctl_df_verb(struct ctl *c, int argc, char **argv)
 	struct err err = ERR_INIT;
 	bool names = false;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &names);
+	ctl_parse(c, &argp, 0, argc, argv, &names);
 	if (ctl_connect(c, &err) < 0 ||
 	    rpc_call(c->client, &node__node__descriptor, "DiskUsage", NULL, &req.base, &rsp, &err) < 0)
 		return ctl_fail(c, &err);

@@ -286,6 +286,6 @@ int ctl_pull_verb(struct ctl *c, int argc, char **argv)
 	struct pull_args a = {.lazy = "auto"};
 	struct err err = ERR_INIT;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	ctl_parse(c, &argp, 0, argc, argv, &a);
 	return run(c, &a, &err) < 0 ? ctl_fail(c, &err) : 0;
 }

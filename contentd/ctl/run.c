@@ -379,7 +379,7 @@ int ctl_run_verb(struct ctl *c, int argc, char **argv)
 	                    "Runs a program in a new container and exits with its status.", NULL, NULL, NULL};
 	struct run r = {.c = c, .lazy = "auto", .process = SPEC_PROCESS_INIT};
 
-	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &r);
+	ctl_parse(c, &argp, ARGP_IN_ORDER, argc, argv, &r);
 	r.attach = (struct attach){.c = c,
 	                           .exec = "",
 	                           .interactive = r.interactive,
