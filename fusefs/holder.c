@@ -251,6 +251,24 @@ static int open_signals(struct holder *h, struct err *err)
 	return h->signals < 0 ? err_errno(err, errno, "signalfd") : 0;
 }
 
+/* For people and scripts that want to end us: <state>/contentfs.pid. Nothing of ours reads it. */
+static void write_pid(const struct holder *h)
+{
+	AUTO_FREE char *text = xasprintf("%d\n", (int)getpid());
+	AUTO_FD int state = open(h->opts->state, O_DIRECTORY | O_CLOEXEC);
+	struct err err = ERR_INIT;
+
+	if (state < 0 || file_write_atomic(state, "contentfs.pid", str_of(text), 0644, &err) < 0)
+		log_warn("contentfs.pid: %s", state < 0 ? strerror(errno) : err.msg);
+}
+
+static void remove_pid(const struct holder *h)
+{
+	AUTO_FREE char *path = xasprintf("%s/contentfs.pid", h->opts->state);
+
+	unlink(path);
+}
+
 int ffs_holder_main(const struct ffs_options *opts)
 {
 	struct holder h = {.opts = opts, .worker = -1, .link = -1, .signals = -1};
@@ -266,11 +284,13 @@ int ffs_holder_main(const struct ffs_options *opts)
 		log_error("%s", err.msg);
 		return err.code == ERR_EXISTS ? FFS_EXIT_BUSY : FFS_EXIT_FAILED;
 	}
+	write_pid(&h);
 	while (!h.gone && !take_signals(&h))
 		step(&h);
 	if (h.gone)
 		log_warn("%s is not mounted any more: ending", h.mount);
 	stop_worker(&h);
+	remove_pid(&h);
 	give_back(&h);
 	free(h.mount);
 	free(h.socket);
