@@ -219,7 +219,7 @@ static int pull_as(struct ctl *c, const char *full_name, const char *lazy, const
 	rpc_stream_free(p.transfer);
 	if (times)
 		times->total_ns = clock_mono_ns() - begun;
-	return r < 0 ? err_wrap(err, "pull %s", full_name) : 0;
+	return r;
 }
 
 int image_pull(struct ctl *c, const char *full_name, const char *lazy, struct image_times *times, struct err *err)
