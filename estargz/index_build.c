@@ -67,19 +67,25 @@ static void set_put(struct id_set *s, struct id_slot slot)
 	s->slots[at] = slot;
 }
 
+static void set_resize(struct id_set *s, size_t cap)
+{
+	struct id_set old = *s;
+
+	s->cap = 256;
+	while (s->cap < cap)
+		s->cap *= 2;
+	s->slots = xcalloc(s->cap, sizeof(*s->slots));
+	for (size_t i = 0; i < old.cap; i++)
+		if (old.slots[i].id != 0)
+			set_put(s, old.slots[i]);
+	free(old.slots);
+}
+
 /* Adds a number that is known to be absent. */
 static void set_add(struct id_set *s, uint32_t hash, uint32_t id)
 {
-	if (s->cap < 2 * (s->n + 1)) {
-		struct id_set old = *s;
-
-		s->cap = old.cap ? 2 * old.cap : 256;
-		s->slots = xcalloc(s->cap, sizeof(*s->slots));
-		for (size_t i = 0; i < old.cap; i++)
-			if (old.slots[i].id != 0)
-				set_put(s, old.slots[i]);
-		free(old.slots);
-	}
+	if (s->cap < 2 * (s->n + 1))
+		set_resize(s, 2 * s->cap);
 	set_put(s, (struct id_slot){hash, id + 1});
 	s->n++;
 }
@@ -96,6 +102,15 @@ static uint32_t set_next(const struct id_set *s, uint32_t hash, size_t *at)
 }
 
 /* ---- tree of names ---- */
+
+void index_tree_expect(struct esgz_index_builder *b, size_t entries)
+{
+	vec_reserve(&b->nodes, entries);
+	vec_reserve(&b->records, entries);
+	vec_reserve(&b->chunks, entries);
+	buf_reserve(&b->names, entries * 16);
+	set_resize(&b->node_set, entries * 2);
+}
 
 static uint32_t node_hash(const struct esgz_index_builder *b, uint32_t parent, struct str name)
 {

@@ -88,6 +88,10 @@ static inline bool index_layout(const uint32_t counts[static S_N], uint64_t limi
 	return n <= limit;
 }
 
+/* esgz_claim_key with a hasher to use (fresh or reset; left reset). */
+void index_claim_key(struct hasher *h, const struct digest *content, uint64_t size, const struct esgz_chunk *chunks,
+                     uint32_t n, struct digest *out);
+
 /* The checksum of a file: CRC-64/XZ over what follows the field. */
 uint64_t index_crc(const void *file, size_t n);
 

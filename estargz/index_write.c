@@ -257,6 +257,7 @@ struct out {
 	uint32_t file[3];    /* next number of a file with one, several, no chunks */
 	uint32_t link, chunk, entry;
 	uint8_t *entries, *files;
+	struct hasher *hasher;
 	uint32_t texts_off;  /* in the strings: behind the names */
 };
 
@@ -272,7 +273,7 @@ static void put_single(const struct plan *p, struct out *o, const struct record 
 	const struct esgz_chunk *c = p->b->chunks.p + r->reg.first_chunk;
 	struct digest claim;
 
-	esgz_claim_key(&r->reg.content, r->reg.size, c, 1, &claim);
+	index_claim_key(o->hasher, &r->reg.content, r->reg.size, c, 1, &claim);
 	put_chunk_place(o->at[S_SINGLES], c);
 	memcpy(o->at[S_SINGLES] + 16, claim.b, DIGEST_BYTES);
 	o->at[S_SINGLES] += SINGLE_BYTES;
@@ -283,7 +284,7 @@ static void put_multi(const struct plan *p, struct out *o, const struct record *
 	const struct esgz_chunk *c = p->b->chunks.p + r->reg.first_chunk;
 	struct digest claim;
 
-	esgz_claim_key(&r->reg.content, r->reg.size, c, r->reg.n_chunks, &claim);
+	index_claim_key(o->hasher, &r->reg.content, r->reg.size, c, r->reg.n_chunks, &claim);
 	put_le32(o->at[S_MULTIS], o->chunk);
 	put_le32(o->at[S_MULTIS] + 4, r->reg.n_chunks);
 	memcpy(o->at[S_MULTIS] + 8, claim.b, DIGEST_BYTES);
@@ -421,7 +422,8 @@ static void put_header(const struct plan *p, uint8_t *h, uint64_t file_bytes)
 static void write_file(const struct plan *p, struct buf *out)
 {
 	uint64_t at[S_N], file_bytes;
-	struct out o = {.texts_off = (uint32_t)p->b->names.n};
+	AUTO(hasher) struct hasher *h = hasher_new();
+	struct out o = {.texts_off = (uint32_t)p->b->names.n, .hasher = h};
 	uint8_t *file;
 
 	index_layout(p->counts, UINT64_MAX, at, &file_bytes);

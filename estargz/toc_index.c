@@ -366,6 +366,7 @@ static int to_index(const struct esgz_footer *footer, struct buf *json, const st
 	bool is_zstd = footer->kind == ESGZ_FOOTER_ZSTD_STARGZ || footer->kind == ESGZ_FOOTER_ZSTD_STORAGE;
 	const struct esgz_index_info info = {.blob = *blob, .trusted = *toc_digest, .trust = ESGZ_TRUST_TOC,
 	                                     .compression = is_zstd ? ESGZ_ZSTD : ESGZ_GZIP, .blob_bytes = blob_bytes};
+	size_t json_bytes = json->n;
 	AUTO(json_reader) struct json_reader *r = json_reader_new_take(json);
 	AUTO(toc) struct toc t = {.b = esgz_index_builder_new()};
 
@@ -373,6 +374,8 @@ static int to_index(const struct esgz_footer *footer, struct buf *json, const st
 		return err_set(err, ERR_INVALID, "without a footer that fits");
 	/* A zstd TOC's offset is that of the data in its skippable frame. */
 	t.data_end = footer->toc_offset - (is_zstd && footer->toc_offset >= 8 ? 8 : 0);
+	/* An entry takes 300 bytes or more in practice. */
+	index_tree_expect(t.b, json_bytes / 256);
 	index_tree_open_ended(t.b);
 	TRY(read_toc(&t, r, err));
 	index_tree_end_chunks(t.b, t.data_end);
