@@ -1,0 +1,305 @@
+/* The Snapshots service over the real snapshotter, for what needs no mount; containerd's own cases. */
+#include "contentd/testing/world.h"
+#include "rpc/proto/leases.pb-c.h"
+#include "rpc/proto/snapshots.pb-c.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define OK(call)                                                                                                       \
+	do {                                                                                                           \
+		if ((call) < 0)                                                                                        \
+			fail_msg("%s: %s", #call, w->err.msg);                                                         \
+	} while (0)
+#define FAILS(call, code) assert_int_equal((call), -(code))
+#define CALL(method, req, rsp) world_call(w, &snapshots__snapshots__descriptor, method, (req), (rsp))
+
+static int prepare(struct world *w, const char *key, const char *parent, const char *labels,
+                   Snapshots__PrepareSnapshotResponse **rsp)
+{
+	Snapshots__PrepareSnapshotRequest req = SNAPSHOTS__PREPARE_SNAPSHOT_REQUEST__INIT;
+
+	req.snapshotter = "overlayfs";
+	req.key = key;
+	req.parent = parent;
+	WORLD_KVS(w, &req, labels, labels);
+	return CALL("Prepare", &req, rsp);
+}
+
+static int view(struct world *w, const char *key, const char *parent, Snapshots__ViewSnapshotResponse **rsp)
+{
+	Snapshots__ViewSnapshotRequest req = SNAPSHOTS__VIEW_SNAPSHOT_REQUEST__INIT;
+
+	req.snapshotter = "overlayfs";
+	req.key = key;
+	req.parent = parent;
+	return CALL("View", &req, rsp);
+}
+
+static int commit(struct world *w, const char *name, const char *key, const char *parent, const char *labels)
+{
+	Snapshots__CommitSnapshotRequest req = SNAPSHOTS__COMMIT_SNAPSHOT_REQUEST__INIT;
+
+	req.snapshotter = "overlayfs";
+	req.name = name;
+	req.key = key;
+	req.parent = parent;
+	WORLD_KVS(w, &req, labels, labels);
+	return CALL("Commit", &req, NULL);
+}
+
+static int delete(struct world *w, const char *key)
+{
+	Snapshots__RemoveSnapshotRequest req = SNAPSHOTS__REMOVE_SNAPSHOT_REQUEST__INIT;
+
+	req.snapshotter = "overlayfs";
+	req.key = key;
+	return CALL("Remove", &req, NULL);
+}
+
+static int mounts(struct world *w, const char *key)
+{
+	Snapshots__MountsRequest req = SNAPSHOTS__MOUNTS_REQUEST__INIT;
+
+	req.snapshotter = "overlayfs";
+	req.key = key;
+	return CALL("Mounts", &req, NULL);
+}
+
+static int stat_of(struct world *w, const char *key, Snapshots__Info **out)
+{
+	Snapshots__StatSnapshotRequest req = SNAPSHOTS__STAT_SNAPSHOT_REQUEST__INIT;
+	Snapshots__StatSnapshotResponse *rsp;
+	int r;
+
+	req.snapshotter = "overlayfs";
+	req.key = key;
+	r = CALL("Stat", &req, &rsp);
+	if (r >= 0 && out)
+		*out = rsp->info;
+	return r;
+}
+
+static int update(struct world *w, const char *key, const char *labels, const char *mask)
+{
+	Snapshots__UpdateSnapshotRequest req = SNAPSHOTS__UPDATE_SNAPSHOT_REQUEST__INIT;
+	Snapshots__Info info = SNAPSHOTS__INFO__INIT;
+	Pb__FieldMask m = PB__FIELD_MASK__INIT;
+
+	req.snapshotter = "overlayfs";
+	info.name = key;
+	WORLD_KVS(w, &info, labels, labels);
+	req.info = &info;
+	m.paths = &mask;
+	m.n_paths = 1;
+	req.update_mask = mask ? &m : NULL;
+	return CALL("Update", &req, NULL);
+}
+
+static const char *labels_of(struct world *w, const char *key)
+{
+	Snapshots__Info *info = NULL;
+
+	OK(stat_of(w, key, &info));
+	return world_kvs_text(w, info->labels, info->n_labels);
+}
+
+static const char *list(struct world *w, const char *filter)
+{
+	Snapshots__ListSnapshotsRequest req = SNAPSHOTS__LIST_SNAPSHOTS_REQUEST__INIT;
+	AUTO(buf) struct buf b = BUF_INIT;
+	void **all;
+	size_t n;
+
+	req.snapshotter = "overlayfs";
+	req.filters = &filter;
+	req.n_filters = 1;
+	OK(world_stream(w, &snapshots__snapshots__descriptor, "List", &req,
+	                &snapshots__list_snapshots_response__descriptor, &all, &n));
+	for (size_t i = 0; i < n; i++) {
+		const Snapshots__ListSnapshotsResponse *rsp = all[i];
+
+		for (size_t k = 0; k < rsp->n_info; k++)
+			buf_addf(&b, "%s ", rsp->info[k]->name);
+	}
+	return arena_str(&w->a, buf_str(&b));
+}
+
+static void codes(void **state)
+{
+	Snapshots__CleanupRequest cleanup = SNAPSHOTS__CLEANUP_REQUEST__INIT;
+	Snapshots__StatSnapshotRequest unknown = SNAPSHOTS__STAT_SNAPSHOT_REQUEST__INIT;
+	struct world *w = *state;
+
+	FAILS(CALL("Stat", &unknown, NULL), ERR_INVALID);
+	unknown.snapshotter = "zfs";
+	FAILS(CALL("Stat", &unknown, NULL), ERR_INVALID);
+	FAILS(prepare(w, "", "", "", NULL), ERR_INVALID);
+	OK(prepare(w, "a", "", "", NULL));
+	FAILS(prepare(w, "a", "", "", NULL), ERR_EXISTS);
+	FAILS(view(w, "a", "", NULL), ERR_EXISTS);
+	FAILS(prepare(w, "b", "a", "", NULL), ERR_INVALID);
+	FAILS(prepare(w, "b", "none", "", NULL), ERR_NOT_FOUND);
+	FAILS(commit(w, "A", "none", "", ""), ERR_NOT_FOUND);
+	OK(commit(w, "A", "a", "", ""));
+	FAILS(stat_of(w, "a", NULL), ERR_NOT_FOUND);
+	FAILS(mounts(w, "A"), ERR_PRECONDITION);
+	FAILS(mounts(w, "a"), ERR_NOT_FOUND);
+	OK(view(w, "v", "A", NULL));
+	FAILS(commit(w, "V", "v", "", ""), ERR_PRECONDITION);
+	FAILS(delete(w, "A"), ERR_PRECONDITION);
+	OK(prepare(w, "b", "A", "", NULL));
+	FAILS(commit(w, "A", "b", "", ""), ERR_EXISTS);
+	FAILS(commit(w, "B", "b", "other", ""), ERR_INVALID);
+	OK(commit(w, "B", "b", "A", ""));
+	FAILS(delete(w, "none"), ERR_NOT_FOUND);
+	OK(delete(w, "v"));
+	OK(delete(w, "B"));
+	OK(delete(w, "A"));
+	cleanup.snapshotter = "overlayfs";
+	FAILS(CALL("Cleanup", &cleanup, NULL), ERR_UNIMPLEMENTED);
+}
+
+static void answers(void **state)
+{
+	Snapshots__PrepareSnapshotResponse *p;
+	Snapshots__UsageRequest usage = SNAPSHOTS__USAGE_REQUEST__INIT;
+	Snapshots__UsageResponse *used;
+	Snapshots__ViewSnapshotResponse *v;
+	Snapshots__Info *info = NULL;
+	struct world *w = *state;
+
+	OK(prepare(w, "a", "", "", &p));
+	assert_int_equal(p->n_mounts, 1);
+	assert_string_equal(p->mounts[0]->type, "bind");
+	assert_string_equal(p->mounts[0]->options[0], "rw");
+	assert_string_equal(p->mounts[0]->options[1], "rbind");
+	assert_string_equal(p->mounts[0]->target, "");
+	OK(commit(w, "A", "a", "", ""));
+	OK(stat_of(w, "A", &info));
+	assert_int_equal(info->kind, SNAPSHOTS__KIND__COMMITTED);
+	assert_int_equal(info->created_at->nanos, info->updated_at->nanos);
+	OK(view(w, "v", "A", &v));
+	assert_string_equal(v->mounts[0]->type, "bind");
+	assert_string_equal(v->mounts[0]->source, p->mounts[0]->source);
+	assert_string_equal(v->mounts[0]->options[0], "ro");
+	OK(stat_of(w, "v", &info));
+	assert_int_equal(info->kind, SNAPSHOTS__KIND__VIEW);
+	assert_string_equal(info->parent, "A");
+	OK(prepare(w, "b", "A", "", &p));
+	assert_string_equal(p->mounts[0]->type, "overlay");
+	usage.snapshotter = "overlayfs";
+	usage.key = "A";
+	OK(CALL("Usage", &usage, &used));
+	assert_int_equal(used->inodes, 1);
+	usage.key = "none";
+	FAILS(CALL("Usage", &usage, NULL), ERR_NOT_FOUND);
+}
+
+static void labels(void **state)
+{
+	Snapshots__UpdateSnapshotRequest nothing = SNAPSHOTS__UPDATE_SNAPSHOT_REQUEST__INIT;
+	struct world *w = *state;
+
+	nothing.snapshotter = "overlayfs";
+	FAILS(CALL("Update", &nothing, NULL), ERR_INVALID);
+	FAILS(update(w, "a", "", NULL), ERR_NOT_FOUND);
+	OK(prepare(w, "a", "", "k=v x= a.b/c=1", NULL));
+	assert_string_equal(labels_of(w, "a"), "a.b/c=1 k=v");
+	OK(update(w, "a", "a.b/c=2 z=1", "labels.a.b/c"));
+	OK(update(w, "a", "", "labels.k"));
+	assert_string_equal(labels_of(w, "a"), "a.b/c=2");
+	OK(update(w, "a", "n=1", "labels"));
+	assert_string_equal(labels_of(w, "a"), "n=1");
+	OK(update(w, "a", "m=1", NULL));
+	assert_string_equal(labels_of(w, "a"), "m=1");
+	FAILS(update(w, "a", "", "parent"), ERR_INVALID);
+	FAILS(update(w, "a", "", "name"), ERR_INVALID);
+	OK(commit(w, "A", "a", "", "only=this"));
+	assert_string_equal(labels_of(w, "A"), "only=this");
+}
+
+static void lists(void **state)
+{
+	struct world *w = *state;
+
+	assert_string_equal(list(w, ""), "");
+	OK(prepare(w, "a", "", "", NULL));
+	OK(commit(w, "A", "a", "", "k=v"));
+	OK(prepare(w, "b", "A", "", NULL));
+	OK(view(w, "v", "A", NULL));
+	assert_string_equal(list(w, ""), "A b v ");
+	assert_string_equal(list(w, "kind==active"), "b ");
+	assert_string_equal(list(w, "parent==A"), "b v ");
+	assert_string_equal(list(w, "name~=^[Ab]$,kind!=view"), "A b ");
+	assert_string_equal(list(w, "labels.k==v"), "A ");
+	rpc_client_set_metadata(w->c, "containerd-namespace", "other");
+	assert_string_equal(list(w, ""), "");
+	for (int i = 0; i < 250; i++) /* more than two messages */
+		OK(prepare(w, arena_printf(&w->a, "k%03d", i), "", "", NULL));
+	assert_int_equal(strlen(list(w, "")), 250 * 5);
+}
+
+static void a_target_that_is_there(void **state)
+{
+	struct world *w = *state;
+
+	OK(prepare(w, "a", "", "containerd.io/snapshot.ref=A", NULL));
+	OK(commit(w, "A", "a", "", ""));
+	FAILS(prepare(w, "b", "", "containerd.io/snapshot.ref=A", NULL), ERR_EXISTS);
+	FAILS(stat_of(w, "b", NULL), ERR_NOT_FOUND);
+	rpc_client_set_metadata(w->c, "containerd-namespace", "other");
+	OK(prepare(w, "b", "", "containerd.io/snapshot.ref=A", NULL));
+}
+
+static const char *leased(struct world *w)
+{
+	Leases__ListResourcesRequest req = LEASES__LIST_RESOURCES_REQUEST__INIT;
+	Leases__ListResourcesResponse *rsp;
+	AUTO(buf) struct buf b = BUF_INIT;
+
+	req.id = "l";
+	OK(world_call(w, &leases__leases__descriptor, "ListResources", &req, &rsp));
+	for (size_t i = 0; i < rsp->n_resources; i++)
+		buf_addf(&b, "%s:%s ", rsp->resources[i]->type, rsp->resources[i]->id);
+	return arena_str(&w->a, buf_str(&b));
+}
+
+static void under_a_lease(void **state)
+{
+	Leases__CreateRequest req = LEASES__CREATE_REQUEST__INIT;
+	struct world *w = *state;
+
+	rpc_client_set_metadata(w->c, "containerd-lease", "l");
+	FAILS(prepare(w, "a", "", "", NULL), ERR_NOT_FOUND);
+	req.id = "l";
+	OK(world_call(w, &leases__leases__descriptor, "Create", &req, NULL));
+	OK(prepare(w, "a", "", "", NULL));
+	assert_string_equal(leased(w), "snapshots/overlayfs:a ");
+	OK(commit(w, "A", "a", "", ""));
+	assert_string_equal(leased(w), "snapshots/overlayfs:A ");
+	OK(delete(w, "A"));
+	assert_string_equal(leased(w), "");
+	/* What exists is leased by those who find it, too. */
+	rpc_client_set_metadata(w->c, "containerd-lease", NULL);
+	OK(prepare(w, "x", "", "", NULL));
+	OK(prepare(w, "t", "", "", NULL));
+	OK(commit(w, "T", "t", "", ""));
+	rpc_client_set_metadata(w->c, "containerd-lease", "l");
+	FAILS(prepare(w, "x", "", "", NULL), ERR_EXISTS);
+	FAILS(prepare(w, "y", "", "containerd.io/snapshot.ref=T", NULL), ERR_EXISTS);
+	assert_string_equal(leased(w), "snapshots/overlayfs:T snapshots/overlayfs:x ");
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, world_set_up, world_tear_down)
+	const struct CMUnitTest tests[] = {TEST(codes), TEST(answers),         TEST(labels),
+	                                   TEST(lists), TEST(a_target_that_is_there), TEST(under_a_lease)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
