@@ -74,14 +74,25 @@ static void add_gap(struct test_layer *l)
 void test_layer_add(struct test_layer *l, const char *path, size_t size, uint32_t chunk_bytes, unsigned seed,
                     const struct test_lie *lie)
 {
+	struct buf content = BUF_INIT;
+
+	fill_content(&content, size, seed);
+	test_layer_add_bytes(l, path, buf_str(&content), 0644, chunk_bytes, lie);
+	buf_fini(&content);
+}
+
+void test_layer_add_bytes(struct test_layer *l, const char *path, struct str bytes, uint32_t mode, uint32_t chunk_bytes,
+                          const struct test_lie *lie)
+{
 	struct test_file *f = vec_add(&l->files);
-	struct esgz_entry e = {.type = ESGZ_REG, .mode = 0644, .size = size, .path = str_of(path)};
+	size_t size = bytes.n;
+	struct esgz_entry e = {.type = ESGZ_REG, .mode = mode, .size = size, .path = str_of(path)};
 	VEC(struct esgz_chunk) chunks = VEC_INIT;
 
 	add_gap(l);
 	f->path = xstrdup(path);
 	f->blob_offset = l->blob.n;
-	fill_content(&f->content, size, seed);
+	buf_addstr(&f->content, bytes);
 	digest_of(f->content.p, size, &f->digest);
 	e.content = lie && lie->content ? *lie->content : f->digest;
 	for (size_t at = 0; at < size; at += chunk_bytes) {
@@ -385,13 +396,18 @@ void test_blobs_set_hold(struct test_blobs *b, bool hold)
 	pthread_mutex_unlock(&b->lock);
 }
 
+unsigned test_blobs_count(struct test_blobs *b, const unsigned *counter)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&b->lock);
+	n = *counter;
+	pthread_mutex_unlock(&b->lock);
+	return n;
+}
+
 void test_blobs_wait_requests(struct test_blobs *b, unsigned n)
 {
-	pthread_mutex_lock(&b->lock);
-	while (b->n_requests < n) {
-		pthread_mutex_unlock(&b->lock);
+	while (test_blobs_count(b, &b->n_requests) < n)
 		usleep(1000);
-		pthread_mutex_lock(&b->lock);
-	}
-	pthread_mutex_unlock(&b->lock);
 }

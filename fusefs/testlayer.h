@@ -34,6 +34,9 @@ void test_layer_fini(struct test_layer *l);
 /* Compressible content that depends on the seed; chunks of chunk_bytes, each a gzip member of its own. */
 void test_layer_add(struct test_layer *l, const char *path, size_t size, uint32_t chunk_bytes, unsigned seed,
                     const struct test_lie *lie);
+/* The same with content and permissions of the caller's choice. */
+void test_layer_add_bytes(struct test_layer *l, const char *path, struct str bytes, uint32_t mode, uint32_t chunk_bytes,
+                          const struct test_lie *lie);
 /* Several one-chunk files in one gzip member. */
 void test_layer_pack(struct test_layer *l, const char *prefix, unsigned n, size_t size, unsigned seed);
 /* Ends the layer and puts its index into the store. `toc`: what it is trusted by, so that one blob can have several. */
@@ -79,6 +82,8 @@ void test_blobs_fini(struct test_blobs *b);
 void test_blobs_add(struct test_blobs *b, struct test_layer *l);
 struct ffs_blobs test_blobs_table(struct test_blobs *b);
 void test_blobs_set_hold(struct test_blobs *b, bool hold);
+/* A counter of what happened, while more may. */
+unsigned test_blobs_count(struct test_blobs *b, const unsigned *counter);
 /* Waits until this many requests were made. */
 void test_blobs_wait_requests(struct test_blobs *b, unsigned n);
 

@@ -8,9 +8,15 @@
  *	lazyfixture read DIR EXPECTED SECONDS [THREADS]  reads files of DIR at random places, by pread and through mappings,
  *	                                                 dropping caches as it goes, and compares them with EXPECTED/.
  *	                                                 Prints the number of reads.
+ *	lazyfixture tree ROOT KEY                        writes the metadata image of one layer to ROOT/meta/<64 hex>, and
+ *	                                                 prints the name.
+ *	lazyfixture takeover WORKER HOLDER COMMAND...    takes the descriptors 3 to 7 from a worker, kills both processes,
+ *	                                                 and becomes the command with them.
  */
 #include "base/clock.h"
 #include "base/file.h"
+#include "estargz/erofs.h"
+#include "fusefs/options.h"
 #include "fusefs/testlayer.h"
 #include "registry/client.h"
 
@@ -18,8 +24,11 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdatomic.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 
 #define CHUNK_BYTES (256u << 10)
@@ -45,22 +54,49 @@ static void add_files(struct test_layer *l, unsigned seed, unsigned n)
 	test_layer_pack(l, "packed/", 20, 3000, seed * 100000 + n);
 }
 
+/* What a tree has besides plain files; bin/suid is a program that tells who runs it. */
+static int add_others(struct test_layer *l, struct err *err)
+{
+	static const struct esgz_entry others[] = {
+	    {.type = ESGZ_DIR, .path = STR("private"), .mode = 01750, .uid = 3, .gid = 70000, .mtime_s = 1000000001, .mtime_ns = 5},
+	    {.type = ESGZ_SYMLINK, .path = STR("link"), .link = STR("dir1/../dir2/file2"), .mode = 0777},
+	    {.type = ESGZ_HARDLINK, .path = STR("hard"), .link = STR("dir1/file1")},
+	    {.type = ESGZ_CHAR, .path = STR("null"), .mode = 0666, .dev_major = 1, .dev_minor = 3},
+	    {.type = ESGZ_FIFO, .path = STR("private/fifo"), .mode = 0600},
+	    {.type = ESGZ_REG, .path = STR("empty"), .mode = 0604, .uid = 1000},
+	};
+	const struct esgz_xattr xattrs[] = {{STR("user.one"), STR("1")}, {STR("security.two"), str_make("\0\1", 2)}};
+	AUTO(buf) struct buf id = BUF_INIT;
+
+	for (unsigned i = 0; i < ARRAY_LEN(others); i++)
+		TRY(esgz_index_add(l->builder, &others[i], xattrs, others[i].type == ESGZ_DIR ? 2 : 0, NULL, 0, NULL, err));
+	TRY(file_read(AT_FDCWD, "/usr/bin/id", 1u << 20, &id, err));
+	test_layer_add_bytes(l, "bin/suid", buf_str(&id), 04755, CHUNK_BYTES, NULL);
+	return 0;
+}
+
+static int write_file(const char *dir, const char *name, struct str content, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/%s", dir, name);
+	AUTO_FREE char *parent = xstrdup(path);
+	AUTO_FD int fd = -1;
+
+	*strrchr(parent, '/') = 0;
+	TRY(dir_make(parent, 0755, err));
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return err_errno(err, errno, "create %s", path);
+	return fd_write_all(fd, content, err);
+}
+
 static int write_expected(const char *out, const struct test_layer *l, struct err *err)
 {
-	vec_each(&l->files, f) {
-		char name[FFS_OBJECT_PATH_MAX];
-		AUTO_FREE char *dir = NULL;
-		AUTO_FREE char *path = NULL;
-		AUTO_FD int fd = -1;
+	AUTO_FREE char *tree = xasprintf("%s.tree", out);
+	char name[FFS_OBJECT_PATH_MAX];
 
-		ffs_object_path(&f->claim, name);
-		dir = xasprintf("%s/%.2s", out, name);
-		path = xasprintf("%s/%s", out, name);
-		TRY(dir_make(dir, 0755, err));
-		fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-		if (fd < 0)
-			return err_errno(err, errno, "create %s", path);
-		TRY(fd_write_all(fd, buf_str(&f->content), err));
+	vec_each(&l->files, f) {
+		TRY(write_file(out, ffs_object_path(&f->claim, name), buf_str(&f->content), err));
+		TRY(write_file(tree, f->path, buf_str(&f->content), err));
 	}
 	return 0;
 }
@@ -94,8 +130,11 @@ static int make(char **argv, struct err *err)
 	TRY(ffs_store_open(argv[0], &store, err));
 	test_layer_init(&l, argv[1]);
 	add_files(&l, (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
-	test_layer_finish(&l, store, 1);
-	r = push(&l, err);
+	r = add_others(&l, err);
+	if (r == 0) {
+		test_layer_finish(&l, store, 1);
+		r = push(&l, err);
+	}
 	if (r == 0)
 		r = write_expected(argv[2], &l, err);
 	if (r == 0)
@@ -206,6 +245,66 @@ static int read_all(int argc, char **argv, struct err *err)
 	return atomic_load(&job.wrong) ? err_set(err, ERR_DATA_LOSS, "wrong bytes") : 0;
 }
 
+/* ---- tree ---- */
+
+static int write_tree(char **argv, struct err *err)
+{
+	AUTO(ffs_store) struct ffs_store *store = NULL;
+	AUTO(esgz_index) struct esgz_index *ix = NULL;
+	AUTO(esgz_tree) struct esgz_tree *tree = NULL;
+	AUTO(buf) struct buf image = BUF_INIT;
+	AUTO_FREE char *dir = xasprintf("%s/meta", argv[0]);
+	struct digest key;
+	struct str bytes;
+
+	if (!digest_from_hex(str_of(argv[1]), &key))
+		return err_set(err, ERR_INVALID, "%s is no key", argv[1]);
+	TRY(ffs_store_open(argv[0], &store, err));
+	TRY(ffs_index_map(store, &key, &bytes, err));
+	TRY(esgz_index_open(bytes, &ix, err));
+	TRY(esgz_tree_build((const struct esgz_index *const *)&ix, 1, &tree, err));
+	TRY(esgz_erofs_write(tree, NULL, NULL, &image, err));
+	TRY(write_file(dir, argv[1], buf_str(&image), err)); /* any name will do */
+	puts(argv[1]);
+	return 0;
+}
+
+/* ---- takeover ---- */
+
+static int kill_and_wait(pid_t pid, struct err *err)
+{
+	AUTO_FD int fd = pidfd_open(pid, 0);
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	if (fd < 0 || pidfd_send_signal(fd, SIGKILL, NULL, 0) < 0)
+		return err_errno(err, errno, "kill %d", pid);
+	if (poll(&p, 1, 20000) != 1)
+		return err_set(err, ERR_DEADLINE, "%d does not die", pid);
+	return 0;
+}
+
+static int take_over(char **argv, struct err *err)
+{
+	pid_t worker = atoi(argv[0]), holder = atoi(argv[1]);
+	int kept[FFS_FDS_KEPT], pidfd = fcntl(pidfd_open(worker, 0), F_DUPFD_CLOEXEC, 20);
+
+	for (int i = FFS_FD_FUSE; i < FFS_FDS_KEPT; i++) {
+		int fd = pidfd_getfd(pidfd, i, 0);
+
+		if (fd < 0)
+			return err_errno(err, errno, "take descriptor %d", i);
+		kept[i] = fcntl(fd, F_DUPFD_CLOEXEC, 20);
+		close(fd);
+	}
+	kill(worker, SIGSTOP); /* so that it does not see the holder's end */
+	TRY(kill_and_wait(holder, err));
+	TRY(kill_and_wait(worker, err));
+	for (int i = FFS_FD_FUSE; i < FFS_FDS_KEPT; i++)
+		dup2(kept[i], i);
+	execvp(argv[2], argv + 2);
+	return err_errno(err, errno, "execute %s", argv[2]);
+}
+
 int main(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
@@ -214,6 +313,11 @@ int main(int argc, char **argv)
 		return make(argv + 2, &err) < 0 ? complain(&err) : 0;
 	if (argc >= 5 && !strcmp(argv[1], "read"))
 		return read_all(argc - 2, argv + 2, &err) < 0 ? complain(&err) : 0;
-	fprintf(stderr, "usage: lazyfixture make ROOT REFERENCE OUT SEED FILES | read DIR EXPECTED SECONDS [THREADS]\n");
+	if (argc == 4 && !strcmp(argv[1], "tree"))
+		return write_tree(argv + 2, &err) < 0 ? complain(&err) : 0;
+	if (argc >= 5 && !strcmp(argv[1], "takeover"))
+		return take_over(argv + 2, &err) < 0 ? complain(&err) : 0;
+	fprintf(stderr, "usage: lazyfixture make ROOT REFERENCE OUT SEED FILES | read DIR EXPECTED SECONDS [THREADS] |\n"
+	                "       tree ROOT KEY | takeover WORKER HOLDER COMMAND...\n");
 	return 2;
 }

@@ -40,6 +40,19 @@ check_all() {
 	(cd "$STATE/lazy" && sha256sum --quiet -c "$T/sums") >"$T/check.out" 2>&1
 }
 
+# mount_as TYPE SOURCE DIR OPTIONS: the plain system call; mount(8) would set up a loop device for an image.
+mount_as() {
+	python3 -I -S - "$@" <<-'END' || return
+		import ctypes, os, sys
+
+		kind, source, target, options = (os.fsencode(arg) for arg in sys.argv[1:])
+		read_only = 0 if b"upperdir" in options else 1
+		if ctypes.CDLL(None, use_errno=True).mount(source, target, kind, read_only, options):
+		    sys.exit(os.strerror(ctypes.get_errno()))
+	END
+	defer eval "umount -l '$3' 2>/dev/null || true"
+}
+
 start_registry
 start_netproxy "$REGISTRY"
 mkdir "$T/expected"
@@ -59,11 +72,47 @@ echo 3 >/proc/sys/vm/drop_caches
 check "read again" check_all
 check_eq "from the disk alone" "$(netproxy_get body_bytes)" "$before"
 
+# A whole tree from a metadata image: names and attributes as the kernel reads them from it, and contents besides.
+tree=$("$BUILD/unit/lazyfixture" tree "$ROOT" "$(cut -d' ' -f1 "$T/layer")") || bail "lazyfixture failed"
+TREE=$STATE/lazy/.trees/$tree
+mkdir "$T/erofs" "$T/upper" "$T/work" "$T/merged"
+mount_as erofs "$ROOT/meta/$tree" "$T/erofs" "" || bail "cannot mount the image"
+names() {
+	(
+		cd "$1" || exit
+		find . -printf '%P %y %m %U %G %n %T@ %l\n' | sort
+		find . -type f -printf '%P %s\n' | sort
+		find . -type c -print0 | sort -z | xargs -0 stat -c '%n %t %T'
+		find . ! -type l -print0 | sort -z | xargs -0 getfattr -hd -m '^(user|security)' 2>/dev/null
+	)
+}
+# Its root hides 00 to ff by whiteouts, which only overlayfs should see.
+names "$T/erofs" | grep -vE '^(\./)?[0-9a-f]{2} (c 0 0 0 |0 0$)' >"$T/names.kernel"
+names "$TREE" >"$T/names.tree"
+check_same "a tree has the names and attributes of its image" "$T/names.tree" "$T/names.kernel"
+check_match "extended attributes among them" "$(cat "$T/names.tree")" 'user.one="1"'
+sums "$T/expected.tree" >"$T/sums.tree"
+in_tree() { (cd "$1" && sha256sum --quiet -c "$T/sums.tree"); }
+check "and the contents of its layer" in_tree "$TREE"
+check_eq "a tree that is not there" "$(stat "$STATE/lazy/.trees/$(printf '0%.0s' {1..64})" 2>&1 | grep -c 'No such file')" 1
+mount_as overlay overlay "$T/merged" "lowerdir=$TREE,upperdir=$T/upper,workdir=$T/work,index=off,xino=on" ||
+	bail "no overlay over a tree"
+check "an overlay over it" in_tree "$T/merged"
+check "devices work through the overlay" dd if=/dev/zero of="$T/merged/null" bs=10 count=1 conv=nocreat
+check_match "set-user-ID works through the overlay" \
+	"$(setpriv --reuid 65534 --clear-groups "$T/merged/bin/suid" 2>&1)" "uid=65534.* euid=0"
+kill -KILL "$(worker_pid)"
+echo 2 >/proc/sys/vm/drop_caches
+check "all of it again from another worker" in_tree "$T/merged"
+names "$TREE" >"$T/names.tree"
+check_same "names too" "$T/names.tree" "$T/names.kernel"
+umount "$T/merged"
+
 # Kills. Each round has a fresh layer, so that reads need the network while nobody serves them.
 layer=1
 fresh_layer() {
 	layer=$((layer + 1))
-	rm -rf "$T/expected" && mkdir "$T/expected"
+	rm -rf "$T/expected" "$T/expected.tree" && mkdir "$T/expected"
 	"$BUILD/unit/lazyfixture" make "$ROOT" "$NETPROXY/lazy" "$T/expected" "$layer" 300 >"$T/layer" || bail "lazyfixture failed"
 	sums "$T/expected" >"$T/sums"
 	# There is no client here that would tell the worker of the layer: a new worker loads what is in the store.
@@ -97,6 +146,27 @@ check "and everything has its bytes" check_all
 check "20 kills of the holder under readers" kill_under_load holder
 check "and everything has its bytes" check_all
 check_eq "one mount is left" "$(mounts_of "$STATE" | wc -l)" 1
+
+# Both killed, and somebody kept the descriptors.
+take_over() {
+	local readers status
+	fresh_layer
+	"$BUILD/unit/lazyfixture" read "$STATE/lazy" "$T/expected" 6 4 >"$T/readers.out" 2>"$T/readers.err" &
+	readers=$!
+	sleep 1
+	start resumed "$BUILD/unit/lazyfixture" takeover "$(worker_pid)" "$(holder_pid)" \
+		"$BIN/contentfs" --root "$ROOT" --state "$STATE" --background off --resume
+	wait "$readers"
+	status=$?
+	sed 's/^/     /' "$T/readers.err"
+	return $status
+}
+check "both killed under readers, and resumed by a third" take_over
+check_match "by resuming" "$(cat "$T/resumed.log")" "resumes a mount"
+check "and everything has its bytes" check_all
+check_eq "one mount is left" "$(findmnt -rno TARGET | grep -c "^$STATE/lazy$")" 1
+"$BIN/contentfs" --root "$ROOT" --state "$STATE" 2>"$T/second.log"
+check_eq "a second one is refused" "$?" 3
 
 # A worker that hangs.
 pid=$(worker_pid)
