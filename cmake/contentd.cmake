@@ -72,11 +72,15 @@ function(cd_library name)
   target_link_libraries(${name} PUBLIC ${A_LIBS})
 endfunction()
 
-# cd_program(NAME SOURCES ... DEPENDS ... [LIBS ...]): a program in build/bin.
+# cd_program(NAME SOURCES ... DEPENDS ... [LIBS ...] [INSTALL DIR]): a program in build/bin; INSTALL: where, below the
+# prefix, `make install` puts it.
 function(cd_program name)
-  cmake_parse_arguments(A "" "" "SOURCES;DEPENDS;LIBS" ${ARGN})
+  cmake_parse_arguments(A "" "INSTALL" "SOURCES;DEPENDS;LIBS" ${ARGN})
   add_executable(${name} ${A_SOURCES})
   target_link_libraries(${name} PRIVATE ${A_DEPENDS} ${A_LIBS})
+  if(A_INSTALL)
+    install(TARGETS ${name} DESTINATION ${A_INSTALL})
+  endif()
 endfunction()
 
 # cd_test(NAME SOURCES x_test.c ... DEPENDS folder ... [LIBS ...]): a cmocka program, run by ctest with label "unit".
