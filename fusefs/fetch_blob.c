@@ -84,7 +84,7 @@ static int fetch_rest(struct fetch_blob *f, struct err *err)
 	                   &d, err));
 	rpc_on_cancel(f->call, on_cancel, d);
 	r = take_download(f, d, err);
-	rpc_on_cancel(f->call, NULL, NULL);
+	rpc_off_cancel(f->call, d);
 	return r;
 }
 

@@ -299,7 +299,7 @@ int verb_fill(struct rpc_call *c, const void *request, void *svc, struct err *er
 		fill_start(svc, &f, i, &keys.v.p[i], rpc_deadline_ns(c));
 	rpc_on_cancel(c, fill_cancelled, &f);
 	fill_wait(c, svc, &f);
-	rpc_on_cancel(c, NULL, NULL);
+	rpc_off_cancel(c, &f);
 	pthread_cond_destroy(&f.change);
 	pthread_mutex_destroy(&f.lock);
 	TRY(rpc_cancelled(c, err));

@@ -156,7 +156,7 @@ static int fetch_all(struct open *o, struct rpc_call *c, bool lazy, struct err *
 	if (r < 0)
 		cancel_all(o);
 	wait_all(o);
-	rpc_on_cancel(c, NULL, NULL);
+	rpc_off_cancel(c, o);
 	TRY(r);
 	TRY(rpc_cancelled(c, err));
 	if (o->fatal.code != ERR_OK)

@@ -252,7 +252,7 @@ static int with_intake(struct unpack *u, struct esgz_layer_result *r, struct err
 		return err_set(err, ERR_EXHAUSTED, "no thread for unpacking");
 	rpc_on_cancel(u->call, stop_intake, u);
 	result = unpack_layer(u, r, err);
-	rpc_on_cancel(u->call, NULL, NULL);
+	rpc_off_cancel(u->call, u);
 	stop_intake(u);
 	pthread_join(thread, NULL);
 	return result;
@@ -357,7 +357,7 @@ static int enter(struct unpack *u, struct unpacking **own, struct esgz_layer_res
 	pthread_mutex_lock(&u->s->lock);
 	result = enter_locked(u, own, r, err);
 	pthread_mutex_unlock(&u->s->lock);
-	rpc_on_cancel(u->call, NULL, NULL);
+	rpc_off_cancel(u->call, u);
 	return result;
 }
 
