@@ -66,7 +66,7 @@ trap '[ $? -ge 128 ] || say "demo: failed: ${BASH_COMMAND%%$'"'\n'"'*}"' ERR
 
 build() {
 	[ ! -x "$BIN/contentd" ] || [ "$BUILD" = "$SOURCE_DIR/build" ] || return 0
-	say "Building (the first time takes some minutes)"
+	say "Build"
 	(cd "$SOURCE_DIR" && cmake --preset release && cmake --build --preset release -j "$(nproc)") >"$T/build.log" 2>&1 || {
 		tail -n 40 "$T/build.log" >&2
 		bail "the build failed"

@@ -218,10 +218,34 @@ leftovers() {
 	mounts_of "$1" | sed 's/^/mount /'
 }
 
+# The control groups of the processes given that are not this shell's own, one a line.
+cgroups_of() {
+	local pid
+	for pid; do
+		cut -d: -f3- "/proc/$pid/cgroup" 2>/dev/null
+	done | sort -u | grep -vxF -f <(cut -d: -f3- /proc/self/cgroup) | grep -vx / || true
+}
+
+# Ends what is left in a control group, which a container that lost its shim is, and removes the group.
+sweep_cgroup() {
+	local dir pids i
+	find /sys/fs/cgroup -depth -type d -path "*$1" 2>/dev/null | while IFS= read -r dir; do
+		for ((i = 0; i < 40; i++)); do
+			rmdir "$dir" 2>/dev/null && break
+			pids=$(cat "$dir/cgroup.procs" 2>/dev/null)
+			# shellcheck disable=SC2086 # a list
+			[ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
+			sleep 0.05
+		done
+	done
+}
+
 sweep() {
-	local dir=$1 i pids mount
+	local dir=$1 i pids mount groups group
 	pids=$(pids_of "$dir")
 	# shellcheck disable=SC2086 # a list
+	groups=$(cgroups_of $pids)
+	# shellcheck disable=SC2086
 	[ -z "$pids" ] || kill -TERM $pids 2>/dev/null || true
 	for ((i = 0; i < 60; i++)); do
 		pids=$(pids_of "$dir")
@@ -229,6 +253,9 @@ sweep() {
 		# shellcheck disable=SC2086
 		[ "$i" -lt 40 ] || kill -KILL $pids 2>/dev/null || true
 		sleep 0.05
+	done
+	for group in $groups; do
+		sweep_cgroup "$group"
 	done
 	mounts_of "$dir" | while IFS= read -r mount; do
 		umount "$mount" 2>/dev/null || umount -l "$mount"
