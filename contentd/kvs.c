@@ -57,6 +57,13 @@ int cd_kvs_clean(struct arena *a, Kv__Entry ***list, size_t *n, size_t max_pair_
 	return 0;
 }
 
+/* memcpy takes no NULL, not even for nothing; lists of messages are NULL when they are empty. */
+static void copy(Kv__Entry **to, Kv__Entry *const *from, size_t n)
+{
+	if (n)
+		memcpy(to, from, n * sizeof(*to));
+}
+
 void cd_kvs_set(struct arena *a, Kv__Entry ***list, size_t *n, const char *key, const char *value)
 {
 	bool found, keep = value && *value;
@@ -66,10 +73,11 @@ void cd_kvs_set(struct arena *a, Kv__Entry ***list, size_t *n, const char *key, 
 	if (!found && !keep)
 		return;
 	out = arena_alloc(a, (*n + 1) * sizeof(*out));
-	memcpy(out, *list, at * sizeof(*out));
+	copy(out, *list, at);
 	if (keep)
 		out[at] = pb_kv_new(a, key, value);
-	memcpy(out + at + keep, *list + at + found, (*n - at - found) * sizeof(*out));
+	if (*n > at + found)
+		copy(out + at + keep, *list + at + found, *n - at - found);
 	*n = *n + keep - found;
 	*list = out;
 }
@@ -104,7 +112,7 @@ void cd_kvs_apply(struct arena *a, const char *key, Kv__Entry *const *from, size
 		return;
 	}
 	*list = arena_alloc(a, (n_from + 1) * sizeof(**list));
-	memcpy(*list, from, n_from * sizeof(**list));
+	copy(*list, from, n_from);
 	*n = n_from;
 }
 

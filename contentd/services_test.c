@@ -340,7 +340,8 @@ static void add_extension(struct world *w, Containers__Container *c, const char 
 	Kv__AnyEntry **list = arena_alloc(&w->a, (c->n_extensions + 1) * sizeof(*list));
 	Kv__AnyEntry *e = pb_new(&w->a, &kv__any_entry__descriptor);
 
-	memcpy(list, c->extensions, c->n_extensions * sizeof(*list));
+	for (size_t i = 0; i < c->n_extensions; i++)
+		list[i] = c->extensions[i];
 	e->key = key;
 	e->value = pb_new(&w->a, &pb__any__descriptor);
 	e->value->type_url = value;
