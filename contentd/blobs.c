@@ -49,8 +49,7 @@ static int fetch_once(struct cd_daemon *d, struct rpc_call *c, const Records__Co
 	if (r == -ERR_UNAVAILABLE)
 		return cd_content_wait(d->content, "", ref, c, err);
 	TRY(r);
-	TRY_WRAP(fetch(data, c, w, record, digest, err), err, "fetch %s from %s", record->info->digest, record->source);
-	return 0;
+	return fetch(data, c, w, record, digest, err);
 }
 
 int cd_content_open_blob(struct cd_daemon *d, struct rpc_call *c, const Records__Content *record, int *fd,

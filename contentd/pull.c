@@ -205,7 +205,7 @@ static int run(struct pull *p, struct err *err)
 {
 	int r;
 
-	TRY_WRAP(open_image(p, err), err, "image %s", p->req->reference);
+	TRY(open_image(p, err)); /* contentfs says which image */
 	TRY(pull_layers_unpack(p, err));
 	pull_phase_end(p, "unpack");
 	/* The chain is in use, until the image record says so itself. */

@@ -119,8 +119,9 @@ static int unpack_and_keep(struct job *j, struct err *err)
 		TRY(cd_content_wait(p->d->content, p->req->ns, ref, p->call, err));
 		return 1;
 	}
-	TRY(r);
-	TRY(cd_writer_truncate(w, err));
+	if (r >= 0)
+		r = cd_writer_truncate(w, err);
+	TRY_WRAP(r, err, "image %s, layer %s", p->req->reference, digest); /* contentfs says so itself */
 	if (p->req->snapshotter)
 		r = unpack_from(j, cd_writer_fd(w), false, err);
 	else
@@ -129,7 +130,8 @@ static int unpack_and_keep(struct job *j, struct err *err)
 		cd_writer_abort(w, NULL);
 		return r;
 	}
-	return cd_writer_commit(w, &j->layer->blob, err);
+	TRY_WRAP(cd_writer_commit(w, &j->layer->blob, err), err, "image %s, layer %s", p->req->reference, digest);
+	return 0;
 }
 
 static int make_layer(struct job *j, struct err *err)
@@ -175,11 +177,10 @@ static struct pull_layer *take_layer(struct crew *c)
 	return l;
 }
 
-static void note_result(struct crew *c, const struct pull_layer *l, int r, struct err *err)
+static void note_result(struct crew *c, int r, const struct err *err)
 {
 	if (r >= 0)
 		return;
-	err_wrap(err, "image %s: layer %s", c->pull->req->reference, l->from->descriptor->digest);
 	pthread_mutex_lock(&c->lock);
 	if (c->result >= 0) {
 		c->result = r;
@@ -198,7 +199,7 @@ static void *work(void *arg)
 		struct err err = ERR_INIT;
 		int r = make_layer(&j, &err);
 
-		note_result(c, l, r, &err);
+		note_result(c, r, &err);
 		if (r >= 0)
 			pull_progress(c->pull, c->pull->req->snapshotter ? "extracted" : "downloaded", "layer",
 			              l->from->descriptor, l->from->descriptor->size, l->from->descriptor->size);
