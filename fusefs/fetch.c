@@ -539,7 +539,8 @@ static enum ffs_flow request_data(void *arg, uint64_t at, struct str bytes)
 			r->member++;
 		}
 	}
-	return r->member < r->end ? FFS_FLOW_MORE : FFS_FLOW_STOP;
+	/* Stopping at the very end would cost the connection. */
+	return r->member < r->end || r->pos >= r->until ? FFS_FLOW_MORE : FFS_FLOW_STOP;
 }
 
 static uint32_t window_of(struct ffs_data *d, const char *reference)

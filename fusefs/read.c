@@ -461,6 +461,7 @@ struct settle {
 	struct ffs_data *d;
 	struct ffs_file *file; /* busy */
 	uint64_t at;           /* what lies before was brought */
+	bool again;            /* second pass: something was still being written at the end of the first */
 	void (*fn)(void *arg, bool published, const struct err *err);
 	void *arg;
 };
@@ -515,13 +516,20 @@ static void settle_step(struct settle *s)
 	struct whole_wait *w;
 	struct err err;
 	size_t n = 0;
+	bool found;
 
 	if (file_probe(d, f, &err) < 0) {
 		settle_end(s, false, &err);
 		return;
 	}
 	pthread_mutex_lock(&d->lock);
-	if (f->state == FILE_FILLING && f->home && settle_next(s, &n)) {
+	found = f->state == FILE_FILLING && f->home && settle_next(s, &n);
+	if (f->state == FILE_FILLING && f->home && !found && !s->again) {
+		s->again = true;
+		s->at = 0;
+		found = settle_next(s, &n);
+	}
+	if (found) {
 		op = op_new(d, f, s->at, n, settle_stepped, s);
 		op->discard = true;
 		s->at += n;
