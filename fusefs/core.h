@@ -150,6 +150,7 @@ struct flight {
 	struct ffs_file *file;
 	uint32_t chunk; /* of the file */
 	struct waiter *waiters;
+	const struct layer *from;  /* whose request or job brings it; the file's home may be another one by now */
 	struct flight *next;       /* of the file */
 	struct flight *retry_next; /* d->retries */
 	int64_t retry_ns;          /* waits for a new attempt at that time; 0 = a request or job has it */

@@ -5,8 +5,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
-#define OPEN_PARTIAL_MAX 4096 /* partial files held open although nobody uses them at the moment */
-
 /* ---- the table of files ---- */
 
 static struct ffs_file **bucket_of(struct ffs_data *d, const struct digest *key)
@@ -193,7 +191,7 @@ static void file_release_idle(struct ffs_data *d, struct ffs_file *f)
 		return;
 	if (f->state == FILE_PUBLISHED || f->state == FILE_FALSE)
 		file_close(d, f);
-	else if (f->fd >= 0 && f->n_chunks > 1 && d->n_open > OPEN_PARTIAL_MAX) {
+	else if (f->fd >= 0 && f->n_chunks > 1 && d->n_open > d->opts.open_files) {
 		close(f->fd);
 		f->fd = -1;
 		d->n_open--;
