@@ -19,6 +19,10 @@ struct ffs_client_opts {
 	const char *program;        /* path of the contentfs binary */
 	const char *config;         /* config file to hand on, or NULL */
 	const char *const *extra;   /* further arguments, NULL-terminated, or NULL */
+	/* A connection broke: whoever waits for files waits for us, if nobody else is left to start a worker, so make
+	 * some call soon. On a thread that must not block; may be NULL. */
+	void (*lost)(void *arg);
+	void *arg;
 };
 
 /* Connects to <state>/contentfs.sock; starts contentfs (detached, its stderr to <state>/contentfs.log) when none
