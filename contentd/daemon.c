@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/unix.h"
 #include "contentd/containers.h"
+#include "contentd/dataplane.h"
 #include "contentd/ident.h"
 #include "contentd/kv_rocks.h"
 #include "contentd/release.h"
@@ -287,61 +288,6 @@ static int open_meta(struct cd_daemon *d, struct err *err)
 	return cd_meta_new(kv_rocks_kv(d->rocks), &d->meta, err);
 }
 
-static enum snap_level level_of(const char *text)
-{
-	static const struct {
-		const char *text;
-		enum snap_level level;
-	} levels[] = {{"overlay", SNAP_LEVEL_OVERLAY}, {"nested", SNAP_LEVEL_NESTED}, {"tree", SNAP_LEVEL_TREE}};
-
-	for (size_t i = 0; i < ARRAY_LEN(levels); i++)
-		if (!strcmp(levels[i].text, text))
-			return levels[i].level;
-	return SNAP_LEVEL_AUTO;
-}
-
-/* contentfs lies beside contentd. */
-static char *contentfs_path(void)
-{
-	char self[4096];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash;
-
-	if (n < 0)
-		return xstrdup("contentfs");
-	self[n] = '\0';
-	slash = strrchr(self, '/');
-	return xasprintf("%.*s/contentfs", (int)(slash - self), self);
-}
-
-static int open_contentfs(struct cd_daemon *d, struct err *err)
-{
-	AUTO_FREE char *program = contentfs_path();
-	AUTO_FREE char *background = xasprintf("--background=%s", d->config.fetch_background);
-	AUTO_FREE char *quiet = xasprintf("--background-quiet-ms=%lld", (long long)d->config.fetch_background_quiet_ms);
-	AUTO_FREE char *timeout = xasprintf("--read-timeout-ms=%lld", (long long)d->config.fetch_read_timeout_ms);
-	AUTO_FREE char *certs = xasprintf("--certs-dir=%s", d->config.fetch_certs_dir);
-	AUTO_FREE char *level = xasprintf("--log-level=%s", d->config.log_level);
-	const char *const args[] = {background, quiet, timeout, certs, level, NULL};
-	struct ffs_client_opts opts = {.root = d->config.root, .state = d->config.state, .program = program, .extra = args};
-
-	return ffs_client_new(&opts, &d->data, err);
-}
-
-static int open_data(struct cd_daemon *d, struct err *err)
-{
-	struct snap_opts opts = {.root = d->config.root,
-	                         .state = d->config.state,
-	                         .kv = cd_meta_kv(d->meta),
-	                         .level = level_of(d->config.snapshotter_level)};
-
-	TRY_WRAP(open_contentfs(d, err), err, "contentfs");
-	TRY_WRAP(snap_store_new(&opts, &d->snaps, err), err, "snapshotter");
-	log_info("images are mounted at level %d: %s", (int)snap_store_level(d->snaps),
-	         snap_store_level_reason(d->snaps));
-	return 0;
-}
-
 static void *load_tasks(void *arg)
 {
 	struct cd_daemon *d = arg;
@@ -368,7 +314,7 @@ static void *open_all(void *arg)
 	failed = pthread_create(&tasks, NULL, load_tasks, d);
 	if (failed)
 		load_tasks(d);
-	gate_set(&d->data_gate, open_data(d, &err) < 0 ? &err : NULL);
+	gate_set(&d->data_gate, cd_data_open(d, &err) < 0 ? &err : NULL);
 	if (!failed)
 		pthread_join(tasks, NULL);
 	return NULL;
@@ -449,8 +395,7 @@ void cd_daemon_stop(struct cd_daemon *d)
 		rpc_server_stop(d->server, STOP_GRACE_NS);
 	rpc_server_free(STEAL(d->server));
 	cd_tasks_free(STEAL(d->tasks));
-	snap_store_free(STEAL(d->snaps));
-	ffs_client_free(STEAL(d->data));
+	cd_data_close(d);
 	cd_meta_free(STEAL(d->meta));
 	kv_rocks_close(STEAL(d->rocks));
 }

@@ -26,6 +26,7 @@
 struct kv_rocks;
 struct cd_release;
 struct cd_tasks;
+struct cd_watch;
 
 /* Opens once, for good or with a reason why not. */
 struct cd_gate {
@@ -45,6 +46,7 @@ struct cd_daemon {
 	struct cd_meta *meta;     /* behind cd_wait_meta, where every handler is */
 	struct snap_store *snaps; /* by cd_snapshots */
 	struct ffs_client *data;  /* by cd_data */
+	struct cd_watch *watch;   /* of `data` */
 	char uuid[37];            /* of this installation; kept in <root>/uuid */
 
 	struct cd_tasks *tasks;   /* NULL when only served by cd_daemon_serve */

@@ -167,6 +167,7 @@ static int images_create(struct rpc_call *c, const void *request, void *svc, str
 	i.created_at = i.updated_at = req->source_date_epoch ? req->source_date_epoch : pb_time_new(a, clock_wall());
 	TRY(create(d, ns, lease, &i, err));
 	publish(d, ns, &i, true);
+	cd_pin_image(d, ns, i.name, i.target->digest);
 	rsp.image = &i;
 	return rpc_reply(c, &rsp.base, err);
 }
@@ -232,6 +233,7 @@ static int images_update(struct rpc_call *c, const void *request, void *svc, str
 	now = req->source_date_epoch ? req->source_date_epoch : pb_time_new(a, clock_wall());
 	TRY(update(d, a, ns, lease, &i, req->update_mask, now, err));
 	publish(d, ns, &i, false);
+	cd_pin_image(d, ns, i.name, i.target->digest);
 	rsp.image = &i;
 	return rpc_reply(c, &rsp.base, err);
 }

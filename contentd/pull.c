@@ -166,17 +166,6 @@ static int store(struct pull *p, struct err *err)
 	return pull_records_commit(p, err);
 }
 
-static int pin(struct pull *p, struct err *err)
-{
-	AUTO_FREE char *name = cd_pin_name(p->req->ns, p->req->name);
-	AUTO_FREE char *text = xcalloc(p->n_layers + 1, 65);
-	AUTO_FREE const char **keys = xcalloc(p->n_layers + 1, sizeof(*keys));
-
-	for (size_t i = 0; i < p->n_layers; i++)
-		keys[i] = digest_hex(&p->layers[i].key, text + 65 * i);
-	return ffs_client_pin(p->data, name, keys, (unsigned)p->n_layers, err);
-}
-
 static int put_image(struct pull *p, struct err *err)
 {
 	const Contentd__Contentfs__V1__Descriptor *target = p->image->target;
@@ -196,9 +185,10 @@ static int put_image(struct pull *p, struct err *err)
 static int keep(struct pull *p, struct err *err)
 {
 	TRY(store(p, err));
+	TRY(put_image(p, err));
 	if (p->top)
-		TRY(pin(p, err));
-	return put_image(p, err);
+		cd_pin_image(p->d, p->req->ns, p->req->name, p->image->target->digest);
+	return 0;
 }
 
 static int run(struct pull *p, struct err *err)

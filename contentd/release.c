@@ -36,6 +36,54 @@ char *cd_pin_name(const char *ns, const char *image)
 	return xasprintf("image/%s/%s", ns, image);
 }
 
+/* Index keys of the layers that one image leads to. */
+struct pins {
+	struct snap_store *snaps;
+	VEC(struct digest) keys;
+};
+
+static int note_keys(void *arg, const char *image, struct snap_space space, const char *chain, struct err *err)
+{
+	AUTO_FREE struct digest *keys = NULL;
+	struct pins *p = arg;
+	unsigned n = 0;
+
+	/* A chain that a client has unpacked itself has no indexes. */
+	if (snap_chain_indexes(p->snaps, space, chain, &keys, &n, NULL) < 0)
+		return 0;
+	for (unsigned i = 0; i < n; i++)
+		vec_push(&p->keys, keys[i]);
+	return 0;
+}
+
+static int pin_keys(struct ffs_client *data, const char *pin, const struct pins *p, struct err *err)
+{
+	AUTO_FREE char *text = xcalloc(p->keys.n + 1, 65);
+	AUTO_FREE const char **keys = xcalloc(p->keys.n + 1, sizeof(*keys));
+
+	for (size_t i = 0; i < p->keys.n; i++)
+		keys[i] = digest_hex(&p->keys.p[i], text + 65 * i);
+	return ffs_client_pin(data, pin, keys, (unsigned)p->keys.n, err);
+}
+
+void cd_pin_image(struct cd_daemon *d, const char *ns, const char *image, const char *target)
+{
+	AUTO_FREE char *pin = cd_pin_name(ns, image);
+	struct err err = ERR_INIT;
+	struct pins p = {0};
+	struct ffs_client *data;
+	int r;
+
+	if (cd_data(d, NULL, &data, &err) < 0 || cd_snapshots(d, NULL, &p.snaps, &err) < 0)
+		return; /* then there are no such layers */
+	r = cd_refs_of(d, image, ns, target, &(struct cd_refs){.chain = note_keys, .arg = &p}, &err);
+	if (r >= 0)
+		r = p.keys.n ? pin_keys(data, pin, &p, &err) : ffs_client_unpin(data, pin, &err);
+	if (r < 0)
+		log_warn("pin the layers of image %s: %s", image, err.msg);
+	vec_fini(&p.keys);
+}
+
 static void chain_key(struct snap_space space, const char *chain, struct buf *out)
 {
 	buf_adds(out, space.ns);

@@ -16,6 +16,9 @@ void cd_release_free(struct cd_release *r);
 /* Name of the pin that an image has in contentfs: "image/<namespace>/<name>". Caller frees. */
 char *cd_pin_name(const char *ns, const char *image);
 
+/* An image record was made or has another target: pins the layers that it leads to, if they are the data plane's. */
+void cd_pin_image(struct cd_daemon *d, const char *ns, const char *image, const char *target);
+
 /* An image record is gone: unpins its layers and unmounts what is not needed. */
 void cd_release_image(struct cd_daemon *d, const char *ns, const char *image);
 
