@@ -1,5 +1,5 @@
 /*
- * Decompression. `inflater`: known sizes, one chunk at a time (libdeflate, libzstd), for the demand path. `stream`:
+ * Decompression. `inflater`: known sizes, one chunk at a time (isa-l, libzstd), for the demand path. `stream`:
  * whole layers as they arrive (isa-l, libzstd, or none). One owner each; reuse them, they hold the codec's state.
  */
 #ifndef ESTARGZ_INFLATE_H

@@ -1,12 +1,13 @@
 /*
  * How contentd reaches contentfs, and brings it back.
  *
- *   connect ──ok──► Keep (who are you, and your descriptors) ──► calls … broken ──► connect again
- *      │               └─ silent, and both processes we knew are dead: start one that resumes on what we kept
- *      └─ nobody listens: start one anew
+ *   nobody has a role of the mount that we keep ──► start one that resumes on what we kept
+ *   connect ─ refused ──► start one anew
+ *      └─ ok ──► Keep (your descriptors) ─ silence ──► from the top, while patience lasts
+ *                   └──► calls … broken ──► from the top, and the call again
  *
- * We hold the listening socket too, so that a connection succeeds even when nobody is left to serve it: that case is told
- * from a worker that is just being replaced by the death of every process we know, and some patience.
+ * We hold the listening socket too, so that a connection succeeds even when nobody is left to serve it. Who lives is
+ * told by the locks of the roles (link.h), not by process ids: whoever it was that we knew may have been replaced.
  */
 #include "fusefs/client.h"
 
@@ -14,6 +15,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/unix.h"
+#include "fusefs/link.h"
 #include "fusefs/options.h"
 #include "rpc/pb.h"
 #include "rpc/ttrpc.h"
@@ -23,12 +25,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 
 #define N_KEPT (FFS_FDS_KEPT - FFS_FD_FUSE)
 #define PATIENCE_NS (30 * NS_PER_S)    /* for a worker to be replaced, or a start */
-#define SILENCE_NS (2 * NS_PER_S)      /* after a connection: then it is made anew, or, when all are dead, a start */
+#define SILENCE_NS (1 * NS_PER_S)      /* of who accepted us: then we look whether anybody lives, and try again */
+#define ATTEMPTS_MAX 5                 /* of one call, whose workers die under it */
 #define LOG_TAIL_BYTES 512
 
 struct conn {
@@ -46,7 +48,6 @@ struct ffs_client {
 	pthread_mutex_t connecting; /* held while connecting or starting; guards what follows */
 	struct conn *conn;
 	int kept[N_KEPT];           /* -1: none */
-	int alive[2];               /* pidfds of holder and worker as last told, -1 */
 	pid_t child;                /* that we started and have not reaped, or 0 */
 };
 
@@ -58,23 +59,24 @@ static void reap(struct ffs_client *c)
 		c->child = 0;
 }
 
-static bool is_dead(int pidfd)
+/* Somebody holds a role of the mount that we keep: the locks of holder and worker, which end with their process, are in
+ * the lock file that we keep as well. */
+static bool held_by_others(const struct ffs_client *c)
 {
-	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	static const short roles[] = {FFS_LOCK_HOLDER, FFS_LOCK_WORKER};
 
-	return pidfd < 0 || poll(&p, 1, 0) > 0;
+	for (unsigned i = 0; i < ARRAY_LEN(roles); i++) {
+		struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = roles[i], .l_len = 1};
+
+		if (fcntl(c->kept[FFS_FD_LOCK - FFS_FD_FUSE], F_GETLK, &l) < 0 || l.l_type != F_UNLCK)
+			return true;
+	}
+	return false;
 }
 
-static bool all_dead(const struct ffs_client *c)
+static bool keeps(const struct ffs_client *c)
 {
-	return is_dead(c->alive[0]) && is_dead(c->alive[1]);
-}
-
-static void watch(int *pidfd, uint32_t pid)
-{
-	if (*pidfd >= 0)
-		close(*pidfd);
-	*pidfd = pid ? pidfd_open((pid_t)pid, 0) : -1;
+	return c->kept[0] >= 0;
 }
 
 static void drop_kept(struct ffs_client *c)
@@ -145,16 +147,13 @@ static int start(struct ffs_client *c, bool resume, struct err *err)
 
 /* ---- connecting ---- */
 
-static int take_kept(struct ffs_client *c, const Contentd__Contentfs__V1__KeepResponse *rsp, struct ttrpc_fds *fds,
-                     struct err *err)
+static int take_kept(struct ffs_client *c, struct ttrpc_fds *fds, struct err *err)
 {
 	if (fds->n != N_KEPT)
 		return err_set(err, ERR_INTERNAL, "contentfs handed over %u descriptors, not %d", fds->n, N_KEPT);
 	drop_kept(c);
 	for (unsigned i = 0; i < N_KEPT; i++)
 		c->kept[i] = STEAL_FD(fds->fd[i]);
-	watch(&c->alive[0], rsp->holder_pid);
-	watch(&c->alive[1], rsp->worker_pid);
 	return 0;
 }
 
@@ -171,7 +170,7 @@ static int greet(struct ffs_client *c, struct ttrpc_client *rpc, int64_t deadlin
 	                        .can_cancel = true};
 
 	TRY(ttrpc_call(rpc, &req, &rsp, &fds, err));
-	return take_kept(c, rsp, &fds, err);
+	return take_kept(c, &fds, err);
 }
 
 static void on_close(void *arg, const struct err *why)
@@ -182,15 +181,18 @@ static void on_close(void *arg, const struct err *why)
 		c->lost(c->lost_arg);
 }
 
-/* One try. On ERR_UNAVAILABLE: nobody listens, or the worker died under our hands. */
-static int try_connect(struct ffs_client *c, int64_t deadline_ns, struct conn **out, struct err *err)
+/* One try. *refused: nobody listens. */
+static int try_connect(struct ffs_client *c, int64_t deadline_ns, bool *refused, struct conn **out, struct err *err)
 {
 	struct ttrpc_client_opts opts = {.io = c->io, .on_close = on_close, .arg = c};
 	int64_t silence = clock_mono_ns() + SILENCE_NS;
 	AUTO(ttrpc_client) struct ttrpc_client *rpc = NULL;
 	AUTO_FD int fd = -1;
+	int r;
 
-	TRY(unix_connect(c->socket, SOCK_SEQPACKET, &fd, err));
+	r = unix_connect(c->socket, SOCK_SEQPACKET, &fd, err);
+	*refused = r == -(int)ERR_UNAVAILABLE;
+	TRY(r);
 	TRY(ttrpc_client_new(STEAL_FD(fd), &opts, &rpc, err));
 	TRY(greet(c, rpc, silence < deadline_ns ? silence : deadline_ns, err));
 	*out = xcalloc(1, sizeof(**out));
@@ -207,29 +209,58 @@ static int give_up(struct ffs_client *c, const struct err *why, struct err *err)
 	               *tail ? "; it said: " : "", tail);
 }
 
+/* What has been tried to bring contentfs back. */
+struct revival {
+	bool resumed, started;
+};
+
+/* Nobody is left of the mount that we keep: goes on with it, once; when that fails it is lost. */
+static int revive_kept(struct ffs_client *c, struct revival *v, struct err *err)
+{
+	if (!keeps(c) || c->child || held_by_others(c))
+		return 0;
+	if (v->resumed) {
+		log_error("contentfs cannot be resumed: its mount is lost");
+		drop_kept(c); /* and with it the listening socket, so that the next try is refused */
+		return 0;
+	}
+	v->resumed = true;
+	return start(c, true, err);
+}
+
+/* Nobody listens. 1: no more can be done. */
+static int revive_refused(struct ffs_client *c, struct revival *v, struct err *err)
+{
+	if (v->started)
+		return c->child ? 0 : 1; /* what we started has ended */
+	drop_kept(c); /* the socket is gone: so is the mount that they belong to */
+	v->started = true;
+	return start(c, false, err);
+}
+
 static int connect_or_start(struct ffs_client *c, struct conn **out, struct err *err)
 {
 	int64_t deadline = clock_mono_ns() + PATIENCE_NS;
-	struct err why = ERR_INIT;
-	bool started = false;
+	struct revival v = {0};
+	bool refused, over;
 
 	for (;;) {
-		why = ERR_INIT;
-		if (try_connect(c, deadline, out, &why) >= 0)
+		struct err why = ERR_INIT;
+
+		reap(c);
+		TRY(revive_kept(c, &v, err));
+		if (try_connect(c, deadline, &refused, out, &why) >= 0)
 			return 0;
 		reap(c);
-		if (clock_mono_ns() >= deadline)
-			return give_up(c, &why, err);
-		if (why.code == ERR_DEADLINE && all_dead(c) && !started) {
-			TRY(start(c, true, err));
-			started = true;
-		} else if (why.code == ERR_UNAVAILABLE && why.sys && !started) {
-			drop_kept(c); /* the socket is gone: so is the mount that they belong to */
-			TRY(start(c, false, err));
-			started = true;
-		} else if (started && !c->child && why.sys) {
-			return give_up(c, &why, err); /* what we started has ended, and nobody else listens */
+		over = clock_mono_ns() >= deadline;
+		if (!over && refused) {
+			int r = revive_refused(c, &v, err);
+
+			TRY(r);
+			over = r > 0;
 		}
+		if (over)
+			return give_up(c, &why, err);
 		poll(NULL, 0, 5);
 	}
 }
@@ -259,6 +290,20 @@ static void conn_unref(struct ffs_client *c, struct conn *conn)
 		return;
 	ttrpc_client_free(conn->rpc);
 	free(conn);
+}
+
+/* It is of no use to later calls. */
+static void conn_drop(struct ffs_client *c, struct conn *conn)
+{
+	bool ours;
+
+	pthread_mutex_lock(&c->lock);
+	ours = c->conn == conn;
+	if (ours)
+		c->conn = NULL;
+	pthread_mutex_unlock(&c->lock);
+	if (ours)
+		conn_unref(c, conn);
 }
 
 static int conn_get(struct ffs_client *c, struct conn **out, struct err *err)
@@ -316,19 +361,21 @@ static int call_once(struct ffs_client *c, const struct call *k, void *rsp, stru
 	*broken = false;
 	TRY(conn_get(c, &conn, err));
 	r = ttrpc_call(conn->rpc, &req, rsp, fds, err);
-	*broken = r == -(int)ERR_UNAVAILABLE && !ttrpc_client_alive(conn->rpc);
+	/* An error of the system under it is the connection's, not the answer of somebody who is there. */
+	*broken = r == -(int)ERR_UNAVAILABLE && (err->sys || !ttrpc_client_alive(conn->rpc));
+	if (*broken)
+		conn_drop(c, conn);
 	conn_unref(c, conn);
 	return r;
 }
 
 static int call(struct ffs_client *c, const struct call *k, void *rsp, struct ttrpc_fds *fds, struct err *err)
 {
-	int64_t deadline = clock_mono_ns() + PATIENCE_NS;
 	struct err why = ERR_INIT;
 	bool broken;
 	int r;
 
-	do {
+	for (unsigned i = 0; i < ATTEMPTS_MAX; i++) {
 		why = ERR_INIT;
 		r = call_once(c, k, rsp, fds, &broken, &why);
 		if (!broken)
@@ -336,7 +383,7 @@ static int call(struct ffs_client *c, const struct call *k, void *rsp, struct tt
 		log_warn("contentfs went away during %s: asking again", k->method);
 		if (k->tee && ftruncate(k->fd, 0) < 0)
 			return err_errno(err, errno, "truncate the copy of a layer");
-	} while (clock_mono_ns() < deadline);
+	}
 	return r < 0 ? err_set(err, why.code, "%s", why.msg) : r;
 }
 
@@ -500,7 +547,6 @@ int ffs_client_new(const struct ffs_client_opts *opts, struct ffs_client **out, 
 	c->socket = xasprintf("%s/contentfs.sock", opts->state);
 	for (unsigned i = 0; i < N_KEPT; i++)
 		c->kept[i] = -1;
-	c->alive[0] = c->alive[1] = -1;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->connecting, NULL);
 	r = rpc_io_new(&c->io, err);
@@ -522,9 +568,6 @@ void ffs_client_free(struct ffs_client *c)
 	conn_unref(c, c->conn);
 	rpc_io_free(c->io);
 	drop_kept(c);
-	for (unsigned i = 0; i < ARRAY_LEN(c->alive); i++)
-		if (c->alive[i] >= 0)
-			close(c->alive[i]);
 	for (char **e = c->extra; *e; e++)
 		free(*e);
 	free(c->extra);

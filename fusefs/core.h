@@ -150,6 +150,7 @@ struct flight {
 	struct ffs_file *file;
 	uint32_t chunk; /* of the file */
 	struct waiter *waiters;
+	const struct layer *from;  /* whose request or job brings it; the file's home may be another one by now */
 	struct flight *next;       /* of the file */
 	struct flight *retry_next; /* d->retries */
 	int64_t retry_ns;          /* waits for a new attempt at that time; 0 = a request or job has it */
@@ -183,6 +184,7 @@ struct ffs_file {
 	int stale_fd;  /* of an earlier life, perhaps still being read; or -1 */
 	bool warm;     /* came in a demand window: wanted soon, worth keeping in the page cache */
 	uint64_t *present; /* bit per chunk */
+	uint64_t *storing; /* bit per chunk: being written; nobody else writes it, or marks it after the file was sealed */
 	uint64_t *unsure;  /* bit per chunk: marked present by an earlier boot; must be verified first. NULL if none */
 	uint32_t n_present;
 	struct flight *flights;
@@ -242,8 +244,8 @@ int partial_open(int dir_fd, const struct digest *key, uint64_t size, uint32_t n
 bool partial_exists(int dir_fd, const struct digest *key);
 int partial_write(int fd, const void *p, size_t n, uint64_t at, struct err *err);
 int partial_read(int fd, void *p, size_t n, uint64_t at, struct err *err);
-/* Writes the map's word that holds bit i; `word` is its value. */
-int partial_mark(int fd, uint64_t size, uint32_t i, uint64_t word, struct err *err);
+/* Notes in the map that chunk i is there. */
+int partial_mark(int fd, uint64_t size, uint32_t i, struct err *err);
 /* Cuts the map off: what is left is the content. */
 int partial_seal(int fd, uint64_t size, struct err *err);
 void partial_remove(int dir_fd, const struct digest *key);

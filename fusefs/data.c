@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #define DEFAULT_MEMORY (64u << 20)
+#define DEFAULT_OPEN_FILES 4096
 
 /* ---- life ---- */
 
@@ -26,6 +27,8 @@ int ffs_data_new(struct ffs_store *store, const struct ffs_blobs *blobs, const s
 		d->opts.memory_bytes = DEFAULT_MEMORY;
 	if (!d->opts.threads)
 		d->opts.threads = cpu_count();
+	if (!d->opts.open_files)
+		d->opts.open_files = DEFAULT_OPEN_FILES;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->idle, NULL);
 	pthread_cond_init(&d->probed, NULL);

@@ -37,6 +37,7 @@ struct ffs_data_opts {
 	int64_t read_timeout_ns; /* longest wait of one read, then EIO; 0 = 60 s */
 	uint64_t memory_bytes;   /* compressed and inflated bytes in flight or cached; 0 = 64 MiB */
 	unsigned threads;        /* that inflate and hash; 0 = one per CPU */
+	unsigned open_files;     /* unfinished files held open although nobody reads them; 0 = 4096 */
 };
 
 /* Starts the threads. The store and the blob source must outlive it. `opts` NULL = defaults. */

@@ -67,6 +67,13 @@ static void layer_ready(struct fixture *f, struct test_layer *l, unsigned toc)
 		fail_msg("%s", err.msg);
 }
 
+/* The end of a test: read-ahead may still come out of the layer. */
+static void layer_fini(struct fixture *f, struct test_layer *l)
+{
+	ffs_data_free(STEAL(f->data));
+	test_layer_fini(l);
+}
+
 /* ---- reading, and waiting for it ---- */
 
 struct result {
@@ -195,7 +202,7 @@ static void test_reads(void **state)
 	assert_int_equal(read_at(f, &big->claim, big->content.n, 4096, &r), ERR_OK);
 	assert_int_equal(r.bytes.n, 0);
 	buf_fini(&r.bytes);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 static void test_unknown_names(void **state)
@@ -249,7 +256,7 @@ static void test_single_flight(void **state)
 	}
 	assert_int_equal(f->blobs.n_requests, 1);
 	assert_int_equal(f->blobs.n_demand, 1);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 /* A miss brings its neighbours along, so that reading on needs no request. */
@@ -269,7 +276,7 @@ static void test_window(void **state)
 	vec_each(&l.files, t)
 		check_file(f, t);
 	assert_true(f->blobs.bytes <= l.blob.n);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 static void test_corrupt_once(void **state)
@@ -286,7 +293,7 @@ static void test_corrupt_once(void **state)
 	ffs_data_counters(f->data, &c);
 	assert_int_equal(c.corrupt_chunks, 1);
 	assert_int_equal(c.read_errors, 0);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 static void test_corrupt_always(void **state)
@@ -311,7 +318,7 @@ static void test_corrupt_always(void **state)
 	f->blobs.corrupt_times = 0;
 	check_file(f, t);
 	buf_fini(&r.bytes);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 /* A source that fails for a while delays a read; one that refuses ends it. */
@@ -333,7 +340,7 @@ static void test_failures(void **state)
 	check_file(f, t);
 	assert_int_equal(f->blobs.fail, 0);
 	buf_fini(&r.bytes);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 static void test_truncated(void **state)
@@ -352,7 +359,7 @@ static void test_truncated(void **state)
 	f->blobs.truncate = false;
 	check_file(f, t);
 	buf_fini(&r.bytes);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 static void test_deadline(void **state)
@@ -374,7 +381,7 @@ static void test_deadline(void **state)
 	test_blobs_set_hold(&f->blobs, false);
 	check_file(f, t);
 	buf_fini(&r.bytes);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 /* A TOC that claims another image's content with chunks of its own harms itself alone. */
@@ -424,8 +431,8 @@ static void test_poison(void **state)
 	/* Still false. */
 	assert_int_equal(read_at(f, &p->claim, 0, 100, &r), ERR_DATA_LOSS);
 	buf_fini(&r.bytes);
-	test_layer_fini(&honest);
-	test_layer_fini(&liar);
+	layer_fini(f, &honest);
+	layer_fini(f, &liar);
 }
 
 struct found {
@@ -472,8 +479,8 @@ static void test_find_by_content(void **state)
 	assert_int_equal(x.r.code, ERR_OK);
 	assert_memory_equal(x.r.bytes.p, h->content.p + CHUNK, 1000);
 	buf_fini(&x.r.bytes);
-	test_layer_fini(&honest);
-	test_layer_fini(&liar);
+	layer_fini(f, &honest);
+	layer_fini(f, &liar);
 }
 
 static void remove_object(struct fixture *f, const struct digest *key)
@@ -508,7 +515,7 @@ static void test_evicted(void **state)
 		check_file(f, t);
 	}
 	buf_fini(&r.bytes);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 /* What another image published serves this one without a transfer. */
@@ -531,8 +538,8 @@ static void test_shared_object(void **state)
 	check_file(f, &b.files.p[0]);
 	assert_int_equal(f->blobs.n_requests, n);
 	assert_int_equal(object_inode(f, &b.files.p[0].claim), object_inode(f, &a.files.p[0].digest));
-	test_layer_fini(&a);
-	test_layer_fini(&b);
+	layer_fini(f, &a);
+	layer_fini(f, &b);
 }
 
 /* A worker that died left a partial file: what is in it is not fetched again. */
@@ -559,7 +566,7 @@ static void test_restart(void **state)
 	assert_int_equal(f->blobs.bytes, before);
 	check_file(f, t);
 	buf_fini(&r.bytes);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 /* The same after a reboot: only what still has its digest counts. */
@@ -595,7 +602,7 @@ static void test_reboot(void **state)
 	assert_memory_equal(r.bytes.p, t->content.p + 20 * CHUNK, 100);
 	check_file(f, t);
 	buf_fini(&r.bytes);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 /* ---- fills ---- */
@@ -672,7 +679,7 @@ static void test_fill(void **state)
 	assert_int_equal(f->blobs.n_requests, n);
 	vec_each(&l.files, t)
 		check_file(f, t);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 static void test_fill_fails(void **state)
@@ -693,7 +700,7 @@ static void test_fill_fails(void **state)
 	f->blobs.fail = 2;
 	f->blobs.fail_code = ERR_UNAVAILABLE;
 	assert_int_equal(fill(f, &l, &x), ERR_OK);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 /* A reader takes the line from the background, which goes on afterwards. */
@@ -726,7 +733,7 @@ static void test_preempt(void **state)
 	pthread_mutex_unlock(&f->blobs.lock);
 	wait_object(f, &t->digest, t->content.n);
 	assert_int_equal(fill(f, &l, &x), ERR_OK);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 /* Far less memory than what is asked for: all arrives, and the bound holds. */
@@ -760,7 +767,7 @@ static void test_memory(void **state)
 	assert_int_equal(fill(f, &l, &x), ERR_OK);
 	ffs_data_counters(f->data, &c);
 	assert_true(c.memory_bytes <= f->opts.memory_bytes);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 static void test_remove_layer(void **state)
@@ -784,8 +791,8 @@ static void test_remove_layer(void **state)
 	check_file(f, t);
 	ffs_data_remove_layer(f->data, &l.key);
 	buf_fini(&r.bytes);
-	test_layer_fini(&l);
-	test_layer_fini(&copy);
+	layer_fini(f, &l);
+	layer_fini(f, &copy);
 }
 
 /* One source of a claim refuses, the other delivers. */
@@ -802,8 +809,79 @@ static void test_second_source(void **state)
 	f->blobs.fail = 1;
 	f->blobs.fail_code = ERR_NOT_FOUND;
 	check_file(f, test_layer_file(&l, "big"));
-	test_layer_fini(&l);
-	test_layer_fini(&copy);
+	layer_fini(f, &l);
+	layer_fini(f, &copy);
+}
+
+/* Both parts of a file are on their way when their source refuses: each goes on to the other source. */
+static void test_second_source_of_two(void **state)
+{
+	struct fixture *f = *state;
+	struct result r[2] = {RESULT_INIT, RESULT_INIT};
+	struct test_layer layers[2];
+	const struct test_file *t;
+	struct ffs_file *file;
+	uint64_t size;
+
+	for (unsigned i = 0; i < 2; i++) {
+		test_layer_init(&layers[i], "127.0.0.1:1/a");
+		test_layer_add(&layers[i], "wide", 40 * CHUNK, CHUNK, 99, NULL);
+		test_layer_add(&layers[i], "own", 100 + i, CHUNK, 70 + i, NULL);
+		layer_ready(f, &layers[i], 1 + i);
+	}
+	t = test_layer_file(&layers[0], "wide");
+	file = find(f, &t->claim, &size);
+	test_blobs_set_hold(&f->blobs, true);
+	ffs_data_read(f->data, file, 0, 100, on_read, &r[0]);
+	ffs_data_read(f->data, file, 39 * CHUNK, 100, on_read, &r[1]);
+	test_blobs_wait_requests(&f->blobs, 2);
+	pthread_mutex_lock(&f->blobs.lock);
+	f->blobs.fail = 2;
+	f->blobs.fail_code = ERR_NOT_FOUND;
+	pthread_mutex_unlock(&f->blobs.lock);
+	test_blobs_set_hold(&f->blobs, false);
+	for (unsigned i = 0; i < 2; i++) {
+		result_wait(&r[i]);
+		if (r[i].code != ERR_OK)
+			fail_msg("read %u: %s", i, r[i].msg);
+		assert_memory_equal(r[i].bytes.p, t->content.p + i * 39 * CHUNK, 100);
+		buf_fini(&r[i].bytes);
+	}
+	layer_fini(f, &layers[0]);
+	layer_fini(f, &layers[1]);
+}
+
+/* Unfinished files that were closed to save descriptors are still here. */
+static void test_few_descriptors(void **state)
+{
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	struct test_layer l;
+	unsigned n;
+
+	ffs_data_free(f->data);
+	f->opts.open_files = 1;
+	f->opts.memory_bytes = 4 * CHUNK; /* too little for caching one */
+	data_open(f);
+	test_layer_init(&l, "127.0.0.1:1/a");
+	for (unsigned i = 0; i < 3; i++) {
+		char path[8];
+
+		snprintf(path, sizeof(path), "%u", i);
+		test_layer_add(&l, path, 40 * CHUNK, CHUNK, 60 + i, NULL);
+	}
+	layer_ready(f, &l, 1);
+	vec_each(&l.files, t)
+		assert_int_equal(read_at(f, &t->claim, 7 * CHUNK, 100, &r), ERR_OK);
+	n = test_blobs_count(&f->blobs, &f->blobs.n_requests);
+	vec_each(&l.files, t) {
+		if (read_at(f, &t->claim, 7 * CHUNK + 5, 100, &r) != ERR_OK)
+			fail_msg("%s", r.msg);
+		assert_memory_equal(r.bytes.p, t->content.p + 7 * CHUNK + 5, 100);
+	}
+	assert_int_equal(test_blobs_count(&f->blobs, &f->blobs.n_requests), n);
+	buf_fini(&r.bytes);
+	layer_fini(f, &l);
 }
 
 /* Everything at once, from many threads; for the sanitizers as much as for the bytes. */
@@ -868,7 +946,7 @@ static void test_hammer(void **state)
 	assert_int_equal(fill(f, &l, &x), ERR_OK);
 	vec_each(&l.files, t)
 		check_file(f, t);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 /* Ending with readers waiting: each is told, once. */
@@ -896,7 +974,7 @@ static void test_stop_under_load(void **state)
 	}
 	test_blobs_set_hold(&f->blobs, false);
 	data_open(f);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
 }
 
 int main(void)
@@ -924,6 +1002,8 @@ int main(void)
 	    T(test_memory),
 	    T(test_remove_layer),
 	    T(test_second_source),
+	    T(test_second_source_of_two),
+	    T(test_few_descriptors),
 	    T(test_hammer),
 	    T(test_stop_under_load),
 	};

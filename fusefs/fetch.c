@@ -65,6 +65,7 @@ void flight_free(struct ffs_data *d, struct flight *fl)
 void flight_retry(struct ffs_data *d, struct flight *fl, int64_t at)
 {
 	flight_unretry(d, fl);
+	fl->from = NULL;
 	fl->retry_ns = at > 0 ? at : 1;
 	fl->retry_next = d->retries;
 	d->retries = fl;
@@ -240,6 +241,7 @@ void fetch_flight(struct ffs_data *d, struct flight *fl, uint64_t need_until)
 	}
 	file_chunk(fl->file, fl->chunk, &c);
 	m = layer_member_of(l, &c);
+	fl->from = l;
 	if (l->state[m] == MEMBER_INFLIGHT) {
 		for (struct request *r = d->requests; r; r = r->next)
 			if (r->layer == l && m >= r->first && m < r->end && r->lane != FFS_DEMAND)
@@ -306,7 +308,7 @@ static void member_flights_failed(struct ffs_data *d, struct layer *l, uint32_t 
 		struct flight *fl;
 
 		member_file(d, l, m, i, &fl);
-		if (fl && !fl->retry_ns && fl->file->home == l)
+		if (fl && !fl->retry_ns && fl->from == l)
 			flight_failed(d, fl, err);
 	}
 }
@@ -394,10 +396,10 @@ static bool job_chunk(struct job *j, struct esgz_inflater *z, uint32_t i, bool a
 		err_wrap(err, "chunk at %llu of the file does not come as the image promises",
 		         (unsigned long long)c.file_offset);
 		fl = flight_find(f, number - e.first_chunk);
-		if (fl)
-			flight_failed(d, fl, err);
-		else
+		if (!fl)
 			file_complain(d, f, err->msg);
+		else if (fl->from == l)
+			flight_failed(d, fl, err);
 	}
 	file_unbusy(d, f);
 	pthread_mutex_unlock(&d->lock);
@@ -426,7 +428,7 @@ static void member_job(struct pool_job *pool)
 		struct flight *fl;
 
 		member_file(d, j->layer, j->member, i, &fl);
-		if (fl && !fl->retry_ns && fl->file->home == j->layer)
+		if (fl && !fl->retry_ns && fl->from == j->layer)
 			flight_retry(d, fl, 0);
 	}
 	d->memory -= j->n;
@@ -539,7 +541,8 @@ static enum ffs_flow request_data(void *arg, uint64_t at, struct str bytes)
 			r->member++;
 		}
 	}
-	return r->member < r->end ? FFS_FLOW_MORE : FFS_FLOW_STOP;
+	/* Stopping at the very end would cost the connection. */
+	return r->member < r->end || r->pos >= r->until ? FFS_FLOW_MORE : FFS_FLOW_STOP;
 }
 
 static uint32_t window_of(struct ffs_data *d, const char *reference)

@@ -5,8 +5,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
-#define OPEN_PARTIAL_MAX 4096 /* partial files held open although nobody uses them at the moment */
-
 /* ---- the table of files ---- */
 
 static struct ffs_file **bucket_of(struct ffs_data *d, const struct digest *key)
@@ -144,8 +142,9 @@ static void file_close(struct ffs_data *d, struct ffs_file *f)
 		close(f->stale_fd);
 	f->fd = f->stale_fd = -1;
 	free(f->present);
+	free(f->storing);
 	free(f->unsure);
-	f->present = f->unsure = NULL;
+	f->present = f->storing = f->unsure = NULL;
 	f->n_present = 0;
 }
 
@@ -192,7 +191,7 @@ static void file_release_idle(struct ffs_data *d, struct ffs_file *f)
 		return;
 	if (f->state == FILE_PUBLISHED || f->state == FILE_FALSE)
 		file_close(d, f);
-	else if (f->fd >= 0 && f->n_chunks > 1 && d->n_open > OPEN_PARTIAL_MAX) {
+	else if (f->fd >= 0 && f->n_chunks > 1 && d->n_open > d->opts.open_files) {
 		close(f->fd);
 		f->fd = -1;
 		d->n_open--;
@@ -267,6 +266,7 @@ int file_probe(struct ffs_data *d, struct ffs_file *f, struct err *err)
 	}
 	if (found == FILE_FILLING && !f->present) {
 		f->present = xcalloc(bits_words(f->n_chunks), 8);
+		f->storing = xcalloc(bits_words(f->n_chunks), 8);
 		f->n_present = 0;
 	}
 	f->probing = false;
@@ -342,50 +342,51 @@ static void disk_complain(const struct err *err)
 		log_error("fetched data cannot be kept: %s", err->msg);
 }
 
+static int write_chunk(struct ffs_file *f, int fd, uint32_t chunk, const struct esgz_chunk *c, const struct cbuf *buf,
+                       struct err *err)
+{
+	if (f->n_chunks == 1)
+		return fd_pwrite_all(fd, str_make(buf->bytes, buf->n), 0, err);
+	TRY(partial_write(fd, buf->bytes, buf->n, c->file_offset, err));
+	return partial_mark(fd, f->size, chunk, err);
+}
+
 void file_store(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, const struct cbuf *buf)
 {
 	struct esgz_chunk c;
 	struct err err;
-	uint64_t word = 0;
 	int r, fd = -1;
-	bool single = f->n_chunks == 1, complete = false;
 
 	pthread_mutex_lock(&d->lock);
 	r = file_open_partial(d, f, &err);
-	if (r == 0 && (f->state != FILE_FILLING || bit_get(f->present, chunk) || !f->home)) {
+	if (r == 0 && (f->state != FILE_FILLING || bit_get(f->present, chunk) || bit_get(f->storing, chunk) || !f->home)) {
 		pthread_mutex_unlock(&d->lock);
 		return;
 	}
 	if (r == 0) {
+		bit_set(f->storing, chunk);
 		fd = f->fd;
 		file_chunk(f, chunk, &c);
 	}
 	pthread_mutex_unlock(&d->lock);
-	/* `busy` keeps fd open. */
-	if (r == 0 && single)
-		r = fd_pwrite_all(fd, str_make(buf->bytes, buf->n), 0, &err);
-	else if (r == 0)
-		r = partial_write(fd, buf->bytes, buf->n, c.file_offset, &err);
-	if (r < 0) {
+	/* `busy` keeps fd open, and a file with a chunk to come is not sealed. */
+	if (r == 0)
+		r = write_chunk(f, fd, chunk, &c, buf, &err);
+	if (r < 0)
 		disk_complain(&err);
-		return;
-	}
 	pthread_mutex_lock(&d->lock);
-	if (f->state == FILE_FILLING && !bit_get(f->present, chunk)) {
+	if (f->storing)
+		bit_clear(f->storing, chunk);
+	if (r == 0 && f->state == FILE_FILLING && f->fd == fd) {
 		bit_set(f->present, chunk);
 		if (f->unsure)
 			bit_clear(f->unsure, chunk);
-		f->n_present++;
-		complete = f->n_present == f->n_chunks;
-	}
-	word = f->present ? f->present[chunk / 64] : 0;
-	if (complete) {
-		f->state = FILE_READY;
-		publisher_add(d, f);
+		if (++f->n_present == f->n_chunks) {
+			f->state = FILE_READY;
+			publisher_add(d, f);
+		}
 	}
 	pthread_mutex_unlock(&d->lock);
-	if (!single && !complete && word && partial_mark(fd, f->size, chunk, word, &err) < 0)
-		disk_complain(&err);
 }
 
 /* ---- chunk buffers and their cache ---- */

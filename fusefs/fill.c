@@ -210,6 +210,23 @@ static enum publish_state entry_state(struct ffs_data *d, struct layer *l, uint3
 	return PUBLISH_STUCK;
 }
 
+/* Has the members of an entry fetched once more. */
+static void entry_forget_members(struct layer *l, uint32_t i)
+{
+	struct esgz_entry e;
+
+	esgz_index_entry(l->ix, i, &e);
+	for (uint32_t k = 0; k < e.n_chunks; k++) {
+		struct esgz_chunk c;
+		uint32_t m;
+
+		esgz_index_chunk(l->ix, e.first_chunk + k, &c);
+		m = layer_member_of(l, &c);
+		if (l->state[m] == MEMBER_DONE)
+			l->state[m] = MEMBER_ABSENT;
+	}
+}
+
 /* All members were asked for. True when the fill is over. Lock held. */
 static bool fill_check_end(struct ffs_data *d, struct fill *f)
 {
@@ -234,6 +251,13 @@ static bool fill_check_end(struct ffs_data *d, struct fill *f)
 
 		if (s == PUBLISH_WAIT)
 			return false;
+		if (s == PUBLISH_STUCK && f->pass == 0) {
+			/* The disk may have been full for a moment. */
+			f->pass++;
+			f->cursor = 0;
+			entry_forget_members(l, f->entry);
+			return false;
+		}
 		if (s == PUBLISH_STUCK) {
 			f->err = err;
 			f->ended = true;

@@ -2,10 +2,11 @@
  * A partial file: the content at its place, sparse; after it, at the next multiple of 4096, the map:
  *
  *   0  magic "CFSPART1"     8  u64 size    16  u32 chunks   20  u32 0
- *   24 boot id (16 bytes)  40  key (32)    72  u64 bits[]   one per chunk: written and verified
+ *   24 boot id (16 bytes)  40  key (32)    72  u8 marks[]   one per chunk: 1 = written and verified
  *
- * A bit is set after the chunk was written, in the same page cache, so it is true however a process ends. It says
- * nothing after the machine went down: a map of another boot makes its chunks *unsure*, to be verified once more.
+ * A mark is made after the chunk was written, in the same page cache, so it is true however a process ends; a byte each,
+ * so that threads can mark side by side. It says nothing after the machine went down: a map of another boot makes its
+ * chunks *unsure*, to be verified once more.
  */
 #include "base/compat.h"
 #include "base/file.h"
@@ -70,8 +71,8 @@ static int open_in(int dir_fd, const char *name, int *fd)
 	return *fd < 0 ? -1 : 0;
 }
 
-/* A map that fits: its bits, and whether this boot wrote it. Nothing else of a damaged or foreign file counts. */
-static bool map_read(int fd, const struct map_header *want, uint64_t *bits, bool *same_boot)
+/* A map that fits: its marks, and whether this boot wrote it. Nothing else of a damaged or foreign file counts. */
+static bool map_read(int fd, const struct map_header *want, uint8_t *marks, bool *same_boot)
 {
 	struct map_header have;
 	uint64_t at = map_offset(want->size);
@@ -81,7 +82,7 @@ static bool map_read(int fd, const struct map_header *want, uint64_t *bits, bool
 	    have.size != want->size || have.n_chunks != want->n_chunks || !digest_eq(&have.key, &want->key))
 		return false;
 	*same_boot = boot_known && !memcmp(have.boot, want->boot, sizeof(have.boot));
-	return fd_pread_all(fd, bits, bits_words(want->n_chunks) * 8, (off_t)(at + sizeof(have)), &err) == 0;
+	return fd_pread_all(fd, marks, want->n_chunks, (off_t)(at + sizeof(have)), &err) == 0;
 }
 
 int partial_open(int dir_fd, const struct digest *key, uint64_t size, uint32_t n_chunks, int *fd, uint64_t *present,
@@ -89,8 +90,7 @@ int partial_open(int dir_fd, const struct digest *key, uint64_t size, uint32_t n
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct map_header header = {.size = size, .n_chunks = n_chunks, .key = *key};
-	size_t words = bits_words(n_chunks);
-	AUTO_FREE uint64_t *bits = NULL;
+	AUTO_FREE uint8_t *marks = NULL;
 	char name[FFS_OBJECT_PATH_MAX];
 	AUTO_FD int file = -1;
 	bool same_boot = false;
@@ -101,21 +101,20 @@ int partial_open(int dir_fd, const struct digest *key, uint64_t size, uint32_t n
 	*any_unsure = false;
 	if (open_in(dir_fd, ffs_object_path(key, name), &file) < 0)
 		return err_errno(err, errno, "open partial/%s", name);
-	bits = xcalloc(words, 8);
-	if (map_read(file, &header, bits, &same_boot)) {
-		if (n_chunks % 64)
-			bits[words - 1] &= (1ull << n_chunks % 64) - 1;
-		memcpy(same_boot ? present : unsure, bits, words * 8);
-		for (size_t i = 0; i < words && !same_boot; i++)
-			*any_unsure |= bits[i] != 0;
-	}
+	marks = xcalloc(n_chunks, 1);
+	if (map_read(file, &header, marks, &same_boot))
+		for (uint32_t i = 0; i < n_chunks; i++)
+			if (marks[i] == 1) {
+				bit_set(same_boot ? present : unsure, i);
+				*any_unsure |= !same_boot;
+			}
 	if (!same_boot) {
-		/* Bits only come back one by one, as their chunks are verified. The length is set last: whoever sees the
-		 * whole header sees zeros after it. */
+		/* Marks only come back one by one, as their chunks are verified. The header is written last: whoever sees it
+		 * sees zeros after it. */
 		if (!*any_unsure && ftruncate(file, 0) < 0)
 			return err_errno(err, errno, "truncate partial/%s", name);
-		memset(bits, 0, words * 8);
-		TRY(fd_pwrite_all(file, str_make(bits, words * 8), (off_t)(map_offset(size) + sizeof(header)), err));
+		memset(marks, 0, n_chunks);
+		TRY(fd_pwrite_all(file, str_make(marks, n_chunks), (off_t)(map_offset(size) + sizeof(header)), err));
 		TRY(fd_pwrite_all(file, str_make(&header, sizeof(header)), (off_t)map_offset(size), err));
 	}
 	*fd = STEAL_FD(file);
@@ -169,10 +168,9 @@ int partial_read(int fd, void *p, size_t n, uint64_t at, struct err *err)
 	return 0;
 }
 
-int partial_mark(int fd, uint64_t size, uint32_t i, uint64_t word, struct err *err)
+int partial_mark(int fd, uint64_t size, uint32_t i, struct err *err)
 {
-	return fd_pwrite_all(fd, str_make(&word, sizeof(word)),
-	                     (off_t)(map_offset(size) + sizeof(struct map_header) + i / 64 * 8), err);
+	return fd_pwrite_all(fd, STR("\1"), (off_t)(map_offset(size) + sizeof(struct map_header) + i), err);
 }
 
 int partial_seal(int fd, uint64_t size, struct err *err)

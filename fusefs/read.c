@@ -371,7 +371,8 @@ static bool read_published(struct read_op *op, bool last_try)
 	}
 	if (err.code == ERR_NOT_FOUND) {
 		pthread_mutex_lock(&op->d->lock);
-		file_vanished(op->d, op->file);
+		if (op->file->state == FILE_PUBLISHED) /* else another read has seen it before */
+			file_vanished(op->d, op->file);
 		pthread_mutex_unlock(&op->d->lock);
 		if (!last_try)
 			return false;
@@ -390,6 +391,7 @@ static void op_start(struct read_op *op)
 	struct ffs_file *f = op->file;
 	struct err err;
 	bool vanished = false;
+	int r;
 
 again:
 	if (file_probe(d, f, &err) < 0 && err.code != ERR_NOT_FOUND) {
@@ -420,11 +422,19 @@ again:
 		return;
 	case FILE_FILLING:
 	case FILE_READY:
-		if (f->home) {
+		if (!f->home)
+			break;
+		if (f->fd >= 0 || !f->n_present) {
 			read_filling(d, op);
 			return;
 		}
-		break;
+		/* It was only closed to save descriptors. */
+		r = file_open_partial(d, f, &err);
+		pthread_mutex_unlock(&d->lock);
+		if (r == 0)
+			goto again;
+		op_fail(op, &err);
+		return;
 	case FILE_UNKNOWN:
 		if (f->home) {
 			pthread_mutex_unlock(&d->lock);
@@ -461,6 +471,7 @@ struct settle {
 	struct ffs_data *d;
 	struct ffs_file *file; /* busy */
 	uint64_t at;           /* what lies before was brought */
+	bool again;            /* second pass: something was still being written at the end of the first */
 	void (*fn)(void *arg, bool published, const struct err *err);
 	void *arg;
 };
@@ -515,13 +526,20 @@ static void settle_step(struct settle *s)
 	struct whole_wait *w;
 	struct err err;
 	size_t n = 0;
+	bool found;
 
 	if (file_probe(d, f, &err) < 0) {
 		settle_end(s, false, &err);
 		return;
 	}
 	pthread_mutex_lock(&d->lock);
-	if (f->state == FILE_FILLING && f->home && settle_next(s, &n)) {
+	found = f->state == FILE_FILLING && f->home && settle_next(s, &n);
+	if (f->state == FILE_FILLING && f->home && !found && !s->again) {
+		s->again = true;
+		s->at = 0;
+		found = settle_next(s, &n);
+	}
+	if (found) {
 		op = op_new(d, f, s->at, n, settle_stepped, s);
 		op->discard = true;
 		s->at += n;

@@ -1,9 +1,4 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "base/testing.h"
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -17,22 +12,6 @@ struct world {
 	char dir[48];
 	struct ffs_store *store;
 };
-
-#define OK(expr)                                                                                                       \
-	do {                                                                                                           \
-		struct err e_ = ERR_INIT;                                                                              \
-		struct err *err = &e_;                                                                                 \
-		if ((expr) < 0)                                                                                        \
-			fail_msg("%s: %s", #expr, e_.msg);                                                             \
-	} while (0)
-
-#define FAILS(expr, c)                                                                                                 \
-	do {                                                                                                           \
-		struct err e_ = ERR_INIT;                                                                              \
-		struct err *err = &e_;                                                                                 \
-		assert_true((expr) < 0);                                                                               \
-		assert_int_equal(e_.code, (c));                                                                        \
-	} while (0)
 
 static int set_up(void **state)
 {

@@ -4,6 +4,7 @@
 #include "base/unix.h"
 #include "base/vec.h"
 #include "rpc/grpc.h"
+#include "rpc/msgq.h"
 #include "rpc/pb.h"
 
 #include <errno.h>
@@ -18,23 +19,13 @@
 #define IO_BYTES (256u << 10)
 #define EXTRA_MAX 16
 
-struct msg {
-	struct msg *next;
-	struct buf bytes;
-};
-
-struct queue {
-	struct msg *head, **tail;
-	size_t bytes;
-};
-
 struct rpc_stream {
 	struct rpc_client *client;
 	struct rpc_stream *next, *prev;
 	int32_t id;
 	const ProtobufCMessageDescriptor *rsp;
 	int64_t deadline_ns;
-	struct queue in, out;
+	struct msgq in, out;
 	size_t out_offset; /* sent of the first message */
 	bool send_closed;
 	struct grpc_cutter cutter;
@@ -61,42 +52,6 @@ struct rpc_client {
 	unsigned n_events; /* messages received and calls ended so far */
 };
 
-/* ---- queues ---- */
-
-static void queue_push(struct queue *q, TAKE(struct buf *) bytes)
-{
-	struct msg *m = xmalloc(sizeof(*m));
-
-	m->next = NULL;
-	m->bytes = *bytes;
-	*bytes = BUF_INIT;
-	*q->tail = m;
-	q->tail = &m->next;
-	q->bytes += m->bytes.n;
-}
-
-static struct buf queue_pop(struct queue *q)
-{
-	struct msg *m = q->head;
-	struct buf bytes = m->bytes;
-
-	q->head = m->next;
-	if (!q->head)
-		q->tail = &q->head;
-	q->bytes -= bytes.n;
-	free(m);
-	return bytes;
-}
-
-static void queue_drop(struct queue *q)
-{
-	while (q->head) {
-		struct buf b = queue_pop(q);
-
-		buf_fini(&b);
-	}
-}
-
 /* ---- ends ---- */
 
 static void stream_end(struct rpc_stream *s, enum err_code code, const char *message)
@@ -105,7 +60,7 @@ static void stream_end(struct rpc_stream *s, enum err_code code, const char *mes
 		return;
 	s->ended = true;
 	s->client->n_events++;
-	queue_drop(&s->out);
+	msgq_clear(&s->out);
 	if (code != ERR_OK)
 		err_set(&s->status, code, "%s", message);
 }
@@ -189,7 +144,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 
 		r = grpc_cut(&s->cutter, &bytes, GRPC_MESSAGE_MAX, &message, &err);
 		if (r > 0) {
-			queue_push(&s->in, &message);
+			msgq_push(&s->in, &message);
 			s->client->n_events++;
 		}
 	}
@@ -256,7 +211,7 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *dst, siz
 		n += part.n;
 		s->out_offset += part.n;
 		if (s->out_offset == first->n) {
-			struct buf b = queue_pop(&s->out);
+			struct buf b = msgq_pop(&s->out);
 
 			buf_fini(&b);
 			s->out_offset = 0;
@@ -557,8 +512,8 @@ int rpc_stream_open(struct rpc_client *c, const ProtobufCServiceDescriptor *svc,
 	s->client = c;
 	s->rsp = m->output;
 	s->grpc_status = -1;
-	s->in.tail = &s->in.head;
-	s->out.tail = &s->out.head;
+	msgq_init(&s->in);
+	msgq_init(&s->out);
 	s->deadline_ns = opts && opts->deadline_ns ? opts->deadline_ns : INT64_MAX;
 	r = submit(s, path, opts, err);
 	if (r < 0) {
@@ -586,7 +541,7 @@ void rpc_stream_free(struct rpc_stream *s)
 		nghttp2_session_set_stream_user_data(c->session, s->id, NULL);
 		/* Also drops a request that was not sent yet, and with it the pointer to this stream. */
 		nghttp2_submit_rst_stream(c->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_CANCEL);
-		queue_drop(&s->out);
+		msgq_clear(&s->out);
 		s->send_closed = true;
 		if (c->dead.code == ERR_OK && client_write(c, &blocked, &err) < 0)
 			client_die(c, &err);
@@ -597,8 +552,8 @@ void rpc_stream_free(struct rpc_stream *s)
 		c->streams = s->next;
 	if (s->next)
 		s->next->prev = s->prev;
-	queue_drop(&s->in);
-	queue_drop(&s->out);
+	msgq_clear(&s->in);
+	msgq_clear(&s->out);
 	grpc_cutter_fini(&s->cutter);
 	buf_fini(&s->grpc_message);
 	free(s);
@@ -628,7 +583,7 @@ int rpc_stream_send(struct rpc_stream *s, const ProtobufCMessage *msg, struct er
 		TRY(stream_status(s, err));
 		return err_set(err, ERR_UNAVAILABLE, "the server has ended the call");
 	}
-	queue_push(&s->out, &wire);
+	msgq_push(&s->out, &wire);
 	nghttp2_session_resume_data(s->client->session, s->id);
 	return 0;
 }
@@ -643,7 +598,7 @@ int rpc_stream_close_send(struct rpc_stream *s, struct err *err)
 
 static int take_message(struct rpc_stream *s, void *out, struct err *err)
 {
-	AUTO(buf) struct buf wire = queue_pop(&s->in);
+	AUTO(buf) struct buf wire = msgq_pop(&s->in);
 
 	if (s->held && s->id && s->in.bytes <= STREAM_WINDOW) {
 		nghttp2_session_consume_stream(s->client->session, s->id, s->held);

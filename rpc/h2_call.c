@@ -7,45 +7,6 @@
 
 /* ---- queues ---- */
 
-static void queue_init(struct h2_queue *q)
-{
-	*q = (struct h2_queue){NULL, &q->head, 0};
-}
-
-static void queue_push(struct h2_queue *q, TAKE(struct buf *) bytes)
-{
-	struct h2_msg *m = xmalloc(sizeof(*m));
-
-	m->next = NULL;
-	m->bytes = *bytes;
-	*bytes = BUF_INIT;
-	*q->tail = m;
-	q->tail = &m->next;
-	q->bytes += m->bytes.n;
-}
-
-static struct buf queue_pop(struct h2_queue *q)
-{
-	struct h2_msg *m = q->head;
-	struct buf bytes = m->bytes;
-
-	q->head = m->next;
-	if (!q->head)
-		q->tail = &q->head;
-	q->bytes -= bytes.n;
-	free(m);
-	return bytes;
-}
-
-static void queue_drop(struct h2_queue *q)
-{
-	while (q->head) {
-		struct buf b = queue_pop(q);
-
-		buf_fini(&b);
-	}
-}
-
 /* ---- the handler's side (any thread) ---- */
 
 /* Has the I/O thread look at the call. */
@@ -88,7 +49,7 @@ static int call_recv(struct rpc_call *base, struct buf *out, struct err *err)
 		rpc_call_wait(base, input_wanted);
 	r = rpc_call_cancelled_locked(base, err);
 	if (!r && c->in.head && !base->recv_stopped) {
-		*out = queue_pop(&c->in);
+		*out = msgq_pop(&c->in);
 		c->taken += GRPC_PREFIX_BYTES + out->n;
 		wake = c->wants_taken;
 		c->wants_taken = false;
@@ -116,7 +77,7 @@ static int call_send(struct rpc_call *base, struct buf *msg, struct err *err)
 		rpc_call_wait(base, room_wanted);
 	r = rpc_call_cancelled_locked(base, err);
 	if (!r)
-		queue_push(&c->out, msg);
+		msgq_push(&c->out, msg);
 	pthread_mutex_unlock(&base->lock);
 	if (!r)
 		wake_io(c);
@@ -141,7 +102,7 @@ static void call_finish(struct rpc_call *base, int rc, const struct err *err)
 	pthread_mutex_lock(&base->lock);
 	if (rc >= 0 && base->reply.n && !c->finished) {
 		grpc_prefix_put(base->reply.p, base->reply.n - GRPC_PREFIX_BYTES);
-		queue_push(&c->out, &base->reply);
+		msgq_push(&c->out, &base->reply);
 	}
 	set_status_locked(c, rc < 0 ? (enum err_code) - rc : ERR_OK, rc < 0 ? err->msg : NULL);
 	pthread_mutex_unlock(&base->lock);
@@ -154,8 +115,8 @@ static void call_free(struct rpc_call *base)
 	struct h2_call *c = (struct h2_call *)base;
 
 	assert(!c->conn && !c->timer);
-	queue_drop(&c->in);
-	queue_drop(&c->out);
+	msgq_clear(&c->in);
+	msgq_clear(&c->out);
 	grpc_cutter_fini(&c->cutter);
 	free(c->path);
 	free(c->content_type);
@@ -182,8 +143,8 @@ struct h2_call *h2_call_new(struct h2_conn *conn, int32_t stream_id)
 	c->env = conn->env;
 	c->conn = conn;
 	c->stream_id = stream_id;
-	queue_init(&c->in);
-	queue_init(&c->out);
+	msgq_init(&c->in);
+	msgq_init(&c->out);
 	c->next = conn->calls;
 	if (c->next)
 		c->next->prev = c;
@@ -228,7 +189,7 @@ void h2_call_close(struct h2_call *c)
 	if (!c->finished)
 		rpc_call_cancel_locked(&c->base, ERR_CANCELLED);
 	c->finished = true;
-	queue_drop(&c->out);
+	msgq_clear(&c->out);
 	pthread_mutex_unlock(&c->base.lock);
 	rpc_call_unref(&c->base);
 	relax(conn);
@@ -371,7 +332,7 @@ void h2_call_input_end(struct h2_call *c)
 	pthread_mutex_lock(&c->base.lock);
 	c->in_end = true;
 	if (!stream)
-		c->base.request = queue_pop(&c->in);
+		c->base.request = msgq_pop(&c->in);
 	pthread_cond_broadcast(&c->base.cond);
 	pthread_mutex_unlock(&c->base.lock);
 	if (!stream || !c->base.workers)
@@ -483,7 +444,7 @@ void h2_call_data(struct h2_call *c, struct str bytes)
 			break;
 		}
 		pthread_mutex_lock(&c->base.lock);
-		queue_push(&c->in, &message);
+		msgq_push(&c->in, &message);
 		pthread_cond_broadcast(&c->base.cond);
 		pthread_mutex_unlock(&c->base.lock);
 	}
@@ -505,14 +466,14 @@ void h2_call_abort(struct h2_call *c, enum err_code code, const char *message)
 		set_status_locked(c, code, message);
 		/* What was not begun will not be sent; a message that is half out must be completed. */
 		if (c->out_offset) {
-			struct buf first = queue_pop(&c->out);
+			struct buf first = msgq_pop(&c->out);
 
-			queue_drop(&c->out);
-			queue_push(&c->out, &first);
+			msgq_clear(&c->out);
+			msgq_push(&c->out, &first);
 		} else {
-			queue_drop(&c->out);
+			msgq_clear(&c->out);
 		}
-		queue_drop(&c->in);
+		msgq_clear(&c->in);
 		c->taken = 0;
 	}
 	pthread_mutex_unlock(&c->base.lock);
@@ -635,7 +596,7 @@ void h2_call_body_take(struct h2_call *c, size_t n, struct buf *out)
 		c->out_offset += part;
 		n -= part;
 		if (c->out_offset == first->n) {
-			struct buf b = queue_pop(&c->out);
+			struct buf b = msgq_pop(&c->out);
 
 			buf_fini(&b);
 			c->out_offset = 0;

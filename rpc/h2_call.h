@@ -4,20 +4,11 @@
 
 #include "rpc/grpc.h"
 #include "rpc/h2.h"
+#include "rpc/msgq.h"
 
 #include <nghttp2/nghttp2.h>
 
 /* A message waiting to be read or sent. */
-struct h2_msg {
-	struct h2_msg *next;
-	struct buf bytes;
-};
-
-struct h2_queue {
-	struct h2_msg *head, **tail;
-	size_t bytes;
-};
-
 struct h2_call {
 	struct rpc_call base;
 	struct h2_env *env;
@@ -40,7 +31,7 @@ struct h2_call {
 	bool is_ready;
 
 	/* Guarded by base.lock. */
-	struct h2_queue in, out;
+	struct msgq in, out;
 	bool in_end;
 	size_t taken;      /* bytes taken by the handler since the I/O thread looked */
 	bool wants_taken;  /* it waits for that: wake it */

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/unix.h"
 #include "base/vec.h"
+#include "rpc/acceptor.h"
 #include "rpc/h2.h"
 #include "rpc/io.h"
 
@@ -13,7 +14,6 @@
 #define READ_BYTES (256u << 10)
 #define WRITE_BYTES (256u << 10)
 #define READS_PER_EVENT 8                 /* then other connections have their turn */
-#define ACCEPT_PAUSE_NS (100 * NS_PER_MS) /* when descriptors have run out */
 
 /* A connection; the I/O thread's. */
 struct conn {
@@ -28,20 +28,13 @@ struct conn {
 	bool waits_to_write, is_dirty;
 };
 
-struct listener {
-	struct rpc_server *s;
-	int fd;
-	struct loop_io *io; /* NULL while paused */
-};
-
 struct rpc_server {
 	struct rpc_server_opts opts;
 	struct h2_env env;
 	struct rpc_io *io; /* NULL until started */
 
 	/* The I/O thread's, from the start on. */
-	VEC(struct listener *) listeners;
-	struct loop_timer *accept_timer;
+	struct acceptor acceptor;
 	struct conn *conns, *dirty;
 	unsigned n_conns;
 	struct buf in; /* READ_BYTES of room */
@@ -208,7 +201,7 @@ static void flush_dirty(void *arg)
 	check_idle(s);
 }
 
-static int conn_open(struct rpc_server *s, int fd, struct err *err)
+static int conn_start(struct rpc_server *s, int fd, struct err *err)
 {
 	struct ucred peer;
 	struct conn *c;
@@ -240,61 +233,13 @@ static int conn_open(struct rpc_server *s, int fd, struct err *err)
 	return 0;
 }
 
-/* ---- listening ---- */
-
-static void on_listener(void *arg, uint32_t events)
+static int conn_open(void *arg, TAKE(int) fd, struct err *err)
 {
-	struct listener *l = arg;
-	struct rpc_server *s = l->s;
+	int r = conn_start(arg, fd, err);
 
-	for (int i = 0; i < 16; i++) {
-		int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		struct err err = ERR_INIT;
-
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
-			/* The socket stays readable: wait instead of spinning. */
-			log_warn("rpc: cannot accept connections: %s", strerror(errno));
-			loop_io_free(STEAL(l->io));
-			loop_timer_set(s->accept_timer, clock_mono_ns() + ACCEPT_PAUSE_NS);
-			return;
-		}
-		if (fd < 0)
-			return;
-		if (conn_open(s, fd, &err) < 0) {
-			log_warn("rpc: connection refused: %s", err.msg);
-			close(fd);
-		}
-	}
-}
-
-static int listeners_watch(struct rpc_server *s, struct err *err)
-{
-	vec_each(&s->listeners, l)
-		if (!(*l)->io)
-			TRY(loop_io_new(rpc_io_loop(s->io), (*l)->fd, EPOLLIN, on_listener, *l, &(*l)->io, err));
-	return 0;
-}
-
-static void on_accept_timer(void *arg)
-{
-	struct rpc_server *s = arg;
-	struct err err = ERR_INIT;
-
-	if (listeners_watch(s, &err) < 0)
-		loop_timer_set(s->accept_timer, clock_mono_ns() + ACCEPT_PAUSE_NS);
-}
-
-static void listeners_close(struct rpc_server *s)
-{
-	vec_each(&s->listeners, l) {
-		if ((*l)->io)
-			loop_io_free((*l)->io);
-		close((*l)->fd);
-		free(*l);
-	}
-	vec_fini(&s->listeners);
-	if (s->accept_timer)
-		loop_timer_free(STEAL(s->accept_timer));
+	if (r < 0)
+		close(fd);
+	return r;
 }
 
 /* ---- life ---- */
@@ -310,6 +255,7 @@ int rpc_server_new(const struct rpc_server_opts *opts, struct rpc_server **out, 
 		s->opts.max_workers = 64;
 	if (!s->opts.max_connections)
 		s->opts.max_connections = 1024;
+	s->acceptor = (struct acceptor){.name = "rpc", .accept = conn_open, .arg = s};
 	h2_env_init(&s->env);
 	s->env.hook = (struct rpc_hook){s->opts.before, s->opts.arg};
 	s->env.flush = flush_dirty;
@@ -338,12 +284,8 @@ int rpc_server_add(struct rpc_server *s, const struct rpc_service *svc, struct e
 
 int rpc_server_listen(struct rpc_server *s, int fd, struct err *err)
 {
-	struct listener *l = xcalloc(1, sizeof(*l));
-
 	assert(!s->io);
-	l->s = s;
-	l->fd = fd;
-	vec_push(&s->listeners, l);
+	acceptor_add(&s->acceptor, fd);
 	return 0;
 }
 
@@ -358,9 +300,7 @@ static void start_on_io(void *arg)
 	struct start *start = arg;
 	struct rpc_server *s = start->s;
 
-	start->r = loop_timer_new(rpc_io_loop(s->io), on_accept_timer, s, &s->accept_timer, start->err);
-	if (start->r >= 0)
-		start->r = listeners_watch(s, start->err);
+	start->r = acceptor_start(&s->acceptor, rpc_io_loop(s->io), start->err);
 }
 
 int rpc_server_start(struct rpc_server *s, struct err *err)
@@ -390,7 +330,7 @@ static void begin_stop(void *arg)
 	struct rpc_server *s = arg;
 
 	s->stopping = true;
-	listeners_close(s);
+	acceptor_close(&s->acceptor);
 	stop_calls(s, false);
 }
 
@@ -440,7 +380,7 @@ void rpc_server_free(struct rpc_server *s)
 		return;
 	rpc_server_stop(s, 0);
 	workers_free(s->env.workers);
-	listeners_close(s);
+	acceptor_close(&s->acceptor);
 	h2_env_fini(&s->env);
 	buf_fini(&s->in);
 	pthread_cond_destroy(&s->idle_cond);

@@ -157,6 +157,15 @@ size_t ttrpc_link_queued(struct ttrpc_link *l)
 
 /* ---- sending ---- */
 
+/* err->sys stays set, which tells it from an answer of the peer with the same code. */
+static int send_failed(int sys, struct err *err)
+{
+	err_set(err, ERR_UNAVAILABLE, "send: %s", strerror(sys));
+	if (err)
+		err->sys = sys;
+	return -(int)ERR_UNAVAILABLE;
+}
+
 /* Writes what the socket takes: bytes written, 0 when it is full, negative on error. With the lock held, so that frames
  * stay whole and in order; the socket does not block. */
 static ssize_t write_some(struct ttrpc_link *l, struct str bytes, const int *fds, unsigned n_fds, struct err *err)
@@ -172,14 +181,14 @@ static ssize_t write_some(struct ttrpc_link *l, struct str bytes, const int *fds
 		if (why.sys == EMSGSIZE || why.sys == ENOBUFS || why.sys == ETOOMANYREFS)
 			return err_set(err, ERR_EXHAUSTED, "send %zu bytes in one packet: %s", bytes.n,
 			               strerror(why.sys));
-		return err_set(err, ERR_UNAVAILABLE, "%s", why.msg);
+		return why.sys ? send_failed(why.sys, err) : err_set(err, ERR_UNAVAILABLE, "%s", why.msg);
 	}
 	do
 		n = send(l->fd, bytes.p, bytes.n, MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return n;
-	return errno == EAGAIN ? 0 : err_set(err, ERR_UNAVAILABLE, "send: %s", strerror(errno));
+	return errno == EAGAIN ? 0 : send_failed(errno, err);
 }
 
 /* Sends from the queue until it is empty or the socket is full. With the lock held. */

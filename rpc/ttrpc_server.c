@@ -2,14 +2,13 @@
 #include "base/log.h"
 #include "base/unix.h"
 #include "base/vec.h"
+#include "rpc/acceptor.h"
 #include "rpc/call.h"
 #include "rpc/pb.h"
 #include "rpc/ttrpc_link.h"
 
 #include <assert.h>
 #include <errno.h>
-
-#define ACCEPT_PAUSE_NS (100 * NS_PER_MS) /* when descriptors have run out */
 
 struct conn;
 
@@ -39,12 +38,6 @@ struct conn {
 	uint32_t last_id;
 };
 
-struct listener {
-	struct ttrpc_server *server;
-	int fd;
-	struct loop_io *io; /* NULL while paused */
-};
-
 struct ttrpc_server {
 	struct ttrpc_server_opts opts;
 	struct rpc_hook hook;
@@ -55,8 +48,7 @@ struct ttrpc_server {
 	VEC(int) adopted; /* before the start */
 
 	/* The I/O thread's, from the start on. */
-	VEC(struct listener *) listeners;
-	struct loop_timer *accept_timer;
+	struct acceptor acceptor;
 	struct conn *conns;
 	bool stopping;
 };
@@ -361,8 +353,9 @@ static void on_close(void *arg, const struct err *why)
 
 static const struct ttrpc_link_ops link_ops = {on_frame, on_drain, on_close, .pause_reading = true};
 
-static int conn_open(struct ttrpc_server *s, int fd, struct err *err)
+static int conn_open(void *arg, TAKE(int) fd, struct err *err)
 {
+	struct ttrpc_server *s = arg;
 	struct conn *conn = xcalloc(1, sizeof(*conn));
 	const struct ucred *peer;
 	int r;
@@ -387,58 +380,6 @@ static int conn_open(struct ttrpc_server *s, int fd, struct err *err)
 	return r;
 }
 
-static void on_listener(void *arg, uint32_t events)
-{
-	struct listener *l = arg;
-	struct ttrpc_server *s = l->server;
-
-	for (int i = 0; i < 16; i++) {
-		int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		struct err err = ERR_INIT;
-
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
-			/* The socket stays readable: wait instead of spinning. */
-			log_warn("ttrpc: cannot accept connections: %s", strerror(errno));
-			loop_io_free(STEAL(l->io));
-			loop_timer_set(s->accept_timer, clock_mono_ns() + ACCEPT_PAUSE_NS);
-			return;
-		}
-		if (fd < 0)
-			return;
-		if (conn_open(s, fd, &err) < 0)
-			log_warn("ttrpc: connection refused: %s", err.msg);
-	}
-}
-
-static int listeners_watch(struct ttrpc_server *s, struct err *err)
-{
-	vec_each(&s->listeners, l)
-		if (!(*l)->io)
-			TRY(loop_io_new(rpc_io_loop(s->io), (*l)->fd, EPOLLIN, on_listener, *l, &(*l)->io, err));
-	return 0;
-}
-
-static void on_accept_timer(void *arg)
-{
-	struct ttrpc_server *s = arg;
-
-	if (listeners_watch(s, NULL) < 0)
-		loop_timer_set(s->accept_timer, clock_mono_ns() + ACCEPT_PAUSE_NS);
-}
-
-static void listeners_close(struct ttrpc_server *s)
-{
-	vec_each(&s->listeners, l) {
-		if ((*l)->io)
-			loop_io_free((*l)->io);
-		close((*l)->fd);
-		free(*l);
-	}
-	vec_fini(&s->listeners);
-	if (s->accept_timer)
-		loop_timer_free(STEAL(s->accept_timer));
-}
-
 /* ---- life ---- */
 
 int ttrpc_server_new(const struct ttrpc_server_opts *opts, struct ttrpc_server **out, struct err *err)
@@ -451,6 +392,7 @@ int ttrpc_server_new(const struct ttrpc_server_opts *opts, struct ttrpc_server *
 		s->opts.max_workers = 64;
 	if (!s->opts.max_calls)
 		s->opts.max_calls = 1024;
+	s->acceptor = (struct acceptor){.name = "ttrpc", .accept = conn_open, .arg = s};
 	s->hook = (struct rpc_hook){s->opts.before, s->opts.arg};
 	s->methods = RPC_METHODS_INIT;
 	s->io = s->opts.io;
@@ -466,12 +408,8 @@ int ttrpc_server_add(struct ttrpc_server *s, const struct rpc_service *svc, stru
 
 int ttrpc_server_listen(struct ttrpc_server *s, int fd, struct err *err)
 {
-	struct listener *l = xcalloc(1, sizeof(*l));
-
 	assert(!s->started);
-	l->server = s;
-	l->fd = fd;
-	vec_push(&s->listeners, l);
+	acceptor_add(&s->acceptor, fd);
 	return 0;
 }
 
@@ -506,9 +444,7 @@ static void start_on_io(void *arg)
 	struct order *o = arg;
 	struct ttrpc_server *s = o->s;
 
-	o->r = loop_timer_new(rpc_io_loop(s->io), on_accept_timer, s, &s->accept_timer, o->err);
-	if (o->r >= 0)
-		o->r = listeners_watch(s, o->err);
+	o->r = acceptor_start(&s->acceptor, rpc_io_loop(s->io), o->err);
 	while (o->r >= 0 && s->adopted.n)
 		o->r = conn_open(s, vec_pop(&s->adopted), o->err);
 }
@@ -533,7 +469,7 @@ static void stop_on_io(void *arg)
 	struct ttrpc_server *s = arg;
 
 	s->stopping = true;
-	listeners_close(s);
+	acceptor_close(&s->acceptor);
 	for (struct conn *conn = s->conns; conn; conn = conn->next)
 		for (struct call *c = conn->calls; c; c = c->next)
 			abort_call(c, ERR_UNAVAILABLE, "the server is stopping");
@@ -567,7 +503,7 @@ void ttrpc_server_free(struct ttrpc_server *s)
 		return;
 	ttrpc_server_stop(s);
 	workers_free(s->workers);
-	listeners_close(s);
+	acceptor_close(&s->acceptor);
 	while (s->adopted.n)
 		close(vec_pop(&s->adopted));
 	vec_fini(&s->adopted);

@@ -1,10 +1,5 @@
 /* The state machine and the mounts, on real directories and real mounts in a mount namespace of the test's own. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "base/testing.h"
 
 #include "base/file.h"
 #include "base/kv_mem.h"
@@ -76,22 +71,6 @@ static int tear_down(void **state)
 	free(w);
 	return 0;
 }
-
-#define OK(expr)                                                                                                       \
-	do {                                                                                                           \
-		struct err e_ = ERR_INIT;                                                                              \
-		struct err *err = &e_;                                                                                 \
-		if ((expr) < 0)                                                                                        \
-			fail_msg("%s: %s", #expr, e_.msg);                                                             \
-	} while (0)
-
-#define FAILS(expr, c)                                                                                                 \
-	do {                                                                                                           \
-		struct err e_ = ERR_INIT;                                                                              \
-		struct err *err = &e_;                                                                                 \
-		assert_true((expr) < 0);                                                                               \
-		assert_int_equal(e_.code, (c));                                                                        \
-	} while (0)
 
 static const char *option(const struct snap_mounts *m, const char *prefix)
 {

@@ -17,6 +17,8 @@
  *	status [KEY...]               lines "NAME VALUE", and "layer KEY BLOB lazy|plain PRESENT CONTENT PUBLISHED FILES
  *	                              pinned|free ERROR"
  *	start                         only sees to it that contentfs serves
+ *	shell                         commands from stdin, one a line, words without blanks, with one and the same client;
+ *	                              each ends with a line "done STATUS"
  */
 #include "base/digest.h"
 #include "base/file.h"
@@ -34,6 +36,7 @@
 
 #define PB(name) Contentd__Contentfs__V1__##name
 #define OPTIONS_MAX 32
+#define WORDS_MAX 1024
 #define INDEX_BYTES_MAX (1u << 30)
 
 struct run {
@@ -294,6 +297,8 @@ static int cmd_start(struct run *r, struct err *err)
 	return 0;
 }
 
+static int cmd_shell(struct run *r, struct err *err);
+
 static const struct command {
 	const char *name;
 	int min, max; /* arguments */
@@ -312,6 +317,7 @@ static const struct command {
 	{"login", 3, 3, cmd_login},
 	{"status", 0, 1000, cmd_status},
 	{"start", 0, 0, cmd_start},
+	{"shell", 0, 0, cmd_shell},
 };
 
 static int usage(void)
@@ -321,28 +327,65 @@ static int usage(void)
 	return 2;
 }
 
+static const struct command *find_command(const char *name, int n_args)
+{
+	for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++)
+		if (!strcmp(COMMANDS[i].name, name) && n_args >= COMMANDS[i].min && n_args <= COMMANDS[i].max)
+			return &COMMANDS[i];
+	return NULL;
+}
+
+static int report(int result, const struct err *err)
+{
+	if (result < 0)
+		fprintf(stderr, "ffsctl: %s: %s\n", err_code_name(err->code), err->msg);
+	return result < 0;
+}
+
+static int run_line(struct run *shell, char *line)
+{
+	char *words[WORDS_MAX + 1] = {NULL}, *save = NULL;
+	const struct command *c;
+	struct run r = *shell;
+	struct err err = ERR_INIT;
+	int n = 0;
+
+	for (char *w = strtok_r(line, " \n", &save); w && n < WORDS_MAX; w = strtok_r(NULL, " \n", &save))
+		words[n++] = w;
+	c = n ? find_command(words[0], n - 1) : NULL;
+	if (!c)
+		return usage();
+	r.args = words + 1;
+	r.n = n - 1;
+	return report(c->fn(&r, &err), &err);
+}
+
+static int cmd_shell(struct run *r, struct err *err)
+{
+	AUTO_FREE char *line = NULL;
+	size_t room = 0;
+
+	while (getline(&line, &room, stdin) > 0) {
+		printf("done %d\n", run_line(r, line));
+		fflush(stdout);
+	}
+	return 0;
+}
+
 static int run(const struct ffs_client_opts *opts, char **args, int n)
 {
+	const struct command *c = find_command(args[0], n - 1);
 	struct run r = {.root = opts->root, .args = args + 1, .n = n - 1};
 	struct err err = ERR_INIT;
+	int result;
 
-	for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
-		const struct command *c = &COMMANDS[i];
-		int result;
-
-		if (strcmp(c->name, args[0]) != 0)
-			continue;
-		if (r.n < c->min || r.n > c->max)
-			return usage();
-		result = ffs_client_new(opts, &r.client, &err);
-		if (result >= 0)
-			result = c->fn(&r, &err);
-		ffs_client_free(r.client);
-		if (result < 0)
-			fprintf(stderr, "ffsctl: %s: %s\n", err_code_name(err.code), err.msg);
-		return result < 0;
-	}
-	return usage();
+	if (!c)
+		return usage();
+	result = ffs_client_new(opts, &r.client, &err);
+	if (result >= 0)
+		result = c->fn(&r, &err);
+	ffs_client_free(r.client);
+	return report(result, &err);
 }
 
 int main(int argc, char **argv)

@@ -1,23 +1,10 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "base/testing.h"
 
 #include "base/file.h"
 #include "base/json.h"
 #include "contentd/ctl/spec.h"
 
 #include <fcntl.h>
-
-#define OK(expr)                                                                                                       \
-	do {                                                                                                           \
-		struct err e_ = ERR_INIT;                                                                              \
-		struct err *err = &e_;                                                                                 \
-		if ((expr) < 0)                                                                                        \
-			fail_msg("%s: %s", #expr, e_.msg);                                                             \
-	} while (0)
 
 static void the_image_says_what_to_run(void **state)
 {

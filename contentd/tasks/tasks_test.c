@@ -1,10 +1,5 @@
 /* Tasks with the real shim and the real runc, through the real gRPC server and client. Needs root. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "base/testing.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -42,23 +37,6 @@ struct world {
 	pthread_cond_t arrived;
 	struct buf topics; /* "/tasks/create /tasks/start …"; lock */
 };
-
-/* `err` inside the expression is the macro's. */
-#define OK(expr)                                                                                                       \
-	do {                                                                                                           \
-		struct err e_ = ERR_INIT;                                                                              \
-		struct err *err = &e_;                                                                                 \
-		if ((expr) < 0)                                                                                        \
-			fail_msg("%s: %s", #expr, e_.msg);                                                             \
-	} while (0)
-
-#define FAILS(expr, c)                                                                                                 \
-	do {                                                                                                           \
-		struct err e_ = ERR_INIT;                                                                              \
-		struct err *err = &e_;                                                                                 \
-		assert_true((expr) < 0);                                                                               \
-		assert_int_equal(e_.code, (c));                                                                        \
-	} while (0)
 
 /* ---- the daemon's part ---- */
 

@@ -203,10 +203,45 @@ check "is trusted by certs.d" ffs open "$TLS_REGISTRY/lazy"
 # ---- a torn index ----
 
 torn=${key[1]}
-ffs start && kill -KILL "$(status_of worker)"
-printf 'torn' | dd of="$T/root/index/$torn" bs=1 seek=5000 conv=notrunc status=none
+printf 'torn' | dd of="$T/root/index/$torn" bs=1 seek=500 conv=notrunc status=none
 kill -KILL "$(status_of worker)"
 check_eq "a torn index is dropped" "$(ffs status | grep -c "$torn")" 0
+check_match "with a warning" "$(cat "$STATE/contentfs.log")" "warn.*layer index $torn is of no use and removed"
 check_match "and made again" "$(ffs open "$lazy")" "$torn lazy"
+
+# ---- holder and worker dead at once: who kept their descriptors brings them back ----
+
+mkfifo "$T/shell.in" "$T/shell.out"
+"$BUILD/unit/ffsctl" --root "$T/root" --state "$STATE" --program "$BIN/contentfs" --option --background --option off \
+	--option --certs-dir --option "$T/certs" shell <"$T/shell.in" >"$T/shell.out" 2>"$T/shell.err" &
+shell=$!
+exec 3>"$T/shell.in" 4<"$T/shell.out"
+# say COMMAND...: its output is in $T/said; fails when it fails.
+say() {
+	local line
+	echo "$*" >&3
+	: >"$T/said"
+	while read -r -t 60 line <&4; do
+		[ "${line% *}" = done ] && return "${line#done }"
+		echo "$line" >>"$T/said"
+	done
+	return 1
+}
+said() { awk -v k="$1" '$1 == k { print $2 }' "$T/said"; }
+check "a client that stays" say status
+object=$(ffs files "$torn" | sort -k2n | awk 'END { print $(NF-1) " " $NF }')
+object_path=$STATE/lazy/${object:0:2}/${object:2:62}
+exec 5<"$object_path"
+mount_before=$(stat -c %d "$STATE/lazy")
+say status
+kill -KILL "$(said worker)" "$(said holder)" 2>/dev/null || kill -KILL "$(said holder)"
+check "brings both back" say status
+check_match "on the same mount" "$(said generation)" "^[0-9]+$"
+check_eq "which was not made anew" "$(stat -c %d "$STATE/lazy")" "$mount_before"
+check_eq "a file that was open is read on" "$(sha256sum <&5 | cut -d' ' -f1)" "${object#* }"
+exec 5<&-
+check "everything is known" say open "$lazy"
+exec 3>&- 4<&-
+wait "$shell"
 
 finish
