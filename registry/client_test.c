@@ -959,6 +959,23 @@ static void endless_manifest_is_bounded(void **state)
 	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, in_s(20), &m, &err), -ERR_EXHAUSTED);
 }
 
+static bool serve_half_a_manifest(struct exchange *x)
+{
+	exchange_printf(x, "HTTP/1.1 200 Text\r\nContent-Length: %zu\r\n\r\n", strlen(MANIFEST));
+	exchange_send(x, MANIFEST, strlen(MANIFEST) / 2);
+	return false;
+}
+
+static void manifest_that_never_comes_whole_ends(void **state)
+{
+	AUTO(world) struct world *w = world_new(serve_half_a_manifest, NULL);
+	struct reg_manifest *m = NULL;
+	struct err err = ERR_INIT;
+
+	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, in_s(60), &m, &err), -ERR_UNAVAILABLE);
+	assert_non_null(strstr(err.msg, "after 6 attempts"));
+}
+
 static void corrupt_blob_is_refused(void **state)
 {
 	AUTO(world) struct world *w = world_new(serve_blob, NULL);
@@ -1187,6 +1204,7 @@ int main(void)
 	    cmocka_unit_test(bad_redirects),
 	    cmocka_unit_test(manifest_digest_is_checked),
 	    cmocka_unit_test(endless_manifest_is_bounded),
+	    cmocka_unit_test(manifest_that_never_comes_whole_ends),
 	    cmocka_unit_test(corrupt_blob_is_refused),
 	    cmocka_unit_test(cancel_and_stop),
 	    cmocka_unit_test(freed_with_requests_in_flight),

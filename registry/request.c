@@ -98,6 +98,7 @@ size_t request_on_header(char *p, size_t one, size_t n, void *arg)
 	return n;
 }
 
+/* A document begins anew with each attempt: what came of one is no progress. */
 static size_t gather(struct reg_request *r, struct str bytes)
 {
 	if (r->body.n + bytes.n > r->body_max) {
@@ -106,7 +107,6 @@ static size_t gather(struct reg_request *r, struct str bytes)
 		return 0;
 	}
 	buf_addstr(&r->body, bytes);
-	r->progressed = true;
 	return bytes.n;
 }
 
