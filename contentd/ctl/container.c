@@ -78,3 +78,15 @@ int container_kill(struct ctl *c, const char *id, uint32_t signal, bool all, str
 	req.all = all;
 	return rpc_call(c->client, &tasks__tasks__descriptor, "Kill", NULL, &req.base, NULL, err);
 }
+
+/* What runc says is all there is to tell them apart. */
+int container_fail(const struct ctl *c, const struct err *err)
+{
+	int status = ctl_fail(c, err);
+
+	if (!strstr(err->msg, "OCI runtime"))
+		return status;
+	if (strstr(err->msg, "executable file not found") || strstr(err->msg, "no such file or directory"))
+		return 127;
+	return strstr(err->msg, "permission denied") ? 126 : status;
+}

@@ -29,4 +29,8 @@ int container_delete_snapshot(struct ctl *c, const char *key, struct err *err);
 /* Sends a signal to the first process (all: to every process). */
 int container_kill(struct ctl *c, const char *id, uint32_t signal, bool all, struct err *err);
 
+/* Says on stderr why a program could not be started, and returns the exit status for that: as shells and other runtimes
+ * have it, 127 for a program that is not there and 126 for one that cannot be executed. */
+int container_fail(const struct ctl *c, const struct err *err);
+
 #endif

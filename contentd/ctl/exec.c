@@ -164,5 +164,5 @@ int ctl_exec_verb(struct ctl *c, int argc, char **argv)
 	if (r >= 0)
 		attach_drain(&e.attach);
 	attach_close(&e.attach);
-	return r < 0 ? ctl_fail(c, &err) : (int)status;
+	return r < 0 ? container_fail(c, &err) : (int)status;
 }

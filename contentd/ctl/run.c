@@ -287,19 +287,6 @@ static int undo(struct run *r, bool all, struct err *err)
 	return result;
 }
 
-/* As shells and other runtimes have it: a program that is not there is 127, one that cannot be executed 126. What runc
- * says is all there is to tell them apart. */
-static int failure(const struct run *r, const struct err *err)
-{
-	int status = ctl_fail(r->c, err);
-
-	if (!strstr(err->msg, "OCI runtime"))
-		return status;
-	if (strstr(err->msg, "executable file not found") || strstr(err->msg, "no such file or directory"))
-		return 127;
-	return strstr(err->msg, "permission denied") ? 126 : status;
-}
-
 static int run_and_clean(struct run *r)
 {
 	struct err err = ERR_INIT, late = ERR_INIT;
@@ -316,7 +303,7 @@ static int run_and_clean(struct run *r)
 	spec_process_fini(&r->process);
 	image_fini(&r->img);
 	pb_free(r->snapshot);
-	return result < 0 ? failure(r, &err) : (int)status;
+	return result < 0 ? container_fail(r->c, &err) : (int)status;
 }
 
 /* ---- the command line ---- */
