@@ -32,6 +32,7 @@ SOURCE_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${BUILD:-$SOURCE_DIR/build}
 BIN=$BUILD/bin
 T_PASSED=0 T_FAILED=0 T_FINISHED=
+T_PREFIX= # before the name of each check
 T_DEFERRED=()
 T_CLEANING=
 
@@ -83,12 +84,12 @@ trap 'exit 143' TERM HUP
 
 t_pass() {
 	T_PASSED=$((T_PASSED + 1))
-	printf 'ok   %s\n' "$1"
+	printf 'ok   %s%s\n' "$T_PREFIX" "$1"
 }
 
 t_fail() {
 	T_FAILED=$((T_FAILED + 1))
-	printf 'FAIL %s\n' "$1"
+	printf 'FAIL %s%s\n' "$T_PREFIX" "$1"
 }
 
 check() {

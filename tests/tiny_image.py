@@ -64,7 +64,7 @@ def base_layer(rng):
     layer = Layer()
     with open(BUSYBOX, "rb") as source:
         busybox = source.read()
-    for name in ("bin", "dev", "etc", "proc", "sys", "usr", "usr/share", "data", "gone", "gone/deep", "opaque",
+    for name in ("bin", "dev", "etc", "proc", "run", "sys", "usr", "usr/share", "data", "gone", "gone/deep", "opaque",
                  "opaque/kept-by-name", "becomes-file", "many"):
         layer.dir(name)
     layer.dir("tmp", 0o1777)
