@@ -1,0 +1,128 @@
+#!/bin/bash
+# The command line client: exit statuses, standard input, terminals, signals, JSON, help, and errors that say what to do.
+. "$(dirname "$0")/../node.sh"
+require script timeout
+
+make_tiny_image "$T/tiny" || bail "tiny_image.py failed"
+start_registry
+publish "$T/tiny" test/tiny
+image=$REGISTRY/test/tiny:lazy
+contentctl=$BIN/contentctl
+
+status_of() {
+	"$@" >"$T/status.out" 2>&1
+	echo $?
+}
+
+usage() {
+	local verb
+	check_match "--version" "$("$contentctl" --version)" '^contentctl [0-9]'
+	check_match "--help lists the verbs" "$("$contentctl" --help)" 'pull .*fetch an image'
+	for verb in $("$contentctl" --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
+		check "help of $verb" "$contentctl" "$verb" --help
+		check_eq "$verb refuses what it does not know" "$(status_of "$contentctl" "$verb" --no-such-option)" 64
+	done
+	check_eq "all verbs were asked" "$("$contentctl" --help | sed -n '/^Verbs:/,/^$/p' | grep -c '^  ')" 13
+	check_eq "an unknown verb" "$(status_of "$contentctl" frobnicate)" 64
+	check_match "is named" "$(cat "$T/status.out")" frobnicate
+	check_eq "no daemon" "$(status_of "$contentctl" --address "$T/nobody.sock" images)" 125
+	check_match "is told with its socket" "$(cat "$T/status.out")" "$T/nobody.sock: .*"
+}
+
+running() {
+	local pid
+	start_contentd client
+	check_eq "no such image in the registry" "$(status_of ctl run "$REGISTRY/test/absent")" 125
+	check_match "is told with its name" "$(cat "$T/status.out")" "$REGISTRY/test/absent"
+	check_eq "no registry" "$(status_of ctl pull 127.0.0.1:1/test/tiny)" 125
+	check_match "is told with its address" "$(cat "$T/status.out")" "127.0.0.1:1"
+	check_eq "a name that is none" "$(status_of ctl pull 'No/Such Name')" 125
+	check_eq "no such container" "$(status_of ctl exec absent true)" 125
+	check_match "is told with its id" "$(cat "$T/status.out")" absent
+	for verb in kill rm logs; do
+		check_eq "nor for $verb" "$(status_of ctl $verb absent)" 125
+	done
+	check_eq "no such image for rmi" "$(status_of ctl rmi absent)" 125
+
+	check_match "run pulls" "$(ctl run --rm "$image" 2>"$T/err")" '^hello from tiny$'
+	check_eq "it removes what it made" "$(ctl ps --all -q)" ""
+	check_eq "status 0" "$(status_of ctl run --rm "$image" true)" 0
+	check_eq "status 1" "$(status_of ctl run --rm "$image" false)" 1
+	check_eq "status 42" "$(status_of ctl run --rm "$image" sh -c 'exit 42')" 42
+	check_eq "no such program" "$(status_of ctl run --rm "$image" /no/such/program)" 127
+	check_match "is named" "$(cat "$T/status.out")" "/no/such/program"
+	check_eq "nothing of it is left" "$(ctl ps --all -q)" ""
+	ctl run --rm "$image" sh -c 'echo out; echo err >&2' >"$T/out" 2>"$T/err"
+	check_eq "output is output" "$(cat "$T/out")" out
+	check_eq "errors are errors" "$(cat "$T/err")" err
+	check_eq "standard input comes" "$(head -c 3000000 "$BIN/contentd" | ctl run -i --rm "$image" sha256sum | cut -d' ' -f1)" \
+		"$(head -c 3000000 "$BIN/contentd" | sha256sum | cut -d' ' -f1)"
+	check_eq "without -i it is empty" "$(echo no | ctl run --rm "$image" cat)" ""
+	check_eq "much output comes whole" "$(ctl run --rm "$image" cat /data/three-mib | wc -c)" 3145728
+	check_eq "an environment of the image" "$(ctl run --rm "$image" sh -c 'echo $TINY $PWD')" "1 /data"
+	check_eq "a read-only image: the next container does not see the last one's files" \
+		"$(ctl run --rm "$image" touch /data/new; ctl run --rm "$image" sh -c '[ -e /data/new ] || echo new')" new
+	check_eq "no network" "$(ctl run --rm "$image" sh -c 'ls /sys/class/net')" lo
+
+	script -qec "$contentctl --address $CONTENTD/contentd.sock run --rm -t $image sh -c 'test -t 0 && echo a terminal'" \
+		"$T/typescript" >"$T/out" 2>&1 </dev/null
+	check_match "-t gives a terminal" "$(cat "$T/out")" '^a terminal'
+	script -qec "$contentctl --address $CONTENTD/contentd.sock run --rm -t $image sh -c 'exit 5'" "$T/typescript" \
+		>"$T/out" 2>&1 </dev/null
+	check_eq "and the status" $? 5
+
+	# Ctrl-C goes to the program, and the client ends with it.
+	setsid "$contentctl" --address "$CONTENTD/contentd.sock" run --rm --name interrupted "$image" sh -c \
+		'trap "echo caught; exit 3" INT; echo ready; while :; do sleep 0.05; done' >"$T/interrupted" 2>&1 &
+	pid=$!
+	wait_for 20 grep -q ready "$T/interrupted"
+	kill -INT "$pid"
+	wait "$pid"
+	check_eq "Ctrl-C reaches the program" "$? $(tail -n 1 "$T/interrupted")" "3 caught"
+	check_eq "and nothing stays" "$(ctl ps --all -q)" ""
+
+	check_match "-d prints the id" "$(ctl run -d --name one "$image" sh -c 'echo logged; exec sleep 1000')" '^one$'
+	check_eq "a name is taken once" "$(status_of ctl run -d --name one "$image" sleep 1)" 125
+	check_eq "exec" "$(ctl exec one echo inside)" inside
+	check_eq "exec: status" "$(status_of ctl exec one sh -c 'exit 9')" 9
+	check_eq "exec: standard input" "$(echo typed | ctl exec -i one cat)" typed
+	check_eq "exec: no such program" "$(status_of ctl exec one /no/such/program)" 127
+	check_eq "exec: another user" "$(ctl exec -u nobody one id -u)" 65534
+	wait_for 10 eval '[ -n "$(ctl logs one)" ]'
+	check_eq "logs" "$(ctl logs one)" logged
+	check_match "ps" "$(ctl ps)" "one +$image +running"
+	check_eq "rm of a running container" "$(status_of ctl rm one)" 125
+	check "kill" ctl kill --signal KILL one
+	check "its end is seen" wait_for 10 eval '[ -z "$(ctl ps -q)" ]'
+	check "rm" ctl rm one
+	check_eq "nothing is left" "$(ctl ps --all -q)" ""
+
+	for verb in images "ps --all" info df version; do
+		check "JSON of $verb" eval "ctl $verb --json | jq -e ."
+		check "or before the verb" eval "ctl --json $verb | jq -e ."
+	done
+	check_eq "images --json" "$(ctl images --json | jq -r '.[].name')" "$image"
+	check_match "images" "$(ctl images)" "$image"
+	check_eq "another namespace has none" "$(CONTENTD_NAMESPACE=other ctl images -q)" ""
+	check "rmi" ctl rmi "$image"
+	check_eq "and no image is left" "$(ctl images -q)" ""
+	retire_contentd
+}
+
+conversions() {
+	check "convert a layout" "$contentctl" convert "oci:$T/tiny" "oci:$T/converted:v1"
+	check "its result is an image" umoci unpack --image "$T/converted:v1" "$T/converted.bundle"
+	check "into an archive" "$contentctl" convert --threads 1 "oci:$T/tiny:latest" "oci-archive:$T/tiny.tar"
+	check "out of an archive" "$contentctl" convert "oci-archive:$T/tiny.tar" "oci:$T/again:v1"
+	check_eq "threads make no difference" "$(jq -r '.manifests[0].digest' "$T/again/index.json")" \
+		"$(jq -r '.manifests[0].digest' "$T/converted/index.json")"
+	check "registry to registry" "$contentctl" convert "$REGISTRY/test/tiny:plain" "$REGISTRY/test/tiny:converted"
+	check_eq "what is not there" "$(status_of "$contentctl" convert "oci:$T/absent" "oci:$T/x")" 125
+	check_match "is named" "$(cat "$T/status.out")" "$T/absent"
+	check_eq "an unknown format" "$(status_of "$contentctl" convert --format tarball "oci:$T/tiny" "oci:$T/x")" 64
+}
+
+usage
+conversions
+at_levels running
+finish
