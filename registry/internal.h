@@ -4,6 +4,7 @@
  *   client.c    life, hosts, settings, estimates         lane.c   curl multi on the loop, queues per origin
  *   request.c   one request: attempts, 401, redirects,   token.c  Bearer tokens, single-flight
  *               back-off, deadline, stall                blob.c, document.c, push.c  the operations
+ *   receive.c   what arrives in an attempt               wait.c   blocking on a request
  *
  * Everything marked [io] is touched by the I/O thread alone; [lock] is guarded by reg_client.lock, which is never held
  * across I/O or a callback; the rest does not change after construction.
@@ -265,11 +266,18 @@ void request_start_here(struct reg_request *r);
 void request_attempt(struct reg_request *r);
 void request_finish(struct reg_request *r, int result);
 void request_retry(struct reg_request *r, int64_t delay_ns);
+void request_on_end(struct reg_request *r, CURLcode code);
+
+/* receive.c [io]: curl's callbacks, with the request as their argument. */
+void response_fini(struct response *p);
+static inline bool request_succeeds(const struct reg_request *r)
+{
+	return r->response.status >= 200 && r->response.status < 300;
+}
 size_t request_on_header(char *p, size_t one, size_t n, void *arg);
 size_t request_on_body(char *p, size_t one, size_t n, void *arg);
 size_t request_on_upload(char *p, size_t one, size_t n, void *arg);
 int request_on_seek(void *arg, curl_off_t offset, int origin);
-void request_on_end(struct reg_request *r, CURLcode code);
 
 /* token.c [io] */
 enum token_state { TOKEN_READY, TOKEN_WAIT, TOKEN_FAILED };

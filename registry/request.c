@@ -10,191 +10,12 @@
  */
 #include "registry/internal.h"
 
-#include "base/file.h"
-
 #define ATTEMPTS_MAX 6
 #define REDIRECTS_MAX 8
 #define AUTH_TRIES_MAX 2 /* a challenge, and one for a cached token that was refused */
 #define BACKOFF_DOUBLINGS 5
-#define LOCATION_HEADER_MAX URL_BYTES_MAX
 #define SAMPLE_BYTES_MIN (32u << 10) /* shorter transfers say nothing about bandwidth */
 #define SAMPLE_NS_MIN (200 * NS_PER_US)
-
-/* The response of an attempt */
-
-static void response_fini(struct response *p)
-{
-	free(p->location);
-	free(p->content_type);
-	reg_challenges_fini(&p->challenges);
-	*p = (struct response){0};
-}
-
-static void take_header(struct response *p, struct str name, struct str value)
-{
-	if (str_ieq(name, STR("location"))) {
-		free(p->location);
-		p->location = value.n <= LOCATION_HEADER_MAX ? str_dup(value) : NULL;
-	} else if (str_ieq(name, STR("content-type"))) {
-		value = http_bare_type(value);
-		free(p->content_type);
-		p->content_type = value.n <= REG_MEDIA_TYPE_MAX ? str_dup(value) : NULL;
-	} else if (str_ieq(name, STR("content-length"))) {
-		p->has_length = str_u64(value, 10, &p->length) && p->length <= INT64_MAX;
-	} else if (str_ieq(name, STR("content-range"))) {
-		p->has_content_range = http_content_range_parse(value, &p->content_range);
-	} else if (str_ieq(name, STR("retry-after"))) {
-		p->retry_after_s = http_retry_after_s(value, clock_wall().tv_sec);
-	} else if (str_ieq(name, STR("www-authenticate"))) {
-		reg_challenges_parse(&p->challenges, value);
-	}
-}
-
-static bool is_success(const struct reg_request *r)
-{
-	return r->response.status >= 200 && r->response.status < 300;
-}
-
-/* The header of the final response is complete. False aborts the transfer. */
-static bool header_complete(struct reg_request *r)
-{
-	int64_t now = clock_mono_ns();
-
-	r->response.complete = true;
-	r->body_start_ns = r->body_end_ns = now;
-	r->body_start_bytes = r->host->bytes;
-	if (!is_success(r))
-		return true;
-	buf_clear(&r->body);
-	if (!r->ops->body && r->response.has_length && strcmp(r->method, "HEAD") && r->response.length > r->body_max) {
-		err_set(&r->last, ERR_EXHAUSTED, "answer of %llu bytes, more than %zu",
-		        (unsigned long long)r->response.length, r->body_max);
-		r->refused = true;
-	} else if (r->ops->accept && r->ops->accept(r, &r->last) < 0) {
-		r->refused = true;
-	}
-	return !r->refused;
-}
-
-size_t request_on_header(char *p, size_t one, size_t n, void *arg)
-{
-	struct reg_request *r = arg;
-	struct str line = {p, n}, name, value;
-	int status = http_status_parse(line);
-
-	r->progress_ns = clock_mono_ns();
-	if (status) {
-		r->answer_ns = r->answer_ns ?: r->progress_ns;
-		response_fini(&r->response);
-		r->response.status = status;
-	} else if (r->response.complete) {
-		return n; /* a trailer */
-	} else if (str_trim(line).n == 0) {
-		if (r->response.status >= 200 && !header_complete(r))
-			return 0;
-	} else if (http_header_split(line, &name, &value)) {
-		take_header(&r->response, name, value);
-	}
-	return n;
-}
-
-/* A document begins anew with each attempt: what came of one is no progress. */
-static size_t gather(struct reg_request *r, struct str bytes)
-{
-	if (r->body.n + bytes.n > r->body_max) {
-		err_set(&r->last, ERR_EXHAUSTED, "answer of more than %zu bytes", r->body_max);
-		r->refused = true;
-		return 0;
-	}
-	buf_addstr(&r->body, bytes);
-	return bytes.n;
-}
-
-static size_t deliver(struct reg_request *r, struct str bytes)
-{
-	struct err err = ERR_INIT;
-
-	switch (r->ops->body(r, bytes, &err)) {
-	case REG_FLOW_PAUSE:
-		r->paused = r->was_paused = true;
-		return CURL_WRITEFUNC_PAUSE;
-	case REG_FLOW_STOP:
-		if (err.code) {
-			r->last = err;
-			r->refused = true;
-		} else {
-			r->stopped = true;
-		}
-		return 0;
-	case REG_FLOW_MORE:
-		break;
-	}
-	r->progressed = true;
-	return bytes.n;
-}
-
-static void count_body(struct reg_request *r, size_t n)
-{
-	COUNT(r->client, bytes_in, n);
-	if (!r->elsewhere)
-		r->host->bytes += n;
-	r->body_end_ns = r->progress_ns = clock_mono_ns();
-}
-
-size_t request_on_body(char *p, size_t one, size_t n, void *arg)
-{
-	struct reg_request *r = arg;
-	struct str bytes = {p, n};
-	size_t taken = n;
-
-	if (n == 0)
-		return 0;
-	if (!is_success(r)) {
-		size_t room = HTTP_ERROR_BODY_MAX - r->error_body.n;
-
-		/* Enough to say what is wrong; a page beyond that is not worth its transfer. */
-		buf_add(&r->error_body, p, n < room ? n : room);
-		taken = n <= room ? n : 0;
-	} else if (r->ops->body) {
-		taken = deliver(r, bytes);
-	} else {
-		taken = gather(r, bytes);
-	}
-	if (taken != CURL_WRITEFUNC_PAUSE)
-		count_body(r, n);
-	return taken;
-}
-
-size_t request_on_upload(char *p, size_t one, size_t n, void *arg)
-{
-	struct reg_request *r = arg;
-	uint64_t left = r->upload_size - r->uploaded;
-	size_t want = left < n ? (size_t)left : n;
-
-	if (r->upload_fd < 0) {
-		memcpy(p, r->upload_bytes.p + r->uploaded, want);
-	} else if (want &&
-	           fd_pread_all(r->upload_fd, p, want, r->upload_fd_offset + (off_t)r->uploaded, &r->last) < 0) {
-		r->refused = true;
-		return CURL_READFUNC_ABORT;
-	}
-	r->uploaded += want;
-	r->progress_ns = clock_mono_ns();
-	COUNT(r->client, bytes_out, want);
-	if (r->upload_progress)
-		r->upload_progress(r->upload_arg, r->uploaded);
-	return want;
-}
-
-int request_on_seek(void *arg, curl_off_t offset, int origin)
-{
-	struct reg_request *r = arg;
-
-	if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > r->upload_size)
-		return CURL_SEEKFUNC_FAIL;
-	r->uploaded = (uint64_t)offset;
-	return CURL_SEEKFUNC_OK;
-}
 
 /* Messages */
 
@@ -362,7 +183,7 @@ void request_retry(struct reg_request *r, int64_t delay_ns)
 		wait = delay_ns;
 	if (r->deadline_ns != REG_NO_DEADLINE && clock_mono_ns() + wait >= r->deadline_ns) {
 		/* A server that answered has said what is wrong; behind silence and broken lines there is only time. */
-		if (r->response.complete && !is_success(r))
+		if (r->response.complete && !request_succeeds(r))
 			fail(r);
 		else
 			out_of_time(r);
@@ -653,13 +474,13 @@ static void refused_by_status(struct reg_request *r)
 void request_on_end(struct reg_request *r, CURLcode code)
 {
 	sample(r);
-	if (is_success(r) && r->foreign && r->url_key && !r->from_cache && !r->refused)
+	if (request_succeeds(r) && r->foreign && r->url_key && !r->from_cache && !r->refused)
 		url_cache_put(r->client, r->url_key, r->target);
 	if (r->refused) {
 		fail(r);
 	} else if (r->stopped) {
 		request_finish(r, 0);
-	} else if (r->response.complete && !is_success(r)) {
+	} else if (r->response.complete && !request_succeeds(r)) {
 		refused_by_status(r); /* whatever became of its body */
 	} else if (code == CURLE_OK) {
 		succeeded(r);
