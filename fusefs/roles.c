@@ -6,19 +6,36 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+
+/* A description of the lock file that is this process's alone: locks of the ordinary kind would go with the first of the
+ * handed-over copies of lock_fd that is closed. */
+static int open_again(int lock_fd, struct err *err)
+{
+	char self[32];
+	int fd;
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", lock_fd);
+	fd = open(self, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? err_errno(err, errno, "open the lock file") : fd;
+}
 
 int ffs_role_lock(int lock_fd, int byte, int64_t patience_ns, struct err *err)
 {
 	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
 	int64_t until = clock_mono_ns() + patience_ns;
+	AUTO_FD int fd = open_again(lock_fd, err);
 
-	while (fcntl(lock_fd, F_SETLK, &l) < 0) {
+	if (fd < 0)
+		return fd;
+	while (fcntl(fd, F_OFD_SETLK, &l) < 0) {
 		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
 			return err_errno(err, errno, "lock");
 		if (clock_mono_ns() >= until)
 			return err_set(err, ERR_EXISTS, "another %s runs", byte == FFS_LOCK_HOLDER ? "holder" : "worker");
 		usleep(2000);
 	}
+	STEAL_FD(fd); /* the lock lasts as long as the process */
 	return 0;
 }
 
