@@ -5,8 +5,10 @@
  *   files.c    one struct ffs_file per object name: what is known and present of it
  *   partial.c  the file on disk that a multi-chunk object is gathered in
  *   plan.c     which members one request should bring
- *   fetch.c    requests, members as they arrive, chunks as they are verified
+ *   fetch.c    requests, and members as they arrive
+ *   flights.c  chunks that somebody waits for: delivered, tried again, failed
  *   read.c     reads: who waits for which chunk, until when
+ *   settle.c   whole files, and names whose size is in doubt
  *   fill.c     the scheduler thread: deadlines, retries, whole layers in the background
  *   publish.c  the publisher thread: complete files become objects
  *
@@ -32,14 +34,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define FFS_READ_MAX (1u << 20)               /* one read of the kernel */
-#define FFS_STEP_BYTES (4u << 20)             /* one step of assembling a whole file */
-#define FFS_WINDOW_MIN (256u << 10)           /* design: clamp(1.5 x RTT x bandwidth, ...) */
+#define FFS_READ_MAX (1u << 20)     /* one read of the kernel */
+#define FFS_STEP_BYTES (4u << 20)   /* one step of assembling a whole file */
+#define FFS_WINDOW_MIN (256u << 10) /* design: clamp(1.5 x RTT x bandwidth, ...) */
 #define FFS_WINDOW_MAX (1u << 20)
-#define FFS_BULK_BYTES (4u << 20)             /* one request of the background */
-#define FFS_BULK_REQUESTS 2                   /* of them at a time, so that the link never waits for a round trip */
-#define FFS_BULK_GAP (64u << 10)              /* present bytes that it is cheaper to fetch again than to skip */
-#define FFS_MEMBER_INFLATED_MAX (256u << 20)  /* a member that needs more is not fetchable */
+#define FFS_BULK_BYTES (4u << 20)            /* one request of the background */
+#define FFS_BULK_REQUESTS 2                  /* of them at a time, so that the link never waits for a round trip */
+#define FFS_BULK_GAP (64u << 10)             /* present bytes that it is cheaper to fetch again than to skip */
+#define FFS_MEMBER_INFLATED_MAX (256u << 20) /* a member that needs more is not fetchable */
 
 /* ---- layers ---- */
 
@@ -64,20 +66,20 @@ struct layer {
 	const struct esgz_index_info *info;
 	struct member *members; /* ascending by offset; one more than n_members, which ends the last */
 	uint32_t n_members;
-	uint32_t *order;    /* chunk numbers in blob order */
-	uint32_t *entry_of; /* chunk number -> entry number */
+	uint32_t *order;       /* chunk numbers in blob order */
+	uint32_t *entry_of;    /* chunk number -> entry number */
 	uint64_t member_bytes; /* sum */
-	uint32_t n_files;   /* regular files with content */
+	uint32_t n_files;      /* regular files with content */
 
 	/* Guarded by d->lock. */
-	uint8_t *state;        /* enum member_state; DONE is a hint for planning, the files know */
-	uint8_t *published;    /* per entry: its object was seen to exist */
-	unsigned refs;         /* the list, files, requests, jobs, fills */
+	uint8_t *state;     /* enum member_state; DONE is a hint for planning, the files know */
+	uint8_t *published; /* per entry: its object was seen to exist */
+	unsigned refs;      /* the list, files, requests, jobs, fills */
 	bool removed, pinned;
-	uint32_t window;       /* bytes of a demand request */
+	uint32_t window; /* bytes of a demand request */
 	char error[256];
-	int64_t logged_ns;     /* last complaint */
-	unsigned suppressed;   /* complaints since */
+	int64_t logged_ns;   /* last complaint */
+	unsigned suppressed; /* complaints since */
 	struct layer *next;
 };
 
@@ -157,7 +159,7 @@ struct flight {
 	unsigned attempts;         /* failed ones in a row, of any kind */
 	unsigned corrupt;          /* deliveries from the present source that did not match */
 	unsigned sources_tried;
-	struct err *err;           /* the last failure, or NULL */
+	struct err *err; /* the last failure, or NULL */
 };
 
 struct whole_wait {
@@ -177,15 +179,16 @@ struct ffs_file {
 	struct digest content;
 
 	enum file_state state;
-	bool exposed;  /* a handle is out: never freed */
-	bool probing;  /* somebody looks at the disk for it; others wait on d->probed */
-	unsigned busy; /* reads, jobs and the publisher that use it: not freed, fd not closed */
-	int fd;        /* FILLING, READY */
-	int stale_fd;  /* of an earlier life, perhaps still being read; or -1 */
-	bool warm;     /* came in a demand window: wanted soon, worth keeping in the page cache */
+	bool exposed;      /* a handle is out: never freed */
+	bool probing;      /* somebody looks at the disk for it; others wait on d->probed */
+	unsigned busy;     /* reads, jobs and the publisher that use it: not freed, fd not closed */
+	int fd;            /* FILLING, READY */
+	int stale_fd;      /* of an earlier life, perhaps still being read; or -1 */
+	bool warm;         /* came in a demand window: wanted soon, worth keeping in the page cache */
 	uint64_t *present; /* bit per chunk */
-	uint64_t *storing; /* bit per chunk: being written; nobody else writes it, or marks it after the file was sealed */
-	uint64_t *unsure;  /* bit per chunk: marked present by an earlier boot; must be verified first. NULL if none */
+	uint64_t
+	    *storing; /* bit per chunk: being written; nobody else writes it, or marks it after the file was sealed */
+	uint64_t *unsure; /* bit per chunk: marked present by an earlier boot; must be verified first. NULL if none */
 	uint32_t n_present;
 	struct flight *flights;
 	struct cached *cached;
@@ -193,10 +196,22 @@ struct ffs_file {
 	struct ffs_file *publish_next;
 };
 
-static inline bool bit_get(const uint64_t *bits, uint32_t i) { return bits[i / 64] >> (i % 64) & 1; }
-static inline void bit_set(uint64_t *bits, uint32_t i) { bits[i / 64] |= 1ull << (i % 64); }
-static inline void bit_clear(uint64_t *bits, uint32_t i) { bits[i / 64] &= ~(1ull << (i % 64)); }
-static inline size_t bits_words(uint32_t n) { return ((size_t)n + 63) / 64; }
+static inline bool bit_get(const uint64_t *bits, uint32_t i)
+{
+	return bits[i / 64] >> (i % 64) & 1;
+}
+static inline void bit_set(uint64_t *bits, uint32_t i)
+{
+	bits[i / 64] |= 1ull << (i % 64);
+}
+static inline void bit_clear(uint64_t *bits, uint32_t i)
+{
+	bits[i / 64] &= ~(1ull << (i % 64));
+}
+static inline size_t bits_words(uint32_t n)
+{
+	return ((size_t)n + 63) / 64;
+}
 
 struct ffs_file *file_lookup(struct ffs_data *d, const struct digest *key);
 /* Found or made. For an entry of a lazy layer. */
@@ -227,7 +242,7 @@ void file_store(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, const st
 
 struct cbuf *cbuf_new(struct ffs_data *d, size_t n); /* accounted */
 void cbuf_ref(struct cbuf *b);
-void cbuf_unref(struct cbuf *b); /* no lock held */
+void cbuf_unref(struct cbuf *b);                                                /* no lock held */
 struct cbuf *cache_get(struct ffs_data *d, struct ffs_file *f, uint32_t chunk); /* referenced, or NULL */
 void cache_put(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, struct cbuf *buf);
 void cache_drop(struct ffs_data *d, struct ffs_file *f);
@@ -263,12 +278,12 @@ struct request {
 	uint32_t first, end; /* members */
 	uint64_t until;      /* end of the byte range */
 	unsigned refs;
-	bool over;           /* done came */
-	bool sent;           /* get() was called or is being called */
-	bool cancelled;      /* nobody wants it any more */
-	bool paused;         /* waits for memory */
+	bool over;                   /* done came */
+	bool sent;                   /* get() was called or is being called */
+	bool cancelled;              /* nobody wants it any more */
+	bool paused;                 /* waits for memory */
 	bool cancel_due, resume_due; /* to be said to the source, as soon as there is a handle */
-	struct request *next; /* d->requests */
+	struct request *next;        /* d->requests */
 
 	/* The I/O thread's alone. */
 	uint64_t pos;    /* bytes before it are taken */
@@ -293,6 +308,12 @@ void fetch_send(struct ffs_data *d);
 /* An attempt for a flight failed: it will be retried, tried from another source, or its readers are to be told, by
  * fetch_send. Lock held. */
 void flight_failed(struct ffs_data *d, struct flight *f, const struct err *err);
+/* No attempt is left: takes it away; its readers are to be told, by fetch_send. Lock held. */
+void flight_give_up(struct ffs_data *d, struct flight *f, const struct err *err);
+void flights_tell_failed(struct ffs_data *d);
+/* Verified bytes of a chunk: to those who wait, to the cache (warm: neighbours of what was missed, too), to the disk. f is
+ * busy; no lock held. */
+void chunk_verified(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, struct cbuf *buf, bool warm);
 struct flight *flight_find(struct ffs_file *f, uint32_t chunk);
 struct flight *flight_new(struct ffs_file *f, uint32_t chunk);
 /* Takes it off its file and the retries, and frees it; its waiters must be gone. */
@@ -323,6 +344,12 @@ void reads_cancel_all(struct ffs_data *d);
 /* Gets the whole file published; fn comes once. No lock held. f is a claim. */
 void file_settle(struct ffs_data *d, struct ffs_file *f, void (*fn)(void *arg, bool published, const struct err *err),
                  void *arg);
+/* As ffs_data_read, for n of any size, without bytes: done comes when all of it is on disk. */
+void file_bring(struct ffs_data *d, struct ffs_file *f, uint64_t at, size_t n, ffs_read_fn *done, void *arg);
+/* Gets a content published by one of those that claim it with this size (0: any), the first one that tells the truth. No
+ * lock held. */
+void content_settle(struct ffs_data *d, const struct digest *content, uint64_t size,
+                    void (*fn)(void *arg, bool published, uint64_t size, const struct err *err), void *arg);
 bool flight_has_live_waiters(const struct flight *f);
 
 /* ---- fills ---- */
@@ -336,14 +363,14 @@ struct fill {
 	ffs_fill_done_fn *done;
 	void *arg;
 	bool cancelled, ended;
-	bool probed;         /* the store was looked at */
-	unsigned pass;       /* members that failed get a second one */
-	uint32_t cursor;     /* members */
-	uint32_t entry;      /* entries below it are published */
-	unsigned inflight;   /* requests */
-	int64_t not_before;  /* after failures */
+	bool probed;        /* the store was looked at */
+	unsigned pass;      /* members that failed get a second one */
+	uint32_t cursor;    /* members */
+	uint32_t entry;     /* entries below it are published */
+	unsigned inflight;  /* requests */
+	int64_t not_before; /* after failures */
 	int64_t reported_ns;
-	unsigned failures;   /* in a row */
+	unsigned failures; /* in a row */
 	struct err err;
 	struct fill *next;
 };
@@ -394,14 +421,14 @@ struct ffs_data {
 	uint64_t memory_cached; /* of it: buffers in the cache */
 
 	struct request *requests;
-	unsigned n_requests;      /* that exist */
-	unsigned n_jobs;          /* members at the pool */
-	unsigned n_demand;        /* requests of that lane */
+	unsigned n_requests;          /* that exist */
+	unsigned n_jobs;              /* members at the pool */
+	unsigned n_demand;            /* requests of that lane */
 	VEC(struct request *) outbox; /* to send, cancel or resume, by their flags; each holds a reference */
-	pthread_cond_t idle;      /* n_requests or n_jobs fell to 0 */
+	pthread_cond_t idle;          /* n_requests or n_jobs fell to 0 */
 	struct flight *retries;
-	struct failed *failed;    /* readers to tell */
-	unsigned n_bulk_jobs;     /* of n_jobs: that nobody waits for */
+	struct failed *failed; /* readers to tell */
+	unsigned n_bulk_jobs;  /* of n_jobs: that nobody waits for */
 	int64_t last_demand_ns;
 
 	struct read_op *ops_first, *ops_last; /* ascending deadlines */

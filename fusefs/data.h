@@ -86,10 +86,10 @@ void ffs_data_fill_cancel(struct ffs_data *d, uint64_t id);
 struct ffs_layer_status {
 	struct digest index_key, blob;
 	bool lazy, pinned;
-	uint64_t content_bytes; /* of all regular files */
-	uint64_t present_bytes; /* of these, verified on this machine */
+	uint64_t content_bytes;          /* of all regular files */
+	uint64_t present_bytes;          /* of these, verified on this machine */
 	uint32_t files, files_published; /* with content */
-	char error[256];        /* last reason a read of it failed; empty if none */
+	char error[256];                 /* last reason a read of it failed; empty if none */
 };
 
 /* Looks at the store for files that nothing was asked of yet: milliseconds for a large layer. ERR_NOT_FOUND. */

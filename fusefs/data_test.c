@@ -39,7 +39,8 @@ static int set_up(void **state)
 	assert_non_null(mkdtemp(f->root));
 	assert_int_equal(ffs_store_open(f->root, &f->store, &err), 0);
 	test_blobs_init(&f->blobs);
-	f->opts = (struct ffs_data_opts){.background = FFS_BACKGROUND_OFF, .read_timeout_ns = 20 * NS_PER_S, .threads = 2};
+	f->opts =
+	    (struct ffs_data_opts){.background = FFS_BACKGROUND_OFF, .read_timeout_ns = 20 * NS_PER_S, .threads = 2};
 	data_open(f);
 	*state = f;
 	return 0;
@@ -85,7 +86,10 @@ struct result {
 	char msg[ERR_MSG_MAX];
 };
 
-#define RESULT_INIT {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER}
+#define RESULT_INIT                                                                                                    \
+	{                                                                                                              \
+		.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER                                 \
+	}
 
 static void on_read(void *arg, struct str bytes, const struct err *err)
 {
@@ -981,30 +985,18 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_reads),
-	    T(test_unknown_names),
-	    T(test_single_flight),
-	    T(test_window),
-	    T(test_corrupt_once),
-	    T(test_corrupt_always),
-	    T(test_failures),
-	    T(test_truncated),
-	    T(test_deadline),
-	    T(test_poison),
-	    T(test_find_by_content),
-	    T(test_evicted),
-	    T(test_shared_object),
-	    T(test_restart),
-	    T(test_reboot),
-	    T(test_fill),
-	    T(test_fill_fails),
-	    T(test_preempt),
-	    T(test_memory),
-	    T(test_remove_layer),
-	    T(test_second_source),
-	    T(test_second_source_of_two),
-	    T(test_few_descriptors),
-	    T(test_hammer),
+	    T(test_reads),           T(test_unknown_names),
+	    T(test_single_flight),   T(test_window),
+	    T(test_corrupt_once),    T(test_corrupt_always),
+	    T(test_failures),        T(test_truncated),
+	    T(test_deadline),        T(test_poison),
+	    T(test_find_by_content), T(test_evicted),
+	    T(test_shared_object),   T(test_restart),
+	    T(test_reboot),          T(test_fill),
+	    T(test_fill_fails),      T(test_preempt),
+	    T(test_memory),          T(test_remove_layer),
+	    T(test_second_source),   T(test_second_source_of_two),
+	    T(test_few_descriptors), T(test_hammer),
 	    T(test_stop_under_load),
 	};
 

@@ -359,7 +359,8 @@ void file_store(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, const st
 
 	pthread_mutex_lock(&d->lock);
 	r = file_open_partial(d, f, &err);
-	if (r == 0 && (f->state != FILE_FILLING || bit_get(f->present, chunk) || bit_get(f->storing, chunk) || !f->home)) {
+	if (r == 0 &&
+	    (f->state != FILE_FILLING || bit_get(f->present, chunk) || bit_get(f->storing, chunk) || !f->home)) {
 		pthread_mutex_unlock(&d->lock);
 		return;
 	}

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #define REPORT_NS (50 * NS_PER_MS)
-#define LULL_NS (20 * NS_PER_MS)  /* after a reader's request, before an explicit fill goes on */
-#define FAILURES_MAX 5            /* requests in a row, then an explicit fill ends */
+#define LULL_NS (20 * NS_PER_MS) /* after a reader's request, before an explicit fill goes on */
+#define FAILURES_MAX 5           /* requests in a row, then an explicit fill ends */
 #define RETRY_FIRST_NS (200 * NS_PER_MS)
 #define RETRY_MAX_NS (60 * NS_PER_S)
 
@@ -199,7 +199,8 @@ static enum publish_state entry_state(struct ffs_data *d, struct layer *l, uint3
 	if (f && (f->state == FILE_READY || f->busy))
 		return PUBLISH_WAIT;
 	if (f && f->state == FILE_FALSE) {
-		err_set(err, ERR_DATA_LOSS, "/" STR_FMT ": the content is not what the image promises", STR_ARG(e.path));
+		err_set(err, ERR_DATA_LOSS, "/" STR_FMT ": the content is not what the image promises",
+		        STR_ARG(e.path));
 		return PUBLISH_STUCK;
 	}
 	if (entry_published(d, &e)) {
@@ -242,7 +243,8 @@ static bool fill_check_end(struct ffs_data *d, struct fill *f)
 		if (++f->pass < 2)
 			return false;
 		if (f->err.code == ERR_OK)
-			err_set(&f->err, ERR_DATA_LOSS, "%s", l->error[0] ? l->error : "chunks do not come as promised");
+			err_set(&f->err, ERR_DATA_LOSS, "%s",
+			        l->error[0] ? l->error : "chunks do not come as promised");
 		f->ended = true;
 		return true;
 	}

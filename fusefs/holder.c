@@ -26,7 +26,7 @@
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
-#define READ_AHEAD_KIB 1024             /* the largest request; the kernel's default is 128 */
+#define READ_AHEAD_KIB 1024 /* the largest request; the kernel's default is 128 */
 #define BACKOFF_FIRST_NS (20 * NS_PER_MS)
 #define BACKOFF_MAX_NS (5 * NS_PER_S)
 #define STOP_PATIENCE_NS (5 * NS_PER_S) /* for the worker's orderly end */
@@ -35,14 +35,14 @@
 struct holder {
 	const struct ffs_options *opts;
 	struct ffs_kept kept;
-	char *mount, *socket;
+	const char *mount, *socket;
 	int signals;
 
-	int worker; /* pidfd, or -1 */
-	int link;   /* -1 after its end */
-	bool ready; /* this worker said so */
-	bool gone;  /* the mount is */
-	int64_t deadline; /* of its next sign of life; or, without a worker, when to start one */
+	int worker;        /* pidfd, or -1 */
+	int link;          /* -1 after its end */
+	bool ready;        /* this worker said so */
+	bool gone;         /* the mount is */
+	int64_t deadline;  /* of its next sign of life; or, without a worker, when to start one */
 	unsigned failures; /* workers in a row that died before they were ready */
 };
 
@@ -272,11 +272,13 @@ static void remove_pid(const struct holder *h)
 int ffs_holder_main(const struct ffs_options *opts)
 {
 	struct holder h = {.opts = opts, .worker = -1, .link = -1, .signals = -1};
+	AUTO_FREE char *mount = xasprintf("%s/lazy", opts->state);
+	AUTO_FREE char *socket = xasprintf("%s/contentfs.sock", opts->state);
 	struct err err = ERR_INIT;
 	int r;
 
-	h.mount = xasprintf("%s/lazy", opts->state);
-	h.socket = xasprintf("%s/contentfs.sock", opts->state);
+	h.mount = mount;
+	h.socket = socket;
 	r = open_signals(&h, &err);
 	if (r == 0)
 		r = opts->role == FFS_ROLE_HOLDER ? start_anew(&h, &err) : take_over(&h, &err);
@@ -292,7 +294,5 @@ int ffs_holder_main(const struct ffs_options *opts)
 	stop_worker(&h);
 	remove_pid(&h);
 	give_back(&h);
-	free(h.mount);
-	free(h.socket);
 	return FFS_EXIT_OK;
 }

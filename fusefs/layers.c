@@ -200,8 +200,7 @@ static void claims_rehash(struct claims *c, size_t want)
 
 static void claims_put(struct claims *c, struct layer *l, uint32_t entry, const struct digest *key, bool by_content)
 {
-	vec_push(&c->list, (struct claim){
-	                       .layer = l, .entry = entry, .hash = key_hash(key), .by_content = by_content});
+	vec_push(&c->list, (struct claim){.layer = l, .entry = entry, .hash = key_hash(key), .by_content = by_content});
 	claims_link(c, (uint32_t)c->list.n - 1);
 }
 

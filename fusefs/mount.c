@@ -37,8 +37,8 @@ int ffs_mount_make(const char *path, int *fuse_fd, struct buf *init, struct err 
 	fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return err_errno(err, errno, "open /dev/fuse");
-	snprintf(options, sizeof(options),
-	         "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", fd);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
+	         fd);
 	if (mount("contentfs", path, "fuse.contentfs", MS_RDONLY | MS_NOSUID | MS_NODEV, options) < 0)
 		return err_errno(err, errno, "mount %s", path);
 	room = xmalloc(REQUEST_BYTES_MAX);

@@ -27,22 +27,22 @@ enum {
 };
 
 static const struct argp_option OPTIONS[] = {
-	{"root", KEY_ROOT, "DIR", 0, "objects, indexes, partial files (default /var/lib/contentd)", 1},
-	{"state", KEY_STATE, "DIR", 0, "socket and FUSE mount (default /run/contentd)", 1},
-	{"config", KEY_CONFIG, "FILE", 0, "configuration file", 1},
-	{"certs-dir", KEY_CERTS, "DIR", 0, "per-host registry settings (default /etc/contentd/certs.d)", 1},
-	{"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug (default info)", 1},
-	{"background", KEY_BACKGROUND, "MODE", 0, "fill pinned layers: off, on (when idle), eager (default on)", 2},
-	{"background-quiet-ms", KEY_QUIET, "MS", 0, "idle means no missing read for this long (default 500)", 2},
-	{"read-timeout-ms", KEY_READ_TIMEOUT, "MS", 0, "longest wait of one read, then EIO (default 60000)", 2},
-	{"memory-mb", KEY_MEMORY, "MB", 0, "bytes in flight and cached (default 64)", 2},
-	{"threads", KEY_THREADS, "N", 0, "threads that inflate and verify (default: one per CPU)", 2},
-	{"fuse-threads", KEY_FUSE_THREADS, "N", 0, "threads that answer the kernel (default 2)", 2},
-	{"heartbeat-ms", KEY_HEARTBEAT, "MS", 0, "a worker silent for this long is replaced (default 10000)", 2},
-	{"resume", KEY_RESUME, NULL, 0, "go on with the descriptors 3 to 7 of an earlier instance", 3},
-	{"adopt", KEY_ADOPT, NULL, OPTION_HIDDEN, NULL, 3},
-	{"worker", KEY_WORKER, NULL, OPTION_HIDDEN, NULL, 3},
-	{0},
+    {"root", KEY_ROOT, "DIR", 0, "objects, indexes, partial files (default /var/lib/contentd)", 1},
+    {"state", KEY_STATE, "DIR", 0, "socket and FUSE mount (default /run/contentd)", 1},
+    {"config", KEY_CONFIG, "FILE", 0, "configuration file", 1},
+    {"certs-dir", KEY_CERTS, "DIR", 0, "per-host registry settings (default /etc/contentd/certs.d)", 1},
+    {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug (default info)", 1},
+    {"background", KEY_BACKGROUND, "MODE", 0, "fill pinned layers: off, on (when idle), eager (default on)", 2},
+    {"background-quiet-ms", KEY_QUIET, "MS", 0, "idle means no missing read for this long (default 500)", 2},
+    {"read-timeout-ms", KEY_READ_TIMEOUT, "MS", 0, "longest wait of one read, then EIO (default 60000)", 2},
+    {"memory-mb", KEY_MEMORY, "MB", 0, "bytes in flight and cached (default 64)", 2},
+    {"threads", KEY_THREADS, "N", 0, "threads that inflate and verify (default: one per CPU)", 2},
+    {"fuse-threads", KEY_FUSE_THREADS, "N", 0, "threads that answer the kernel (default 2)", 2},
+    {"heartbeat-ms", KEY_HEARTBEAT, "MS", 0, "a worker silent for this long is replaced (default 10000)", 2},
+    {"resume", KEY_RESUME, NULL, 0, "go on with the descriptors 3 to 7 of an earlier instance", 3},
+    {"adopt", KEY_ADOPT, NULL, OPTION_HIDDEN, NULL, 3},
+    {"worker", KEY_WORKER, NULL, OPTION_HIDDEN, NULL, 3},
+    {0},
 };
 
 static uint64_t number(struct argp_state *state, const char *arg, uint64_t min, uint64_t max)
@@ -133,22 +133,22 @@ static int parse_one(int key, char *arg, struct argp_state *state)
 void ffs_options_parse(int argc, char **argv, struct ffs_options *out)
 {
 	static const struct argp argp = {
-		.options = OPTIONS,
-		.parser = parse_one,
-		.doc = "Serves the contents of lazily pulled images.\vRuns in the foreground until SIGTERM.",
+	    .options = OPTIONS,
+	    .parser = parse_one,
+	    .doc = "Serves the contents of lazily pulled images.\vRuns in the foreground until SIGTERM.",
 	};
 
 	*out = (struct ffs_options){
-		.role = FFS_ROLE_HOLDER,
-		.root = "/var/lib/contentd",
-		.state = "/run/contentd",
-		.certs_dir = "/etc/contentd/certs.d",
-		.log_level = LOG_INFO,
-		.fuse_threads = 2,
-		.heartbeat_timeout_ns = 10 * NS_PER_S,
-		.data = {.background = FFS_BACKGROUND_ON},
-		.argc = argc,
-		.argv = argv,
+	    .role = FFS_ROLE_HOLDER,
+	    .root = "/var/lib/contentd",
+	    .state = "/run/contentd",
+	    .certs_dir = "/etc/contentd/certs.d",
+	    .log_level = LOG_INFO,
+	    .fuse_threads = 2,
+	    .heartbeat_timeout_ns = 10 * NS_PER_S,
+	    .data = {.background = FFS_BACKGROUND_ON},
+	    .argc = argc,
+	    .argv = argv,
 	};
 	argp_err_exit_status = FFS_EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, out);

@@ -26,10 +26,10 @@ enum {
 
 /* Exit statuses. */
 enum {
-	FFS_EXIT_OK = 0,      /* worker: the mount is gone; holder: ended in order */
+	FFS_EXIT_OK = 0, /* worker: the mount is gone; holder: ended in order */
 	FFS_EXIT_FAILED = 1,
 	FFS_EXIT_USAGE = 2,
-	FFS_EXIT_BUSY = 3,    /* another contentfs serves this state directory */
+	FFS_EXIT_BUSY = 3, /* another contentfs serves this state directory */
 };
 
 struct ffs_options {

@@ -95,10 +95,10 @@ static void finish(struct ffs_data *d, struct ffs_file *f, int result, const str
 /* Makes the contents of a batch durable; each file's own write errors are seen. */
 static int sync_one(struct ffs_file *f, bool synced_all, struct err *err)
 {
-	int r = synced_all ? sync_file_range(f->fd, 0, 0,
-	                                     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-	                                         SYNC_FILE_RANGE_WAIT_AFTER)
-	                   : fdatasync(f->fd);
+	int r = synced_all
+	            ? sync_file_range(f->fd, 0, 0,
+	                              SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER)
+	            : fdatasync(f->fd);
 
 	return r < 0 ? err_errno(err, errno, "sync") : 0;
 }
@@ -141,7 +141,8 @@ static void publish_batch(struct ffs_data *d, struct ffs_file *first)
 		if (r == 0)
 			r = link_names(d, f, f->fd, &err);
 		if (r == 0 && !f->warm)
-			(void)posix_fadvise(f->fd, 0, 0, POSIX_FADV_DONTNEED); /* readers have it in the mount's cache */
+			(void)posix_fadvise(f->fd, 0, 0,
+			                    POSIX_FADV_DONTNEED); /* readers have it in the mount's cache */
 		publish_end(d, f, r, &err);
 	}
 }

@@ -32,7 +32,8 @@ int ffs_role_lock(int lock_fd, int byte, int64_t patience_ns, struct err *err)
 		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
 			return err_errno(err, errno, "lock");
 		if (clock_mono_ns() >= until)
-			return err_set(err, ERR_EXISTS, "another %s runs", byte == FFS_LOCK_HOLDER ? "holder" : "worker");
+			return err_set(err, ERR_EXISTS, "another %s runs",
+			               byte == FFS_LOCK_HOLDER ? "holder" : "worker");
 		usleep(2000);
 	}
 	STEAL_FD(fd); /* the lock lasts as long as the process */
@@ -64,13 +65,10 @@ int ffs_role_start(const struct ffs_options *opts, const char *role, const struc
 	vec_push(&args, NULL);
 	for (unsigned i = 0; i < n_more; i++)
 		keep[5 + i] = more[i];
-	r = spawn_start(&(struct spawn){.argv = args.p,
-	                                .cwd = "/",
-	                                .stdio = {-1, -1, -1},
-	                                .keep = keep,
-	                                .n_keep = 5 + n_more,
-	                                .detach = true},
-	                pid, err);
+	r = spawn_start(
+	    &(struct spawn){
+		.argv = args.p, .cwd = "/", .stdio = {-1, -1, -1}, .keep = keep, .n_keep = 5 + n_more, .detach = true},
+	    pid, err);
 	vec_fini(&args);
 	return r;
 }

@@ -16,10 +16,10 @@
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
-#define FOREVER 1e9               /* seconds; larger ones are not longer */
-#define GENERATION 1              /* constant: another one makes open files fail */
+#define FOREVER 1e9  /* seconds; larger ones are not longer */
+#define GENERATION 1 /* constant: another one makes open files fail */
 #define READDIR_MAX (128u << 10)
-#define BLOCK_NODES 65536u        /* nodes of one block of the handle table */
+#define BLOCK_NODES 65536u /* nodes of one block of the handle table */
 #define THREADS_MAX 64
 
 struct ffs_session {
@@ -81,8 +81,7 @@ static int tree_attr(const struct esgz_erofs *image, uint64_t node, struct stat 
 	                    .st_blksize = 4096,
 	                    .st_blocks = (blkcnt_t)((e.size + 511) / 512),
 	                    .st_rdev = makedev(e.dev_major, e.dev_minor)};
-	st->st_mtim = st->st_ctim = st->st_atim =
-	    (struct timespec){.tv_sec = e.mtime_s, .tv_nsec = (long)e.mtime_ns};
+	st->st_mtim = st->st_ctim = st->st_atim = (struct timespec){.tv_sec = e.mtime_s, .tv_nsec = (long)e.mtime_ns};
 	return 0;
 }
 
@@ -513,9 +512,8 @@ static void xattr_reply(fuse_req_t req, fuse_ino_t node, const char *name, size_
 	struct err err;
 
 	/* Not ENOSYS for objects, which have none: the kernel would never ask again, for trees neither. */
-	if (ffs_is_tree_node(node) &&
-	    (ffs_trees_get(s->trees, ffs_tree_slot(node), &image, &err) < 0 ||
-	     esgz_erofs_xattrs(image, ffs_tree_nid(node), xattr_visit, &x, &err) < 0))
+	if (ffs_is_tree_node(node) && (ffs_trees_get(s->trees, ffs_tree_slot(node), &image, &err) < 0 ||
+	                               esgz_erofs_xattrs(image, ffs_tree_nid(node), xattr_visit, &x, &err) < 0))
 		reply_error(req, &err);
 	else if (name && !x.found)
 		fuse_reply_err(req, ENODATA);
@@ -569,19 +567,19 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 
 /* flush, ioctl and lseek are left out on purpose: libfuse answers ENOSYS once, and lseek then sees one extent of data. */
 static const struct fuse_lowlevel_ops OPS = {
-	.init = op_init,
-	.lookup = op_lookup,
-	.forget = op_forget,
-	.forget_multi = op_forget_multi,
-	.getattr = op_getattr,
-	.readlink = op_readlink,
-	.open = op_open,
-	.opendir = op_open,
-	.read = op_read,
-	.readdir = op_readdir,
-	.statfs = op_statfs,
-	.getxattr = op_getxattr,
-	.listxattr = op_listxattr,
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .readlink = op_readlink,
+    .open = op_open,
+    .opendir = op_open,
+    .read = op_read,
+    .readdir = op_readdir,
+    .statfs = op_statfs,
+    .getxattr = op_getxattr,
+    .listxattr = op_listxattr,
 };
 
 /* ---- life ---- */

@@ -20,13 +20,13 @@
 #include "base/err.h"
 
 #define NODE_ROOT 1
-#define NODE_FAN_FIRST 2                            /* directories 00 .. ff */
+#define NODE_FAN_FIRST 2 /* directories 00 .. ff */
 #define NODE_FAN_LAST (NODE_FAN_FIRST + 255)
-#define NODE_TREES (NODE_FAN_LAST + 1)              /* directory .trees */
+#define NODE_TREES (NODE_FAN_LAST + 1) /* directory .trees */
 #define NODE_OBJECT_FIRST 65536ull
 #define TABLE_OBJECT_MAX (1u << 26)
 #define TABLE_TREE_MAX 65536u
-#define TABLE_INIT_MAX 4096                         /* bytes of an INIT request; 104 today */
+#define TABLE_INIT_MAX 4096 /* bytes of an INIT request; 104 today */
 
 struct ffs_table;
 

@@ -344,9 +344,7 @@ static void test_unref(void *self, void *handle)
 	pthread_mutex_unlock(&b->lock);
 }
 
-static void test_estimate(void *self, const char *reference, int64_t *rtt_ns, uint64_t *bytes_per_s)
-{
-}
+static void test_estimate(void *self, const char *reference, int64_t *rtt_ns, uint64_t *bytes_per_s) {}
 
 void test_blobs_init(struct test_blobs *b)
 {

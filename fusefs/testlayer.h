@@ -61,15 +61,15 @@ struct test_blobs {
 	struct test_request *first, **last;
 
 	/* Set by tests, under the lock or before traffic. */
-	bool hold;               /* deliver nothing */
-	bool hold_bulk;          /* of requests that nobody waits for */
-	uint64_t hold_after;     /* with hold: each request's first bytes still come */
-	size_t piece;            /* bytes at a time; 0 = 16384 */
-	unsigned fail;           /* this many requests from now on end with fail_code */
+	bool hold;           /* deliver nothing */
+	bool hold_bulk;      /* of requests that nobody waits for */
+	uint64_t hold_after; /* with hold: each request's first bytes still come */
+	size_t piece;        /* bytes at a time; 0 = 16384 */
+	unsigned fail;       /* this many requests from now on end with fail_code */
 	enum err_code fail_code;
-	uint64_t corrupt_at;     /* this blob offset comes wrong, corrupt_times times */
+	uint64_t corrupt_at; /* this blob offset comes wrong, corrupt_times times */
 	unsigned corrupt_times;
-	bool truncate;           /* bodies end one byte early, with success */
+	bool truncate; /* bodies end one byte early, with success */
 
 	/* What happened. */
 	unsigned n_requests, n_demand, n_cancelled;

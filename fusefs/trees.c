@@ -14,7 +14,7 @@
 struct ffs_trees {
 	char *root;
 	struct ffs_table *table;
-	pthread_mutex_t lock; /* opening */
+	pthread_mutex_t lock;                                /* opening */
 	_Atomic(struct esgz_erofs *) images[TABLE_TREE_MAX]; /* by slot; NULL: not opened by this worker */
 };
 

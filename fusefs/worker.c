@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 
 #define BEAT_NS (1 * NS_PER_S)
-#define STUCK_NS (60 * NS_PER_S)    /* in one request of the kernel, none of which waits for the network */
+#define STUCK_NS (60 * NS_PER_S) /* in one request of the kernel, none of which waits for the network */
 #define ADOPT_PAUSE_NS (1 * NS_PER_S)
 #define ROLE_PATIENCE_NS (30 * NS_PER_S) /* for a killed predecessor to be gone */
 

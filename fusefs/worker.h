@@ -19,15 +19,15 @@ struct reg_client;
 struct ffs_worker {
 	const struct ffs_options *opts;
 
-	int fuse_fd;   /* /dev/fuse of the mount <state>/lazy */
-	int state_fd;  /* memory file: INIT request, node ids, trees, counters (table.h) */
-	int creds_fd;  /* memory file, empty at first: the service keeps registry credentials in it, in a format of its own */
+	int fuse_fd;  /* /dev/fuse of the mount <state>/lazy */
+	int state_fd; /* memory file: INIT request, node ids, trees, counters (table.h) */
+	int creds_fd; /* memory file, empty at first: the service keeps registry credentials in it, in a format of its own */
 	int listen_fd; /* listening socket <state>/contentfs.sock, SOCK_SEQPACKET, non-blocking */
 	int lock_fd;   /* <state>/contentfs.lock */
 	int link_fd;   /* to the holder */
 
-	uint64_t generation;     /* workers started on this mount so far, this one included */
-	char mount[4096];        /* path of the FUSE mount */
+	uint64_t generation; /* workers started on this mount so far, this one included */
+	char mount[4096];    /* path of the FUSE mount */
 
 	struct ffs_table *table;
 	struct ffs_store *store;

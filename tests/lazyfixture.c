@@ -23,9 +23,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <stdatomic.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
@@ -58,7 +58,13 @@ static void add_files(struct test_layer *l, unsigned seed, unsigned n)
 static int add_others(struct test_layer *l, struct err *err)
 {
 	static const struct esgz_entry others[] = {
-	    {.type = ESGZ_DIR, .path = STR("private"), .mode = 01750, .uid = 3, .gid = 70000, .mtime_s = 1000000001, .mtime_ns = 5},
+	    {.type = ESGZ_DIR,
+	     .path = STR("private"),
+	     .mode = 01750,
+	     .uid = 3,
+	     .gid = 70000,
+	     .mtime_s = 1000000001,
+	     .mtime_ns = 5},
 	    {.type = ESGZ_SYMLINK, .path = STR("link"), .link = STR("dir1/../dir2/file2"), .mode = 0777},
 	    {.type = ESGZ_HARDLINK, .path = STR("hard"), .link = STR("dir1/file1")},
 	    {.type = ESGZ_CHAR, .path = STR("null"), .mode = 0666, .dev_major = 1, .dev_minor = 3},
@@ -69,7 +75,8 @@ static int add_others(struct test_layer *l, struct err *err)
 	AUTO(buf) struct buf id = BUF_INIT;
 
 	for (unsigned i = 0; i < ARRAY_LEN(others); i++)
-		TRY(esgz_index_add(l->builder, &others[i], xattrs, others[i].type == ESGZ_DIR ? 2 : 0, NULL, 0, NULL, err));
+		TRY(esgz_index_add(l->builder, &others[i], xattrs, others[i].type == ESGZ_DIR ? 2 : 0, NULL, 0, NULL,
+		                   err));
 	TRY(file_read(AT_FDCWD, "/usr/bin/id", 1u << 20, &id, err));
 	test_layer_add_bytes(l, "bin/suid", buf_str(&id), 04755, CHUNK_BYTES, NULL);
 	return 0;
@@ -317,7 +324,8 @@ int main(int argc, char **argv)
 		return write_tree(argv + 2, &err) < 0 ? complain(&err) : 0;
 	if (argc >= 5 && !strcmp(argv[1], "takeover"))
 		return take_over(argv + 2, &err) < 0 ? complain(&err) : 0;
-	fprintf(stderr, "usage: lazyfixture make ROOT REFERENCE OUT SEED FILES | read DIR EXPECTED SECONDS [THREADS] |\n"
-	                "       tree ROOT KEY | takeover WORKER HOLDER COMMAND...\n");
+	fprintf(stderr,
+	        "usage: lazyfixture make ROOT REFERENCE OUT SEED FILES | read DIR EXPECTED SECONDS [THREADS] |\n"
+	        "       tree ROOT KEY | takeover WORKER HOLDER COMMAND...\n");
 	return 2;
 }
