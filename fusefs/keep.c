@@ -320,7 +320,7 @@ int load_layer(struct ffs_service *s, const struct digest *key, struct err *err)
 	if (ffs_data_add_layer(s->w->data, key, &why) >= 0)
 		return 0;
 	digest_hex(key, hex);
-	if (why.code == ERR_DATA_LOSS || why.code == ERR_UNIMPLEMENTED) {
+	if (why.code == ERR_DATA_LOSS || why.code == ERR_INVALID || why.code == ERR_UNIMPLEMENTED) {
 		log_warn("layer index %s is of no use and removed: %s", hex, why.msg);
 		TRY(ffs_index_remove(s->w->store, key, err));
 		return err_set(err, ERR_NOT_FOUND, "layer index %s: %s", hex, why.msg);

@@ -16,23 +16,21 @@ static const char *const DIR_NAMES[FFS_DIRS] = {
 	[FFS_DIR_PINS] = "pins",
 };
 
-static int drop_batches(struct ffs_store *s, struct err *err)
+/* Removes what a dead process has left in a directory under names of that beginning. */
+static int sweep(struct ffs_store *s, enum ffs_dir which, struct str prefix, struct err *err)
 {
-	int fd = openat(s->dirs[FFS_DIR_PARTIAL], ".", O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	AUTO_DIR DIR *d = NULL;
 	struct dirent *e;
+	int more;
 
-	if (!d)
-		return err_errno(err, errno, "list partial/");
-	while ((e = readdir(d))) {
+	TRY(dir_iter_open(s->dirs[which], &d, err));
+	while ((more = dir_iter_next(d, &e, err)) > 0) {
 		struct err why = ERR_INIT;
 
-		if (str_starts(str_of(e->d_name), STR(FFS_BATCH_PREFIX)) &&
-		    dir_remove(s->dirs[FFS_DIR_PARTIAL], e->d_name, &why) < 0)
-			log_warn("left-over batch partial/%s: %s", e->d_name, why.msg);
+		if (str_starts(str_of(e->d_name), prefix) && dir_remove(s->dirs[which], e->d_name, &why) < 0)
+			log_warn("left-over %s/%s: %s", DIR_NAMES[which], e->d_name, why.msg);
 	}
-	closedir(d);
-	return 0;
+	return more;
 }
 
 static int open_dirs(struct ffs_store *s, const char *root, struct err *err)
@@ -45,7 +43,9 @@ static int open_dirs(struct ffs_store *s, const char *root, struct err *err)
 		return err_errno(err, errno, "open %s", root);
 	for (int i = 0; i < FFS_DIRS; i++)
 		TRY_WRAP(dir_open(root_fd, DIR_NAMES[i], 0700, &s->dirs[i], err), err, "%s", root);
-	return drop_batches(s, err);
+	TRY(sweep(s, FFS_DIR_PARTIAL, STR(FFS_BATCH_PREFIX), err));
+	TRY(sweep(s, FFS_DIR_INDEX, STR("."), err));
+	return sweep(s, FFS_DIR_PINS, STR("."), err);
 }
 
 int ffs_store_open(const char *root, struct ffs_store **out, struct err *err)

@@ -136,15 +136,18 @@ static void a_dropped_batch_leaves_nothing(void **state)
 	assert_false(ffs_object_has(w->store, &key, 4));
 }
 
-static void a_dead_process_batch_is_swept(void **state)
+static void what_a_dead_process_left_is_swept(void **state)
 {
 	struct world *w = *state;
 	AUTO_FREE char *left = xasprintf("%s/partial/unpack-1-0/sub", w->dir);
 
 	OK(dir_make(left, 0700, err));
+	OK(file_write_atomic(ffs_store_dir(w->store, FFS_DIR_INDEX), ".abc.1-2", STR("half"), 0600, err));
+	OK(file_write_atomic(ffs_store_dir(w->store, FFS_DIR_PINS), ".new-1", STR("half"), 0600, err));
 	ffs_store_close(w->store);
 	OK(ffs_store_open(w->dir, &w->store, err));
-	assert_int_equal(entries(w->store, FFS_DIR_PARTIAL), 0);
+	for (enum ffs_dir d = 0; d < FFS_DIRS; d++)
+		assert_int_equal(entries(w->store, d), 0);
 }
 
 static void lengths_are_checked(void **state)
@@ -250,7 +253,7 @@ int main(void)
 		TEST(known_contents_are_not_written_again),
 		TEST(two_batches_may_bring_the_same),
 		TEST(a_dropped_batch_leaves_nothing),
-		TEST(a_dead_process_batch_is_swept),
+		TEST(what_a_dead_process_left_is_swept),
 		TEST(lengths_are_checked),
 		TEST(an_alias_is_the_same_file),
 		TEST(indexes_and_sources),
