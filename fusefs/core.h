@@ -43,6 +43,8 @@
 #define FFS_BULK_GAP (64u << 10)             /* present bytes that it is cheaper to fetch again than to skip */
 #define FFS_MEMBER_INFLATED_MAX (256u << 20) /* a member that needs more is not fetchable */
 
+#define FFS_IMPOSSIBLE_MEMBER "the image places it where it cannot be"
+
 /* ---- layers ---- */
 
 enum member_state {

@@ -707,6 +707,27 @@ static void test_fill_fails(void **state)
 	layer_fini(f, &l);
 }
 
+/* An index that wants the impossible for one file: that file fails, at once, and nothing else. */
+static void test_impossible_member(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct result r = RESULT_INIT;
+	struct test_layer l;
+
+	test_layer_init(&l, "127.0.0.1:1/sample");
+	test_layer_add(&l, "before", 3 * CHUNK, CHUNK, 1, NULL);
+	test_layer_add_far(&l, "far", 1000);
+	test_layer_add(&l, "after", 3 * CHUNK, CHUNK, 2, NULL);
+	layer_ready(f, &l, 1);
+	assert_int_equal(fill(f, &l, &x), ERR_INVALID);
+	assert_true(object_has(f, &test_layer_file(&l, "before")->digest, 3 * CHUNK));
+	assert_true(object_has(f, &test_layer_file(&l, "after")->digest, 3 * CHUNK));
+	assert_int_equal(read_at(f, &test_layer_file(&l, "far")->claim, 0, 10, &r), ERR_INVALID);
+	buf_fini(&r.bytes);
+	test_layer_fini(&l);
+}
+
 /* A reader takes the line from the background, which goes on afterwards. */
 static void test_preempt(void **state)
 {
@@ -985,18 +1006,31 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_reads),           T(test_unknown_names),
-	    T(test_single_flight),   T(test_window),
-	    T(test_corrupt_once),    T(test_corrupt_always),
-	    T(test_failures),        T(test_truncated),
-	    T(test_deadline),        T(test_poison),
-	    T(test_find_by_content), T(test_evicted),
-	    T(test_shared_object),   T(test_restart),
-	    T(test_reboot),          T(test_fill),
-	    T(test_fill_fails),      T(test_preempt),
-	    T(test_memory),          T(test_remove_layer),
-	    T(test_second_source),   T(test_second_source_of_two),
-	    T(test_few_descriptors), T(test_hammer),
+	    T(test_reads),
+	    T(test_unknown_names),
+	    T(test_single_flight),
+	    T(test_window),
+	    T(test_corrupt_once),
+	    T(test_corrupt_always),
+	    T(test_failures),
+	    T(test_truncated),
+	    T(test_deadline),
+	    T(test_poison),
+	    T(test_find_by_content),
+	    T(test_evicted),
+	    T(test_shared_object),
+	    T(test_restart),
+	    T(test_reboot),
+	    T(test_fill),
+	    T(test_fill_fails),
+	    T(test_impossible_member),
+	    T(test_preempt),
+	    T(test_memory),
+	    T(test_remove_layer),
+	    T(test_second_source),
+	    T(test_second_source_of_two),
+	    T(test_few_descriptors),
+	    T(test_hammer),
 	    T(test_stop_under_load),
 	};
 

@@ -65,7 +65,7 @@ struct request *fetch_members(struct ffs_data *d, struct layer *l, uint32_t firs
 	r->refs = 1; /* given back when done came */
 	layer_ref(l);
 	for (uint32_t m = first; m < end; m++)
-		if (l->state[m] == MEMBER_ABSENT)
+		if (l->state[m] == MEMBER_ABSENT && l->members[m].bytes)
 			l->state[m] = MEMBER_INFLIGHT;
 	r->next = d->requests;
 	d->requests = r;
@@ -105,7 +105,7 @@ void fetch_flight(struct ffs_data *d, struct flight *fl, uint64_t need_until)
 	if (l->members[m].bytes == 0) {
 		struct err err;
 
-		err_set(&err, ERR_INVALID, "the layer's index places it outside of the blob");
+		err_set(&err, ERR_INVALID, FFS_IMPOSSIBLE_MEMBER);
 		flight_failed(d, fl, &err);
 		return;
 	}

@@ -186,7 +186,21 @@ static void fill_probe(struct ffs_data *d, struct layer *l)
 
 enum publish_state { PUBLISH_DONE, PUBLISH_WAIT, PUBLISH_STUCK };
 
-/* Where an entry with content is on its way to an object. Lock held, given up to look at the disk. */
+static bool entry_is_impossible(const struct layer *l, const struct esgz_entry *e)
+{
+	bool impossible = false;
+
+	for (uint32_t k = 0; k < e->n_chunks; k++) {
+		struct esgz_chunk c;
+
+		esgz_index_chunk(l->ix, e->first_chunk + k, &c);
+		impossible |= l->members[layer_member_of(l, &c)].bytes == 0;
+	}
+	return impossible;
+}
+
+/* Where an entry with content is on its way to an object. Lock held, also while the store is asked for the few files that
+ * nobody saw published. */
 static enum publish_state entry_state(struct ffs_data *d, struct layer *l, uint32_t i, struct err *err)
 {
 	struct esgz_entry e;
@@ -206,6 +220,10 @@ static enum publish_state entry_state(struct ffs_data *d, struct layer *l, uint3
 	if (entry_published(d, &e)) {
 		l->published[i] = 1;
 		return PUBLISH_DONE;
+	}
+	if (entry_is_impossible(l, &e)) {
+		err_set(err, ERR_INVALID, "/" STR_FMT ": " FFS_IMPOSSIBLE_MEMBER, STR_ARG(e.path));
+		return PUBLISH_STUCK;
 	}
 	err_set(err, ERR_UNAVAILABLE, "/" STR_FMT ": its chunks came but could not be kept on disk", STR_ARG(e.path));
 	return PUBLISH_STUCK;
@@ -253,7 +271,7 @@ static bool fill_check_end(struct ffs_data *d, struct fill *f)
 
 		if (s == PUBLISH_WAIT)
 			return false;
-		if (s == PUBLISH_STUCK && f->pass == 0) {
+		if (s == PUBLISH_STUCK && err.code == ERR_UNAVAILABLE && f->pass == 0) {
 			/* The disk may have been full for a moment. */
 			f->pass++;
 			f->cursor = 0;
@@ -266,12 +284,6 @@ static bool fill_check_end(struct ffs_data *d, struct fill *f)
 			return true;
 		}
 	}
-	for (uint32_t m = 0; m < l->n_members; m++)
-		if (l->members[m].bytes == 0) {
-			err_set(&f->err, ERR_INVALID, "the index places files outside of the blob");
-			f->ended = true;
-			return true;
-		}
 	f->err.code = ERR_OK;
 	f->ended = true;
 	return true;

@@ -145,6 +145,22 @@ void test_layer_pack(struct test_layer *l, const char *prefix, unsigned n, size_
 	}
 }
 
+void test_layer_add_far(struct test_layer *l, const char *path, size_t size)
+{
+	struct test_file *f = vec_add(&l->files);
+	struct esgz_entry e = {.type = ESGZ_REG, .mode = 0644, .size = size, .path = str_of(path)};
+	struct esgz_chunk c = {.inner_offset = 300u << 20, .bytes = (uint32_t)size};
+
+	f->path = xstrdup(path);
+	fill_content(&f->content, size, 4711);
+	digest_of(f->content.p, size, &f->digest);
+	c.blob_offset = f->blob_offset = l->blob.n;
+	c.blob_bytes = add_member(l, buf_str(&f->content));
+	c.digest = e.content = f->digest;
+	esgz_claim_key(&e.content, size, &c, 1, &f->claim);
+	MUST(esgz_index_add(l->builder, &e, NULL, 0, &c, 1, NULL, &err));
+}
+
 void test_layer_finish(struct test_layer *l, struct ffs_store *store, unsigned toc)
 {
 	struct esgz_index_info info = {.trust = ESGZ_TRUST_TOC, .compression = ESGZ_GZIP};

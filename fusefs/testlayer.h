@@ -39,6 +39,8 @@ void test_layer_add_bytes(struct test_layer *l, const char *path, struct str byt
                           const struct test_lie *lie);
 /* Several one-chunk files in one gzip member. */
 void test_layer_pack(struct test_layer *l, const char *prefix, unsigned n, size_t size, unsigned seed);
+/* A one-chunk file that is said to lie so far behind in its member that nobody should inflate it. */
+void test_layer_add_far(struct test_layer *l, const char *path, size_t size);
 /* Ends the layer and puts its index into the store. `toc`: what it is trusted by, so that one blob can have several. */
 void test_layer_finish(struct test_layer *l, struct ffs_store *store, unsigned toc);
 const struct test_file *test_layer_file(const struct test_layer *l, const char *path);
