@@ -5,8 +5,9 @@
 #	sudo tests/check.sh [--quick] [PART...]
 #
 # Parts: unit, asan, tsan, integration, or names of integration scripts (fixtures). Default: all. --quick leaves the
-# sanitizers out. A missing tool is a failure: cmake/setup.sh installs what is needed first. Ends with "N passed,
-# N failed"; the exit status says whether anything failed.
+# sanitizers out. Tests with a contentd run at both levels of mounting, or at what LEVELS (overlay, tree) names. A
+# missing tool is a failure: cmake/setup.sh installs what is needed first. Ends with "N passed, N failed"; the exit
+# status says whether anything failed.
 set -uo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 jobs=$(nproc)
