@@ -51,7 +51,6 @@ use_contentd() {
 run_contentd() {
 	start "$1.$2" "$BIN/contentd" --config "$T/$1/config.toml"
 	echo "$STARTED" >"$T/$1/pid"
-	CONTENTD_LOG=$T/$1.$2.log
 	use_contentd "$1"
 	wait_for 30 eval 'ctl version && ctl info' || start_failed "$1.$2"
 }
