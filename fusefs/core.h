@@ -370,6 +370,7 @@ struct fill {
 	uint32_t cursor;    /* members */
 	uint32_t entry;     /* entries below it are published */
 	unsigned inflight;  /* requests */
+	int64_t began_ns;   /* the background's own: when its layer was pinned */
 	int64_t not_before; /* after failures */
 	int64_t reported_ns;
 	unsigned failures; /* in a row */

@@ -101,7 +101,10 @@ void ffs_data_set_pinned(struct ffs_data *d, const struct digest *index_key, boo
 				fill_cancel(d, f, ERR_CANCELLED, "unpinned");
 		if (pinned && l->n_members && d->opts.background != FFS_BACKGROUND_OFF) {
 			f = xcalloc(1, sizeof(*f));
-			*f = (struct fill){.layer = l, .lane = FFS_BACKGROUND, .deadline_ns = INT64_MAX};
+			*f = (struct fill){.layer = l,
+			                   .lane = FFS_BACKGROUND,
+			                   .deadline_ns = INT64_MAX,
+			                   .began_ns = clock_mono_ns()};
 			fill_add(d, f);
 		}
 	}
@@ -299,11 +302,13 @@ static uint64_t fill_done_bytes(const struct fill *f)
 	return sum;
 }
 
-/* When this fill may send its next request; `now` or earlier: at once. Lock held. */
-static int64_t fill_allowed(struct ffs_data *d, const struct fill *f, int64_t now)
+/* When this fill may send its next request; `now` or earlier: at once. A layer is pinned just before its first container
+ * starts: the background begins with a quiet time, too, or it would take the line from that start. Lock held. */
+static int64_t fill_allowed(struct ffs_data *d, const struct fill *f)
 {
 	int64_t quiet = f->id ? LULL_NS : d->opts.background == FFS_BACKGROUND_EAGER ? 0 : d->opts.quiet_ns;
-	int64_t at = d->last_demand_ns ? d->last_demand_ns + quiet : now;
+	int64_t since = d->last_demand_ns > f->began_ns ? d->last_demand_ns : f->began_ns;
+	int64_t at = since ? since + quiet : 0;
 
 	if (d->n_demand)
 		return INT64_MAX; /* its end wakes us */
@@ -323,7 +328,7 @@ static unsigned bulk_requests(struct ffs_data *d)
 static int64_t fill_step(struct ffs_data *d, struct fill *f, int64_t now)
 {
 	while (!f->ended) {
-		int64_t at = fill_allowed(d, f, now);
+		int64_t at = fill_allowed(d, f);
 		uint32_t first, end;
 
 		if (at > now)
@@ -380,14 +385,14 @@ static int64_t fill_visit(struct ffs_data *d, struct fill *f, int64_t now)
 
 	if (!f->ended && now >= f->deadline_ns)
 		fill_cancel(d, f, ERR_DEADLINE, "the fill did not end in time");
-	if (!f->ended && !f->probed) {
+	if (!f->ended && !f->probed && fill_allowed(d, f) <= now) {
 		f->probed = true;
 		pthread_mutex_unlock(&d->lock);
 		fill_probe(d, f->layer);
 		pthread_mutex_lock(&d->lock);
 	}
 	if (!f->ended)
-		next = fill_step(d, f, now);
+		next = f->probed ? fill_step(d, f, now) : fill_allowed(d, f);
 	if (f->progress && !f->ended && now - f->reported_ns >= REPORT_NS) {
 		uint64_t done = fill_done_bytes(f);
 
