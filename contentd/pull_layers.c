@@ -294,7 +294,7 @@ static int measure(struct pull *p, struct err *err)
 
 	for (size_t i = 0; i < p->n_layers; i++)
 		keys[i] = digest_hex(&p->layers[i].key, text + 65 * i);
-	TRY(ffs_client_status(p->data, keys, (unsigned)p->n_layers, &rsp, err));
+	TRY(ffs_client_sizes(p->data, keys, (unsigned)p->n_layers, &rsp, err));
 	for (size_t i = 0; i < p->n_layers; i++)
 		for (size_t k = 0; k < rsp->n_layers; k++)
 			if (!strcmp(rsp->layers[k]->index_key, keys[i])) {

@@ -505,15 +505,28 @@ int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__
 	return call(c, &k, NULL, NULL, err);
 }
 
-int ffs_client_status(struct ffs_client *c, const char *const *index_keys, unsigned n,
-                      Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
+static int status(struct ffs_client *c, const char *const *index_keys, unsigned n, bool sizes_only,
+                  Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
 {
 	Contentd__Contentfs__V1__StatusRequest req = CONTENTD__CONTENTFS__V1__STATUS_REQUEST__INIT;
 	struct call k = {"Status", &req.base, -1, NULL, NULL, NULL};
 
 	req.index_keys = (char **)index_keys;
 	req.n_index_keys = n;
+	req.sizes_only = sizes_only;
 	return call(c, &k, out, NULL, err);
+}
+
+int ffs_client_status(struct ffs_client *c, const char *const *index_keys, unsigned n,
+                      Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
+{
+	return status(c, index_keys, n, false, out, err);
+}
+
+int ffs_client_sizes(struct ffs_client *c, const char *const *index_keys, unsigned n,
+                     Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
+{
+	return status(c, index_keys, n, true, out, err);
 }
 
 /* ---- life-cycle ---- */

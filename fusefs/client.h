@@ -59,5 +59,8 @@ int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__
                                struct err *err);
 int ffs_client_status(struct ffs_client *c, const char *const *index_keys, unsigned n,
                       Contentd__Contentfs__V1__StatusResponse **out, struct err *err);
+/* The same, but not what is present of the layers: that takes milliseconds for a large one. */
+int ffs_client_sizes(struct ffs_client *c, const char *const *index_keys, unsigned n,
+                     Contentd__Contentfs__V1__StatusResponse **out, struct err *err);
 
 #endif

@@ -216,8 +216,8 @@ static uint64_t entry_present(struct ffs_data *d, struct layer *l, uint32_t i, c
 	return *published ? e->size : present;
 }
 
-int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, struct ffs_layer_status *out,
-                          struct err *err)
+int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, bool sizes_only,
+                          struct ffs_layer_status *out, struct err *err)
 {
 	struct layer *l;
 
@@ -236,7 +236,7 @@ int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, st
 	                                 .files = l->n_files};
 	memcpy(out->error, l->error, sizeof(out->error));
 	pthread_mutex_unlock(&d->lock);
-	for (uint32_t i = 0; i < l->info->n_entries; i++) {
+	for (uint32_t i = 0; i < l->info->n_entries && !sizes_only; i++) {
 		struct esgz_entry e;
 		bool published;
 

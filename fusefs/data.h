@@ -92,9 +92,10 @@ struct ffs_layer_status {
 	char error[256];                 /* last reason a read of it failed; empty if none */
 };
 
-/* Looks at the store for files that nothing was asked of yet: milliseconds for a large layer. ERR_NOT_FOUND. */
-int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, struct ffs_layer_status *out,
-                          struct err *err);
+/* Looks at the store for files that nothing was asked of yet: milliseconds for a large layer; not with `sizes_only`,
+ * which leaves present_bytes and files_published 0. ERR_NOT_FOUND. */
+int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, bool sizes_only,
+                          struct ffs_layer_status *out, struct err *err);
 
 /* Keys of all loaded layers; *keys is the caller's to free. */
 void ffs_data_layers(struct ffs_data *d, struct digest **keys, size_t *n);

@@ -315,7 +315,7 @@ static void test_corrupt_always(void **state)
 	f->blobs.corrupt_at = t->blob_offset + 50;
 	f->blobs.corrupt_times = 1000;
 	assert_int_equal(read_at(f, &t->claim, 10, 100, &r), ERR_DATA_LOSS);
-	assert_int_equal(ffs_data_layer_status(f->data, &l.key, &st, &err), 0);
+	assert_int_equal(ffs_data_layer_status(f->data, &l.key, false, &st, &err), 0);
 	assert_string_not_equal(st.error, "");
 	/* The other chunks are fine, and so is this one when the source is. */
 	assert_int_equal(read_at(f, &t->claim, CHUNK, 100, &r), ERR_OK);
@@ -673,7 +673,7 @@ static void test_fill(void **state)
 		assert_true(object_has(f, &t->digest, t->content.n));
 		assert_true(object_has(f, &t->claim, t->content.n));
 	}
-	assert_int_equal(ffs_data_layer_status(f->data, &l.key, &st, &err), 0);
+	assert_int_equal(ffs_data_layer_status(f->data, &l.key, false, &st, &err), 0);
 	assert_int_equal(st.files, l.files.n);
 	assert_int_equal(st.files_published, l.files.n);
 	assert_int_equal(st.present_bytes, st.content_bytes);

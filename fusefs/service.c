@@ -48,14 +48,14 @@ int send_progress(struct rpc_call *c, int64_t *sent_ns, uint64_t done, uint64_t 
 
 /* ---- status ---- */
 
-static int layer_status(struct rpc_call *c, struct ffs_service *s, const struct digest *key, PB(LayerStatus) * out,
-                        struct err *err)
+static int layer_status(struct rpc_call *c, struct ffs_service *s, const struct digest *key, bool sizes_only,
+                        PB(LayerStatus) * out, struct err *err)
 {
 	struct arena *a = rpc_arena(c);
 	struct ffs_layer_status st;
 	char hex[65], text[DIGEST_TEXT_MAX];
 
-	TRY(ffs_data_layer_status(s->w->data, key, &st, err));
+	TRY(ffs_data_layer_status(s->w->data, key, sizes_only, &st, err));
 	out->index_key = arena_strdup(a, digest_hex(&st.index_key, hex));
 	out->blob = arena_strdup(a, digest_text(&st.blob, text));
 	out->lazy = st.lazy;
@@ -68,9 +68,9 @@ static int layer_status(struct rpc_call *c, struct ffs_service *s, const struct 
 	return 0;
 }
 
-/* `strict`: a layer that is not loaded is an error, not one that has just gone. */
-static int status_of(struct rpc_call *c, struct ffs_service *s, const struct digest *keys, size_t n, bool strict,
-                     PB(StatusResponse) * out, struct err *err)
+/* Of a layer that was named it is an error not to be loaded; another one has just gone. */
+static int status_of(struct rpc_call *c, struct ffs_service *s, const struct digest *keys, size_t n,
+                     const PB(StatusRequest) * req, PB(StatusResponse) * out, struct err *err)
 {
 	struct arena *a = rpc_arena(c);
 
@@ -80,9 +80,9 @@ static int status_of(struct rpc_call *c, struct ffs_service *s, const struct dig
 		struct err why = ERR_INIT;
 
 		TRY(rpc_cancelled(c, err));
-		if (layer_status(c, s, &keys[i], l, &why) >= 0)
+		if (layer_status(c, s, &keys[i], req->sizes_only, l, &why) >= 0)
 			out->layers[out->n_layers++] = l;
-		else if (strict || why.code != ERR_NOT_FOUND)
+		else if (req->n_index_keys || why.code != ERR_NOT_FOUND)
 			return err_set(err, why.code, "%s", why.msg);
 	}
 	return 0;
@@ -98,9 +98,9 @@ static int status_layers(struct rpc_call *c, struct ffs_service *s, const PB(Sta
 	for (size_t i = 0; i < req->n_index_keys; i++)
 		TRY(parse_index_key(req->index_keys[i], vec_add(&keys.v), err));
 	if (req->n_index_keys)
-		return status_of(c, s, keys.v.p, keys.v.n, true, out, err);
+		return status_of(c, s, keys.v.p, keys.v.n, req, out, err);
 	ffs_data_layers(s->w->data, &all, &n);
-	return status_of(c, s, all, n, false, out, err);
+	return status_of(c, s, all, n, req, out, err);
 }
 
 static int verb_status(struct rpc_call *c, const void *request, void *svc, struct err *err)

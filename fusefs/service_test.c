@@ -684,6 +684,10 @@ static void pins_outlive_the_worker(void **state)
 	assert_int_equal(status->worker_generation, 7);
 	FAILS(ffs_client_delete_layers(w->client, &key, 1, err), ERR_PRECONDITION, "pinned by a");
 	OK(ffs_client_fill(w->client, NULL, &key, 1, NULL, NULL, err));
+	pb_free(STEAL(status));
+	OK(ffs_client_sizes(w->client, &key, 1, &status, err));
+	assert_int_equal(status->layers[0]->files, 11);
+	assert_int_equal(status->layers[0]->files_published, 0); /* nobody looked */
 	OK(ffs_client_unpin(w->client, "a", err));
 	OK(ffs_client_delete_layers(w->client, &key, 1, err));
 	OK(ffs_client_delete_layers(w->client, &key, 1, err));
