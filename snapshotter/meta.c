@@ -76,17 +76,36 @@ static int map_index(int dir_fd, const struct digest *key, struct mapped *out, s
 	return 0;
 }
 
+/* objects/ as it was when an image was begun. Where nothing was published yet, nothing is looked for. */
+struct objects {
+	int fd;
+	bool has[256]; /* objects/<2 hex> */
+};
+
+static void objects_look(struct objects *o, int fd)
+{
+	char name[3];
+
+	o->fd = fd;
+	for (unsigned i = 0; i < ARRAY_LEN(o->has); i++) {
+		snprintf(name, sizeof(name), "%02x", i);
+		o->has[i] = faccessat(fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	}
+}
+
 static bool is_published(void *arg, const struct digest *content, uint64_t size)
 {
-	int objects_fd = *(int *)arg;
+	const struct objects *o = arg;
 	char hex[65], path[68];
 	struct stat st;
 
+	if (!o->has[content->b[0]])
+		return false;
 	digest_hex(content, hex);
 	memcpy(path, hex, 2);
 	path[2] = '/';
 	memcpy(path + 3, hex + 2, 63);
-	return fstatat(objects_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	return fstatat(o->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
 	       (uint64_t)st.st_size == size;
 }
 
@@ -112,10 +131,12 @@ int snap_meta_build(int index_dir_fd, int objects_fd, const struct digest *index
 {
 	AUTO(buf) struct buf image = BUF_INIT;
 	AUTO(esgz_tree) struct esgz_tree *tree = NULL;
+	struct objects objects;
 	struct mapped *maps = xcalloc(n, sizeof(*maps));
 	AUTO_FREE const struct esgz_index **layers = xcalloc(n, sizeof(*layers));
 	int r = 0;
 
+	objects_look(&objects, objects_fd);
 	for (unsigned i = 0; i < n && r >= 0; i++) {
 		r = map_index(index_dir_fd, &indexes[i], &maps[i], err);
 		layers[i] = maps[i].ix;
@@ -123,7 +144,7 @@ int snap_meta_build(int index_dir_fd, int objects_fd, const struct digest *index
 	if (r >= 0)
 		r = esgz_tree_build(layers, n, &tree, err);
 	if (r >= 0)
-		r = esgz_erofs_write(tree, is_published, &objects_fd, &image, err);
+		r = esgz_erofs_write(tree, is_published, &objects, &image, err);
 	if (r >= 0)
 		r = write_image(path, buf_str(&image), err);
 	mapped_drop(maps, n);
