@@ -242,6 +242,9 @@ int file_open_partial(struct ffs_data *d, struct ffs_file *f, struct err *err);
  * f is busy; no lock held. */
 void file_store(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, const struct cbuf *buf);
 
+/* Something that was fetched cannot be kept: notes it for fills, complains now and then. No lock held. */
+void disk_failed(struct ffs_data *d, const struct err *why);
+
 struct cbuf *cbuf_new(struct ffs_data *d, size_t n); /* accounted */
 void cbuf_ref(struct cbuf *b);
 void cbuf_unref(struct cbuf *b);                                                /* no lock held */
@@ -334,6 +337,8 @@ void fetch_stop(struct ffs_data *d);
 void file_complain(struct ffs_data *d, struct ffs_file *f, const char *why);
 /* The bytes of a chunk came: its waiters get them. No lock held. */
 void waiters_deliver(struct ffs_data *d, struct waiter *w, struct ffs_file *f, uint32_t chunk, const struct cbuf *buf);
+/* Memory was given back: requests that wait for some go on, by the next fetch_send. Lock held. */
+void requests_resume(struct ffs_data *d);
 /* Splits off those that wait for the chunk to be on disk, not for its bytes. */
 struct waiter *waiters_of_disk(struct waiter **all);
 void waiters_fail(struct ffs_data *d, struct waiter *w, const struct err *err);
@@ -412,6 +417,8 @@ struct ffs_data {
 	bool stopping;
 	pthread_cond_t probed; /* a file's `probing` ended */
 	unsigned n_open;       /* partial files held open */
+	int64_t disk_failed_ns; /* when something that was fetched could not be kept, and why; 0: never */
+	struct err disk_err;
 
 	struct layer *layers; /* in the order of adding */
 	struct claims claims;

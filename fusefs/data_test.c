@@ -7,8 +7,10 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #define CHUNK 65536u
@@ -725,7 +727,32 @@ static void test_impossible_member(void **state)
 	assert_true(object_has(f, &test_layer_file(&l, "after")->digest, 3 * CHUNK));
 	assert_int_equal(read_at(f, &test_layer_file(&l, "far")->claim, 0, 10, &r), ERR_INVALID);
 	buf_fini(&r.bytes);
-	test_layer_fini(&l);
+	layer_fini(f, &l);
+}
+
+/* Nothing can be written for a while: reads go on, fills say why not, and afterwards bring what was not kept. */
+static void test_disk_full(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct rlimit before, none;
+	struct test_layer l;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	none = (struct rlimit){.rlim_cur = 1, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	vec_each(&l.files, t)
+		check_file(f, t);
+	assert_int_not_equal(fill(f, &l, &x), ERR_OK);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_non_null(strstr(x.r.msg, "File too large"));
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	vec_each(&l.files, t)
+		assert_true(object_has(f, &t->digest, t->content.n));
+	layer_fini(f, &l);
 }
 
 /* A reader takes the line from the background, which goes on afterwards. */
@@ -1024,6 +1051,7 @@ int main(void)
 	    T(test_fill),
 	    T(test_fill_fails),
 	    T(test_impossible_member),
+	    T(test_disk_full),
 	    T(test_preempt),
 	    T(test_memory),
 	    T(test_remove_layer),

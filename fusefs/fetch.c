@@ -165,7 +165,7 @@ static void member_flights_failed(struct ffs_data *d, struct layer *l, uint32_t 
 	}
 }
 
-static void resume_paused(struct ffs_data *d)
+void requests_resume(struct ffs_data *d)
 {
 	for (struct request *r = d->requests; r; r = r->next)
 		if (r->paused) {
@@ -262,7 +262,7 @@ static void member_job(struct pool_job *pool)
 	}
 	d->memory -= j->n;
 	d->n_bulk_jobs -= j->bulk;
-	resume_paused(d);
+	requests_resume(d);
 	layer_unref(j->layer);
 	fills_wake(d);
 	pthread_mutex_unlock(&d->lock);
@@ -418,7 +418,7 @@ static void request_done(void *arg, int result, const struct err *err)
 		member_flights_failed(d, r->layer, m, err);
 	if (r->fill)
 		fill_request_done(d, r->fill, r->cancelled ? -ERR_CANCELLED : result, err);
-	resume_paused(d);
+	requests_resume(d);
 	fills_wake(d);
 	pthread_mutex_unlock(&d->lock);
 	fetch_send(d);

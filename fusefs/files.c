@@ -332,14 +332,17 @@ int file_open_partial(struct ffs_data *d, struct ffs_file *f, struct err *err)
 	return r;
 }
 
-/* Complaints about the disk: the first, then one in 10 s. */
-static void disk_complain(const struct err *err)
+void disk_failed(struct ffs_data *d, const struct err *why)
 {
-	static _Atomic int64_t last;
+	static _Atomic int64_t last; /* complaint: the first, then one in 10 s */
 	int64_t now = clock_mono_ns(), before = atomic_load(&last);
 
+	pthread_mutex_lock(&d->lock);
+	d->disk_failed_ns = now;
+	d->disk_err = *why;
+	pthread_mutex_unlock(&d->lock);
 	if ((before == 0 || now - before > 10 * NS_PER_S) && atomic_compare_exchange_strong(&last, &before, now))
-		log_error("fetched data cannot be kept: %s", err->msg);
+		log_error("fetched data cannot be kept: %s", why->msg);
 }
 
 static int write_chunk(struct ffs_file *f, int fd, uint32_t chunk, const struct esgz_chunk *c, const struct cbuf *buf,
@@ -374,7 +377,7 @@ void file_store(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, const st
 	if (r == 0)
 		r = write_chunk(f, fd, chunk, &c, buf, &err);
 	if (r < 0)
-		disk_complain(&err);
+		disk_failed(d, &err);
 	pthread_mutex_lock(&d->lock);
 	if (f->storing)
 		bit_clear(f->storing, chunk);
@@ -431,6 +434,9 @@ void cbuf_unref(struct cbuf *b)
 		return;
 	pthread_mutex_lock(&d->lock);
 	d->memory -= b->n;
+	requests_resume(d);
+	if (d->outbox.n)
+		fills_wake(d); /* its thread sends them on */
 	pthread_mutex_unlock(&d->lock);
 	free(b);
 }

@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define PROBE_STEP 128
 #define REPORT_NS (50 * NS_PER_MS)
-#define LULL_NS (20 * NS_PER_MS) /* after a reader's request, before an explicit fill goes on */
-#define FAILURES_MAX 5           /* requests in a row, then an explicit fill ends */
+#define LULL_NS (20 * NS_PER_MS)      /* after a reader's request, before an explicit fill goes on */
+#define FAILURES_MAX 5                /* requests in a row, then an explicit fill ends */
+#define DISK_PAUSE_NS (10 * NS_PER_S) /* of the background, when what it brings cannot be kept */
 #define RETRY_FIRST_NS (200 * NS_PER_MS)
 #define RETRY_MAX_NS (60 * NS_PER_S)
 
@@ -151,6 +153,11 @@ static void fill_probe(struct ffs_data *d, struct layer *l)
 		struct ffs_file *f;
 
 		esgz_index_entry(l->ix, i, &e);
+		/* It takes a while, and this thread has more to do than that. */
+		if (i % PROBE_STEP == PROBE_STEP - 1) {
+			reads_expire(d, clock_mono_ns());
+			flights_retry(d, clock_mono_ns());
+		}
 		if (e.type != ESGZ_REG || !e.n_chunks)
 			continue;
 		if (entry_published(d, &e)) {
@@ -187,7 +194,7 @@ static void fill_probe(struct ffs_data *d, struct layer *l)
 
 /* ---- one fill, one step ---- */
 
-enum publish_state { PUBLISH_DONE, PUBLISH_WAIT, PUBLISH_STUCK };
+enum publish_state { PUBLISH_DONE, PUBLISH_WAIT, PUBLISH_STUCK, PUBLISH_LOST };
 
 static bool entry_is_impossible(const struct layer *l, const struct esgz_entry *e)
 {
@@ -202,8 +209,8 @@ static bool entry_is_impossible(const struct layer *l, const struct esgz_entry *
 	return impossible;
 }
 
-/* Where an entry with content is on its way to an object. Lock held, also while the store is asked for the few files that
- * nobody saw published. */
+/* Where an entry with content is on its way to an object; STUCK and LOST (what came was not kept) say why it is none.
+ * Lock held, also while the store is asked for the few files that nobody saw published. */
 static enum publish_state entry_state(struct ffs_data *d, struct layer *l, uint32_t i, struct err *err)
 {
 	struct esgz_entry e;
@@ -228,8 +235,10 @@ static enum publish_state entry_state(struct ffs_data *d, struct layer *l, uint3
 		err_set(err, ERR_INVALID, "/" STR_FMT ": " FFS_IMPOSSIBLE_MEMBER, STR_ARG(e.path));
 		return PUBLISH_STUCK;
 	}
-	err_set(err, ERR_UNAVAILABLE, "/" STR_FMT ": its chunks came but could not be kept on disk", STR_ARG(e.path));
-	return PUBLISH_STUCK;
+	err_set(err, d->disk_err.code != ERR_OK ? d->disk_err.code : ERR_UNAVAILABLE,
+	        "/" STR_FMT ": its chunks came but could not be kept on disk%s%s", STR_ARG(e.path),
+	        d->disk_err.code != ERR_OK ? ": " : "", d->disk_err.code != ERR_OK ? d->disk_err.msg : "");
+	return PUBLISH_LOST;
 }
 
 /* Has the members of an entry fetched once more. */
@@ -247,6 +256,17 @@ static void entry_forget_members(struct layer *l, uint32_t i)
 		if (l->state[m] == MEMBER_DONE)
 			l->state[m] = MEMBER_ABSENT;
 	}
+}
+
+/* Has all that did not get to the disk fetched once more. Lock held. */
+static void fill_forget_lost(struct ffs_data *d, struct fill *f)
+{
+	struct err ignored;
+
+	for (uint32_t i = f->entry; i < f->layer->info->n_entries; i++)
+		if (entry_state(d, f->layer, i, &ignored) == PUBLISH_LOST)
+			entry_forget_members(f->layer, i);
+	f->cursor = 0;
 }
 
 /* All members were asked for. True when the fill is over. Lock held. */
@@ -274,14 +294,11 @@ static bool fill_check_end(struct ffs_data *d, struct fill *f)
 
 		if (s == PUBLISH_WAIT)
 			return false;
-		if (s == PUBLISH_STUCK && err.code == ERR_UNAVAILABLE && f->pass == 0) {
-			/* The disk may have been full for a moment. */
-			f->pass++;
-			f->cursor = 0;
-			entry_forget_members(l, f->entry);
+		if (s == PUBLISH_LOST && f->pass++ == 0) {
+			fill_forget_lost(d, f); /* the disk may have been full for a moment */
 			return false;
 		}
-		if (s == PUBLISH_STUCK) {
+		if (s != PUBLISH_DONE) {
 			f->err = err;
 			f->ended = true;
 			return true;
@@ -312,6 +329,8 @@ static int64_t fill_allowed(struct ffs_data *d, const struct fill *f)
 
 	if (d->n_demand)
 		return INT64_MAX; /* its end wakes us */
+	if (!f->id && d->disk_failed_ns && at < d->disk_failed_ns + DISK_PAUSE_NS)
+		at = d->disk_failed_ns + DISK_PAUSE_NS;
 	return at > f->not_before ? at : f->not_before;
 }
 

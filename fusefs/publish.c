@@ -71,6 +71,8 @@ static void finish(struct ffs_data *d, struct ffs_file *f, int result, const str
 {
 	struct whole_wait *whole;
 
+	if (result < 0)
+		disk_failed(d, err);
 	pthread_mutex_lock(&d->lock);
 	if (result == 0) {
 		f->state = FILE_PUBLISHED;
@@ -82,7 +84,6 @@ static void finish(struct ffs_data *d, struct ffs_file *f, int result, const str
 		cache_drop(d, f);
 		file_complain(d, f, err->msg);
 	} else {
-		log_error("publish an object: %s", err->msg);
 		file_vanished(d, f);
 	}
 	whole = STEAL(f->whole);
