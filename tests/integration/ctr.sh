@@ -38,7 +38,7 @@ stock_client() {
 	ctr_ run --rm "${fifos[@]}" "$image" status /bin/sh -c 'exit 13' >"$T/out" 2>&1
 	check_eq "run --rm: the status" $? 13
 	check "run -d" ctr_ run -d "$image" stay /bin/sh -c \
-		'trap "exit 4" TERM; echo >/tmp/ready; while :; do sleep 0.05; done'
+		'trap end=1 TERM; echo >/tmp/ready; while [ -z "$end" ]; do sleep 0.05; done; exit 4'
 	wait_for 10 test -e "$(container_root stay)/tmp/ready"
 	task=$(ctr_ tasks ls | awk '$1 == "stay" {print $2 " " $3}')
 	check_match "tasks ls" "$task" '^[0-9]+ RUNNING$'
