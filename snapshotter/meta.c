@@ -276,8 +276,7 @@ static void drop_image(struct snap_meta *m, const struct digest *key)
 
 	if (m->level == SNAP_LEVEL_NESTED)
 		unmount(inner);
-	if (m->level != SNAP_LEVEL_TREE)
-		unmount(dir);
+	unmount(dir);
 	if (unlink(image) < 0 && errno != ENOENT)
 		log_warn("remove metadata image %s: %s", image, strerror(errno));
 }
@@ -296,6 +295,11 @@ unsigned snap_meta_condemn(struct snap_meta *m, const struct digest *keep, unsig
 	struct str k;
 	void *value;
 
+	*out = NULL;
+	/* There is no mount to take away, and the kernel may know inode numbers of the image for as long as the FUSE mount
+	 * lives: one that is built again need not have the same. */
+	if (m->level == SNAP_LEVEL_TREE)
+		return 0;
 	pthread_mutex_lock(&m->lock);
 	for (size_t at = 0; map_next(&m->images, &at, &k, &value);) {
 		struct image *im = value;
