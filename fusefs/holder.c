@@ -29,6 +29,9 @@
 #define READ_AHEAD_KIB 1024 /* the largest request; the kernel's default is 128 */
 #define BACKOFF_FIRST_NS (20 * NS_PER_MS)
 #define BACKOFF_MAX_NS (5 * NS_PER_S)
+#define QUICK_DEATH_NS (1 * NS_PER_S)   /* a worker that served for less may have died of what it is asked */
+#define QUICK_DEATHS 3                  /* in a row that are answered at once */
+#define QUICK_MAX_NS (500 * NS_PER_MS)  /* then: clients wait for it */
 #define STOP_PATIENCE_NS (5 * NS_PER_S) /* for the worker's orderly end */
 #define ROLE_PATIENCE_NS (2 * NS_PER_S)
 
@@ -44,6 +47,8 @@ struct holder {
 	bool gone;         /* the mount is */
 	int64_t deadline;  /* of its next sign of life; or, without a worker, when to start one */
 	unsigned failures; /* workers in a row that died before they were ready */
+	int64_t ready_ns;  /* since when this worker serves */
+	unsigned quick;    /* workers in a row that were ready and died soon */
 };
 
 /* ---- taking and giving back the state directory ---- */
@@ -114,6 +119,7 @@ static int start_worker(struct holder *h, struct err *err)
 	int pair[2];
 	pid_t pid;
 
+	h->ready = false;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(err, errno, "socketpair");
 	h->link = pair[0];
@@ -124,7 +130,6 @@ static int start_worker(struct holder *h, struct err *err)
 		kill(pid, SIGKILL);
 		return err_errno(err, errno, "pidfd_open");
 	}
-	h->ready = false;
 	h->deadline = clock_mono_ns() + h->opts->heartbeat_timeout_ns;
 	log_debug("worker %d starts", pid);
 	return 0;
@@ -132,15 +137,22 @@ static int start_worker(struct holder *h, struct err *err)
 
 static void drop_worker(struct holder *h)
 {
-	int64_t wait = BACKOFF_FIRST_NS << (h->failures < 9 ? h->failures : 9);
+	int64_t now = clock_mono_ns(), wait, longest = BACKOFF_MAX_NS;
 
 	if (h->link >= 0)
 		close(STEAL_FD(h->link));
 	if (h->worker >= 0)
 		close(STEAL_FD(h->worker));
-	/* The mount stays, and its clients wait: a worker that cannot start must not be given up, only tried less often. */
+	/* The mount stays, and its clients wait: a worker that cannot start must not be given up, only tried less often. The
+	 * same for one that cannot live: the request that kills it comes again to each successor. */
 	h->failures = h->ready ? 0 : h->failures + 1;
-	h->deadline = clock_mono_ns() + (h->ready ? 0 : wait < BACKOFF_MAX_NS ? wait : BACKOFF_MAX_NS);
+	h->quick = h->ready && now - h->ready_ns < QUICK_DEATH_NS ? h->quick + 1 : 0;
+	wait = BACKOFF_FIRST_NS << (h->failures < 9 ? h->failures : 9);
+	if (h->ready) {
+		wait = h->quick <= QUICK_DEATHS ? 0 : BACKOFF_FIRST_NS << (h->quick < 9 ? h->quick : 9);
+		longest = QUICK_MAX_NS;
+	}
+	h->deadline = now + (wait < longest ? wait : longest);
 }
 
 static void worker_died(struct holder *h)
@@ -175,6 +187,7 @@ static void hear(struct holder *h)
 	if (c != FFS_LINK_READY)
 		return;
 	h->ready = true;
+	h->ready_ns = clock_mono_ns();
 	h->failures = 0;
 	if (ffs_mount_set_readahead(h->mount, READ_AHEAD_KIB, &err) < 0)
 		log_warn("read-ahead of the mount: %s", err.msg);
