@@ -341,6 +341,7 @@ struct call {
 	void (*progress)(void *arg, struct str wire);
 	void *arg;
 	bool tee; /* fd gets a copy, from nothing */
+	const char *image, *blob; /* that it is about, for messages; or NULL */
 };
 
 static int call_once(struct ffs_client *c, const struct call *k, void *rsp, struct ttrpc_fds *fds, bool *broken,
@@ -369,6 +370,15 @@ static int call_once(struct ffs_client *c, const struct call *k, void *rsp, stru
 	return r;
 }
 
+/* It may be the very layer that contentfs dies of. */
+static int call_lost(const struct call *k, const struct err *why, struct err *err)
+{
+	err_set(err, why->code, "contentfs went away %d times during %s: %s", ATTEMPTS_MAX, k->method, why->msg);
+	if (k->blob)
+		err_wrap(err, "layer %s", k->blob);
+	return k->image ? err_wrap(err, "image %s", k->image) : -(int)why->code;
+}
+
 static int call(struct ffs_client *c, const struct call *k, void *rsp, struct ttrpc_fds *fds, struct err *err)
 {
 	struct err why = ERR_INIT;
@@ -379,12 +389,12 @@ static int call(struct ffs_client *c, const struct call *k, void *rsp, struct tt
 		why = ERR_INIT;
 		r = call_once(c, k, rsp, fds, &broken, &why);
 		if (!broken)
-			break;
-		log_warn("contentfs went away during %s: asking again", k->method);
+			return r < 0 ? err_set(err, why.code, "%s", why.msg) : r;
+		log_warn("contentfs went away during %s%s", k->method, i + 1 < ATTEMPTS_MAX ? ": asking again" : "");
 		if (k->tee && ftruncate(k->fd, 0) < 0)
 			return err_errno(err, errno, "truncate the copy of a layer");
 	}
-	return r < 0 ? err_set(err, why.code, "%s", why.msg) : r;
+	return call_lost(k, &why, err);
 }
 
 /* ---- verbs ---- */
@@ -409,7 +419,7 @@ int ffs_client_open(struct ffs_client *c, struct rpc_call *on_behalf, const Cont
 {
 	AUTO(ttrpc_fds) struct ttrpc_fds fds = TTRPC_FDS_INIT;
 	struct phases phases = {phase, arg};
-	struct call k = {"Open", &req->base, -1, on_behalf, take_phase, &phases};
+	struct call k = {"Open", &req->base, -1, on_behalf, take_phase, &phases, .image = req->reference};
 
 	TRY(call(c, &k, out, &fds, err));
 	if (fds.n != 1) {
@@ -440,7 +450,8 @@ int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
                       void *arg, Contentd__Contentfs__V1__UnpackResponse **out, struct err *err)
 {
 	struct transfer t = {progress, arg};
-	struct call k = {"Unpack", &req->base, fd, on_behalf, take_transfer, &t, req->tee};
+	struct call k = {"Unpack", &req->base, fd, on_behalf, take_transfer, &t, req->tee, req->reference,
+	                 req->layer->digest};
 
 	return call(c, &k, out, NULL, err);
 }
@@ -450,7 +461,8 @@ int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
                           void *arg, struct err *err)
 {
 	struct transfer t = {progress, arg};
-	struct call k = {"FetchBlob", &req->base, fd, on_behalf, take_transfer, &t};
+	struct call k = {"FetchBlob", &req->base, fd, on_behalf, take_transfer, &t, false, req->reference,
+	                 req->blob->digest};
 
 	return call(c, &k, NULL, NULL, err);
 }
