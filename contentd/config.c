@@ -25,12 +25,14 @@ static const struct key {
 	const char *about; /* one or more lines, without "# " */
 } KEYS[] = {
 #define AT(field) offsetof(struct cd_config, field)
-    {"root", PATH, AT(root), NULL, 0, 0, "\"/var/lib/contentd\"", "What has to survive a reboot: blobs, layers, snapshots, metadata."},
+    {"root", PATH, AT(root), NULL, 0, 0, "\"/var/lib/contentd\"",
+     "What has to survive a reboot: blobs, layers, snapshots, metadata."},
     {"state", PATH, AT(state), NULL, 0, 0, "\"/run/contentd\"", "Sockets, mounts, bundles of running containers."},
     {"address", PATH, AT(address), NULL, 0, 0, "\"\"",
      "The gRPC socket. Empty: contentd.sock in the state directory. Shims send events to <address>.ttrpc."},
     {"log_level", TEXT, AT(log_level), "error|warn|info|debug", 0, 0, "\"info\"", "error, warn, info or debug."},
-    {"log_format", TEXT, AT(log_format), "text|json", 0, 0, "\"text\"", "text, or json (one object a line). To stderr."},
+    {"log_format", TEXT, AT(log_format), "text|json", 0, 0, "\"text\"",
+     "text, or json (one object a line). To stderr."},
     {"snapshotter.level", TEXT, AT(snapshotter_level), "auto|overlay|nested|tree", 0, 0, "\"auto\"",
      "How images are mounted: overlay (one overlay over EROFS, objects and FUSE), nested (two overlays, older\n"
      "kernels), tree (FUSE serves names too, any kernel), or auto: the first of them that works here."},
@@ -227,8 +229,8 @@ static int check_dir(const char *what, char *path, struct err *err)
 	if (path[0] != '/')
 		return err_set(err, ERR_INVALID, "the %s directory \"%s\" must be an absolute path", what, path);
 	if (strpbrk(path, ",:\\\n"))
-		return err_set(err, ERR_INVALID, "the %s directory \"%s\" must not contain a comma, colon or backslash", what,
-		               path);
+		return err_set(err, ERR_INVALID, "the %s directory \"%s\" must not contain a comma, colon or backslash",
+		               what, path);
 	return 0;
 }
 
@@ -245,6 +247,7 @@ int cd_config_finish(struct cd_config *c, struct err *err)
 	if (c->address[0] != '/')
 		return err_set(err, ERR_INVALID, "the address \"%s\" must be an absolute path", c->address);
 	if (strlen(c->address) > address_max)
-		return err_set(err, ERR_INVALID, "the address \"%s\" is longer than %zu bytes", c->address, address_max);
+		return err_set(err, ERR_INVALID, "the address \"%s\" is longer than %zu bytes", c->address,
+		               address_max);
 	return 0;
 }

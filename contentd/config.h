@@ -15,16 +15,16 @@ struct cd_config {
 	char *address;      /* the gRPC socket */
 	char *log_level, *log_format;
 
-	char *snapshotter_level;           /* auto, overlay, nested, tree */
-	VEC(char *) snapshotter_names;     /* all serve the same snapshots; the first one is the default */
+	char *snapshotter_level;       /* auto, overlay, nested, tree */
+	VEC(char *) snapshotter_names; /* all serve the same snapshots; the first one is the default */
 
-	char *fetch_background;            /* on, off, eager */
+	char *fetch_background; /* on, off, eager */
 	int64_t fetch_background_quiet_ms;
 	int64_t fetch_read_timeout_ms;
 	char *fetch_certs_dir;
 
-	bool keep_layer_blobs;             /* of layers that were pulled whole */
-	char *runtime_default;             /* "io.containerd.runc.v2" */
+	bool keep_layer_blobs; /* of layers that were pulled whole */
+	char *runtime_default; /* "io.containerd.runc.v2" */
 
 	char *file; /* the file that was read, or NULL */
 };

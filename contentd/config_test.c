@@ -76,9 +76,10 @@ static void mistakes_are_told_with_their_line(void **state)
 
 static void places_that_cannot_be(void **state)
 {
-	static const char *const bad[] = {"root = '/a,b'", "state = '/a:b'", "root = ''",
-	                                  "address = '/tmp/0123456789012345678901234567890123456789012345678901234567890123"
-	                                  "4567890123456789012345678901234567'"};
+	static const char *const bad[] = {
+	    "root = '/a,b'", "state = '/a:b'", "root = ''",
+	    "address = '/tmp/0123456789012345678901234567890123456789012345678901234567890123"
+	    "4567890123456789012345678901234567'"};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		AUTO(cd_config) struct cd_config c = {0};

@@ -149,20 +149,20 @@ static int containers_create(struct rpc_call *c, const void *request, void *svc,
 {
 	const Containers__CreateContainerRequest *req = request;
 	Containers__CreateContainerResponse rsp = CONTAINERS__CREATE_CONTAINER_RESPONSE__INIT;
-	Containers__Container *new = req->container;
+	Containers__Container *added = req->container;
 	struct arena *a = rpc_arena(c);
 	struct cd_daemon *d = svc;
 	const char *ns;
 
 	TRY(cd_call_ns(c, &ns, err));
-	if (!new)
+	if (!added)
 		return err_set(err, ERR_INVALID, "container is missing");
-	TRY(check(new, err));
-	TRY(cd_kvs_clean(a, KVS(new, labels), LABEL_BYTES_MAX, err));
-	new->created_at = new->updated_at = pb_time_new(a, clock_wall());
-	TRY(create(d, ns, new, err));
-	publish_create(d, ns, new);
-	rsp.container = new;
+	TRY(check(added, err));
+	TRY(cd_kvs_clean(a, KVS(added, labels), LABEL_BYTES_MAX, err));
+	added->created_at = added->updated_at = pb_time_new(a, clock_wall());
+	TRY(create(d, ns, added, err));
+	publish_create(d, ns, added);
+	rsp.container = added;
 	return rpc_reply(c, &rsp.base, err);
 }
 
@@ -262,7 +262,7 @@ static int containers_update(struct rpc_call *c, const void *request, void *svc,
 	return rpc_reply(c, &rsp.base, err);
 }
 
-static int delete(struct cd_daemon *d, const char *ns, const char *id, struct err *err)
+static int drop(struct cd_daemon *d, const char *ns, const char *id, struct err *err)
 {
 	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_CONTAINER, ns, str_of(id));
@@ -284,7 +284,7 @@ static int containers_delete(struct rpc_call *c, const void *request, void *svc,
 	const char *ns;
 
 	TRY(cd_call_ns(c, &ns, err));
-	TRY(delete(d, ns, req->id, err));
+	TRY(drop(d, ns, req->id, err));
 	event.id = req->id;
 	cd_events_publish(d->events, ns, "/containers/delete", &event.base);
 	return 0;

@@ -151,7 +151,8 @@ static int put_one(struct cd_content *c, const struct cd_blob_new *b, struct err
 
 	if (cd_blob_has(c, &b->digest))
 		return 0;
-	snprintf(name, sizeof(name), TEMPORARY "%u-%s", atomic_fetch_add(&c->temporaries, 1), digest_hex(&b->digest, hex));
+	snprintf(name, sizeof(name), TEMPORARY "%u-%s", atomic_fetch_add(&c->temporaries, 1),
+	         digest_hex(&b->digest, hex));
 	r = write_temporary(c, name, b->bytes, err);
 	if (r >= 0 && renameat(c->ingest_fd, name, c->blobs_fd, hex) < 0)
 		r = err_errno(err, errno, "content: rename");

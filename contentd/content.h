@@ -58,7 +58,8 @@ void cd_ingest_status_fini(struct cd_ingest_status *s);
 DEFINE_AUTO_FINI(cd_ingest_status);
 
 /* ERR_NOT_FOUND. */
-int cd_ingest_stat(struct cd_content *c, const char *ns, const char *ref, struct cd_ingest_status *out, struct err *err);
+int cd_ingest_stat(struct cd_content *c, const char *ns, const char *ref, struct cd_ingest_status *out,
+                   struct err *err);
 /* All ingests of a namespace (NULL: all); those that cannot be read are skipped. */
 int cd_ingest_each(struct cd_content *c, const char *ns,
                    int (*fn)(void *arg, const struct cd_ingest_status *s, struct err *err), void *arg, struct err *err);

@@ -10,8 +10,7 @@
 #include "contentd/services.h"
 #include "rpc/proto/event.pb-c.h"
 
-
-#define LIST_BATCH 100             /* entries in one message of a list */
+#define LIST_BATCH 100              /* entries in one message of a list */
 #define READ_CHUNK_BYTES (1u << 20) /* data in one message of a read */
 
 /* ---- records ---- */
@@ -121,8 +120,8 @@ static int content_list(struct rpc_call *c, const void *request, void *svc, stru
 	return r;
 }
 
-static int delete(struct cd_daemon *d, struct arena *a, const char *ns, const char *lease, const char *digest,
-                  struct err *err)
+static int drop(struct cd_daemon *d, struct arena *a, const char *ns, const char *lease, const char *digest,
+                struct err *err)
 {
 	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_CONTENT, ns, str_of(digest));
@@ -145,7 +144,7 @@ static int content_delete(struct rpc_call *c, const void *request, void *svc, st
 
 	TRY(cd_call_ns(c, &ns, err));
 	TRY(cd_call_lease(d, c, ns, &lease, err));
-	TRY(delete(d, rpc_arena(c), ns, lease, req->digest, err));
+	TRY(drop(d, rpc_arena(c), ns, lease, req->digest, err));
 	event.digest = req->digest;
 	cd_events_publish(d->events, ns, "/content/delete", &event.base);
 	return 0;

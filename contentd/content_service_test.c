@@ -173,8 +173,8 @@ static int read_blob(struct world *w, const char *digest, int64_t offset, int64_
 	req.digest = digest;
 	req.offset = offset;
 	req.size = size;
-	TRY(world_stream(w, &content__content__descriptor, "Read", &req, &content__read_content_response__descriptor, &all,
-	                 n));
+	TRY(world_stream(w, &content__content__descriptor, "Read", &req, &content__read_content_response__descriptor,
+	                 &all, n));
 	for (size_t i = 0; i < *n; i++) {
 		const Content__ReadContentResponse *rsp = all[i];
 
@@ -418,19 +418,19 @@ static void lists(void **state)
 	void **all;
 	size_t n;
 
-	OK(world_stream(w, &content__content__descriptor, "List", &req, &content__list_content_response__descriptor, &all,
-	                &n));
+	OK(world_stream(w, &content__content__descriptor, "List", &req, &content__list_content_response__descriptor,
+	                &all, &n));
 	assert_int_equal(n, 0);
 	ingest(w, "r", "x", "k/l=v");
 	ingest(w, "r", "y", "");
-	OK(world_stream(w, &content__content__descriptor, "List", &req, &content__list_content_response__descriptor, &all,
-	                &n));
+	OK(world_stream(w, &content__content__descriptor, "List", &req, &content__list_content_response__descriptor,
+	                &all, &n));
 	assert_int_equal(n, 1);
 	assert_int_equal(((Content__ListContentResponse *)all[0])->n_info, 2);
 	req.filters = &filter;
 	req.n_filters = 1;
-	OK(world_stream(w, &content__content__descriptor, "List", &req, &content__list_content_response__descriptor, &all,
-	                &n));
+	OK(world_stream(w, &content__content__descriptor, "List", &req, &content__list_content_response__descriptor,
+	                &all, &n));
 	assert_string_equal(((Content__ListContentResponse *)all[0])->info[0]->digest, sha(w, "x"));
 	one = open_ref(w, "one-1", 0, "", &rsp);
 	two = open_ref(w, "two-2", 0, "", &rsp);
@@ -516,10 +516,18 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_set_up, world_tear_down)
 	const struct CMUnitTest tests[] = {
-	    TEST(a_blob_from_begin_to_end), TEST(reading_what_cannot_be_read), TEST(a_large_blob_comes_in_pieces),
-	    TEST(refs_and_their_locks),     TEST(commits_that_fail),           TEST(an_empty_blob),
-	    TEST(bytes_of_another_namespace), TEST(aborting),                  TEST(labels),
-	    TEST(lists),                    TEST(under_a_lease),               TEST(a_record_without_bytes),
+	    TEST(a_blob_from_begin_to_end),
+	    TEST(reading_what_cannot_be_read),
+	    TEST(a_large_blob_comes_in_pieces),
+	    TEST(refs_and_their_locks),
+	    TEST(commits_that_fail),
+	    TEST(an_empty_blob),
+	    TEST(bytes_of_another_namespace),
+	    TEST(aborting),
+	    TEST(labels),
+	    TEST(lists),
+	    TEST(under_a_lease),
+	    TEST(a_record_without_bytes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

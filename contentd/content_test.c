@@ -237,8 +237,9 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    TEST(small_blobs),      TEST(a_writer_from_begin_to_commit), TEST(resuming), TEST(one_writer_a_ref),
-	    TEST(aborting_under_a_writer), TEST(listing),                TEST(leftovers_of_a_crash),
+	    TEST(small_blobs),          TEST(a_writer_from_begin_to_commit), TEST(resuming),
+	    TEST(one_writer_a_ref),     TEST(aborting_under_a_writer),       TEST(listing),
+	    TEST(leftovers_of_a_crash),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

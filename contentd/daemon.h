@@ -33,7 +33,7 @@ struct cd_gate {
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	enum { CD_GATE_CLOSED, CD_GATE_OPEN, CD_GATE_FAILED } state; /* lock */
-	struct err why;                                               /* lock; CD_GATE_FAILED */
+	struct err why;                                              /* lock; CD_GATE_FAILED */
 };
 
 struct cd_daemon {
@@ -49,7 +49,7 @@ struct cd_daemon {
 	struct cd_watch *watch;   /* of `data` */
 	char uuid[37];            /* of this installation; kept in <root>/uuid */
 
-	struct cd_tasks *tasks;   /* NULL when only served by cd_daemon_serve */
+	struct cd_tasks *tasks; /* NULL when only served by cd_daemon_serve */
 
 	struct rpc_server *server;
 	struct cd_gate meta_gate, data_gate, tasks_gate;

@@ -68,14 +68,14 @@ static void event_unref(struct event *ev)
 /* Payloads whose fields can be asked for. */
 static const ProtobufCMessageDescriptor *const PAYLOADS[] = {
     &event__container_create__descriptor, &event__container_update__descriptor, &event__container_delete__descriptor,
-    &event__content_create__descriptor, &event__content_delete__descriptor, &images__image_create__descriptor,
-    &images__image_update__descriptor, &images__image_delete__descriptor, &event__namespace_create__descriptor,
+    &event__content_create__descriptor,   &event__content_delete__descriptor,   &images__image_create__descriptor,
+    &images__image_update__descriptor,    &images__image_delete__descriptor,    &event__namespace_create__descriptor,
     &event__namespace_update__descriptor, &event__namespace_delete__descriptor, &event__sandbox_create__descriptor,
-    &event__sandbox_start__descriptor, &event__sandbox_exit__descriptor, &event__snapshot_prepare__descriptor,
-    &event__snapshot_commit__descriptor, &event__snapshot_remove__descriptor, &event__task_create__descriptor,
-    &event__task_start__descriptor, &event__task_delete__descriptor, &event__task_exit__descriptor,
-    &event__task_oom__descriptor, &event__task_exec_added__descriptor, &event__task_exec_started__descriptor,
-    &event__task_paused__descriptor, &event__task_resumed__descriptor, &event__task_checkpointed__descriptor,
+    &event__sandbox_start__descriptor,    &event__sandbox_exit__descriptor,     &event__snapshot_prepare__descriptor,
+    &event__snapshot_commit__descriptor,  &event__snapshot_remove__descriptor,  &event__task_create__descriptor,
+    &event__task_start__descriptor,       &event__task_delete__descriptor,      &event__task_exit__descriptor,
+    &event__task_oom__descriptor,         &event__task_exec_added__descriptor,  &event__task_exec_started__descriptor,
+    &event__task_paused__descriptor,      &event__task_resumed__descriptor,     &event__task_checkpointed__descriptor,
 };
 
 /* An envelope that is being matched; the payload is unpacked when a filter first asks for it. */
@@ -98,7 +98,8 @@ static bool message_field(const ProtobufCMessage *m, const struct str *path, siz
 	if (f->label == PROTOBUF_C_LABEL_REPEATED)
 		return f->descriptor == &kv__entry__descriptor && n_path > 1 &&
 		       cd_kvs_field(*(Kv__Entry *const *const *)at,
-		                    *(const size_t *)((const char *)m + f->quantifier_offset), path + 1, n_path - 1, value);
+		                    *(const size_t *)((const char *)m + f->quantifier_offset), path + 1, n_path - 1,
+		                    value);
 	if (f->type == PROTOBUF_C_TYPE_STRING && n_path == 1) {
 		*value = str_of(*(const char *const *)at);
 		return value->n > 0;

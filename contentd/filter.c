@@ -3,11 +3,11 @@
 #include "base/vec.h"
 #include "contentd/regex.h"
 
-enum operator { OP_PRESENT, OP_EQUAL, OP_NOT_EQUAL, OP_MATCHES };
+enum filter_op { OP_PRESENT, OP_EQUAL, OP_NOT_EQUAL, OP_MATCHES };
 
 struct selector {
 	VEC(struct str) path; /* pieces are owned: str_dup */
-	enum operator op;
+	enum filter_op op;
 	struct buf value;
 	struct cd_regex *regex; /* OP_MATCHES; NULL: broken, matches nothing */
 };
@@ -39,8 +39,7 @@ void cd_filter_free(struct cd_filter *f)
 {
 	if (!f)
 		return;
-	vec_each(&f->clauses, c)
-	{
+	vec_each(&f->clauses, c) {
 		vec_each(&c->selectors, s)
 			selector_fini(s);
 		vec_fini(&c->selectors);
@@ -103,7 +102,9 @@ static int parse_number(struct parser *p, int base, unsigned n, uint64_t *out)
 	*out = 0;
 	for (size_t i = 0; i < digits.n; i++) {
 		char c = digits.p[i];
-		int v = c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : 99;
+		int v = c >= '0' && c <= '9'                     ? c - '0'
+		        : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
+		                                                 : 99;
 
 		if (v >= base)
 			return fail(p, "bad digit in escape");
@@ -196,7 +197,7 @@ static int parse_field(struct parser *p, struct selector *s)
 }
 
 /* True when an operator follows; it is consumed. */
-static int parse_operator(struct parser *p, enum operator *op)
+static int parse_operator(struct parser *p, enum filter_op *op)
 {
 	static const char chars[] = "=!~";
 	size_t start;
@@ -300,8 +301,7 @@ bool cd_filter_match(const struct cd_filter *f, cd_filter_field field, const voi
 {
 	if (f->clauses.n == 0)
 		return true;
-	vec_each(&f->clauses, c)
-	{
+	vec_each(&f->clauses, c) {
 		bool all = true;
 
 		vec_each(&c->selectors, s)

@@ -36,14 +36,30 @@ static bool matches(const char *text)
 static void selectors(void **state)
 {
 	static const char *const yes[] = {
-	    "", "name", "name==foo", " name == foo ", "name!=bar", "absent!=x", "name~=^f", "name~=/o{2}/", "name~=|^f.o$|",
-	    "name~=\"o+\"", "name==\"foo\"", "name==\"\\x66\\157\\u006f\"", "other==\"bar,baz x\"", "labels.a.b",
-	    "labels.a.b==1", "labels.\"very complex.key/with:all\"==2", "name==foo,labels.a.b==1", "name==foo, labels.a.b",
-	    "absent~=^$", "\"name\"==foo",
+	    "",
+	    "name",
+	    "name==foo",
+	    " name == foo ",
+	    "name!=bar",
+	    "absent!=x",
+	    "name~=^f",
+	    "name~=/o{2}/",
+	    "name~=|^f.o$|",
+	    "name~=\"o+\"",
+	    "name==\"foo\"",
+	    "name==\"\\x66\\157\\u006f\"",
+	    "other==\"bar,baz x\"",
+	    "labels.a.b",
+	    "labels.a.b==1",
+	    "labels.\"very complex.key/with:all\"==2",
+	    "name==foo,labels.a.b==1",
+	    "name==foo, labels.a.b",
+	    "absent~=^$",
+	    "\"name\"==foo",
 	};
 	static const char *const no[] = {
-	    "absent", "name==fo", "name!=foo", "name~=^o", "name==foo,absent", "name==bar,name==foo", "labels", "labels.a",
-	    "name~=(", "absent==\"\"", "name~=\"[\"",
+	    "absent", "name==fo", "name!=foo", "name~=^o",     "name==foo,absent", "name==bar,name==foo",
+	    "labels", "labels.a", "name~=(",   "absent==\"\"", "name~=\"[\"",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(yes); i++)
@@ -57,9 +73,29 @@ static void selectors(void **state)
 static void mistakes(void **state)
 {
 	static const char *const bad[] = {
-	    " ", ",", "name,", ",name", "name==", "name=foo", "name===foo", "name<foo", ".name", "name.", "name..x",
-	    "name==foo bar", "name==\"foo", "name==\"\\q\"", "name==\"\\x6\"", "name==\"\\477\"", "name==\"\\U00110000\"",
-	    "name==\"a\nb\"", "na-me", "name~=/foo", "name==foo\"bar\",", "name !", "name~=|\\/|",
+	    " ",
+	    ",",
+	    "name,",
+	    ",name",
+	    "name==",
+	    "name=foo",
+	    "name===foo",
+	    "name<foo",
+	    ".name",
+	    "name.",
+	    "name..x",
+	    "name==foo bar",
+	    "name==\"foo",
+	    "name==\"\\q\"",
+	    "name==\"\\x6\"",
+	    "name==\"\\477\"",
+	    "name==\"\\U00110000\"",
+	    "name==\"a\nb\"",
+	    "na-me",
+	    "name~=/foo",
+	    "name==foo\"bar\",",
+	    "name !",
+	    "name~=|\\/|",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {

@@ -31,8 +31,8 @@ int cd_ident_check(const char *what, const char *id, struct err *err)
 	if (!*id)
 		return err_set(err, ERR_INVALID, "%s must not be empty", what);
 	return err_set(err, ERR_INVALID,
-	               "%s \"%.80s\" is no identifier: at most %d letters and digits, joined by single . _ or -", what, id,
-	               CD_IDENT_MAX);
+	               "%s \"%.80s\" is no identifier: at most %d letters and digits, joined by single . _ or -", what,
+	               id, CD_IDENT_MAX);
 }
 
 int cd_name_check(const char *what, const char *name, struct err *err)
@@ -52,7 +52,8 @@ int cd_topic_check(const char *topic, struct err *err)
 		return err_set(err, ERR_INVALID, "topic \"%.80s\" must begin with /", topic);
 	while (str_split(&rest, '/', &part))
 		if (!is_ident(part))
-			return err_set(err, ERR_INVALID, "topic \"%.80s\" has a component that is no identifier", topic);
+			return err_set(err, ERR_INVALID, "topic \"%.80s\" has a component that is no identifier",
+			               topic);
 	return 0;
 }
 

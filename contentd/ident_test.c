@@ -11,10 +11,15 @@
 
 static void identifiers(void **state)
 {
-	static const char *const good[] = {"a", "default", "k8s.io", "a-b_c.d", "0",
-	                                   "a234567890123456789012345678901234567890123456789012345678901234567890123456"};
-	static const char *const bad[] = {"", ".a", "a.", "a--b", "a._b", "-", "a b", "a/b", "\xc3\xa9",
-	                                  "a2345678901234567890123456789012345678901234567890123456789012345678901234567"};
+	static const char *const good[] = {
+	    "a",       "default", "k8s.io",
+	    "a-b_c.d", "0",       "a234567890123456789012345678901234567890123456789012345678901234567890123456"};
+	static const char *const bad[] = {
+	    "",         ".a",
+	    "a.",       "a--b",
+	    "a._b",     "-",
+	    "a b",      "a/b",
+	    "\xc3\xa9", "a2345678901234567890123456789012345678901234567890123456789012345678901234567"};
 
 	for (size_t i = 0; i < ARRAY_LEN(good); i++)
 		assert_int_equal(cd_ident_check("id", good[i], NULL), 0);

@@ -274,15 +274,16 @@ int cd_image_put(struct cd_daemon *d, const char *ns, const Images__Image *image
 
 /* ---- removing ---- */
 
-static int delete(struct cd_daemon *d, struct arena *a, const char *ns, const char *lease,
-                  const Images__DeleteImageRequest *req, struct err *err)
+static int drop(struct cd_daemon *d, struct arena *a, const char *ns, const char *lease,
+                const Images__DeleteImageRequest *req, struct err *err)
 {
 	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_IMAGE, ns, str_of(req->name));
 	Images__Image *stored;
 
 	TRY(cd_image_get(d, ns, req->name, a, &stored, err));
-	if (req->target && *req->target->digest && stored->target && strcmp(req->target->digest, stored->target->digest))
+	if (req->target && *req->target->digest && stored->target &&
+	    strcmp(req->target->digest, stored->target->digest))
 		return err_set(err, ERR_NOT_FOUND, "image \"%s\" with target %s: not found", req->name,
 		               req->target->digest);
 	cd_batch_remove(&b, CD_IMAGE, ns, str_of(req->name));
@@ -300,7 +301,7 @@ static int images_delete(struct rpc_call *c, const void *request, void *svc, str
 
 	TRY(cd_call_ns(c, &ns, err));
 	TRY(cd_call_lease(d, c, ns, &lease, err));
-	TRY(delete(d, rpc_arena(c), ns, lease, req, err));
+	TRY(drop(d, rpc_arena(c), ns, lease, req, err));
 	event.name = req->name;
 	cd_events_publish(d->events, ns, "/images/delete", &event.base);
 	cd_release_image(d, ns, req->name);

@@ -12,25 +12,16 @@ static const struct plugin {
 	const char *type, *id;
 	bool has_platform;
 } PLUGINS[] = {
-    {"io.containerd.content.v1", "content"},
-    {"io.containerd.metadata.v1", "rocksdb"},
-    {"io.containerd.event.v1", "exchange"},
-    {"io.containerd.lease.v1", "manager"},
+    {"io.containerd.content.v1", "content"},    {"io.containerd.metadata.v1", "rocksdb"},
+    {"io.containerd.event.v1", "exchange"},     {"io.containerd.lease.v1", "manager"},
     {"io.containerd.runtime.v2", "task", true}, /* buildkitd takes its platforms from here */
-    {"io.containerd.transfer.v1", "local"},
-    {"io.containerd.streaming.v1", "manager"},
-    {"io.containerd.grpc.v1", "containers"},
-    {"io.containerd.grpc.v1", "content"},
-    {"io.containerd.grpc.v1", "events"},
-    {"io.containerd.grpc.v1", "healthcheck"},
-    {"io.containerd.grpc.v1", "images"},
-    {"io.containerd.grpc.v1", "introspection"},
-    {"io.containerd.grpc.v1", "leases"},
-    {"io.containerd.grpc.v1", "namespaces"},
-    {"io.containerd.grpc.v1", "snapshots"},
-    {"io.containerd.grpc.v1", "streaming"},
-    {"io.containerd.grpc.v1", "tasks"},
-    {"io.containerd.grpc.v1", "transfer"},
+    {"io.containerd.transfer.v1", "local"},     {"io.containerd.streaming.v1", "manager"},
+    {"io.containerd.grpc.v1", "containers"},    {"io.containerd.grpc.v1", "content"},
+    {"io.containerd.grpc.v1", "events"},        {"io.containerd.grpc.v1", "healthcheck"},
+    {"io.containerd.grpc.v1", "images"},        {"io.containerd.grpc.v1", "introspection"},
+    {"io.containerd.grpc.v1", "leases"},        {"io.containerd.grpc.v1", "namespaces"},
+    {"io.containerd.grpc.v1", "snapshots"},     {"io.containerd.grpc.v1", "streaming"},
+    {"io.containerd.grpc.v1", "tasks"},         {"io.containerd.grpc.v1", "transfer"},
     {"io.containerd.grpc.v1", "version"},
 };
 

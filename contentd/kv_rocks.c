@@ -20,9 +20,9 @@ static int fail(char *why, const char *what, struct err *err)
 	static const struct {
 		const char *prefix;
 		enum err_code code;
-	} codes[] = {{"NotFound", ERR_NOT_FOUND},        {"Corruption", ERR_DATA_LOSS},
-	             {"Resource busy", ERR_ABORTED},     {"Operation timed out", ERR_DEADLINE},
-	             {"Invalid argument", ERR_INVALID},  {"IO error: No space left", ERR_EXHAUSTED},
+	} codes[] = {{"NotFound", ERR_NOT_FOUND},       {"Corruption", ERR_DATA_LOSS},
+	             {"Resource busy", ERR_ABORTED},    {"Operation timed out", ERR_DEADLINE},
+	             {"Invalid argument", ERR_INVALID}, {"IO error: No space left", ERR_EXHAUSTED},
 	             {"IO error", ERR_INTERNAL}};
 	enum err_code code = ERR_INTERNAL;
 

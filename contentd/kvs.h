@@ -32,7 +32,8 @@ struct cd_mask_path cd_mask_path(const char *path);
 
 /* Applies one path to a list: key NULL replaces the whole, else sets or removes that entry, as `from` has it. Both lists
  * are clean. */
-void cd_kvs_apply(struct arena *a, const char *key, Kv__Entry *const *from, size_t n_from, Kv__Entry ***list, size_t *n);
+void cd_kvs_apply(struct arena *a, const char *key, Kv__Entry *const *from, size_t n_from, Kv__Entry ***list,
+                  size_t *n);
 
 /* Filter access: the entry whose key is the pieces joined by dots. */
 bool cd_kvs_field(Kv__Entry *const *list, size_t n, const struct str *path, size_t n_path, struct str *value);

@@ -134,7 +134,8 @@ static void labels_and_back(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-	const struct CMUnitTest tests[] = {TEST(cleaning), TEST(setting), TEST(masks), TEST(fields), TEST(labels_and_back)};
+	const struct CMUnitTest tests[] = {TEST(cleaning), TEST(setting), TEST(masks), TEST(fields),
+	                                   TEST(labels_and_back)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,7 +56,8 @@ static int check_resource(const Leases__Resource *r, struct err *err)
 		return cd_name_check("resource id", r->id, err);
 	if (str_skip(&type, STR("snapshots"))) {
 		if (!str_skip(&type, STR("/")) || !type.n || str_find(type, '/') >= 0)
-			return err_set(err, ERR_INVALID, "resource type \"%.100s\" must be snapshots/<snapshotter>", r->type);
+			return err_set(err, ERR_INVALID, "resource type \"%.100s\" must be snapshots/<snapshotter>",
+			               r->type);
 		return cd_name_check("resource id", r->id, err);
 	}
 	return err_set(err, ERR_UNIMPLEMENTED, "resource type \"%.100s\": not implemented", r->type);

@@ -139,10 +139,14 @@ static int run(struct cd_config *config, const sigset_t *signals, struct err *er
 
 int main(int argc, char **argv)
 {
-	static const struct argp argp = {OPTIONS, parse_option, "[config default]",
+	static const struct argp argp = {OPTIONS,
+	                                 parse_option,
+	                                 "[config default]",
 	                                 "contentd, a containerd-compatible daemon with lazy images.\v"
 	                                 "contentd config default prints the configuration with all defaults.",
-	                                 NULL, NULL, NULL};
+	                                 NULL,
+	                                 NULL,
+	                                 NULL};
 	AUTO(cd_config) struct cd_config config = {0};
 	struct options options = {0};
 	struct err err = ERR_INIT;

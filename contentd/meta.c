@@ -64,10 +64,11 @@ static int schema_check(struct cd_meta *m, struct err *err)
 	if (!str_u64(buf_str(&value), 10, &version))
 		return err_set(err, ERR_DATA_LOSS, "the database has no readable schema version");
 	if (version > SCHEMA_VERSION)
-		return err_set(err, ERR_PRECONDITION,
-		               "the database has schema version %llu, this contentd knows only up to %d: a newer contentd wrote "
-		               "it; use that one, or another --root",
-		               (unsigned long long)version, SCHEMA_VERSION);
+		return err_set(
+		    err, ERR_PRECONDITION,
+		    "the database has schema version %llu, this contentd knows only up to %d: a newer contentd wrote "
+		    "it; use that one, or another --root",
+		    (unsigned long long)version, SCHEMA_VERSION);
 	return 0;
 }
 
@@ -207,7 +208,8 @@ struct cd_hold cd_meta_hold(struct cd_meta *m, enum cd_kind kind, const char *ns
 	return hold(m, stripe_of(kind, ns, name));
 }
 
-struct cd_hold cd_meta_hold_many(struct cd_meta *m, enum cd_kind kind, const char *ns, const struct str *names, size_t n)
+struct cd_hold cd_meta_hold_many(struct cd_meta *m, enum cd_kind kind, const char *ns, const struct str *names,
+                                 size_t n)
 {
 	uint64_t stripes = 0;
 
@@ -251,7 +253,8 @@ static struct cd_batch_op *batch_add(struct cd_batch *b, enum cd_kind kind, cons
 	return op;
 }
 
-void cd_batch_put(struct cd_batch *b, enum cd_kind kind, const char *ns, struct str name, const ProtobufCMessage *record)
+void cd_batch_put(struct cd_batch *b, enum cd_kind kind, const char *ns, struct str name,
+                  const ProtobufCMessage *record)
 {
 	struct cd_batch_op *op = batch_add(b, kind, ns, name);
 
@@ -294,8 +297,7 @@ static int add_namespaces(struct cd_meta *m, struct cd_batch *more, const struct
 	Namespaces__Namespace none = NAMESPACES__NAMESPACE__INIT;
 	const char *last = NULL;
 
-	vec_each(&b->ops, op)
-	{
+	vec_each(&b->ops, op) {
 		const char *ns = b->bytes.p + op->ns_at;
 		int r;
 
@@ -321,8 +323,7 @@ static void add_ops(const struct cd_batch *b, struct kv_op *ops)
 static void remember(struct cd_meta *m, const struct cd_batch *b)
 {
 	pthread_mutex_lock(&m->lock);
-	vec_each(&b->ops, op)
-	{
+	vec_each(&b->ops, op) {
 		struct str ns = str_of(b->bytes.p + op->ns_at);
 
 		if (op->kind != CD_NAMESPACE)

@@ -81,7 +81,8 @@ struct cd_batch {
 void cd_batch_fini(struct cd_batch *b);
 DEFINE_AUTO_FINI(cd_batch);
 
-void cd_batch_put(struct cd_batch *b, enum cd_kind kind, const char *ns, struct str name, const ProtobufCMessage *record);
+void cd_batch_put(struct cd_batch *b, enum cd_kind kind, const char *ns, struct str name,
+                  const ProtobufCMessage *record);
 void cd_batch_remove(struct cd_batch *b, enum cd_kind kind, const char *ns, struct str name);
 
 /* Writes, with a namespace record for each namespace that has none yet. Syncs. */

@@ -212,8 +212,12 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    TEST(records),        TEST(a_namespace_comes_with_its_first_record), TEST(a_failed_write_changes_nothing),
-	    TEST(damage_is_told), TEST(versions_of_the_schema),                  TEST(holds_exclude_each_other),
+	    TEST(records),
+	    TEST(a_namespace_comes_with_its_first_record),
+	    TEST(a_failed_write_changes_nothing),
+	    TEST(damage_is_told),
+	    TEST(versions_of_the_schema),
+	    TEST(holds_exclude_each_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,7 +121,8 @@ static int update(struct cd_daemon *d, struct arena *a, Namespaces__Namespace *n
 		struct cd_mask_path path = cd_mask_path(mask->paths[i]);
 
 		if (!str_eqc(path.field, "labels") || !path.key)
-			return err_set(err, ERR_INVALID, "field \"%s\" of a namespace cannot be updated", mask->paths[i]);
+			return err_set(err, ERR_INVALID, "field \"%s\" of a namespace cannot be updated",
+			               mask->paths[i]);
 		cd_kvs_apply(a, path.key, n->labels, n->n_labels, KVS(old, labels));
 	}
 	if (mask && mask->n_paths) {
@@ -203,7 +204,7 @@ static int prune_one(void *arg, const char *ns, struct str name, void *record, s
 	return 0;
 }
 
-static int delete(struct cd_daemon *d, struct snap_store *snaps, struct arena *a, const char *ns, struct err *err)
+static int drop(struct cd_daemon *d, struct snap_store *snaps, struct arena *a, const char *ns, struct err *err)
 {
 	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
 	AUTO(buf) struct buf contents = BUF_INIT;
@@ -230,7 +231,7 @@ static int namespaces_delete(struct rpc_call *c, const void *request, void *svc,
 
 	TRY(cd_ident_check("namespace", req->name, err));
 	TRY(cd_snapshots(d, c, &snaps, err));
-	TRY(delete(d, snaps, rpc_arena(c), req->name, err));
+	TRY(drop(d, snaps, rpc_arena(c), req->name, err));
 	event.name = req->name;
 	cd_events_publish(d->events, req->name, "/namespaces/delete", &event.base);
 	return 0;

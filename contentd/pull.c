@@ -6,7 +6,6 @@
 #include "contentd/pull_internal.h"
 #include "contentd/release.h"
 
-
 #define DOCUMENTS_BYTES_MAX (64u << 20) /* index, manifest and config together */
 
 /* ---- progress ---- */

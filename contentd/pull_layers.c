@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#define UNPACK_THREADS 3                  /* layers at a time: more only share the same link and cores */
+#define UNPACK_THREADS 3                   /* layers at a time: more only share the same link and cores */
 #define PROGRESS_EVERY_NS (50 * NS_PER_MS) /* per layer */
 #define LAYERS_MAX 1000
 #define INDEX_BYTES_MAX (1u << 30)
@@ -255,7 +255,8 @@ static bool is_proven(struct pull *p, const struct digest *key, const struct pul
 	char hex[65];
 	AUTO_FREE char *path = xasprintf("%s/index/%s", p->d->config.root, digest_hex(key, hex));
 
-	if (file_read(AT_FDCWD, path, INDEX_BYTES_MAX, &bytes, NULL) < 0 || esgz_index_open(buf_str(&bytes), &ix, NULL) < 0)
+	if (file_read(AT_FDCWD, path, INDEX_BYTES_MAX, &bytes, NULL) < 0 ||
+	    esgz_index_open(buf_str(&bytes), &ix, NULL) < 0)
 		return false;
 	info = esgz_index_get_info(ix);
 	return info->trust == ESGZ_TRUST_DIFFID && digest_eq(&info->trusted, &l->diff_id);
@@ -320,7 +321,8 @@ int pull_layers_commit(struct pull *p, struct err *err)
 
 	TRY(measure(p, err));
 	for (size_t i = 0; i < p->n_layers; i++) {
-		TRY_WRAP(commit_layer(p, &p->layers[i], parent, err), err, "layer %s", p->layers[i].from->descriptor->digest);
+		TRY_WRAP(commit_layer(p, &p->layers[i], parent, err), err, "layer %s",
+		         p->layers[i].from->descriptor->digest);
 		parent = p->layers[i].chain;
 	}
 	return cd_meta_touch(p->d->meta, p->req->ns, err);

@@ -28,7 +28,8 @@ int pull_documents_write(struct pull *p, struct err *err)
 		blobs[i].bytes = document_bytes(p, doc);
 		digest_of(blobs[i].bytes.p, blobs[i].bytes.n, &blobs[i].digest);
 		if (!digest_eq(&wanted, &blobs[i].digest))
-			return err_set(err, ERR_DATA_LOSS, "document %s does not have that digest", doc->descriptor->digest);
+			return err_set(err, ERR_DATA_LOSS, "document %s does not have that digest",
+			               doc->descriptor->digest);
 	}
 	return cd_blobs_put(p->d->content, blobs, p->image->n_documents, err);
 }
@@ -73,11 +74,13 @@ static void add_source(struct making *m, Content__Info *info)
 			return;
 	if (old && strlen(old) + strlen(repository) + strlen(key) + 1 > LABEL_BYTES_MAX)
 		return; /* enough places to mount from */
-	cd_kvs_set(m->arena, KVS(info, labels), key, old ? arena_printf(m->arena, "%s,%s", old, repository) : repository);
+	cd_kvs_set(m->arena, KVS(info, labels), key,
+	           old ? arena_printf(m->arena, "%s,%s", old, repository) : repository);
 }
 
 /* The record as it is, or a new one. The caller adds labels and puts it. */
-static int begin(struct making *m, const Contentd__Contentfs__V1__Descriptor *of, Records__Content **out, struct err *err)
+static int begin(struct making *m, const Contentd__Contentfs__V1__Descriptor *of, Records__Content **out,
+                 struct err *err)
 {
 	int r = cd_content_get(m->pull->d, m->pull->req->ns, of->digest, m->arena, out, err);
 	Records__Content *record;
@@ -145,7 +148,8 @@ static int put_config(struct making *m, struct err *err)
 
 	TRY(begin(m, p->image->config, &record, err));
 	if (p->top)
-		label(m, record, arena_printf(m->arena, "containerd.io/gc.ref.snapshot.%s", p->req->snapshotter), p->top);
+		label(m, record, arena_printf(m->arena, "containerd.io/gc.ref.snapshot.%s", p->req->snapshotter),
+		      p->top);
 	put(m, record);
 	return 0;
 }

@@ -49,7 +49,8 @@ static int follow(struct walk *w, const Kv__Entry *label, struct err *err)
 	const char *snapshotter = snapshotter_of(&w->arena, str_of(label->key));
 
 	if (snapshotter && w->refs->chain)
-		return w->refs->chain(w->refs->arg, w->image, (struct snap_space){w->ns, snapshotter}, label->value, err);
+		return w->refs->chain(w->refs->arg, w->image, (struct snap_space){w->ns, snapshotter}, label->value,
+		                      err);
 	return is_content_ref(str_of(label->key)) ? visit(w, label->value, err) : 0;
 }
 
@@ -95,8 +96,7 @@ struct images {
 
 static void images_fini(struct images *l)
 {
-	vec_each(&l->v, i)
-	{
+	vec_each(&l->v, i) {
 		free(i->ns);
 		free(i->label);
 		free(i->target);

@@ -200,7 +200,10 @@ static bool perl_class(struct parser *p, char c)
 
 static int hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+	                              : -1;
 }
 
 static int parse_hex(struct parser *p, uint32_t *out)
@@ -250,11 +253,19 @@ static int parse_named_class(struct parser *p)
 		const char *name;
 		struct range r[4];
 	} classes[] = {
-	    {"alnum", {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}}}, {"alpha", {{'A', 'Z'}, {'a', 'z'}}},
-	    {"ascii", {{0, 0x7f}}}, {"blank", {{'\t', '\t'}, {' ', ' '}}}, {"cntrl", {{0, 0x1f}, {0x7f, 0x7f}}},
-	    {"digit", {{'0', '9'}}}, {"graph", {{'!', '~'}}}, {"lower", {{'a', 'z'}}}, {"print", {{' ', '~'}}},
-	    {"punct", {{'!', '/'}, {':', '@'}, {'[', '`'}, {'{', '~'}}}, {"space", {{'\t', '\r'}, {' ', ' '}}},
-	    {"upper", {{'A', 'Z'}}}, {"word", {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}, {'_', '_'}}},
+	    {"alnum", {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}}},
+	    {"alpha", {{'A', 'Z'}, {'a', 'z'}}},
+	    {"ascii", {{0, 0x7f}}},
+	    {"blank", {{'\t', '\t'}, {' ', ' '}}},
+	    {"cntrl", {{0, 0x1f}, {0x7f, 0x7f}}},
+	    {"digit", {{'0', '9'}}},
+	    {"graph", {{'!', '~'}}},
+	    {"lower", {{'a', 'z'}}},
+	    {"print", {{' ', '~'}}},
+	    {"punct", {{'!', '/'}, {':', '@'}, {'[', '`'}, {'{', '~'}}},
+	    {"space", {{'\t', '\r'}, {' ', ' '}}},
+	    {"upper", {{'A', 'Z'}}},
+	    {"word", {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}, {'_', '_'}}},
 	    {"xdigit", {{'0', '9'}, {'A', 'F'}, {'a', 'f'}}},
 	};
 	bool negated = accept(p, "^");
@@ -500,10 +511,10 @@ static int repeat(struct parser *p, size_t from, int min, int max)
 	for (int i = 1; i < min; i++)
 		TRY(copy_steps(p, from, from + n));
 	if (max < 0 && min > 0) /* x+: back over the last copy */
-		return emit(p, OP_SPLIT, (uint32_t)-(int32_t)n, 1);
+		return emit(p, OP_SPLIT, (uint32_t) - (int32_t)n, 1);
 	if (max < 0) { /* x*: skip or enter, and come back */
 		TRY(insert(p, from, OP_SPLIT, 1, (uint32_t)n + 2));
-		return emit(p, OP_JUMP, (uint32_t)-(int32_t)(n + 1), 0);
+		return emit(p, OP_JUMP, (uint32_t) - (int32_t)(n + 1), 0);
 	}
 	if (min == 0) { /* the first one becomes optional; `from` moves with it */
 		TRY(insert(p, from, OP_SPLIT, 1, (uint32_t)n + 1));
@@ -709,7 +720,9 @@ bool cd_regex_search(const struct cd_regex *re, struct str text)
 {
 	size_t n = re->steps.n;
 	AUTO_FREE uint32_t *memory = xcalloc(6 * n + 1, sizeof(*memory));
-	struct run r = {.re = re, .now = {memory, memory + n, 0}, .next = {memory + 2 * n, memory + 3 * n, 0},
+	struct run r = {.re = re,
+	                .now = {memory, memory + n, 0},
+	                .next = {memory + 2 * n, memory + 3 * n, 0},
 	                .stack = memory + 4 * n};
 
 	/* A step is pushed at most once per edge into it, and marked steps push nothing: 2 n + 1 places suffice. */

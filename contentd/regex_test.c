@@ -62,7 +62,10 @@ static void matches_and_misses(void **state)
 	    {"(?m)^b$", "a\nb\nc", "a b c"},
 	    {"\\Ab", "b", "a\nb"},
 	    {"\\Qa.c\\E+", "a.cc", "abc"},
-	    {"^\\x41\\x{e9}\\101$", "A\xc3\xa9" "A", "A"},
+	    {"^\\x41\\x{e9}\\101$",
+	     "A\xc3\xa9"
+	     "A",
+	     "A"},
 	    {"^.$", "\xe2\x82\xac", "ab"},
 	    {"^[\xc3\xa0-\xc3\xbf]$", "\xc3\xa9", "e"},
 	    {"^(?P<name>a)(?:b)$", "ab", "a"},
@@ -83,9 +86,10 @@ static void matches_and_misses(void **state)
 
 static void broken(void **state)
 {
-	static const char *const bad[] = {"(", ")", "a)", "[", "[a", "[b-a]", "*a", "+", "a**", "a{2}{3}", "a{3,2}",
-	                                  "a{1001}", "\\", "\\pL", "\\8", "(?z)", "(?P<>a)", "[[:foo:]]", "\\x4",
-	                                  "\\x{110000}", "((((a{100}){100}){100}){100})"};
+	static const char *const bad[] = {
+	    "(",   ")",    "a)",      "[",         "[a",      "[b-a]",       "*a",
+	    "+",   "a**",  "a{2}{3}", "a{3,2}",    "a{1001}", "\\",          "\\pL",
+	    "\\8", "(?z)", "(?P<>a)", "[[:foo:]]", "\\x4",    "\\x{110000}", "((((a{100}){100}){100}){100})"};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		AUTO(cd_regex) struct cd_regex *re = NULL;
@@ -124,8 +128,9 @@ static void deep_nesting(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(matches_and_misses),   cmocka_unit_test(broken),       cmocka_unit_test(bytes_that_are_no_text),
-	    cmocka_unit_test(no_explosion), cmocka_unit_test(deep_nesting),
+	    cmocka_unit_test(matches_and_misses),     cmocka_unit_test(broken),
+	    cmocka_unit_test(bytes_that_are_no_text), cmocka_unit_test(no_explosion),
+	    cmocka_unit_test(deep_nesting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

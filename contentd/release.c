@@ -173,8 +173,8 @@ void cd_release_snapshot(struct cd_daemon *d, struct snap_space space, const cha
 		return;
 	chain_key(space, parent, &key);
 	pthread_mutex_lock(&r->lock);
-	if (refresh(d, r, &err) < 0 || (!map_has(&r->kept, buf_str(&key)) && !map_has(&r->busy, buf_str(&key)) &&
-	                                release(d, r, &err) < 0))
+	if (refresh(d, r, &err) < 0 ||
+	    (!map_has(&r->kept, buf_str(&key)) && !map_has(&r->busy, buf_str(&key)) && release(d, r, &err) < 0))
 		log_warn("release of %s: %s", parent, err.msg);
 	pthread_mutex_unlock(&r->lock);
 }

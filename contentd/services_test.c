@@ -531,7 +531,8 @@ static void leases(void **state)
 	OK(lease_add(w, "AddResource", "l", "images", "i"));
 	OK(lease_add(w, "AddResource", "l", "content", SHA_A));
 	OK(lease_add(w, "AddResource", "l", "content", SHA_A));
-	assert_string_equal(lease_resources(w, "l"), "content:sha256:aaaaa images:i ingests:r snapshots/overlayfs:key 1 ");
+	assert_string_equal(lease_resources(w, "l"),
+	                    "content:sha256:aaaaa images:i ingests:r snapshots/overlayfs:key 1 ");
 	OK(lease_add(w, "DeleteResource", "l", "images", "i"));
 	OK(lease_add(w, "DeleteResource", "l", "images", "i"));
 	assert_string_equal(lease_resources(w, "l"), "content:sha256:aaaaa ingests:r snapshots/overlayfs:key 1 ");
@@ -564,7 +565,7 @@ static void introspection(void **state)
 	Introspection__PluginsRequest req = INTROSPECTION__PLUGINS_REQUEST__INIT;
 	Introspection__PluginInfoRequest info = INTROSPECTION__PLUGIN_INFO_REQUEST__INIT;
 	const char *buildkit[] = {"type==io.containerd.runtime.v1", "type==io.containerd.runtime.v2"},
-	           *snapshotters = "type==io.containerd.snapshotter.v1, id==overlayfs";
+		   *snapshotters = "type==io.containerd.snapshotter.v1, id==overlayfs";
 	Introspection__PluginsResponse *rsp;
 	Introspection__ServerResponse *server;
 	Pb__Empty empty = PB__EMPTY__INIT;
@@ -709,11 +710,13 @@ static void streams(void **state)
 	OK(cd_stream_send(mine, &answer.base, &w->err));
 	assert_int_equal(rpc_stream_recv(s, INT64_MAX, &any, &w->err), RPC_MESSAGE);
 	assert_string_equal(any->type_url, "containerd.types.transfer.AuthResponse");
-	FAILS(cd_stream_recv(mine, &xfer__auth_response__descriptor, NULL, clock_mono_ns() + NS_PER_MS, &w->a, &got, NULL),
+	FAILS(cd_stream_recv(mine, &xfer__auth_response__descriptor, NULL, clock_mono_ns() + NS_PER_MS, &w->a, &got,
+	                     NULL),
 	      ERR_DEADLINE);
 	OK(rpc_stream_send(s, &any->base, &w->err));
 	assert_int_equal(rpc_client_poll(w->c, NULL, 0, clock_mono_ns() + NS_PER_MS, &w->err), 0);
-	assert_int_equal(cd_stream_recv(mine, &xfer__auth_response__descriptor, NULL, INT64_MAX, &w->a, &got, &w->err), 1);
+	assert_int_equal(cd_stream_recv(mine, &xfer__auth_response__descriptor, NULL, INT64_MAX, &w->a, &got, &w->err),
+	                 1);
 	assert_string_equal(got->username, "bob");
 	cd_stream_close(mine);
 	pb_free(STEAL(any));
@@ -730,7 +733,8 @@ static void a_client_that_leaves_its_stream(void **state)
 	OK(cd_streams_get(w->d->streams, "ns", "one", &mine, &w->err));
 	rpc_stream_free(s);
 	rpc_client_poll(w->c, NULL, 0, clock_mono_ns() + NS_PER_MS, NULL);
-	assert_int_equal(cd_stream_recv(mine, &xfer__auth_response__descriptor, NULL, INT64_MAX, &w->a, &got, &w->err), 0);
+	assert_int_equal(cd_stream_recv(mine, &xfer__auth_response__descriptor, NULL, INT64_MAX, &w->a, &got, &w->err),
+	                 0);
 	FAILS(cd_stream_send(mine, &answer.base, NULL), ERR_UNAVAILABLE);
 	cd_stream_close(mine);
 }
@@ -758,7 +762,8 @@ static void transfers_that_cannot_be(void **state)
 	req.options = &options;
 	FAILS(world_call(w, &transfer__transfer__descriptor, "Transfer", &req, NULL), ERR_NOT_FOUND);
 	req.options = NULL;
-	FAILS(world_call(w, &transfer__transfer__descriptor, "Transfer", &req, NULL), ERR_UNAVAILABLE); /* no contentfs */
+	FAILS(world_call(w, &transfer__transfer__descriptor, "Transfer", &req, NULL),
+	      ERR_UNAVAILABLE); /* no contentfs */
 }
 
 int main(void)

@@ -322,7 +322,8 @@ static int new_labels(struct arena *a, const Snapshots__UpdateSnapshotRequest *r
 		struct cd_mask_path path = cd_mask_path(mask->paths[i]);
 
 		if (!str_eqc(path.field, "labels"))
-			return err_set(err, ERR_INVALID, "field \"%s\" of a snapshot cannot be updated", mask->paths[i]);
+			return err_set(err, ERR_INVALID, "field \"%s\" of a snapshot cannot be updated",
+			               mask->paths[i]);
 		cd_kvs_apply(a, path.key, from, n_from, &list, &n);
 	}
 	if (!mask || !mask->n_paths)
@@ -333,8 +334,7 @@ static int new_labels(struct arena *a, const Snapshots__UpdateSnapshotRequest *r
 static int update(const struct scope *s, const Snapshots__UpdateSnapshotRequest *req, struct snap_info *out,
                   struct err *err)
 {
-	AUTO(cd_hold) struct cd_hold h =
-	    cd_meta_hold(s->d->meta, CD_SNAPSHOT, s->space.ns, str_of(req->info->name));
+	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(s->d->meta, CD_SNAPSHOT, s->space.ns, str_of(req->info->name));
 	AUTO(snap_info) struct snap_info old = {0};
 	AUTO(labels) struct labels labels = LABELS_INIT;
 
@@ -360,14 +360,10 @@ static int snapshots_update(struct rpc_call *c, const void *request, void *svc, 
 
 /* Cleanup has nothing to do: what snap_remove frees is free at once. Clients and proxies accept Unimplemented. */
 static const struct rpc_method methods[] = {
-    {"Prepare", 0, snapshots_prepare},
-    {"View", 0, snapshots_view},
-    {"Mounts", 0, snapshots_mounts},
-    {"Commit", 0, snapshots_commit},
-    {"Remove", 0, snapshots_remove},
-    {"Stat", 0, snapshots_stat},
-    {"Update", 0, snapshots_update},
-    {"List", RPC_SERVER_STREAM, snapshots_list},
+    {"Prepare", 0, snapshots_prepare}, {"View", 0, snapshots_view},
+    {"Mounts", 0, snapshots_mounts},   {"Commit", 0, snapshots_commit},
+    {"Remove", 0, snapshots_remove},   {"Stat", 0, snapshots_stat},
+    {"Update", 0, snapshots_update},   {"List", RPC_SERVER_STREAM, snapshots_list},
     {"Usage", 0, snapshots_usage},
 };
 

@@ -52,7 +52,7 @@ static int commit(struct world *w, const char *name, const char *key, const char
 	return CALL("Commit", &req, NULL);
 }
 
-static int delete(struct world *w, const char *key)
+static int drop(struct world *w, const char *key)
 {
 	Snapshots__RemoveSnapshotRequest req = SNAPSHOTS__REMOVE_SNAPSHOT_REQUEST__INIT;
 
@@ -151,15 +151,15 @@ static void codes(void **state)
 	FAILS(mounts(w, "a"), ERR_NOT_FOUND);
 	OK(view(w, "v", "A", NULL));
 	FAILS(commit(w, "V", "v", "", ""), ERR_PRECONDITION);
-	FAILS(delete(w, "A"), ERR_PRECONDITION);
+	FAILS(drop(w, "A"), ERR_PRECONDITION);
 	OK(prepare(w, "b", "A", "", NULL));
 	FAILS(commit(w, "A", "b", "", ""), ERR_EXISTS);
 	FAILS(commit(w, "B", "b", "other", ""), ERR_INVALID);
 	OK(commit(w, "B", "b", "A", ""));
-	FAILS(delete(w, "none"), ERR_NOT_FOUND);
-	OK(delete(w, "v"));
-	OK(delete(w, "B"));
-	OK(delete(w, "A"));
+	FAILS(drop(w, "none"), ERR_NOT_FOUND);
+	OK(drop(w, "v"));
+	OK(drop(w, "B"));
+	OK(drop(w, "A"));
 	cleanup.snapshotter = "overlayfs";
 	FAILS(CALL("Cleanup", &cleanup, NULL), ERR_UNIMPLEMENTED);
 }
@@ -282,7 +282,7 @@ static void under_a_lease(void **state)
 	assert_string_equal(leased(w), "snapshots/overlayfs:a ");
 	OK(commit(w, "A", "a", "", ""));
 	assert_string_equal(leased(w), "snapshots/overlayfs:A ");
-	OK(delete(w, "A"));
+	OK(drop(w, "A"));
 	assert_string_equal(leased(w), "");
 	/* What exists is leased by those who find it, too. */
 	rpc_client_set_metadata(w->c, "containerd-lease", NULL);
@@ -298,8 +298,8 @@ static void under_a_lease(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_set_up, world_tear_down)
-	const struct CMUnitTest tests[] = {TEST(codes), TEST(answers),         TEST(labels),
-	                                   TEST(lists), TEST(a_target_that_is_there), TEST(under_a_lease)};
+	const struct CMUnitTest tests[] = {
+	    TEST(codes), TEST(answers), TEST(labels), TEST(lists), TEST(a_target_that_is_there), TEST(under_a_lease)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,7 @@ struct cd_streams {
 /* Held by the handler of its call and by the one who got it. */
 struct cd_stream {
 	pthread_mutex_t lock;
-	pthread_cond_t cond; /* any change */
+	pthread_cond_t cond;   /* any change */
 	struct rpc_call *call; /* NULL once the handler is about to return; lock */
 	unsigned users;        /* threads that use `call` outside of the lock; lock */
 	unsigned refs;         /* lock */
@@ -268,7 +268,8 @@ static int pump(struct rpc_call *c, struct cd_stream *s, struct err *err)
 		pthread_cond_broadcast(&s->cond);
 		pthread_mutex_unlock(&s->lock);
 		if (full)
-			return err_set(err, ERR_EXHAUSTED, "more than %u bytes on the stream that nobody takes", INBOX_MAX);
+			return err_set(err, ERR_EXHAUSTED, "more than %u bytes on the stream that nobody takes",
+			               INBOX_MAX);
 	}
 }
 

@@ -72,8 +72,9 @@ int deliver(const toml::table &doc, int (*fn)(void *, const toml_value *), void 
 		v.key = l.key.c_str();
 		v.line = (int)l.node->source().begin.line;
 		if (!convert(l, v, items, pointers)) {
-			snprintf(why, why_bytes, "%d: %s must be a string, an integer, true or false, or a list of strings",
-			         v.line, v.key);
+			snprintf(why, why_bytes,
+			         "%d: %s must be a string, an integer, true or false, or a list of strings", v.line,
+			         v.key);
 			return -1;
 		}
 		r = fn(arg, &v);
@@ -83,7 +84,7 @@ int deliver(const toml::table &doc, int (*fn)(void *, const toml_value *), void 
 	return 0;
 }
 
-}
+} // namespace
 
 int toml_each(const char *text, size_t n, int (*fn)(void *arg, const struct toml_value *v), void *arg, char *why,
               size_t why_bytes)

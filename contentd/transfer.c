@@ -30,8 +30,8 @@ static int ask(struct rpc_call *c, struct cd_stream *s, const char *host, const 
 	req.host = host;
 	req.reference = reference;
 	TRY(cd_stream_send(s, &req.base, err));
-	r = cd_stream_recv(s, &xfer__auth_response__descriptor, c, clock_mono_ns() + AUTH_PATIENCE_NS, rpc_arena(c), out,
-	                   err);
+	r = cd_stream_recv(s, &xfer__auth_response__descriptor, c, clock_mono_ns() + AUTH_PATIENCE_NS, rpc_arena(c),
+	                   out, err);
 	TRY(r);
 	return r ? 0 : err_set(err, ERR_UNAVAILABLE, "the client closed its stream without an answer");
 }
@@ -60,8 +60,8 @@ static int authenticate(struct cd_daemon *d, struct rpc_call *c, struct cd_strea
 		set.identity_token = true;
 		break;
 	default:
-		return err_set(err, ERR_UNIMPLEMENTED, "credentials for %s: only passwords and identity tokens: not implemented",
-		               host);
+		return err_set(err, ERR_UNIMPLEMENTED,
+		               "credentials for %s: only passwords and identity tokens: not implemented", host);
 	}
 	TRY(cd_data(d, c, &data, err));
 	return ffs_client_set_credentials(data, &set, err);

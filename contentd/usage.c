@@ -205,8 +205,8 @@ static int count_ingest(void *arg, const struct cd_ingest_status *s, struct err 
 }
 
 /* Calls fn for the files of one directory below the root; an absent one has none. */
-static void each_file(struct usage *u, const char *dir, void (*fn)(struct usage *u, const char *dir, const char *name,
-                                                                   const struct stat *st))
+static void each_file(struct usage *u, const char *dir,
+                      void (*fn)(struct usage *u, const char *dir, const char *name, const struct stat *st))
 {
 	AUTO_FREE char *path = xasprintf("%s/%s", u->d->config.root, dir);
 	DIR *stream = opendir(path);
@@ -230,7 +230,8 @@ static void count_object(struct usage *u, const char *dir, const char *name, con
 	struct digest d;
 
 	if (S_ISREG(st->st_mode) && digest_from_hex(str_of(hex), &d))
-		count(u, OBJECTS, hex, (int64_t)st->st_blocks * 512 / (int64_t)st->st_nlink, digests_has(&u->objects, &d));
+		count(u, OBJECTS, hex, (int64_t)st->st_blocks * 512 / (int64_t)st->st_nlink,
+		      digests_has(&u->objects, &d));
 }
 
 static void count_objects(struct usage *u, const char *dir, const char *name, const struct stat *st)

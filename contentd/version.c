@@ -54,9 +54,8 @@ static int health_watch(struct rpc_call *c, const void *request, void *svc, stru
 
 	rsp.status = HEALTH__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN;
 	if (cd_knows_service(req->service))
-		rsp.status = cd_wait_meta(d, c, NULL) < 0
-		                 ? HEALTH__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING
-		                 : HEALTH__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
+		rsp.status = cd_wait_meta(d, c, NULL) < 0 ? HEALTH__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING
+		                                          : HEALTH__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
 	TRY(rpc_send(c, &rsp.base, err));
 	while (rpc_cancelled(c, NULL) == 0)
 		if (p.fd < 0 || (poll(&p, 1, -1) < 0 && errno != EINTR))
