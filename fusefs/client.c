@@ -28,9 +28,9 @@
 #include <sys/wait.h>
 
 #define N_KEPT (FFS_FDS_KEPT - FFS_FD_FUSE)
-#define PATIENCE_NS (30 * NS_PER_S)    /* for a worker to be replaced, or a start */
-#define SILENCE_NS (1 * NS_PER_S)      /* of who accepted us: then we look whether anybody lives, and try again */
-#define ATTEMPTS_MAX 5                 /* of one call, whose workers die under it */
+#define PATIENCE_NS (30 * NS_PER_S) /* for a worker to be replaced, or a start */
+#define SILENCE_NS (1 * NS_PER_S)   /* of who accepted us: then we look whether anybody lives, and try again */
+#define ATTEMPTS_MAX 5              /* of one call, whose workers die under it */
 #define LOG_TAIL_BYTES 512
 
 struct conn {
@@ -47,8 +47,8 @@ struct ffs_client {
 	pthread_mutex_t lock;       /* guards conn and its references */
 	pthread_mutex_t connecting; /* held while connecting or starting; guards what follows */
 	struct conn *conn;
-	int kept[N_KEPT];           /* -1: none */
-	pid_t child;                /* that we started and have not reaped, or 0 */
+	int kept[N_KEPT]; /* -1: none */
+	pid_t child;      /* that we started and have not reaped, or 0 */
 };
 
 /* ---- processes ---- */
@@ -233,7 +233,7 @@ static int revive_refused(struct ffs_client *c, struct revival *v, struct err *e
 {
 	if (v->started)
 		return c->child ? 0 : 1; /* what we started has ended */
-	drop_kept(c); /* the socket is gone: so is the mount that they belong to */
+	drop_kept(c);                    /* the socket is gone: so is the mount that they belong to */
 	v->started = true;
 	return start(c, false, err);
 }
@@ -446,8 +446,8 @@ static void take_transfer(void *arg, struct str wire)
 }
 
 int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
-                      const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress,
-                      void *arg, Contentd__Contentfs__V1__UnpackResponse **out, struct err *err)
+                      const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress, void *arg,
+                      Contentd__Contentfs__V1__UnpackResponse **out, struct err *err)
 {
 	struct transfer t = {progress, arg};
 	struct call k = {"Unpack", &req->base, fd, on_behalf, take_transfer, &t, req->tee, req->reference,
@@ -487,8 +487,8 @@ int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err)
 	return call(c, &k, NULL, NULL, err);
 }
 
-int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf,
-                    const char *const *index_keys, unsigned n, ffs_progress_fn progress, void *arg, struct err *err)
+int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf, const char *const *index_keys, unsigned n,
+                    ffs_progress_fn progress, void *arg, struct err *err)
 {
 	Contentd__Contentfs__V1__FillRequest req = CONTENTD__CONTENTFS__V1__FILL_REQUEST__INIT;
 	struct transfer t = {progress, arg};

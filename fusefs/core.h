@@ -63,7 +63,7 @@ struct member {
 struct layer {
 	struct digest key;
 	struct str bytes; /* the mapped index */
-	struct ffs_source source;
+	struct ffs_source source; /* as the layer was loaded */
 	struct esgz_index *ix;
 	const struct esgz_index_info *info;
 	struct member *members; /* ascending by offset; one more than n_members, which ends the last */
@@ -73,7 +73,10 @@ struct layer {
 	uint64_t member_bytes; /* sum */
 	uint32_t n_files;      /* regular files with content */
 
+	_Atomic(const char *) reference; /* where the blob comes from now; each lives as long as the layer */
+
 	/* Guarded by d->lock. */
+	VEC(char *) references; /* that came after source.reference */
 	uint8_t *state;     /* enum member_state; DONE is a hint for planning, the files know */
 	uint8_t *published; /* per entry: its object was seen to exist */
 	unsigned refs;      /* the list, files, requests, jobs, fills */
@@ -458,6 +461,8 @@ struct ffs_data {
 	struct ffs_data_counters counters;
 };
 
+/* Lock held. */
+void layer_set_reference(struct layer *l, const char *reference);
 void layer_ref(struct layer *l);
 /* Lock held. */
 void layer_unref(struct layer *l);

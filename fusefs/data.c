@@ -158,6 +158,17 @@ static void files_leave_layer(struct ffs_data *d, struct layer *l)
 		}
 }
 
+void ffs_data_set_reference(struct ffs_data *d, const struct digest *index_key, const char *reference)
+{
+	struct layer *l;
+
+	pthread_mutex_lock(&d->lock);
+	l = layer_find(d, index_key);
+	if (l)
+		layer_set_reference(l, reference);
+	pthread_mutex_unlock(&d->lock);
+}
+
 void ffs_data_remove_layer(struct ffs_data *d, const struct digest *index_key)
 {
 	struct layer **at, *l;

@@ -390,7 +390,7 @@ static void request_done(void *arg, int result, const struct err *err)
 	struct request *r = arg, **at;
 	struct ffs_data *d = r->d;
 	struct err short_err;
-	uint32_t window = window_of(d, r->layer->source.reference);
+	uint32_t window = window_of(d, atomic_load(&r->layer->reference));
 
 	pthread_mutex_lock(&d->lock);
 	r->over = true;
@@ -431,7 +431,7 @@ static void request_send(struct request *r)
 	struct err err;
 	void *handle = NULL;
 	struct ffs_blob_query q = {
-	    .reference = r->layer->source.reference,
+	    .reference = atomic_load(&r->layer->reference),
 	    .blob = r->layer->info->blob,
 	    .blob_bytes = r->layer->info->blob_bytes,
 	    .offset = r->layer->members[r->first].offset,

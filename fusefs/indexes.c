@@ -169,6 +169,21 @@ int ffs_index_source(struct ffs_store *s, const struct digest *key, struct ffs_s
 	return 0;
 }
 
+int ffs_index_set_reference(struct ffs_store *s, const struct digest *key, const char *reference, struct err *err)
+{
+	AUTO(ffs_source) struct ffs_source src = {0};
+	AUTO(buf) struct buf text = BUF_INIT;
+	char name[SOURCE_NAME_MAX];
+
+	TRY(ffs_index_source(s, key, &src, err));
+	if (!strcmp(src.reference, reference))
+		return 0;
+	free(src.reference);
+	src.reference = xstrdup(reference);
+	source_encode(&src, &text);
+	return put_fast(s->dirs[FFS_DIR_INDEX], source_name(key, name), buf_str(&text), err);
+}
+
 int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err)
 {
 	int dir = s->dirs[FFS_DIR_INDEX];

@@ -214,7 +214,8 @@ static void fill_cancelled(void *arg)
 	pthread_mutex_unlock(&f->lock);
 }
 
-static void fill_start(struct ffs_service *s, struct filling *f, size_t i, const struct digest *key, int64_t deadline_ns)
+static void fill_start(struct ffs_service *s, struct filling *f, size_t i, const struct digest *key,
+                       int64_t deadline_ns)
 {
 	struct fill_part *p = &f->parts[i];
 	const struct ffs_fill_query q = {.index_key = *key,

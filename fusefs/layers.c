@@ -131,6 +131,7 @@ int layer_load(struct ffs_store *store, const struct digest *key, struct layer *
 		return err_set(err, ERR_DATA_LOSS, "the index is that of another layer");
 	if (!digest_eq(&l->source.blob, &l->info->blob) || l->source.blob_bytes != l->info->blob_bytes)
 		return err_set(err, ERR_DATA_LOSS, "index and source name different blobs");
+	atomic_store(&l->reference, l->source.reference);
 	layer_note_entries(l);
 	layer_place_members(l);
 	l->state = xcalloc((size_t)l->n_members + 1, 1);
@@ -153,7 +154,18 @@ void layer_free(struct layer *l)
 	if (l->bytes.p)
 		ffs_index_unmap(l->bytes);
 	ffs_source_fini(&l->source);
+	vec_each(&l->references, r)
+		free(*r);
+	vec_fini(&l->references);
 	free(l);
+}
+
+void layer_set_reference(struct layer *l, const char *reference)
+{
+	if (!strcmp(atomic_load(&l->reference), reference))
+		return;
+	vec_push(&l->references, xstrdup(reference));
+	atomic_store(&l->reference, *vec_last(&l->references));
 }
 
 void layer_ref(struct layer *l)

@@ -166,7 +166,8 @@ static int fetch_all(struct open *o, struct rpc_call *c, bool lazy, struct err *
 
 /* ---- answer ---- */
 
-static PB(Descriptor) *descriptor(struct rpc_call *c, struct str media_type, const struct digest *digest, uint64_t size)
+static PB(Descriptor) *
+    descriptor(struct rpc_call *c, struct str media_type, const struct digest *digest, uint64_t size)
 {
 	PB(Descriptor) *d = pb_new(rpc_arena(c), &contentd__contentfs__v1__descriptor__descriptor);
 	char text[DIGEST_TEXT_MAX];
@@ -177,7 +178,7 @@ static PB(Descriptor) *descriptor(struct rpc_call *c, struct str media_type, con
 	return d;
 }
 
-static PB(Descriptor) *descriptor_of(struct rpc_call *c, const struct reg_descriptor *from)
+static PB(Descriptor) * descriptor_of(struct rpc_call *c, const struct reg_descriptor *from)
 {
 	PB(Descriptor) *d = descriptor(c, from->media_type, &from->digest, from->size);
 	struct arena *a = rpc_arena(c);
@@ -193,7 +194,7 @@ static PB(Descriptor) *descriptor_of(struct rpc_call *c, const struct reg_descri
 	return d;
 }
 
-static PB(Descriptor) *descriptor_of_document(struct rpc_call *c, const struct reg_manifest *m)
+static PB(Descriptor) * descriptor_of_document(struct rpc_call *c, const struct reg_manifest *m)
 {
 	return descriptor(c, m->media_type, &m->digest, m->bytes.n);
 }
@@ -227,8 +228,8 @@ static int answer_documents(struct open *o, struct rpc_call *c, PB(OpenResponse)
 }
 
 /* A layer that is not opened lazily may be here from an earlier unpacking, known by the DiffID of the configuration. */
-static PB(Layer) *answer_layer(struct open *o, struct rpc_call *c, const struct open_layer *l,
-                               const struct digest *diff_id)
+static PB(Layer) *
+    answer_layer(struct open *o, struct rpc_call *c, const struct open_layer *l, const struct digest *diff_id)
 {
 	PB(Layer) *out = pb_new(rpc_arena(c), &contentd__contentfs__v1__layer__descriptor);
 	struct digest key = l->key;
@@ -272,9 +273,8 @@ static int resolve(struct open *o, const PB(Platform) * p, struct err *err)
 	const struct reg_manifest *m;
 
 	if (p && *p->os && *p->architecture)
-		want = (struct reg_platform){.os = str_of(p->os),
-		                             .architecture = str_of(p->architecture),
-		                             .variant = str_of(p->variant)};
+		want = (struct reg_platform){
+		    .os = str_of(p->os), .architecture = str_of(p->architecture), .variant = str_of(p->variant)};
 	TRY_WRAP(reg_image_resolve(o->s->w->client, o->ref, &want, o->deadline_ns, &o->image, err), err, "image %s",
 	         o->reference);
 	m = reg_image_manifest(o->image);
@@ -324,10 +324,11 @@ static int64_t deadline_of(const PB(OpenRequest) * req, const struct rpc_call *c
 int verb_open(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const PB(OpenRequest) *req = request;
-	AUTO(open) struct open o = {.s = svc,
-	                            .deadline_ns = deadline_of(req, c),
-	                            .lock = PTHREAD_MUTEX_INITIALIZER,
-	                            .change = PTHREAD_COND_INITIALIZER};
+	AUTO(open)
+	struct open o = {.s = svc,
+	                 .deadline_ns = deadline_of(req, c),
+	                 .lock = PTHREAD_MUTEX_INITIALIZER,
+	                 .change = PTHREAD_COND_INITIALIZER};
 	char text[REG_REF_TEXT_MAX];
 	struct reg_ref ref;
 

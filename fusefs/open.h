@@ -16,15 +16,15 @@ struct open;
 struct open_layer {
 	struct open *open;
 	const struct reg_descriptor *d;
-	struct digest toc;        /* that the manifest names */
-	bool claimed;             /* it names one */
-	struct digest key;        /* of the index; set while `claimed` */
+	struct digest toc; /* that the manifest names */
+	bool claimed;      /* it names one */
+	struct digest key; /* of the index; set while `claimed` */
 	struct pool_job job;
-	struct buf tail;          /* the last bytes of the blob, and those before them that were missing */
-	uint64_t tail_offset;     /* of these in the blob */
+	struct buf tail;             /* the last bytes of the blob, and those before them that were missing */
+	uint64_t tail_offset;        /* of these in the blob */
 	struct reg_request *request; /* guarded by open.lock */
-	bool found;               /* its index is in the store and loaded; final when the part has ended */
-	struct err why;           /* why it is not lazy */
+	bool found;                  /* its index is in the store and loaded; final when the part has ended */
+	struct err why;              /* why it is not lazy */
 };
 
 struct open {
@@ -38,7 +38,7 @@ struct open {
 
 	pthread_mutex_t lock; /* guards what follows, and what says so */
 	pthread_cond_t change;
-	unsigned busy;   /* parts under way */
+	unsigned busy; /* parts under way */
 	bool cancelled;
 	struct err fatal; /* the first failure that is not one layer's format */
 	struct reg_request *config_request;

@@ -52,9 +52,9 @@ static int find_toc(struct open_layer *l, struct esgz_footer *footer, struct str
 	if (footer->kind == ESGZ_FOOTER_NONE)
 		return err_set(err, ERR_INVALID, "the manifest names a TOC, but the blob ends without one");
 	if (footer->kind == ESGZ_FOOTER_LEGACY || footer->kind == ESGZ_FOOTER_EXTERNAL_TOC)
-		return err_set(err, ERR_UNIMPLEMENTED, "%s", footer->kind == ESGZ_FOOTER_LEGACY
-		                                                 ? "a stargz layer without chunk digests"
-		                                                 : "its TOC is in another blob");
+		return err_set(err, ERR_UNIMPLEMENTED, "%s",
+		               footer->kind == ESGZ_FOOTER_LEGACY ? "a stargz layer without chunk digests"
+		                                                  : "its TOC is in another blob");
 	if (footer->toc_bytes > ESGZ_TOC_BYTES_MAX)
 		return err_set(err, ERR_EXHAUSTED, "a TOC of %llu bytes", (unsigned long long)footer->toc_bytes);
 	if (footer->toc_offset < l->tail_offset) {
@@ -158,7 +158,8 @@ static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_
 	/* The answer may come before the call has returned: the lock keeps it from leaving meanwhile. */
 	pthread_mutex_lock(&o->lock);
 	reg_request_unref(STEAL(l->request));
-	r = o->cancelled ? err_set(err, ERR_CANCELLED, "cancelled") : reg_blob_get(o->s->w->client, &q, &l->request, err);
+	r = o->cancelled ? err_set(err, ERR_CANCELLED, "cancelled")
+	                 : reg_blob_get(o->s->w->client, &q, &l->request, err);
 	pthread_mutex_unlock(&o->lock);
 	return r;
 }
@@ -186,6 +187,24 @@ static uint64_t guess(uint64_t blob_bytes)
 	return n < blob_bytes ? n : blob_bytes;
 }
 
+/* The index is here, perhaps from another registry, which may be gone by now, or want other credentials. */
+static bool reuse(struct open *o, struct open_layer *l)
+{
+	struct ffs_worker *w = o->s->w;
+	char repository[REG_REF_TEXT_MAX];
+	struct err why = ERR_INIT;
+
+	if (!ffs_index_has(w->store, &l->key) || load_layer(o->s, &l->key, NULL) < 0)
+		return false;
+	repository_text(o->ref, repository);
+	if (ffs_index_set_reference(w->store, &l->key, repository, &why) < 0) {
+		explain(l, &why);
+		log_warn("%s", why.msg);
+	}
+	ffs_data_set_reference(w->data, &l->key, repository);
+	return true;
+}
+
 void open_layer_begin(struct open *o, struct open_layer *l)
 {
 	struct err why = ERR_INIT;
@@ -199,10 +218,9 @@ void open_layer_begin(struct open *o, struct open_layer *l)
 		return;
 	}
 	esgz_index_key(ESGZ_TRUST_TOC, &l->d->digest, &l->toc, &l->key);
-	if (ffs_index_has(o->s->w->store, &l->key) && load_layer(o->s, &l->key, NULL) >= 0) {
-		l->found = true;
+	l->found = reuse(o, l);
+	if (l->found)
 		return;
-	}
 	open_enter(o);
 	if (fetch(l, 0, 0, guess(l->d->size), &why) < 0) {
 		layer_failed(l, &why);

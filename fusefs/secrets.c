@@ -246,8 +246,8 @@ static void replace(struct ffs_secrets *s, const char *host, const struct reg_cr
 
 int ffs_secrets_set(struct ffs_secrets *s, const char *host, const struct reg_credentials *c, struct err *err)
 {
-	size_t more = ENTRY_BYTES + strlen(host) + str_of(c->username).n + str_of(c->password).n +
-	              str_of(c->identity_token).n;
+	size_t more =
+	    ENTRY_BYTES + strlen(host) + str_of(c->username).n + str_of(c->password).n + str_of(c->identity_token).n;
 
 	if (!*host || strlen(host) > REG_HOST_MAX)
 		return err_set(err, ERR_INVALID, "credentials: bad host name");
@@ -258,8 +258,8 @@ int ffs_secrets_set(struct ffs_secrets *s, const char *host, const struct reg_cr
 	return save(s, err);
 }
 
-void ffs_secrets_each(const struct ffs_secrets *s, void (*fn)(void *arg, const char *host,
-                                                             const struct reg_credentials *c), void *arg)
+void ffs_secrets_each(const struct ffs_secrets *s,
+                      void (*fn)(void *arg, const char *host, const struct reg_credentials *c), void *arg)
 {
 	vec_each(&s->v, it)
 		fn(arg, it->host, &it->credentials);

@@ -17,8 +17,8 @@
 #include "base/str.h"
 #include "registry/auth.h"
 
-#define FFS_SECRETS_MAX 256                  /* hosts */
-#define FFS_SECRETS_BYTES_MAX (2u << 20)     /* all together */
+#define FFS_SECRETS_MAX 256              /* hosts */
+#define FFS_SECRETS_BYTES_MAX (2u << 20) /* all together */
 
 struct ffs_secrets;
 
@@ -32,7 +32,7 @@ DEFINE_AUTO_FREE(ffs_secrets);
 int ffs_secrets_set(struct ffs_secrets *s, const char *host, const struct reg_credentials *c, struct err *err);
 
 /* Calls fn for each host. */
-void ffs_secrets_each(const struct ffs_secrets *s, void (*fn)(void *arg, const char *host,
-                                                             const struct reg_credentials *c), void *arg);
+void ffs_secrets_each(const struct ffs_secrets *s,
+                      void (*fn)(void *arg, const char *host, const struct reg_credentials *c), void *arg);
 
 #endif

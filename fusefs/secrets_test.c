@@ -145,10 +145,10 @@ static void there_are_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_successor_has_them, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(what_was_forgotten_is_gone, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_torn_write_leaves_the_older_ones, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(there_are_bounds, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_successor_has_them, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(what_was_forgotten_is_gone, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_torn_write_leaves_the_older_ones, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(there_are_bounds, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

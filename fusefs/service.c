@@ -16,7 +16,8 @@ int parse_index_key(const char *text, struct digest *out, struct err *err)
 	return 0;
 }
 
-int parse_descriptor(const PB(Descriptor) * d, const char *what, struct digest *digest, uint64_t *bytes, struct err *err)
+int parse_descriptor(const PB(Descriptor) * d, const char *what, struct digest *digest, uint64_t *bytes,
+                     struct err *err)
 {
 	if (!d)
 		return err_set(err, ERR_INVALID, "no %s given", what);
@@ -200,16 +201,16 @@ static void load_credentials(struct ffs_service *s)
 /* ---- life-cycle ---- */
 
 static const struct rpc_method METHODS[] = {
-	{"Open", RPC_LONG, verb_open},
-	{"Unpack", RPC_LONG, verb_unpack},
-	{"FetchBlob", RPC_LONG, verb_fetch_blob},
-	{"Pin", 0, verb_pin},
-	{"Unpin", 0, verb_unpin},
-	{"Fill", RPC_LONG, verb_fill},
-	{"DeleteLayers", 0, verb_delete_layers},
-	{"SetCredentials", 0, verb_set_credentials},
-	{"Status", 0, verb_status},
-	{"Keep", 0, verb_keep},
+    {"Open", RPC_LONG, verb_open},
+    {"Unpack", RPC_LONG, verb_unpack},
+    {"FetchBlob", RPC_LONG, verb_fetch_blob},
+    {"Pin", 0, verb_pin},
+    {"Unpin", 0, verb_unpin},
+    {"Fill", RPC_LONG, verb_fill},
+    {"DeleteLayers", 0, verb_delete_layers},
+    {"SetCredentials", 0, verb_set_credentials},
+    {"Status", 0, verb_status},
+    {"Keep", 0, verb_keep},
 };
 
 static bool allow(const struct ucred *peer, void *arg)

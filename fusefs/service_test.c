@@ -219,21 +219,22 @@ static void add_image(struct world *w, const struct layer *layers, unsigned n, u
 	char text[DIGEST_TEXT_MAX], toc[DIGEST_TEXT_MAX];
 	struct digest config_digest;
 
-	buf_adds(&config, "{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[");
+	buf_adds(&config,
+	         "{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[");
 	for (unsigned i = 0; i < diff_ids; i++)
 		buf_addf(&config, "%s\"%s\"", i ? "," : "", digest_text(&layers[i % n].diff_id, text));
 	buf_adds(&config, "]}}");
 	config_digest = add_blob(w, buf_str(&config));
 	buf_addf(&manifest,
-	         "{\"schemaVersion\":2,\"mediaType\":\"" REG_MT_OCI_MANIFEST "\",\"config\":{\"mediaType\":\"" REG_MT_OCI_CONFIG
-	         "\",\"digest\":\"%s\",\"size\":%zu},\"layers\":[",
+	         "{\"schemaVersion\":2,\"mediaType\":\"" REG_MT_OCI_MANIFEST
+	         "\",\"config\":{\"mediaType\":\"" REG_MT_OCI_CONFIG "\",\"digest\":\"%s\",\"size\":%zu},\"layers\":[",
 	         digest_text(&config_digest, text), config.n);
 	for (unsigned i = 0; i < n; i++) {
 		const struct layer *l = &layers[i];
 
 		add_blob(w, buf_str(&l->blob));
-		buf_addf(&manifest, "%s{\"mediaType\":\"" REG_MT_OCI_LAYER_GZIP "\",\"digest\":\"%s\",\"size\":%zu", i ? "," : "",
-		         digest_text(&l->digest, text), l->blob.n);
+		buf_addf(&manifest, "%s{\"mediaType\":\"" REG_MT_OCI_LAYER_GZIP "\",\"digest\":\"%s\",\"size\":%zu",
+		         i ? "," : "", digest_text(&l->digest, text), l->blob.n);
 		if (l->lazy)
 			buf_addf(&manifest, ",\"annotations\":{\"containerd.io/snapshot/stargz/toc.digest\":\"%s\"}",
 			         digest_text(&l->toc, toc));
@@ -721,18 +722,18 @@ static void credentials_outlive_the_worker(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_layer_from_a_file, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_layer_from_the_registry, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(what_is_wrong_is_not_published, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(many_who_want_the_same, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(two_round_trips, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(an_unpacked_layer_is_known, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(lies_about_the_toc, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(images_that_make_no_sense, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_registry_that_loses_a_layer, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(stopping_ends_all_calls, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(pins_outlive_the_worker, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(credentials_outlive_the_worker, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_layer_from_a_file, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_layer_from_the_registry, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(what_is_wrong_is_not_published, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(many_who_want_the_same, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(two_round_trips, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(an_unpacked_layer_is_known, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(lies_about_the_toc, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(images_that_make_no_sense, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_registry_that_loses_a_layer, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(stopping_ends_all_calls, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(pins_outlive_the_worker, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(credentials_outlive_the_worker, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,10 +12,10 @@
 #include <sys/stat.h>
 
 static const char *const DIR_NAMES[FFS_DIRS] = {
-	[FFS_DIR_OBJECTS] = "objects",
-	[FFS_DIR_PARTIAL] = "partial",
-	[FFS_DIR_INDEX] = "index",
-	[FFS_DIR_PINS] = "pins",
+    [FFS_DIR_OBJECTS] = "objects",
+    [FFS_DIR_PARTIAL] = "partial",
+    [FFS_DIR_INDEX] = "index",
+    [FFS_DIR_PINS] = "pins",
 };
 
 /* Removes what a dead process has left in a directory under names of that beginning. */

@@ -93,6 +93,9 @@ int ffs_index_map(struct ffs_store *s, const struct digest *key, struct str *byt
 void ffs_index_unmap(struct str bytes);
 int ffs_index_source(struct ffs_store *s, const struct digest *key, struct ffs_source *out, struct err *err);
 
+/* The blob comes from this registry and repository from now on. Not synced: a power loss may bring the old one back. */
+int ffs_index_set_reference(struct ffs_store *s, const struct digest *key, const char *reference, struct err *err);
+
 /* Removes index and source; absent is fine. */
 int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err);
 
@@ -120,7 +123,7 @@ int ffs_pin_put(struct ffs_store *s, const char *name, const struct digest *keys
 int ffs_pin_remove(struct ffs_store *s, const char *name, struct err *err);
 /* Calls fn for each pin; a negative return ends the walk with that code. Damaged pin files are logged and passed over. */
 int ffs_pin_list(struct ffs_store *s,
-                 int (*fn)(void *arg, const char *name, const struct digest *keys, size_t n, struct err *err), void *arg,
-                 struct err *err);
+                 int (*fn)(void *arg, const char *name, const struct digest *keys, size_t n, struct err *err),
+                 void *arg, struct err *err);
 
 #endif

@@ -232,9 +232,9 @@ static void pins_are_replaced_and_survive(void **state)
 	ffs_store_close(w->store);
 	OK(ffs_store_open(w->dir, &w->store, err));
 	/* A damaged file is passed over. */
-	AUTO_FD int fd = openat(ffs_store_dir(w->store, FFS_DIR_PINS),
-	                        "00000000000000000000000000000000000000000000000000000000000000aa", O_WRONLY | O_CREAT,
-	                        0600);
+	AUTO_FD int fd =
+	    openat(ffs_store_dir(w->store, FFS_DIR_PINS),
+	           "00000000000000000000000000000000000000000000000000000000000000aa", O_WRONLY | O_CREAT, 0600);
 	OK(fd_write_all(fd, STR("{\"keys\":[\"zz\"]}"), err));
 	OK(ffs_pin_list(w->store, count_pin, &n, err));
 	assert_int_equal(n, 2);
@@ -249,15 +249,15 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(nothing_shows_before_it_is_published),
-		TEST(known_contents_are_not_written_again),
-		TEST(two_batches_may_bring_the_same),
-		TEST(a_dropped_batch_leaves_nothing),
-		TEST(what_a_dead_process_left_is_swept),
-		TEST(lengths_are_checked),
-		TEST(an_alias_is_the_same_file),
-		TEST(indexes_and_sources),
-		TEST(pins_are_replaced_and_survive),
+	    TEST(nothing_shows_before_it_is_published),
+	    TEST(known_contents_are_not_written_again),
+	    TEST(two_batches_may_bring_the_same),
+	    TEST(a_dropped_batch_leaves_nothing),
+	    TEST(what_a_dead_process_left_is_swept),
+	    TEST(lengths_are_checked),
+	    TEST(an_alias_is_the_same_file),
+	    TEST(indexes_and_sources),
+	    TEST(pins_are_replaced_and_survive),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,7 +42,7 @@ struct unpack {
 	int fd;    /* ingest or blob, or -1 */
 	bool gone; /* nobody waits for the call any more; guarded by the service's lock */
 
-	struct queue q; /* plain bytes */
+	struct queue q;               /* plain bytes */
 	_Atomic uint64_t taken_bytes; /* of the blob; the intake writes it */
 
 	/* The intake's, until it has closed the queue. */
@@ -206,8 +206,8 @@ static int mismatch(const char *what, const struct digest *got, const struct dig
 static int check(const struct unpack *u, const struct esgz_layer_result *r, struct err *err)
 {
 	if (r->blob_bytes != u->blob_bytes)
-		return err_set(err, ERR_DATA_LOSS, "%llu bytes came, should be %llu",
-		               (unsigned long long)r->blob_bytes, (unsigned long long)u->blob_bytes);
+		return err_set(err, ERR_DATA_LOSS, "%llu bytes came, should be %llu", (unsigned long long)r->blob_bytes,
+		               (unsigned long long)u->blob_bytes);
 	if (!digest_eq(&r->blob, &u->blob))
 		return mismatch("digest of the blob", &r->blob, &u->blob, err);
 	if (u->has_diff_id && !digest_eq(&r->diff_id, &u->diff_id))
@@ -238,7 +238,8 @@ static int unpack_layer(struct unpack *u, struct esgz_layer_result *r, struct er
 	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
 
 	TRY(feed_all(u, l, err));
-	TRY(esgz_layer_finish_plain(l, &u->got_blob, atomic_load(&u->taken_bytes), esgz_stream_kind(u->stream), r, err));
+	TRY(esgz_layer_finish_plain(l, &u->got_blob, atomic_load(&u->taken_bytes), esgz_stream_kind(u->stream), r,
+	                            err));
 	TRY(check(u, r, err));
 	return publish(u, l, r, err);
 }
@@ -313,8 +314,7 @@ static void give_up_waiting(void *arg)
 
 static bool same_question(const struct unpack *u, const struct unpacking *k)
 {
-	return !u->tee && !u->from_fd &&
-	       (!u->has_diff_id || (!k->any_diff_id && digest_eq(&u->diff_id, &k->diff_id)));
+	return !u->tee && !u->from_fd && (!u->has_diff_id || (!k->any_diff_id && digest_eq(&u->diff_id, &k->diff_id)));
 }
 
 /* Returns 0 when it is this call's turn (*own is to be ended by `leave`), 1 when another one has answered the question. */

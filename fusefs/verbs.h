@@ -56,7 +56,8 @@ struct ffs_service {
 
 int parse_index_key(const char *text, struct digest *out, struct err *err);
 /* All fields checked; `what` names it in errors. */
-int parse_descriptor(const PB(Descriptor) * d, const char *what, struct digest *digest, uint64_t *bytes, struct err *err);
+int parse_descriptor(const PB(Descriptor) * d, const char *what, struct digest *digest, uint64_t *bytes,
+                     struct err *err);
 
 /* "host/repository", where blobs of the reference come from; dst has REG_REF_TEXT_MAX bytes. */
 char *repository_text(const struct reg_ref *ref, char dst[static REG_REF_TEXT_MAX]);

@@ -99,8 +99,8 @@ static int cmd_documents(struct run *r, struct err *err)
 struct unpack {
 	struct run *run;
 	const char *reference, *dir;
-	PB(Layer) *layer;
-	PB(UnpackResponse) *rsp;
+	PB(Layer) * layer;
+	PB(UnpackResponse) * rsp;
 	pthread_t thread;
 	int result;
 	struct err err;
@@ -145,7 +145,7 @@ static int cmd_unpack(struct run *r, struct err *err)
 	u = xcalloc(rsp->n_layers + 1, sizeof(*u));
 	for (size_t i = 0; i < rsp->n_layers; i++) {
 		u[i] = (struct unpack){
-			.run = r, .reference = r->args[0], .dir = r->n > 1 ? r->args[1] : NULL, .layer = rsp->layers[i]};
+		    .run = r, .reference = r->args[0], .dir = r->n > 1 ? r->args[1] : NULL, .layer = rsp->layers[i]};
 		if (pthread_create(&u[i].thread, NULL, unpack_main, &u[i]))
 			abort();
 	}
@@ -304,26 +304,18 @@ static const struct command {
 	int min, max; /* arguments */
 	int (*fn)(struct run *r, struct err *err);
 } COMMANDS[] = {
-	{"open", 1, 2, cmd_open},
-	{"documents", 2, 2, cmd_documents},
-	{"unpack", 1, 2, cmd_unpack},
-	{"import", 2, 3, cmd_import},
-	{"fetch", 4, 4, cmd_fetch},
-	{"files", 1, 1, cmd_files},
-	{"pin", 1, 1000, cmd_pin},
-	{"unpin", 1, 1, cmd_unpin},
-	{"fill", 1, 1000, cmd_fill},
-	{"delete", 1, 1000, cmd_delete},
-	{"login", 3, 3, cmd_login},
-	{"status", 0, 1000, cmd_status},
-	{"start", 0, 0, cmd_start},
-	{"shell", 0, 0, cmd_shell},
+    {"open", 1, 2, cmd_open},        {"documents", 2, 2, cmd_documents}, {"unpack", 1, 2, cmd_unpack},
+    {"import", 2, 3, cmd_import},    {"fetch", 4, 4, cmd_fetch},         {"files", 1, 1, cmd_files},
+    {"pin", 1, 1000, cmd_pin},       {"unpin", 1, 1, cmd_unpin},         {"fill", 1, 1000, cmd_fill},
+    {"delete", 1, 1000, cmd_delete}, {"login", 3, 3, cmd_login},         {"status", 0, 1000, cmd_status},
+    {"start", 0, 0, cmd_start},      {"shell", 0, 0, cmd_shell},
 };
 
 static int usage(void)
 {
-	fputs("usage: ffsctl --root DIR --state DIR --program CONTENTFS [--option TEXT]... COMMAND; see tests/ffsctl.c\n",
-	      stderr);
+	fputs(
+	    "usage: ffsctl --root DIR --state DIR --program CONTENTFS [--option TEXT]... COMMAND; see tests/ffsctl.c\n",
+	    stderr);
 	return 2;
 }
 

@@ -200,6 +200,22 @@ mkdir -p "$T/certs/$TLS_REGISTRY" && cp "$TLS_CA" "$T/certs/$TLS_REGISTRY/ca.crt
 kill -KILL "$(status_of worker)"
 check "is trusted by certs.d" ffs open "$TLS_REGISTRY/lazy"
 
+# ---- the same layers from another registry, when the first is gone ----
+
+make_tiny_image --seed 4 "$T/fourth"
+python3 "$SOURCE_DIR/tests/lazy_layout.py" "$BUILD/unit/esgzconv" "$T/fourth" >"$T/toc" || bail "lazy_layout.py failed"
+start_registry
+first=$STARTED
+push_layout "$T/fourth" fourth || bail "push failed"
+ffs open "$REGISTRY/fourth" >"$T/open"
+stop_pid "$first"
+start_registry
+push_layout "$T/fourth" fourth || bail "push failed"
+ffs open "$REGISTRY/fourth" >"$T/again"
+check_same "layers are known by what they are, not by where they came from" <(grep ^layer "$T/again") <(grep ^layer "$T/open")
+moved=$(awk '$1 == "layer" { print $4; exit }' "$T/again")
+check_files "and come from where they are" "$moved"
+
 # ---- a torn index ----
 
 torn=${key[1]}
