@@ -21,6 +21,20 @@ fresh() { start_contentd "$1" 'background = "off"' 'read_timeout_ms = 3000'; }
 
 lazy_layer=$(document lazy '.layers[0].digest') lazy_config=$(document lazy .config.digest)
 plain_layer=$(document plain '.layers[0].digest')
+
+# Silence takes as long as patience does: it waits beside the rest, with a network and a daemon of its own.
+pulls_proxy=$NETPROXY pulls_control=$NETPROXY_CONTROL
+start_netproxy "$REGISTRY"
+SILENT=$NETPROXY
+break_it stall all "GET /v2/test/tiny/manifests/lazy"
+break_it stall all "GET /v2/test/tiny/blobs/$plain_layer"
+NETPROXY=$pulls_proxy NETPROXY_CONTROL=$pulls_control
+fresh silent
+for tag in lazy plain; do
+	timeout 200 "$BIN/contentctl" --address "$CONTENTD/contentd.sock" pull "$SILENT/test/tiny:$tag" \
+		>"$T/silent.$tag.out" 2>"$T/silent.$tag" &
+	declare "silent_$tag=$!"
+done
 fresh pull
 
 # failing WHAT TAG REQUEST RULE REGEX...: a pull with that fault in force must fail and say all that
@@ -54,23 +68,14 @@ for fault in "status=500|HTTP 500" "status=404|404|not found" "truncate=50%|brok
 	failing "manifest, ${fault%%|*}" lazy manifests/ "${fault%%|*}" "$image" "${fault#*|}"
 done
 
-# Silence takes as long as patience does: all three at once.
-break_it stall all "GET /v2/test/tiny/manifests/lazy"
-break_it stall all "GET /v2/test/tiny/blobs/$plain_layer"
-for tag in lazy plain; do
-	timeout 200 "$BIN/contentctl" --address "$CONTENTD/contentd.sock" pull "$image:$tag" \
-		>"$T/silent.$tag.out" 2>"$T/silent.$tag" &
-	declare "silent_$tag=$!"
-done
 for tag in lazy plain; do
 	pid=silent_$tag
 	wait "${!pid}"
 	check_eq "silence, $tag: the pull fails, in time" $? 125
-	check_match "silence, $tag: the error names the image" "$(cat "$T/silent.$tag")" "$image:$tag"
+	check_match "silence, $tag: the error names the image" "$(cat "$T/silent.$tag")" "$SILENT/test/tiny:$tag"
 	check_match "silence, $tag: and the reason" "$(cat "$T/silent.$tag")" "no data for [0-9]+ s"
 done
 check_match "silence, plain: and the layer" "$(cat "$T/silent.plain")" "$plain_layer"
-mend
 for tag in lazy plain; do
 	check "$tag: the source is back, the pull works" ctl pull "$image:$tag"
 	check_match "$tag: and the image runs" "$(ctl run --rm "$image:$tag" 2>&1)" '^hello from tiny$'
