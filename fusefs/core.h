@@ -372,7 +372,7 @@ struct fill {
 	ffs_fill_progress_fn *progress;
 	ffs_fill_done_fn *done;
 	void *arg;
-	bool cancelled, ended;
+	bool ended;
 	bool probed;        /* the store was looked at */
 	unsigned pass;      /* members that failed get a second one */
 	uint32_t cursor;    /* members */
