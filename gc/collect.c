@@ -5,7 +5,7 @@
 #include <pthread.h>
 
 #define BATCH_DEFAULT 16
-#define CLEAR_UNITS 8 /* what giving back one block costs, in units of work */
+#define CLEAR_UNITS 32 /* what giving back one block costs, in units of work */
 
 enum phase {
 	IDLE,
@@ -52,9 +52,9 @@ struct gc {
 	VEC(uint32_t) grey;
 	uint32_t marking, marking_edge; /* the node whose edges are being followed (GC_NIL: none), the next of them */
 
-	VEC(struct candidate) candidates;
+	struct gc_blocks candidates;
 	struct gc_names names;
-	size_t next;                    /* candidate that COUNT, or the search of SWEEP, looks at */
+	uint32_t next;                  /* candidate that COUNT, or the search of SWEEP, looks at */
 	uint32_t walking, walking_edge; /* the candidate whose references are being counted or taken off; the next */
 	VEC(uint32_t) ready;            /* candidates that nothing refers to */
 	VEC(uint32_t) gone;             /* candidates whose references are to be taken off */
@@ -81,12 +81,18 @@ struct gc *gc_new(const struct gc_graph *graph)
 	return gc;
 }
 
-/* What a cycle needed, but for the nodes. */
+/* Gives back what grew with the number of records; true when all is given back. */
+static bool clear(struct gc *gc, unsigned blocks)
+{
+	blocks = gc_names_drop(&gc->names, blocks);
+	blocks = gc_blocks_drop(&gc->candidates, blocks);
+	return blocks && gc_nodes_clear(&gc->nodes, blocks);
+}
+
+/* What else a cycle needed. */
 static void forget(struct gc *gc)
 {
-	gc_names_fini(&gc->names);
 	vec_fini(&gc->grey);
-	vec_fini(&gc->candidates);
 	vec_fini(&gc->ready);
 	vec_fini(&gc->gone);
 	buf_fini(&gc->cursor);
@@ -104,7 +110,7 @@ void gc_free(struct gc *gc)
 	if (!gc)
 		return;
 	forget(gc);
-	gc_nodes_clear(&gc->nodes, UINT32_MAX);
+	clear(gc, UINT32_MAX);
 	pthread_mutex_destroy(&gc->lock);
 	free(gc);
 }
@@ -256,12 +262,19 @@ static void mark(struct gc *gc, long *left)
 /* One call of the owner's scan; 1 at the end of the records. */
 static int read_some(struct gc *gc, struct gc_sink *sink, long *left, struct err *err)
 {
-	int r = gc->graph->scan(gc->graph->arg, &gc->cursor, *left, sink, err);
+	int r;
 
+	sink->enough = *left;
+	r = gc->graph->scan(gc->graph->arg, &gc->cursor, *left, sink, err);
 	TRY(r = reported(sink, r, left, err));
 	if (r)
 		buf_clear(&gc->cursor);
 	return r;
+}
+
+static struct candidate *candidate_at(const struct gc *gc, uint32_t i)
+{
+	return (struct candidate *)gc->candidates.blocks.p[i / GC_BLOCK] + i % GC_BLOCK;
 }
 
 static void gather(void *arg, uint32_t node, const struct gc_id *id)
@@ -272,8 +285,8 @@ static void gather(void *arg, uint32_t node, const struct gc_id *id)
 	if ((n->flags & (GC_SEEN | GC_REACHED | GC_GATHERED)) != GC_SEEN)
 		return;
 	n->flags |= GC_GATHERED;
-	n->aux = gc->candidates.n;
-	vec_push(&gc->candidates, (struct candidate){.name = gc_names_put(&gc->names, id), .node = node});
+	n->aux = gc_blocks_add(&gc->candidates, sizeof(struct candidate));
+	*candidate_at(gc, n->aux) = (struct candidate){.name = gc_names_put(&gc->names, id), .node = node};
 }
 
 /* ---- the order of the sweep ---- */
@@ -288,12 +301,12 @@ static bool walk(struct gc *gc, uint32_t of, int change, long *left)
 {
 	if (gc->walking != of) {
 		gc->walking = of;
-		gc->walking_edge = gc_node_at(&gc->nodes, gc->candidates.p[of].node)->edges;
+		gc->walking_edge = gc_node_at(&gc->nodes, candidate_at(gc, of)->node)->edges;
 	}
 	for (; gc->walking_edge != GC_NIL && *left > 0; --*left) {
 		const struct gc_edge *e = gc_edge_at(&gc->nodes, gc->walking_edge);
 		const struct gc_node *to = gc_node_at(&gc->nodes, e->to);
-		struct candidate *c = to->flags & GC_GATHERED ? &gc->candidates.p[to->aux] : NULL;
+		struct candidate *c = to->flags & GC_GATHERED ? candidate_at(gc, to->aux) : NULL;
 
 		gc->walking_edge = e->next;
 		if (!c || c->queued || to->aux == of || !orders(gc, e->how))
@@ -321,7 +334,7 @@ static bool is_reached(const struct gc *gc, const struct candidate *c)
 static void count(struct gc *gc, long *left)
 {
 	while (*left > 0 && gc->next < gc->candidates.n) {
-		struct candidate *c = &gc->candidates.p[gc->next];
+		struct candidate *c = candidate_at(gc, gc->next);
 
 		if (c->queued || (!c->counted && is_reached(gc, c))) {
 			gc->next++;
@@ -337,8 +350,8 @@ static void count(struct gc *gc, long *left)
 static void reset(struct gc *gc, long *left)
 {
 	for (; *left > 0 && gc->next < gc->candidates.n; gc->next++, --*left) {
-		gc->candidates.p[gc->next].referrers = 0;
-		gc->candidates.p[gc->next].counted = false;
+		candidate_at(gc, gc->next)->referrers = 0;
+		candidate_at(gc, gc->next)->counted = false;
 	}
 }
 
@@ -349,7 +362,7 @@ static bool find_ready(struct gc *gc, long *left)
 		if (walk(gc, *vec_last(&gc->gone), -1, left))
 			gc->gone.n--;
 	for (; *left > 0 && gc->ready.n < gc->run.batch && gc->next < gc->candidates.n; gc->next++, --*left) {
-		struct candidate *c = &gc->candidates.p[gc->next];
+		struct candidate *c = candidate_at(gc, gc->next);
 
 		if (c->queued || (c->referrers && !is_reached(gc, c)))
 			continue;
@@ -380,7 +393,7 @@ static int remove_batch(struct gc *gc, long *left, struct err *err)
 {
 	for (unsigned n = 0; n < gc->run.batch && gc->ready.n; n++) {
 		uint32_t i = vec_pop(&gc->ready);
-		const struct candidate *c = &gc->candidates.p[i];
+		const struct candidate *c = candidate_at(gc, i);
 		int r;
 
 		--*left;
@@ -451,7 +464,7 @@ static void finish(struct gc *gc)
 {
 	gc->stats.next_expiry = gc->records.next_expiry;
 	gc->stats.memory_bytes = gc_nodes_bytes(&gc->nodes) + gc->names.bytes + gc->grey.cap * sizeof(*gc->grey.p) +
-	                         gc->candidates.cap * sizeof(*gc->candidates.p) +
+	                         gc->candidates.blocks.n * GC_BLOCK * sizeof(struct candidate) +
 	                         (gc->ready.cap + gc->gone.cap) * sizeof(uint32_t);
 	if (!gc->run.dry_run)
 		gc->done = gc->begun;
@@ -512,7 +525,7 @@ static int advance(struct gc *gc, long *left, struct err *err)
 	case SWEEP:
 		return sweep(gc, left, err);
 	case CLEAR:
-		if (gc_nodes_clear(&gc->nodes, 1 + *left / CLEAR_UNITS))
+		if (clear(gc, 1 + *left / CLEAR_UNITS))
 			gc->phase = IDLE;
 		*left = 0;
 		break;
@@ -541,7 +554,7 @@ int gc_step(struct gc *gc, unsigned budget, struct err *err)
 		if (!gc->run.dry_run)
 			gc->failed = gc->begun;
 		forget(gc);
-		gc_nodes_clear(&gc->nodes, UINT32_MAX);
+		clear(gc, UINT32_MAX);
 		gc->phase = IDLE;
 		return r;
 	}

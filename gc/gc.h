@@ -73,6 +73,8 @@ void gc_sink_expires(struct gc_sink *s, struct timespec at);
 void gc_sink_root(struct gc_sink *s);
 /* A reference that is part of the record. The target need not exist. */
 void gc_sink_ref(struct gc_sink *s, const struct gc_id *to);
+/* Many references count as much as many records: true when scan() should return even before `max`. */
+bool gc_sink_full(const struct gc_sink *s);
 
 /* remove() answers that the node stays. */
 #define GC_KEEP 1
@@ -80,7 +82,7 @@ void gc_sink_ref(struct gc_sink *s, const struct gc_id *to);
 /* What is collected. Texts passed either way are borrowed for the call. An error of any of them fails the cycle. */
 struct gc_graph {
 	/*
-	 * Reports up to `max` records, of all kinds, that come after *cursor in an order of the owner's, and moves
+	 * Reports up to `max` records (fewer once gc_sink_full), of all kinds, that come after *cursor in an order of the owner's, and moves
 	 * *cursor (empty at first; the owner's bytes); 1 when there are no more. Records that stand all the while must be
 	 * reported; of those that come and go meanwhile, any. With 10^6 records called some thousand times.
 	 */
@@ -107,8 +109,8 @@ struct gc_stats {
 	uint64_t kept;                /* answered GC_KEEP */
 	uint64_t held;                /* holds taken */
 	uint64_t memory_bytes;        /* the most that the cycle used */
-	/* The first expiry of a lease, an image or an ingest after the cycle's `now`: when to collect again at the latest;
-	 * tv_sec is INT64_MAX when nothing will expire. */
+	/* The first expiry of a lease, an image or an ingest that had not passed at the cycle's `now`. Things expire just
+	 * after it: that is when to collect again at the latest. tv_sec is INT64_MAX when nothing will expire. */
 	struct timespec next_expiry;
 };
 

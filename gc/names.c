@@ -46,12 +46,20 @@ const char *gc_names_put(struct gc_names *n, const struct gc_id *id)
 	return p;
 }
 
+unsigned gc_names_drop(struct gc_names *n, unsigned blocks)
+{
+	for (; blocks && n->blocks.n; blocks--)
+		free(vec_pop(&n->blocks));
+	if (!n->blocks.n) {
+		vec_fini(&n->blocks);
+		*n = (struct gc_names){0};
+	}
+	return blocks;
+}
+
 void gc_names_fini(struct gc_names *n)
 {
-	vec_each(&n->blocks, it)
-		free(*it);
-	vec_fini(&n->blocks);
-	*n = (struct gc_names){0};
+	gc_names_drop(n, UINT32_MAX);
 }
 
 void gc_name_write(struct buf *to, const struct gc_id *id)

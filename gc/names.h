@@ -15,6 +15,9 @@ struct gc_names {
 const char *gc_names_put(struct gc_names *n, const struct gc_id *id);
 void gc_names_fini(struct gc_names *n);
 
+/* Takes part in gc_names_fini: frees at most `blocks`; how many of these were not needed. All names are gone. */
+unsigned gc_names_drop(struct gc_names *n, unsigned blocks);
+
 /* The same for one that the caller keeps: appends to `to`, at any alignment. */
 void gc_name_write(struct buf *to, const struct gc_id *id);
 

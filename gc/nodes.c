@@ -11,14 +11,14 @@ void gc_nodes_init(struct gc_nodes *g)
 
 /* ---- blocks ---- */
 
-static uint32_t blocks_add(struct gc_blocks *b, size_t elem_bytes)
+uint32_t gc_blocks_add(struct gc_blocks *b, size_t elem_bytes)
 {
 	if (b->n % GC_BLOCK == 0)
 		vec_push(&b->blocks, xmalloc(GC_BLOCK * elem_bytes));
 	return b->n++;
 }
 
-static unsigned blocks_drop(struct gc_blocks *b, unsigned n)
+unsigned gc_blocks_drop(struct gc_blocks *b, unsigned n)
 {
 	for (; n && b->blocks.n; n--)
 		free(vec_pop(&b->blocks));
@@ -30,8 +30,8 @@ static unsigned blocks_drop(struct gc_blocks *b, unsigned n)
 
 bool gc_nodes_clear(struct gc_nodes *g, unsigned blocks)
 {
-	blocks = blocks_drop(&g->edges, blocks);
-	blocks = blocks_drop(&g->nodes, blocks);
+	blocks = gc_blocks_drop(&g->edges, blocks);
+	blocks = gc_blocks_drop(&g->nodes, blocks);
 	if (!blocks)
 		return false;
 	for (size_t i = 0; g->table_bytes && i < GC_SHARDS; i++) {
@@ -177,7 +177,7 @@ uint32_t gc_nodes_intern(struct gc_nodes *g, struct gc_hash hash, enum gc_kind k
 		return i;
 	if (s->n + s->n / 3 >= s->cap)
 		shard_grow(g, s);
-	i = blocks_add(&g->nodes, sizeof(struct gc_node));
+	i = gc_blocks_add(&g->nodes, sizeof(struct gc_node));
 	*gc_node_at(g, i) = (struct gc_node){.hash = hash, .edges = GC_NIL, .kind = kind};
 	shard_put(s, hash, i);
 	return i;
@@ -190,7 +190,7 @@ int gc_nodes_link(struct gc_nodes *g, uint32_t from, uint32_t to, enum gc_how ho
 
 	if (g->edges.n == GC_NIL)
 		return err_set(err, ERR_EXHAUSTED, "more references than a collection can hold");
-	i = blocks_add(&g->edges, sizeof(struct gc_edge));
+	i = gc_blocks_add(&g->edges, sizeof(struct gc_edge));
 	*gc_edge_at(g, i) = (struct gc_edge){.to = to, .how = how, .next = n->edges};
 	n->edges = i;
 	return 0;

@@ -1,6 +1,6 @@
 /*
  * The graph in memory during a cycle; inside gc/ only. A node is known by a keyed 128-bit hash of its id, so that a
- * million of them need no names: 28 bytes each, 8 for an edge, and about 8 for the table that finds them. All arrays
+ * million of them need no names: 32 bytes each, 8 for an edge, and about 8 for the table that finds them. All arrays
  * grow in blocks and the table in shards, so that no single insertion takes long. One thread.
  */
 #ifndef GC_NODES_H
@@ -45,6 +45,13 @@ struct gc_blocks {
 };
 
 #define GC_BLOCK 1024 /* elements */
+
+/* The number of a new element, whose bytes are not set. */
+uint32_t gc_blocks_add(struct gc_blocks *b, size_t elem_bytes);
+
+/* Empties it and frees at most `n` blocks; how many of these were not needed. */
+unsigned gc_blocks_drop(struct gc_blocks *b, unsigned n);
+
 #define GC_SHARDS 1024
 
 struct gc_shard {

@@ -206,7 +206,7 @@ static int graph_scan(void *arg, struct buf *cursor, unsigned max, struct gc_sin
 	int i = cursor->n ? (unsigned char)cursor->p[0] : 0;
 	char next;
 
-	for (; i < SIM_SLOTS && max; i++) {
+	for (; i < SIM_SLOTS && max && !gc_sink_full(sink); i++) {
 		if (!s->slots[i].exists)
 			continue;
 		report(s, &s->slots[i], sink);

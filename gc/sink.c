@@ -4,7 +4,12 @@
 
 void gc_sink_init(struct gc_sink *s, struct gc_nodes *g, struct timespec now)
 {
-	*s = (struct gc_sink){.g = g, .now = now, .at = GC_NIL, .next_expiry = GC_NEVER};
+	*s = (struct gc_sink){.g = g, .now = now, .at = GC_NIL, .next_expiry = GC_NEVER, .enough = UINT64_MAX};
+}
+
+bool gc_sink_full(const struct gc_sink *s)
+{
+	return s->work >= s->enough;
 }
 
 const char *gc_root_text(enum gc_root root)
@@ -113,6 +118,7 @@ static void link_nodes(struct gc_sink *s, uint32_t from, uint32_t to, enum gc_ho
 
 void gc_sink_ref(struct gc_sink *s, const struct gc_id *to)
 {
+	s->work += !!s->name;
 	if (s->name_targets)
 		tell_name(s, to);
 	if (s->at != GC_NIL)

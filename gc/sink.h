@@ -21,8 +21,8 @@ struct gc_sink {
 	void *arg;
 	struct timespec next_expiry; /* the first one after `now` that was reported */
 
-	uint64_t work; /* records and references reported so far */
-	int failed;    /* what a sink function could not return; with err */
+	uint64_t work, enough; /* records and references reported so far, and asked for */
+	int failed;            /* what a sink function could not return; with err */
 	struct err err;
 
 	struct gc_id id; /* the record being reported */
