@@ -148,7 +148,7 @@ int partial_write(int fd, const void *p, size_t n, uint64_t at, struct err *err)
 	return 0;
 }
 
-int partial_read(int fd, void *p, size_t n, uint64_t at, struct err *err)
+static int read_all(int fd, void *p, size_t n, uint64_t at, struct err *err)
 {
 	struct iovec iov = {p, n};
 
@@ -165,6 +165,16 @@ int partial_read(int fd, void *p, size_t n, uint64_t at, struct err *err)
 		iov.iov_len -= (size_t)r;
 		at += (uint64_t)r;
 	}
+	return 0;
+}
+
+int partial_read(int fd, void *p, size_t n, uint64_t at, struct err *err)
+{
+	TRY(read_all(fd, p, n, at, err));
+	/* What the kernel could not write back it drops, and reads as zeros: it says so once, to who asks. */
+	if (sync_file_range(fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WAIT_BEFORE) < 0 &&
+	    (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+		return err_errno(err, errno, "written data was lost");
 	return 0;
 }
 

@@ -262,8 +262,8 @@ static void op_wait(struct read_op *op, struct ffs_file *f, uint32_t chunk, uint
 		fetch_flight(op->d, fl, need_until);
 }
 
-/* Takes the parts that are on disk into the read's buffer. Damage makes them absent and the read fail: the next one
- * fetches them again. */
+/* Takes the parts that are on disk into the read's buffer. Damage makes the file absent and the read fail: the next
+ * one fetches it again. */
 static int op_read_parts(struct read_op *op, int fd, struct part *parts, unsigned n, struct err *err)
 {
 	for (unsigned i = 0; i < n; i++) {
@@ -280,14 +280,14 @@ static int op_read_parts(struct read_op *op, int fd, struct part *parts, unsigne
 	return 0;
 }
 
-static void forget_parts(struct ffs_data *d, struct ffs_file *f, const struct part *parts, unsigned n)
+/* Nothing of a file is trusted any more whose disk has failed. */
+static void forget_file(struct ffs_data *d, struct ffs_file *f)
 {
+	if (f->n_chunks > 1)
+		partial_remove(ffs_store_dir(d->store, FFS_DIR_PARTIAL), &f->key);
 	pthread_mutex_lock(&d->lock);
-	for (unsigned i = 0; i < n && f->state == FILE_FILLING; i++)
-		if (parts[i].on_disk && bit_get(f->present, parts[i].chunk)) {
-			bit_clear(f->present, parts[i].chunk);
-			f->n_present--;
-		}
+	if (f->state == FILE_FILLING)
+		file_vanished(d, f);
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -333,7 +333,7 @@ static void read_filling(struct ffs_data *d, struct read_op *op)
 		    op, str_sub(str_make(parts[0].buf->bytes, parts[0].buf->n), op->at - parts[0].c.file_offset, op->n),
 		    NULL);
 	else if (op_read_parts(op, fd, parts, n, &err) < 0) {
-		forget_parts(d, f, parts, n);
+		forget_file(d, f);
 		op_answer(op, STR_NONE, &err);
 	}
 	for (unsigned i = 0; i < n; i++)
