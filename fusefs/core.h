@@ -82,6 +82,8 @@ struct layer {
 	unsigned refs;      /* the list, files, requests, jobs, fills */
 	bool removed, pinned;
 	uint32_t window; /* bytes of a demand request */
+	uint32_t run_end;   /* member behind the last demand request */
+	uint64_t run_bytes; /* of that request */
 	char error[256];
 	int64_t logged_ns;   /* last complaint */
 	unsigned suppressed; /* complaints since */

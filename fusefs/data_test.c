@@ -285,6 +285,33 @@ static void test_window(void **state)
 	layer_fini(f, &l);
 }
 
+/* Who reads on gets more with each miss; who jumps does not. */
+static void test_run(void **state)
+{
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	const struct test_file *t;
+	struct test_layer l;
+	uint64_t at[3] = {0, 0, 40 * CHUNK};
+	uint64_t bytes[3];
+
+	test_layer_init(&l, "127.0.0.1:1/run");
+	test_layer_add(&l, "long", 64 * CHUNK, CHUNK, 5, NULL);
+	layer_ready(f, &l, 1);
+	t = test_layer_file(&l, "long");
+	for (unsigned i = 0; i < ARRAY_LEN(at); i++) {
+		assert_int_equal(read_at(f, &t->claim, at[i], 1, &r), ERR_OK);
+		while (i == 0 && f->blobs.n_requests == 1)
+			assert_int_equal(read_at(f, &t->claim, at[1] += CHUNK, 1, &r), ERR_OK);
+		bytes[i] = f->blobs.ranges.p[i].length;
+	}
+	assert_true(bytes[1] > bytes[0] + bytes[0] / 2);
+	assert_true(bytes[2] <= bytes[0] + CHUNK);
+	assert_int_equal(f->blobs.n_requests, 3);
+	buf_fini(&r.bytes);
+	layer_fini(f, &l);
+}
+
 static void test_corrupt_once(void **state)
 {
 	struct fixture *f = *state;
@@ -1037,6 +1064,7 @@ int main(void)
 	    T(test_unknown_names),
 	    T(test_single_flight),
 	    T(test_window),
+	    T(test_run),
 	    T(test_corrupt_once),
 	    T(test_corrupt_always),
 	    T(test_failures),

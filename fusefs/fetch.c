@@ -75,6 +75,14 @@ struct request *fetch_members(struct ffs_data *d, struct layer *l, uint32_t firs
 	return r;
 }
 
+/* A miss right behind what the last one brought is that of somebody who reads on: he gets twice as much each time. */
+static uint32_t demand_window(const struct layer *l, uint32_t m)
+{
+	if (m != l->run_end || 2 * l->run_bytes <= l->window)
+		return l->window;
+	return 2 * l->run_bytes < FFS_WINDOW_MAX ? (uint32_t)(2 * l->run_bytes) : FFS_WINDOW_MAX;
+}
+
 void fetch_flight(struct ffs_data *d, struct flight *fl, uint64_t need_until)
 {
 	struct layer *l = fl->file->home;
@@ -110,7 +118,9 @@ void fetch_flight(struct ffs_data *d, struct flight *fl, uint64_t need_until)
 		return;
 	}
 	l->state[m] = MEMBER_ABSENT;
-	plan_demand(l, m, l->window, need_until, &end);
+	plan_demand(l, m, demand_window(l, m), need_until, &end);
+	l->run_end = end;
+	l->run_bytes = l->members[end - 1].offset + l->members[end - 1].bytes - l->members[m].offset;
 	fetch_members(d, l, m, end, FFS_DEMAND, NULL);
 }
 
