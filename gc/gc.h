@@ -82,9 +82,10 @@ bool gc_sink_full(const struct gc_sink *s);
 /* What is collected. Texts passed either way are borrowed for the call. An error of any of them fails the cycle. */
 struct gc_graph {
 	/*
-	 * Reports up to `max` records (fewer once gc_sink_full), of all kinds, that come after *cursor in an order of the owner's, and moves
-	 * *cursor (empty at first; the owner's bytes); 1 when there are no more. Records that stand all the while must be
-	 * reported; of those that come and go meanwhile, any. With 10^6 records called some thousand times.
+	 * Reports up to `max` records (fewer once gc_sink_full), of all kinds, that come after *cursor in an order of the
+	 * owner's, and moves *cursor (empty at first; the owner's bytes); 1 when there are no more. Records that stand all
+	 * the while must be reported; of those that come and go meanwhile, any. With 10^6 records called some thousand
+	 * times.
 	 */
 	int (*scan)(void *arg, struct buf *cursor, unsigned max, struct gc_sink *sink, struct err *err);
 
