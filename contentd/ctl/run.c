@@ -22,7 +22,7 @@
 struct run {
 	struct ctl *c;
 	/* the command line */
-	const char *image, *lazy, *id, *timing;
+	const char *image, *lazy, *id, *timing, *entrypoint;
 	bool rm, detach, interactive, terminal, host_network;
 	char **args;
 	unsigned n_args;
@@ -128,7 +128,7 @@ static int create_container(struct run *r, struct err *err)
 	AUTO(buf) struct buf spec = BUF_INIT;
 	Kv__Entry *labels[2];
 
-	TRY(spec_process_from_image(buf_str(&r->img.config), r->args, r->n_args, &r->process, err));
+	TRY(spec_process_from_image(buf_str(&r->img.config), r->entrypoint, r->args, r->n_args, &r->process, err));
 	r->process.terminal = r->terminal;
 	TRY(resolve_user(r, err));
 	spec_write(&opts, &r->process, &spec);
@@ -308,7 +308,7 @@ static int run_and_clean(struct run *r)
 
 /* ---- the command line ---- */
 
-enum { OPT_RM = 256, OPT_NET, OPT_LAZY, OPT_NAME, OPT_TIMING };
+enum { OPT_RM = 256, OPT_NET, OPT_LAZY, OPT_NAME, OPT_TIMING, OPT_ENTRYPOINT };
 
 static const struct argp_option OPTIONS[] = {
 	{"rm", OPT_RM, NULL, 0, "remove the container when it has ended", 0},
@@ -318,6 +318,7 @@ static const struct argp_option OPTIONS[] = {
 	{"net", OPT_NET, "host|none", 0, "the host's network, or none of its own making (none)", 0},
 	{"lazy", OPT_LAZY, "auto|off", 0, "when the image must be pulled: lazily where it allows (auto), or whole", 0},
 	{"name", OPT_NAME, "ID", 0, "id of the container (default: random)", 0},
+	{"entrypoint", OPT_ENTRYPOINT, "PROGRAM", 0, "run this instead of the image's own program", 0},
 	{"timing", OPT_TIMING, "FILE", 0, "write how long each phase took, as JSON", 0},
 	{0},
 };
@@ -351,6 +352,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_NAME:
 		r->id = arg;
+		return 0;
+	case OPT_ENTRYPOINT:
+		r->entrypoint = arg;
 		return 0;
 	case OPT_TIMING:
 		r->timing = arg;

@@ -153,8 +153,8 @@ static void complete(struct spec_process *p)
 		p->user = xstrdup("");
 }
 
-int spec_process_from_image(struct str config, char *const *args, unsigned n_args, struct spec_process *out,
-                            struct err *err)
+int spec_process_from_image(struct str config, const char *entrypoint, char *const *args, unsigned n_args,
+                            struct spec_process *out, struct err *err)
 {
 	AUTO(json_reader) struct json_reader *j = json_reader_new(config);
 	AUTO(spec_process) struct spec_process p = SPEC_PROCESS_INIT;
@@ -163,8 +163,11 @@ int spec_process_from_image(struct str config, char *const *args, unsigned n_arg
 
 	result = read_object(j, image_member, &r, err);
 	if (result >= 0) {
-		append(&p, &r.config.entrypoint);
-		if (n_args)
+		if (entrypoint)
+			vec_push(&p.args, xstrdup(entrypoint));
+		else
+			append(&p, &r.config.entrypoint);
+		if (n_args || entrypoint)
 			take_args(&p, args, n_args);
 		else
 			append(&p, &r.config.cmd);

@@ -23,9 +23,9 @@ void spec_process_fini(struct spec_process *p);
 DEFINE_AUTO_FINI(spec_process);
 
 /* Entrypoint, Cmd, Env, WorkingDir and User of an image configuration (OCI image-spec config.md); `args` given on the
- * command line replace Cmd. No program at all: ERR_INVALID. */
-int spec_process_from_image(struct str config, char *const *args, unsigned n_args, struct spec_process *out,
-                            struct err *err);
+ * command line replace Cmd, and `entrypoint` (may be NULL) replaces both. No program at all: ERR_INVALID. */
+int spec_process_from_image(struct str config, const char *entrypoint, char *const *args, unsigned n_args,
+                            struct spec_process *out, struct err *err);
 
 /* Takes process out of a runtime configuration made by spec_write, for exec: args are replaced. */
 int spec_process_from_spec(struct str spec, char *const *args, unsigned n_args, struct spec_process *out,

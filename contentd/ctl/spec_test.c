@@ -12,7 +12,7 @@ static void the_image_says_what_to_run(void **state)
 
 	OK(spec_process_from_image(STR("{\"architecture\":\"amd64\",\"config\":{\"Entrypoint\":[\"/e\",\"-x\"],"
 	                               "\"Cmd\":[\"a\"],\"Env\":[\"A=1\"],\"WorkingDir\":\"/w\",\"User\":\"7:8\"}}"),
-	                           NULL, 0, &p, err));
+	                           NULL, NULL, 0, &p, err));
 	assert_int_equal(p.args.n, 3);
 	assert_string_equal(p.args.p[0], "/e");
 	assert_string_equal(p.args.p[2], "a");
@@ -28,11 +28,26 @@ static void arguments_replace_cmd_not_entrypoint(void **state)
 	char *args[] = {(char *)"b", (char *)"c"};
 
 	OK(spec_process_from_image(STR("{\"config\":{\"Entrypoint\":[\"/e\"],\"Cmd\":[\"a\"],\"Env\":[\"PATH=/x\"]}}"),
-	                           args, 2, &p, err));
+	                           NULL, args, 2, &p, err));
 	assert_int_equal(p.args.n, 3);
 	assert_string_equal(p.args.p[1], "b");
 	assert_int_equal(p.env.n, 1);
 	assert_string_equal(p.cwd, "/");
+}
+
+static void an_entrypoint_replaces_both(void **state)
+{
+	AUTO(spec_process) struct spec_process p = SPEC_PROCESS_INIT;
+	AUTO(spec_process) struct spec_process q = SPEC_PROCESS_INIT;
+	struct str config = STR("{\"config\":{\"Entrypoint\":[\"/e\"],\"Cmd\":[\"a\"]}}");
+	char *args[] = {(char *)"b"};
+
+	OK(spec_process_from_image(config, "/x", NULL, 0, &p, err));
+	assert_int_equal(p.args.n, 1);
+	assert_string_equal(p.args.p[0], "/x");
+	OK(spec_process_from_image(config, "/x", args, 1, &q, err));
+	assert_int_equal(q.args.n, 2);
+	assert_string_equal(q.args.p[1], "b");
 }
 
 static void an_image_without_a_program_needs_one(void **state)
@@ -40,11 +55,11 @@ static void an_image_without_a_program_needs_one(void **state)
 	AUTO(spec_process) struct spec_process p = SPEC_PROCESS_INIT;
 	struct err err = ERR_INIT;
 
-	assert_int_equal(spec_process_from_image(STR("{\"config\":{\"Cmd\":null}}"), NULL, 0, &p, &err), -ERR_INVALID);
+	assert_int_equal(spec_process_from_image(STR("{\"config\":{\"Cmd\":null}}"), NULL, NULL, 0, &p, &err), -ERR_INVALID);
 	assert_non_null(strstr(err.msg, "names no program"));
 	err = ERR_INIT;
-	assert_true(spec_process_from_image(STR("{\"config\":{\"Cmd\":7}}"), NULL, 0, &p, &err) < 0);
-	assert_true(spec_process_from_image(STR("["), NULL, 0, &p, &err) < 0);
+	assert_true(spec_process_from_image(STR("{\"config\":{\"Cmd\":7}}"), NULL, NULL, 0, &p, &err) < 0);
+	assert_true(spec_process_from_image(STR("["), NULL, NULL, 0, &p, &err) < 0);
 }
 
 static void exec_inherits_environment_and_user(void **state)
@@ -56,7 +71,7 @@ static void exec_inherits_environment_and_user(void **state)
 	char *args[] = {(char *)"ls"};
 
 	OK(spec_process_from_image(STR("{\"config\":{\"Cmd\":[\"a\"],\"Env\":[\"A=\\u00e9\"],\"WorkingDir\":\"/w\"}}"), NULL,
-	                           0, &p, err));
+	                           NULL, 0, &p, err));
 	p.uid = 5;
 	p.gid = 6;
 	vec_push(&p.groups, 9);
@@ -78,7 +93,7 @@ static void only_a_private_network_has_a_namespace(void **state)
 	AUTO(buf) struct buf none = BUF_INIT;
 	AUTO(buf) struct buf host = BUF_INIT;
 
-	OK(spec_process_from_image(STR("{\"config\":{\"Cmd\":[\"a\"]}}"), NULL, 0, &p, err));
+	OK(spec_process_from_image(STR("{\"config\":{\"Cmd\":[\"a\"]}}"), NULL, NULL, 0, &p, err));
 	spec_write(&(struct spec_opts){.id = "c", .ns = "n"}, &p, &none);
 	spec_write(&(struct spec_opts){.id = "c", .ns = "n", .host_network = true}, &p, &host);
 	assert_non_null(strstr(buf_cstr(&none), "{\"type\":\"network\"}"));
@@ -182,6 +197,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_image_says_what_to_run),
 		cmocka_unit_test(arguments_replace_cmd_not_entrypoint),
+		cmocka_unit_test(an_entrypoint_replaces_both),
 		cmocka_unit_test(an_image_without_a_program_needs_one),
 		cmocka_unit_test(exec_inherits_environment_and_user),
 		cmocka_unit_test(only_a_private_network_has_a_namespace),

@@ -53,7 +53,7 @@ static int host_container(void *arg, const char *ns, const char *id, struct aren
 
 	if (strcmp(ns, NS) != 0 || id[0] != 'c')
 		return err_set(err, ERR_NOT_FOUND, "container %s does not exist", id);
-	TRY(spec_process_from_image(STR("{\"config\":{}}"), args, 3, &p, err));
+	TRY(spec_process_from_image(STR("{\"config\":{}}"), NULL, args, 3, &p, err));
 	spec_write(&opts, &p, &spec);
 	c->id = arena_strdup(a, id);
 	any->value.len = spec.n;
@@ -355,7 +355,7 @@ static void exec_and_kill(void **state)
 	OK(create(w, "c1", NULL, err));
 	OK(start(w, "c1", "", err));
 	FAILS(delete(w, "c1", &status, err), ERR_PRECONDITION);
-	OK(spec_process_from_image(STR("{\"config\":{}}"), args, 3, &p, err));
+	OK(spec_process_from_image(STR("{\"config\":{}}"), NULL, args, 3, &p, err));
 	spec_write_process(&p, &process);
 	any.type_url = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 	any.value = (ProtobufCBinaryData){process.n, (uint8_t *)process.p};
