@@ -10,7 +10,7 @@
 
 #include "estargz/index.h"
 
-#define ESGZ_CONVERT_CHUNK_BYTES (256u << 10) /* default chunk size; why: docs/decisions */
+#define ESGZ_CONVERT_CHUNK_BYTES (256u << 10) /* default chunk size; why: docs/decisions/chunks-of-256-kib.md */
 
 struct esgz_convert_opts {
 	uint32_t chunk_bytes; /* 0 = default */
