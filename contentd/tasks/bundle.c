@@ -93,6 +93,20 @@ static int remove_path(const char *path, struct err *err)
 	return dir_remove(fd, slash + 1, err);
 }
 
+/* A shim that ends in order removes its socket; one that was killed leaves it, outside of the bundle. */
+static void remove_socket(const struct bundle *b)
+{
+	AUTO_FREE char *address = NULL;
+	struct str path;
+	struct stat st;
+
+	if (bundle_read(b, "address", &address, NULL) < 0)
+		return;
+	path = str_of(address);
+	if (str_skip(&path, STR("unix://")) && lstat(path.p, &st) == 0 && S_ISSOCK(st.st_mode))
+		unlink(path.p);
+}
+
 int bundle_remove(const struct bundle *b, struct err *err)
 {
 	AUTO_FREE char *rootfs = xasprintf("%s/rootfs", b->path);
@@ -101,6 +115,7 @@ int bundle_remove(const struct bundle *b, struct err *err)
 	/* Empty, or there is something that is not ours: then it stays, and we say so. */
 	if (rmdir(rootfs) < 0 && errno != ENOENT)
 		return err_errno(err, errno, "remove %s", rootfs);
+	remove_socket(b);
 	TRY(remove_path(b->path, err));
 	return remove_path(b->work_path, err);
 }

@@ -29,7 +29,8 @@ DEFINE_AUTO_FINI(bundle);
 /* Makes it on disk; what a dead task of this name left behind is removed first. */
 int bundle_make(const struct bundle *b, struct str config, struct err *err);
 
-/* Unmounts what is mounted on rootfs and removes everything. Never descends into a mount. Absent is fine. */
+/* Unmounts what is mounted on rootfs and removes everything, the socket of the shim too. Never descends into a mount.
+ * Absent is fine. */
 int bundle_remove(const struct bundle *b, struct err *err);
 
 /* Small text files in the bundle, without the white space at their ends; ERR_NOT_FOUND. */

@@ -396,17 +396,22 @@ static void a_failed_create_leaves_nothing(void **state)
 static void a_dead_shim_is_cleaned_up_after(void **state)
 {
 	struct world *w = *state;
+	AUTO_FREE char *address_file = xasprintf("%s/tasks/" NS "/c1/address", w->state);
+	AUTO(buf) struct buf address = BUF_INIT;
 	uint32_t status, pid = 0;
 
 	OK(create(w, "c1", NULL, err));
 	OK(start(w, "c1", "", err));
 	assert_int_equal(count_tasks(w, &status, &pid), 1);
+	OK(file_read(AT_FDCWD, address_file, 200, &address, err));
+	assert_int_equal(access(buf_cstr(&address) + strlen("unix://"), F_OK), 0);
 	assert_int_equal(kill(parent_of(pid), SIGKILL), 0);
 	OK(wait_for(w, "c1", "", &status, err));
 	assert_int_equal(status, 128 + SIGKILL);
 	expect_topics(w, "create start exit delete");
 	assert_int_equal(count_tasks(w, &status, &pid), 0);
 	assert_true(has_ended(pid));
+	assert_int_equal(access(buf_cstr(&address) + strlen("unix://"), F_OK), -1);
 	expect_no_traces(w);
 }
 
