@@ -145,7 +145,7 @@ static void vectors(void **state)
 	assert_int_equal(v.n, 998);
 	*vec_add(&v) += 5;
 	assert_int_equal(*vec_last(&v), 5);
-	vec_each (&v, it)
+	vec_each(&v, it)
 		sum += *it;
 	assert_int_equal(sum, 998 * 999 / 2 + 5);
 	vec_clear(&v);

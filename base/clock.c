@@ -125,8 +125,8 @@ bool time_parse_rfc3339(struct str s, struct timespec *out)
 		return false;
 	if (!take_fraction(&s, &ns) || !take_offset(&s, &offset))
 		return false;
-	*out = (struct timespec){.tv_sec = (time_t)days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 +
-	                                   second - offset,
+	*out = (struct timespec){.tv_sec = (time_t)days_since_1970(year, month, day) * 86400 + hour * 3600 +
+	                                   minute * 60 + second - offset,
 	                         .tv_nsec = ns};
 	return true;
 }

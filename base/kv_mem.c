@@ -127,7 +127,7 @@ void kv_mem_free(struct kv_mem *m)
 {
 	if (!m)
 		return;
-	vec_each (&m->pairs, it) {
+	vec_each(&m->pairs, it) {
 		buf_fini(&it->key);
 		buf_fini(&it->value);
 	}

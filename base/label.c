@@ -2,7 +2,7 @@
 
 void labels_fini(struct labels *l)
 {
-	vec_each (&l->v, it) {
+	vec_each(&l->v, it) {
 		free(it->key);
 		free(it->value);
 	}
@@ -70,7 +70,7 @@ void labels_copy(const struct labels *from, struct labels *to)
 {
 	struct labels copy = LABELS_INIT;
 
-	vec_each (&from->v, it)
+	vec_each(&from->v, it)
 		vec_push(&copy.v, (struct label){xstrdup(it->key), xstrdup(it->value)});
 	labels_fini(to);
 	*to = copy;

@@ -127,7 +127,7 @@ static bool run_posts(struct loop *l)
 	l->quit = false;
 	pthread_mutex_unlock(&l->lock);
 
-	vec_each (&posts, post)
+	vec_each(&posts, post)
 		post->fn(post->arg);
 	vec_fini(&posts);
 	return quit;

@@ -219,7 +219,7 @@ static void spawn_plan_fini(struct spawn_plan *p)
 {
 	posix_spawn_file_actions_destroy(&p->actions);
 	posix_spawnattr_destroy(&p->attr);
-	vec_each (&p->dups, fd)
+	vec_each(&p->dups, fd)
 		close(*fd);
 	vec_fini(&p->dups);
 }

@@ -108,8 +108,8 @@ static bool is_landmark(struct str path)
 	return str_eqc(path, TOC_NAME) || str_eqc(path, NO_PREFETCH) || str_eqc(path, PREFETCH);
 }
 
-static int put_entry(struct convert *c, const struct esgz_entry *e, const struct esgz_xattr *xattrs,
-                     uint32_t n_xattrs, struct err *err)
+static int put_entry(struct convert *c, const struct esgz_entry *e, const struct esgz_xattr *xattrs, uint32_t n_xattrs,
+                     struct err *err)
 {
 	TRY(cut_headers(c, err));
 	TRY(tar_write_header(e, xattrs, n_xattrs, &c->m->plain, err));

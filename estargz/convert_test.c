@@ -27,9 +27,16 @@
 static void make_tar(const struct stack_layer *l, struct buf *out)
 {
 	vec_each(&l->entries, se) {
-		struct esgz_entry e = {.type = se->type, .mode = se->mode, .uid = se->uid, .gid = se->gid,
-		                       .mtime_s = se->mtime_s, .mtime_ns = se->mtime_ns, .dev_major = se->dev_major,
-		                       .dev_minor = se->dev_minor, .size = se->size, .path = str_of(se->path),
+		struct esgz_entry e = {.type = se->type,
+		                       .mode = se->mode,
+		                       .uid = se->uid,
+		                       .gid = se->gid,
+		                       .mtime_s = se->mtime_s,
+		                       .mtime_ns = se->mtime_ns,
+		                       .dev_major = se->dev_major,
+		                       .dev_minor = se->dev_minor,
+		                       .size = se->size,
+		                       .path = str_of(se->path),
 		                       .link = str_of(se->link)};
 		struct esgz_xattr xattrs[STACK_XATTRS_MAX];
 
@@ -61,9 +68,9 @@ static void gzip(struct str plain, struct buf *out)
 
 struct memory_io {
 	struct str source;
-	size_t piece;   /* bytes a read */
+	size_t piece; /* bytes a read */
 	struct buf blob;
-	size_t room;    /* writes beyond it fail */
+	size_t room; /* writes beyond it fail */
 };
 
 static int memory_read(void *arg, void *dst, size_t dst_bytes, size_t *n, struct err *err)
@@ -428,8 +435,17 @@ static void extract(const char *dir, const char *name, struct str bytes, struct 
 {
 	AUTO_FREE char *file = xasprintf("%s/%s.tar", dir, name);
 	AUTO_FREE char *tree = xasprintf("%s/%s", dir, name);
-	const char *const argv[] = {"tar", "-xpf", file, "--xattrs", "--xattrs-include=*", "--numeric-owner",
-	                            "--exclude=stargz.index.json", "--exclude=.no.prefetch.landmark", "-C", tree, NULL};
+	const char *const argv[] = {"tar",
+	                            "-xpf",
+	                            file,
+	                            "--xattrs",
+	                            "--xattrs-include=*",
+	                            "--numeric-owner",
+	                            "--exclude=stargz.index.json",
+	                            "--exclude=.no.prefetch.landmark",
+	                            "-C",
+	                            tree,
+	                            NULL};
 	AUTO_FD int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	assert_true(fd >= 0);
@@ -485,9 +501,8 @@ static void test_gnu_tar(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_random_layers),  cmocka_unit_test(test_again),
-	    cmocka_unit_test(test_pax),            cmocka_unit_test(test_repeated_paths),
-	    cmocka_unit_test(test_many_headers),   cmocka_unit_test(test_errors),
+	    cmocka_unit_test(test_random_layers),  cmocka_unit_test(test_again),        cmocka_unit_test(test_pax),
+	    cmocka_unit_test(test_repeated_paths), cmocka_unit_test(test_many_headers), cmocka_unit_test(test_errors),
 	    cmocka_unit_test(test_gnu_tar),
 	};
 

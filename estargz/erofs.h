@@ -39,7 +39,7 @@ static inline void esgz_erofs_cleanup(struct esgz_erofs **fs)
 }
 
 struct esgz_erofs_stat {
-	uint64_t nid; /* number of the inode in the image, > 0; stable for one image */
+	uint64_t nid;  /* number of the inode in the image, > 0; stable for one image */
 	uint32_t mode; /* with file type */
 	uint32_t uid, gid, nlink;
 	uint64_t size;

@@ -159,9 +159,9 @@ static void test_awkward_names(void **state)
 static void test_attributes(void **state)
 {
 	/* Version 2; user, group, mask and others: what acl_to_xattr makes of u:1000:rwx. */
-	static const uint8_t acl[] = {2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 7, 0, 232, 3, 0, 0,
-	                              4, 0, 4, 0, 255, 255, 255, 255, 16, 0, 7, 0, 255, 255, 255, 255,
-	                              32, 0, 4, 0, 255, 255, 255, 255};
+	static const uint8_t acl[] = {2, 0,   0,   0,   1,   0,   6,  0, 255, 255, 255, 255, 2,   0,  7,
+	                              0, 232, 3,   0,   0,   4,   0,  4, 0,   255, 255, 255, 255, 16, 0,
+	                              7, 0,   255, 255, 255, 255, 32, 0, 4,   0,   255, 255, 255, 255};
 	/* cap_net_raw=ep, VFS_CAP_REVISION_2. */
 	static const uint8_t cap[] = {1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 	AUTO(stack) struct stack s = {0};
@@ -274,10 +274,8 @@ static void test_objects_do_not_show(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_random_stacks),
-	    cmocka_unit_test(test_awkward_names),
-	    cmocka_unit_test(test_attributes),
-	    cmocka_unit_test(test_big_directory),
+	    cmocka_unit_test(test_random_stacks),       cmocka_unit_test(test_awkward_names),
+	    cmocka_unit_test(test_attributes),          cmocka_unit_test(test_big_directory),
 	    cmocka_unit_test(test_objects_do_not_show),
 	};
 

@@ -1,7 +1,7 @@
 #include "estargz/erofs.h"
 
-#include "estargz/erofs_format.h"
 #include "base/bytes.h"
+#include "estargz/erofs_format.h"
 
 #include <inttypes.h>
 #include <sys/stat.h>
@@ -165,8 +165,13 @@ int esgz_erofs_stat(const struct esgz_erofs *fs, uint64_t nid, struct esgz_erofs
 	struct inode ino;
 
 	TRY(get_inode(fs, nid, &ino, err));
-	*out = (struct esgz_erofs_stat){.nid = ino.nid, .mode = ino.mode, .uid = ino.uid, .gid = ino.gid,
-	                                .nlink = ino.nlink, .size = ino.size, .mtime_s = ino.mtime_s,
+	*out = (struct esgz_erofs_stat){.nid = ino.nid,
+	                                .mode = ino.mode,
+	                                .uid = ino.uid,
+	                                .gid = ino.gid,
+	                                .nlink = ino.nlink,
+	                                .size = ino.size,
+	                                .mtime_s = ino.mtime_s,
 	                                .mtime_ns = ino.mtime_ns};
 	if (S_ISCHR(ino.mode) || S_ISBLK(ino.mode)) {
 		out->dev_major = erofs_dev_major(ino.data);
@@ -293,8 +298,8 @@ int esgz_erofs_lookup(const struct esgz_erofs *fs, uint64_t dir_nid, struct str 
 static uint32_t type_mode(uint8_t type)
 {
 	static const uint32_t modes[] = {
-	    [EROFS_TYPE_REG] = S_IFREG,   [EROFS_TYPE_DIR] = S_IFDIR,  [EROFS_TYPE_CHAR] = S_IFCHR,
-	    [EROFS_TYPE_BLOCK] = S_IFBLK, [EROFS_TYPE_FIFO] = S_IFIFO, [EROFS_TYPE_SOCKET] = S_IFSOCK,
+	    [EROFS_TYPE_REG] = S_IFREG,    [EROFS_TYPE_DIR] = S_IFDIR,  [EROFS_TYPE_CHAR] = S_IFCHR,
+	    [EROFS_TYPE_BLOCK] = S_IFBLK,  [EROFS_TYPE_FIFO] = S_IFIFO, [EROFS_TYPE_SOCKET] = S_IFSOCK,
 	    [EROFS_TYPE_SYMLINK] = S_IFLNK};
 
 	return type < sizeof(modes) / sizeof(modes[0]) ? modes[type] : 0;

@@ -157,8 +157,8 @@ static void test_big_directory(void **state)
 
 static void test_huge_files(void **state)
 {
-	static const uint64_t sizes[] = {4096,        4097,        (4ull << 30) - 1, 4ull << 30,
-	                                 5ull << 40, (8ull << 40) + 1, 1ull << 50};
+	static const uint64_t sizes[] = {4096,      4097, (4ull << 30) - 1, 4ull << 30, 5ull << 40, (8ull << 40) + 1,
+	                                 1ull << 50};
 	AUTO(open_image) struct open_image o = {0};
 	AUTO(stack_image) struct stack_image im = {0};
 	struct esgz_erofs_stat st;

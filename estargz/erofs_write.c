@@ -83,8 +83,8 @@ static void use_xattr(struct writer *w, struct inode *ino, uint8_t prefix, struc
 	ino->n_xattrs++;
 }
 
-static int gather_xattrs(struct writer *w, struct inode *ino, const struct esgz_index *ix,
-                         const struct esgz_entry *e, struct err *err)
+static int gather_xattrs(struct writer *w, struct inode *ino, const struct esgz_index *ix, const struct esgz_entry *e,
+                         struct err *err)
 {
 	for (uint32_t j = e->first_xattr; j < e->first_xattr + e->n_xattrs; j++) {
 		struct str name, value, rest;
@@ -117,8 +117,8 @@ static int gather_file(struct writer *w, struct inode *ino, const struct esgz_en
 	ino->tail = (uint32_t)((e->size - 1) >> (EROFS_BLOCK_BITS + ino->chunk_bits)) * 4 + 4;
 	ino->has_object = true;
 	ino->object = (uint32_t)w->objects.n;
-	vec_push(&w->objects, *esgz_object_key(e, w->published &&
-	                                                  w->published(w->published_arg, &e->content, e->size)));
+	vec_push(&w->objects,
+	         *esgz_object_key(e, w->published && w->published(w->published_arg, &e->content, e->size)));
 	/* The same for all of them, so it is looked up once. */
 	if (w->objects.n == 1)
 		w->metacopy = erofs_xattrs_add(&w->xattrs, PREFIX_TRUSTED, STR("overlay.metacopy"), STR_NONE);
@@ -383,20 +383,30 @@ static void emit_head(const struct writer *w, const struct inode *ino, char *dst
 	if (ino->xattr_bytes)
 		words = (uint16_t)(1 + (ino->xattr_bytes - sizeof(struct erofs_xattr_header)) / 4);
 	if (!ino->extended) {
-		struct erofs_inode_compact c = {
-		    .format = htole16(format), .xattr_words = htole16(words), .mode = htole16(ino->mode),
-		    .nlink = htole16((uint16_t)ino->nlink), .size = htole32((uint32_t)ino->size),
-		    .data = htole32(inode_data(w, ino)), .ino = htole32(number),
-		    .uid = htole16((uint16_t)ino->uid), .gid = htole16((uint16_t)ino->gid)};
+		struct erofs_inode_compact c = {.format = htole16(format),
+		                                .xattr_words = htole16(words),
+		                                .mode = htole16(ino->mode),
+		                                .nlink = htole16((uint16_t)ino->nlink),
+		                                .size = htole32((uint32_t)ino->size),
+		                                .data = htole32(inode_data(w, ino)),
+		                                .ino = htole32(number),
+		                                .uid = htole16((uint16_t)ino->uid),
+		                                .gid = htole16((uint16_t)ino->gid)};
 
 		memcpy(dst, &c, sizeof(c));
 		return;
 	}
-	struct erofs_inode_extended x = {
-	    .format = htole16(format), .xattr_words = htole16(words), .mode = htole16(ino->mode),
-	    .size = htole64(ino->size), .data = htole32(inode_data(w, ino)), .ino = htole32(number),
-	    .uid = htole32(ino->uid), .gid = htole32(ino->gid), .mtime = htole64((uint64_t)ino->mtime_s),
-	    .mtime_ns = htole32(ino->mtime_ns), .nlink = htole32(ino->nlink)};
+	struct erofs_inode_extended x = {.format = htole16(format),
+	                                 .xattr_words = htole16(words),
+	                                 .mode = htole16(ino->mode),
+	                                 .size = htole64(ino->size),
+	                                 .data = htole32(inode_data(w, ino)),
+	                                 .ino = htole32(number),
+	                                 .uid = htole32(ino->uid),
+	                                 .gid = htole32(ino->gid),
+	                                 .mtime = htole64((uint64_t)ino->mtime_s),
+	                                 .mtime_ns = htole32(ino->mtime_ns),
+	                                 .nlink = htole32(ino->nlink)};
 
 	memcpy(dst, &x, sizeof(x));
 }
@@ -511,8 +521,8 @@ static void emit_super(const struct writer *w, char *image)
 int esgz_erofs_write(const struct esgz_tree *tree, esgz_published_fn published, void *arg, struct buf *out,
                      struct err *err)
 {
-	AUTO(writer) struct writer w = {.tree = tree, .published = published, .published_arg = arg,
-	                                .n_inodes = tree->n_inodes + 1};
+	AUTO(writer)
+	struct writer w = {.tree = tree, .published = published, .published_arg = arg, .n_inodes = tree->n_inodes + 1};
 	char *image;
 
 	w.inodes = xcalloc(w.n_inodes, sizeof(*w.inodes));

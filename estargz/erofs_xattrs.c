@@ -22,7 +22,9 @@ uint32_t erofs_xattrs_add(struct erofs_xattrs *x, uint8_t prefix, struct str res
 	buf_addstr(&x->key, value);
 	number = (uintptr_t)map_get(&x->numbers, buf_str(&x->key));
 	if (number == 0) {
-		vec_push(&x->items, (struct erofs_xattr_item){.rest = rest, .value = value, .prefix = prefix,
+		vec_push(&x->items, (struct erofs_xattr_item){.rest = rest,
+		                                              .value = value,
+		                                              .prefix = prefix,
 		                                              .filter_bit = erofs_xattr_filter_bit(prefix, rest)});
 		number = x->items.n;
 		map_put(&x->numbers, buf_str(&x->key), (void *)number);
@@ -51,8 +53,8 @@ void erofs_xattrs_place(struct erofs_xattrs *x)
 
 char *erofs_xattr_write(uint8_t prefix, struct str rest, struct str value, char *dst)
 {
-	struct erofs_xattr head = {.name_bytes = (uint8_t)rest.n, .prefix = prefix,
-	                           .value_bytes = htole16((uint16_t)value.n)};
+	struct erofs_xattr head = {
+	    .name_bytes = (uint8_t)rest.n, .prefix = prefix, .value_bytes = htole16((uint16_t)value.n)};
 
 	memcpy(dst, &head, sizeof(head));
 	if (rest.n)

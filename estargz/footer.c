@@ -78,8 +78,8 @@ static int set_gzip(struct esgz_footer *f, enum esgz_footer_kind kind, uint32_t 
 		return err_set(err, ERR_INVALID,
 		               "footer: TOC at %" PRIu64 " lies outside of the blob's %" PRIu64 " bytes", offset,
 		               blob_bytes);
-	*f = (struct esgz_footer){.kind = kind, .footer_bytes = footer_bytes, .toc_offset = offset,
-	                          .toc_bytes = end - offset};
+	*f = (struct esgz_footer){
+	    .kind = kind, .footer_bytes = footer_bytes, .toc_offset = offset, .toc_bytes = end - offset};
 	return 0;
 }
 
@@ -118,8 +118,11 @@ static int set_zstd(struct esgz_footer *f, enum esgz_footer_kind kind, struct st
 	    !frame_inside(get_le64(data.p + 32), get_le64(data.p + 40), end))
 		return err_set(err, ERR_INVALID, "footer: the tar-split lies outside of the blob's %" PRIu64 " bytes",
 		               blob_bytes);
-	*f = (struct esgz_footer){.kind = kind, .footer_bytes = (uint32_t)(ZSTD_FRAME_HEAD + data.n),
-	                          .toc_offset = offset, .toc_bytes = bytes, .toc_plain_bytes = plain};
+	*f = (struct esgz_footer){.kind = kind,
+	                          .footer_bytes = (uint32_t)(ZSTD_FRAME_HEAD + data.n),
+	                          .toc_offset = offset,
+	                          .toc_bytes = bytes,
+	                          .toc_plain_bytes = plain};
 	return 0;
 }
 

@@ -12,21 +12,21 @@
 #include "base/str.h"
 
 enum esgz_footer_kind {
-	ESGZ_FOOTER_NONE,          /* no lazy format: an ordinary layer */
-	ESGZ_FOOTER_ESTARGZ,       /* gzip members, TOC inside */
-	ESGZ_FOOTER_LEGACY,        /* CRFS stargz: no chunk digests */
-	ESGZ_FOOTER_EXTERNAL_TOC,  /* gzip members, TOC in another blob */
-	ESGZ_FOOTER_ZSTD_STARGZ,   /* zstd:chunked as stargz-snapshotter writes it (and containers/storage until 2023) */
-	ESGZ_FOOTER_ZSTD_STORAGE,  /* zstd:chunked as containers/storage writes it */
+	ESGZ_FOOTER_NONE,         /* no lazy format: an ordinary layer */
+	ESGZ_FOOTER_ESTARGZ,      /* gzip members, TOC inside */
+	ESGZ_FOOTER_LEGACY,       /* CRFS stargz: no chunk digests */
+	ESGZ_FOOTER_EXTERNAL_TOC, /* gzip members, TOC in another blob */
+	ESGZ_FOOTER_ZSTD_STARGZ,  /* zstd:chunked as stargz-snapshotter writes it (and containers/storage until 2023) */
+	ESGZ_FOOTER_ZSTD_STORAGE, /* zstd:chunked as containers/storage writes it */
 };
 
 struct esgz_footer {
 	enum esgz_footer_kind kind;
-	uint32_t footer_bytes;      /* length of the footer at the end of the blob, frame header included */
-	uint64_t toc_offset;        /* blob offset of the TOC's gzip member, or of the zstd data of its frame (its header
+	uint32_t footer_bytes;    /* length of the footer at the end of the blob, frame header included */
+	uint64_t toc_offset;      /* blob offset of the TOC's gzip member, or of the zstd data of its frame (its header
 	                             * is the 8 bytes before); external TOC: of the footer */
-	uint64_t toc_bytes;         /* compressed length of the TOC; external TOC: 0 */
-	uint64_t toc_plain_bytes;   /* uncompressed, where the footer says it (zstd); else 0 */
+	uint64_t toc_bytes;       /* compressed length of the TOC; external TOC: 0 */
+	uint64_t toc_plain_bytes; /* uncompressed, where the footer says it (zstd); else 0 */
 };
 
 /* Most bytes any footer needs: give at least so many of the blob's last bytes (fewer only if the blob is shorter). */

@@ -20,21 +20,62 @@ static const struct golden {
 	struct esgz_footer want;
 	size_t free_from, free_to; /* bytes without meaning, as positions in `bytes` */
 } GOLDEN[] = {
-    {"eStargz", STR(GZIP_HEAD "\x1a\x00SG\x16\x00" "00000000009257e5" "STARGZ" GZIP_EMPTY), 9591883,
-     {.kind = ESGZ_FOOTER_ESTARGZ, .footer_bytes = 51, .toc_offset = 9590757, .toc_bytes = 1075}, 4, 10},
-    {"legacy", STR(GZIP_HEAD "\x16\x00" "00000000009257e5" "STARGZ" GZIP_EMPTY), 9591879,
-     {.kind = ESGZ_FOOTER_LEGACY, .footer_bytes = 47, .toc_offset = 9590757, .toc_bytes = 1075}, 4, 10},
-    {"external TOC", STR(GZIP_HEAD "\x15\x00SG\x11\x00" "STARGZEXTERNALTOC" GZIP_EMPTY), 9590803,
-     {.kind = ESGZ_FOOTER_EXTERNAL_TOC, .footer_bytes = 46, .toc_offset = 9590757}, 4, 10},
-    {"zstd, stargz", STR("\x50\x2a\x4d\x18\x28\0\0\0" "\xa2\x50\x92\0\0\0\0\0" "\x38\x04\0\0\0\0\0\0"
-                         "\x6b\x0f\0\0\0\0\0\0" "\1\0\0\0\0\0\0\0" "GnUlInUx"), 9590026,
-     {.kind = ESGZ_FOOTER_ZSTD_STARGZ, .footer_bytes = 48, .toc_offset = 9588898, .toc_bytes = 1080,
-      .toc_plain_bytes = 3947}, 0, 0},
-    {"zstd, storage", STR("\x50\x2a\x4d\x18\x40\0\0\0" "\x9f\x56\x92\0\0\0\0\0" "\xaa\x20\0\0\0\0\0\0"
-                          "\x2a\x75\0\0\0\0\0\0" "\1\0\0\0\0\0\0\0" "\x51\x77\x92\0\0\0\0\0"
-                          "\x08\x05\0\0\0\0\0\0" "\x6e\x6d\0\0\0\0\0\0" "GNUlInUx"), 9600161,
-     {.kind = ESGZ_FOOTER_ZSTD_STORAGE, .footer_bytes = 72, .toc_offset = 9590431, .toc_bytes = 8362,
-      .toc_plain_bytes = 29994}, 0, 0},
+    {"eStargz",
+     STR(GZIP_HEAD "\x1a\x00SG\x16\x00"
+                   "00000000009257e5"
+                   "STARGZ" GZIP_EMPTY),
+     9591883,
+     {.kind = ESGZ_FOOTER_ESTARGZ, .footer_bytes = 51, .toc_offset = 9590757, .toc_bytes = 1075},
+     4,
+     10},
+    {"legacy",
+     STR(GZIP_HEAD "\x16\x00"
+                   "00000000009257e5"
+                   "STARGZ" GZIP_EMPTY),
+     9591879,
+     {.kind = ESGZ_FOOTER_LEGACY, .footer_bytes = 47, .toc_offset = 9590757, .toc_bytes = 1075},
+     4,
+     10},
+    {"external TOC",
+     STR(GZIP_HEAD "\x15\x00SG\x11\x00"
+                   "STARGZEXTERNALTOC" GZIP_EMPTY),
+     9590803,
+     {.kind = ESGZ_FOOTER_EXTERNAL_TOC, .footer_bytes = 46, .toc_offset = 9590757},
+     4,
+     10},
+    {"zstd, stargz",
+     STR("\x50\x2a\x4d\x18\x28\0\0\0"
+         "\xa2\x50\x92\0\0\0\0\0"
+         "\x38\x04\0\0\0\0\0\0"
+         "\x6b\x0f\0\0\0\0\0\0"
+         "\1\0\0\0\0\0\0\0"
+         "GnUlInUx"),
+     9590026,
+     {.kind = ESGZ_FOOTER_ZSTD_STARGZ,
+      .footer_bytes = 48,
+      .toc_offset = 9588898,
+      .toc_bytes = 1080,
+      .toc_plain_bytes = 3947},
+     0,
+     0},
+    {"zstd, storage",
+     STR("\x50\x2a\x4d\x18\x40\0\0\0"
+         "\x9f\x56\x92\0\0\0\0\0"
+         "\xaa\x20\0\0\0\0\0\0"
+         "\x2a\x75\0\0\0\0\0\0"
+         "\1\0\0\0\0\0\0\0"
+         "\x51\x77\x92\0\0\0\0\0"
+         "\x08\x05\0\0\0\0\0\0"
+         "\x6e\x6d\0\0\0\0\0\0"
+         "GNUlInUx"),
+     9600161,
+     {.kind = ESGZ_FOOTER_ZSTD_STORAGE,
+      .footer_bytes = 72,
+      .toc_offset = 9590431,
+      .toc_bytes = 8362,
+      .toc_plain_bytes = 29994},
+     0,
+     0},
 };
 
 /* The last ESGZ_FOOTER_MAX bytes of a blob that ends in `footer`. */
@@ -196,8 +237,13 @@ static void test_fields_outside_of_the_blob(void **state)
 
 static void test_hex_digits(void **state)
 {
-	static const char *const bad[] = {"000000000000 010", "+000000000000010", "0x00000000000010", "-000000000000001",
-	                                  "000000000000001g", "\0" "000000000000001"};
+	static const char *const bad[] = {"000000000000 010",
+	                                  "+000000000000010",
+	                                  "0x00000000000010",
+	                                  "-000000000000001",
+	                                  "000000000000001g",
+	                                  "\0"
+	                                  "000000000000001"};
 	AUTO(buf) struct buf b = BUF_INIT;
 	struct esgz_footer f;
 	struct err err = ERR_INIT;

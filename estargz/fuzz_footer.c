@@ -21,8 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		return 0;
 	/* What a caller relies on: the TOC and the footer lie in the blob, in this order. */
 	if (f.footer_bytes > ESGZ_FOOTER_MAX || f.footer_bytes > blob_bytes ||
-	    f.toc_offset > blob_bytes - f.footer_bytes ||
-	    f.toc_bytes > blob_bytes - f.footer_bytes - f.toc_offset ||
+	    f.toc_offset > blob_bytes - f.footer_bytes || f.toc_bytes > blob_bytes - f.footer_bytes - f.toc_offset ||
 	    (f.toc_bytes == 0) != (f.kind == ESGZ_FOOTER_EXTERNAL_TOC))
 		abort();
 	return 0;

@@ -21,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	esgz_inflate_chunk(z, (enum esgz_compression)(data[0] % 3), str_make(data + 8, n - 8), &c, dst, &err);
 	digest_of(dst, c.bytes, &got);
 	c.digest = got;
-	if (esgz_inflate_chunk(z, (enum esgz_compression)(data[0] % 3), str_make(data + 8, n - 8), &c, again, &err) == 0 &&
+	if (esgz_inflate_chunk(z, (enum esgz_compression)(data[0] % 3), str_make(data + 8, n - 8), &c, again, &err) ==
+	        0 &&
 	    memcmp(dst, again, c.bytes) != 0)
 		abort();
 	return 0;

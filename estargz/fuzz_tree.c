@@ -115,8 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	}
 	if (finish(&all, b) < 0)
 		return 0;
-	if (esgz_tree_build((const struct esgz_index *const *)all.indexes.p, (unsigned)all.indexes.n, &all.tree,
-	                    &err) < 0)
+	if (esgz_tree_build((const struct esgz_index *const *)all.indexes.p, (unsigned)all.indexes.n, &all.tree, &err) <
+	    0)
 		return 0;
 	if (esgz_erofs_write(all.tree, NULL, NULL, &all.image, &err) < 0)
 		return 0;

@@ -145,8 +145,8 @@ static unsigned read_chunks(const struct esgz_index *ix, struct str blob)
 			dst = xmalloc(c.bytes);
 			in = xmalloc(c.blob_bytes);
 			memcpy(in, blob.p + c.blob_offset, c.blob_bytes);
-			if (esgz_inflate_chunk(z, esgz_index_get_info(ix)->compression, str_make(in, c.blob_bytes), &c, dst,
-			                       &err) < 0)
+			if (esgz_inflate_chunk(z, esgz_index_get_info(ix)->compression, str_make(in, c.blob_bytes), &c,
+			                       dst, &err) < 0)
 				fail_msg(STR_FMT ": %s", STR_ARG(e.path), err.msg);
 			hasher_add(h, dst, c.bytes);
 		}

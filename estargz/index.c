@@ -11,7 +11,7 @@ struct esgz_index {
 	uint32_t counts[S_N];
 	uint32_t n_single, n_multi;
 	struct esgz_index_info info;
-	uint64_t path_bytes;        /* of all paths, if they were written out */
+	uint64_t path_bytes;           /* of all paths, if they were written out */
 	_Atomic(struct paths *) paths; /* made when the first entry is asked for */
 };
 
@@ -27,8 +27,7 @@ uint64_t index_crc(const void *file, size_t n)
 	return crc64_ecma_refl(0, (const uint8_t *)file + H_CRC + 8, n - (H_CRC + 8));
 }
 
-void esgz_index_key(enum esgz_trust trust, const struct digest *blob, const struct digest *trusted,
-                    struct digest *out)
+void esgz_index_key(enum esgz_trust trust, const struct digest *blob, const struct digest *trusted, struct digest *out)
 {
 	static const char domain[] = "contentd-index-1"; /* its NUL is part of it */
 	uint8_t in[sizeof(domain) + 1 + 2 * DIGEST_BYTES];
@@ -253,15 +252,15 @@ static bool data_fits(const struct esgz_index *ix, uint32_t i, uint32_t data, st
 	case ESGZ_WHITEOUT:
 		return data == 0;
 	case ESGZ_REG:
-		return data < ix->counts[S_FILES] &&
-		       data == seen->file[data < ix->n_single ? 0 : data < ix->n_single + ix->n_multi ? 1 : 2]++;
+		return data < ix->counts[S_FILES] && data == seen->file[data < ix->n_single                 ? 0
+		                                                        : data < ix->n_single + ix->n_multi ? 1
+		                                                                                            : 2]++;
 	case ESGZ_SYMLINK:
 		if (data >= ix->counts[S_LINKS] || data != seen->link++)
 			return false;
 		r = record_at(ix, S_LINKS, data);
 		return get_le32(r + 4) > 0 && get_le32(r + 4) < ESGZ_PATH_MAX &&
-		       string_fits(ix, get_le32(r), get_le32(r + 4)) &&
-		       !memchr(string_at(ix, r).p, 0, get_le32(r + 4));
+		       string_fits(ix, get_le32(r), get_le32(r + 4)) && !memchr(string_at(ix, r).p, 0, get_le32(r + 4));
 	case ESGZ_CHAR:
 	case ESGZ_BLOCK:
 		return data < ix->counts[S_LINKS] && data == seen->link++;

@@ -13,8 +13,8 @@
 #include "base/digest.h"
 #include "base/err.h"
 
-#define ESGZ_ENTRIES_MAX (4u << 20)     /* entries of one layer */
-#define ESGZ_CHUNKS_MAX (16u << 20)     /* chunks of one layer */
+#define ESGZ_ENTRIES_MAX (4u << 20)      /* entries of one layer */
+#define ESGZ_CHUNKS_MAX (16u << 20)      /* chunks of one layer */
 #define ESGZ_CHUNK_BYTES_MAX (64u << 20) /* uncompressed bytes of one chunk: bounds what a reader must allocate */
 #define ESGZ_INNER_OFFSET_MAX (1u << 30) /* how deep in a member a chunk may lie: bounds the work of reaching it */
 #define ESGZ_MEMBER_SLACK (64u << 10)    /* see esgz_chunk.blob_bytes */
@@ -51,11 +51,11 @@ struct esgz_entry {
 	struct str name;               /* last component of path; filled by esgz_index_entry alone, as is parent */
 	uint32_t parent;               /* entry number of the directory it is in; the root's is 0 */
 	struct str link;               /* ESGZ_SYMLINK: text, verbatim */
-	uint32_t target;               /* ESGZ_HARDLINK: entry number of the file that is meant (never a hard link itself) */
+	uint32_t target; /* ESGZ_HARDLINK: entry number of the file that is meant (never a hard link itself) */
 	uint32_t first_xattr, n_xattrs;
 	uint32_t first_chunk, n_chunks; /* ESGZ_REG of a lazy layer with size > 0; else none */
-	struct digest content;          /* ESGZ_REG: sha256 of the whole content, as claimed (lazy) or as proven (unpacked) */
-	struct digest claim;            /* ESGZ_REG: name of the object until the content is proven: the claim key
+	struct digest content; /* ESGZ_REG: sha256 of the whole content, as claimed (lazy) or as proven (unpacked) */
+	struct digest claim;   /* ESGZ_REG: name of the object until the content is proven: the claim key
 	                                 * (esgz_claim_key) of a file with chunks, else `content` */
 };
 
@@ -65,8 +65,8 @@ struct esgz_chunk {
 	                        * the next member, but at most 9/8 of the plain bytes plus ESGZ_MEMBER_SLACK) */
 	uint64_t inner_offset; /* uncompressed bytes to skip in the member */
 	uint64_t file_offset;
-	uint32_t bytes;        /* uncompressed */
-	struct digest digest;  /* sha256 of the uncompressed bytes */
+	uint32_t bytes;       /* uncompressed */
+	struct digest digest; /* sha256 of the uncompressed bytes */
 };
 
 enum esgz_compression { ESGZ_PLAIN = 0, ESGZ_GZIP = 1, ESGZ_ZSTD = 2 };
@@ -77,18 +77,17 @@ enum esgz_trust {
 };
 
 struct esgz_index_info {
-	struct digest blob;      /* digest of the compressed layer */
+	struct digest blob; /* digest of the compressed layer */
 	struct digest trusted;
 	enum esgz_trust trust;
 	enum esgz_compression compression;
 	uint64_t blob_bytes;
-	uint64_t content_bytes;  /* sum of the sizes of regular files */
+	uint64_t content_bytes; /* sum of the sizes of regular files */
 	uint32_t n_entries, n_chunks, n_xattrs;
 };
 
 /* The name of an index: sha256("contentd-index-1\0" ‖ u8 trust ‖ blob digest ‖ trusted digest). */
-void esgz_index_key(enum esgz_trust trust, const struct digest *blob, const struct digest *trusted,
-                    struct digest *out);
+void esgz_index_key(enum esgz_trust trust, const struct digest *blob, const struct digest *trusted, struct digest *out);
 
 /* Claim key of a file: sha256("contentd-claim-1\0" ‖ content ‖ u64le size ‖ u32le n ‖ n × {u64le file_offset,
  * u64le bytes, chunk digest}). Chunks ascending by file offset. Blob and offsets are not in it: they are sources. */

@@ -147,8 +147,10 @@ static int node_get(struct esgz_index_builder *b, uint32_t parent, struct str na
 		return err_set(err, ERR_INVALID, "layer with more than %u entries", ESGZ_ENTRIES_MAX);
 	*out = (uint32_t)b->nodes.n;
 	/* Names: at most ESGZ_ENTRIES_MAX * ESGZ_NAME_MAX bytes, well below 2^32. */
-	vec_push(&b->nodes, (struct node){.parent = parent, .name_off = (uint32_t)b->names.n,
-	                                  .name_n = (uint16_t)name.n, .record = NO_RECORD});
+	vec_push(&b->nodes, (struct node){.parent = parent,
+	                                  .name_off = (uint32_t)b->names.n,
+	                                  .name_n = (uint16_t)name.n,
+	                                  .record = NO_RECORD});
 	b->nodes.p[parent].n_children++;
 	buf_addstr(&b->names, name);
 	set_add(&b->node_set, hash, *out);
@@ -235,8 +237,7 @@ static bool attr_eq(const struct esgz_index_builder *b, const struct attr *a, co
 static int attr_get(struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_xattr *xattrs,
                     uint32_t n_xattrs, uint32_t *out, struct err *err)
 {
-	struct attr a = {.mode = e->mode & 07777, .uid = e->uid, .gid = e->gid,
-	                 .first_xattr = (uint32_t)b->xattrs.n};
+	struct attr a = {.mode = e->mode & 07777, .uid = e->uid, .gid = e->gid, .first_xattr = (uint32_t)b->xattrs.n};
 	uint64_t hash = mix(b->seed ^ a.mode, (uint64_t)a.uid << 32 | a.gid);
 	size_t at;
 
@@ -344,8 +345,8 @@ static int check_chunks(const struct esgz_index_builder *b, const struct esgz_en
 		const struct esgz_chunk *c = &chunks[i];
 
 		if (c->file_offset != at)
-			return err_set(err, ERR_INVALID, "chunk %u is at %" PRIu64 ", not at %" PRIu64, i, c->file_offset,
-			               at);
+			return err_set(err, ERR_INVALID, "chunk %u is at %" PRIu64 ", not at %" PRIu64, i,
+			               c->file_offset, at);
 		if (c->bytes == 0 || c->bytes > ESGZ_CHUNK_BYTES_MAX || c->bytes > e->size - at)
 			return err_set(err, ERR_INVALID, "chunk %u has %u bytes of the file's %" PRIu64, i, c->bytes,
 			               e->size);

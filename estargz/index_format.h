@@ -8,37 +8,37 @@
 #ifndef ESTARGZ_INDEX_FORMAT_H
 #define ESTARGZ_INDEX_FORMAT_H
 
-#include "estargz/index.h"
 #include "base/bytes.h"
+#include "estargz/index.h"
 
 #define INDEX_MAGIC "cd-index"
 #define INDEX_VERSION 1
 
 /* Offsets in the header. */
 enum {
-	H_MAGIC = 0,          /* 8 bytes */
-	H_VERSION = 8,        /* u32 */
-	H_HEADER_BYTES = 12,  /* u32: H_END */
-	H_FILE_BYTES = 16,    /* u64 */
-	H_CRC = 24,           /* u64: CRC-64/XZ of all bytes after this field */
-	H_BLOB = 32,          /* digest */
-	H_TRUSTED = 64,       /* digest */
-	H_TRUST = 96,         /* u32 */
-	H_COMPRESSION = 100,  /* u32 */
-	H_BLOB_BYTES = 104,   /* u64 */
+	H_MAGIC = 0,           /* 8 bytes */
+	H_VERSION = 8,         /* u32 */
+	H_HEADER_BYTES = 12,   /* u32: H_END */
+	H_FILE_BYTES = 16,     /* u64 */
+	H_CRC = 24,            /* u64: CRC-64/XZ of all bytes after this field */
+	H_BLOB = 32,           /* digest */
+	H_TRUSTED = 64,        /* digest */
+	H_TRUST = 96,          /* u32 */
+	H_COMPRESSION = 100,   /* u32 */
+	H_BLOB_BYTES = 104,    /* u64 */
 	H_CONTENT_BYTES = 112, /* u64 */
-	H_N_SINGLE = 120,     /* u32: files[0 .. n_single) have one chunk, singles[i] */
-	H_N_MULTI = 124,      /* u32: the next n_multi have several, multis[i - n_single]; the rest has none */
-	H_COUNTS = 128,       /* u32 for each section */
+	H_N_SINGLE = 120,      /* u32: files[0 .. n_single) have one chunk, singles[i] */
+	H_N_MULTI = 124,       /* u32: the next n_multi have several, multis[i - n_single]; the rest has none */
+	H_COUNTS = 128,        /* u32 for each section */
 	H_END = 168,
 };
 
 enum section {
 	S_ENTRIES,
-	S_NSEC,   /* nanoseconds of the entries' times: as many as entries, or none when all are 0 */
-	S_ATTRS,  /* mode, owner and xattrs, each combination once */
+	S_NSEC,  /* nanoseconds of the entries' times: as many as entries, or none when all are 0 */
+	S_ATTRS, /* mode, owner and xattrs, each combination once */
 	S_XATTRS,
-	S_FILES,  /* one for each ESGZ_REG, by kind (see H_N_SINGLE), then in the order of the entries */
+	S_FILES, /* one for each ESGZ_REG, by kind (see H_N_SINGLE), then in the order of the entries */
 	S_SINGLES,
 	S_MULTIS,
 	S_CHUNKS, /* of the files with several */
@@ -49,21 +49,24 @@ enum section {
 
 /* Record sizes. */
 enum {
-	ENTRY_BYTES = 28,  /* u32 name offset, u8 name length, u8 type, u8 flags, u8 0, u32 parent, attr, data, i64 mtime */
+	ENTRY_BYTES =
+	    28, /* u32 name offset, u8 name length, u8 type, u8 flags, u8 0, u32 parent, attr, data, i64 mtime */
 	NSEC_BYTES = 4,
 	ATTR_BYTES = 20,   /* u32 mode, uid, gid, first xattr, number of xattrs */
 	XATTR_BYTES = 16,  /* u32 name offset, u32 name length, u32 value offset, u32 value length */
 	FILE_BYTES = 40,   /* u64 size, content digest */
 	SINGLE_BYTES = 48, /* u64 blob offset, u32 blob bytes, u32 inner offset, claim key */
 	MULTI_BYTES = 40,  /* u32 first, u32 number of chunks, claim key */
-	CHUNK_BYTES = 64,  /* u64 blob offset, u32 blob bytes, u32 inner offset, u64 file offset, u32 bytes, u32 0, digest */
-	LINK_BYTES = 8,    /* u32 offset, u32 length of the text; devices: u32 major, u32 minor */
+	CHUNK_BYTES =
+	    64, /* u64 blob offset, u32 blob bytes, u32 inner offset, u64 file offset, u32 bytes, u32 0, digest */
+	LINK_BYTES = 8, /* u32 offset, u32 length of the text; devices: u32 major, u32 minor */
 };
 
 static const uint8_t SECTION_RECORD_BYTES[S_N] = {
-    [S_ENTRIES] = ENTRY_BYTES, [S_NSEC] = NSEC_BYTES,     [S_ATTRS] = ATTR_BYTES,   [S_XATTRS] = XATTR_BYTES,
-    [S_FILES] = FILE_BYTES,    [S_SINGLES] = SINGLE_BYTES, [S_MULTIS] = MULTI_BYTES, [S_CHUNKS] = CHUNK_BYTES,
-    [S_LINKS] = LINK_BYTES,    [S_STRINGS] = 1,
+    [S_ENTRIES] = ENTRY_BYTES, [S_NSEC] = NSEC_BYTES,    [S_ATTRS] = ATTR_BYTES,
+    [S_XATTRS] = XATTR_BYTES,  [S_FILES] = FILE_BYTES,   [S_SINGLES] = SINGLE_BYTES,
+    [S_MULTIS] = MULTI_BYTES,  [S_CHUNKS] = CHUNK_BYTES, [S_LINKS] = LINK_BYTES,
+    [S_STRINGS] = 1,
 };
 
 /* Fields of an entry record. */

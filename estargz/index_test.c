@@ -17,8 +17,8 @@ static const struct digest BLOB = {{1}}, TOC = {{2}};
 
 static struct esgz_index_info info_of(enum esgz_trust trust)
 {
-	return (struct esgz_index_info){.blob = BLOB, .trusted = TOC, .trust = trust, .compression = ESGZ_GZIP,
-	                                .blob_bytes = BLOB_BYTES};
+	return (struct esgz_index_info){
+	    .blob = BLOB, .trusted = TOC, .trust = trust, .compression = ESGZ_GZIP, .blob_bytes = BLOB_BYTES};
 }
 
 static int add(struct esgz_index_builder *b, enum esgz_type type, const char *path)
@@ -40,15 +40,18 @@ static int add_link(struct esgz_index_builder *b, enum esgz_type type, const cha
 /* A file of n chunks of `bytes` each; the first byte of digests is `seed` plus the chunk's number. */
 static int add_file(struct esgz_index_builder *b, const char *path, uint32_t n, uint32_t bytes, uint8_t seed)
 {
-	struct esgz_entry e = {.type = ESGZ_REG, .mode = 0644, .path = str_of(path), .size = (uint64_t)n * bytes,
-	                       .content = {{seed}}};
+	struct esgz_entry e = {
+	    .type = ESGZ_REG, .mode = 0644, .path = str_of(path), .size = (uint64_t)n * bytes, .content = {{seed}}};
 	struct esgz_chunk c[16] = {{0}};
 	struct err err = ERR_INIT;
 
 	assert_true(n <= ARRAY_LEN(c));
 	for (uint32_t i = 0; i < n; i++)
-		c[i] = (struct esgz_chunk){.blob_offset = 100u * seed + i, .blob_bytes = 100, .file_offset = i * bytes,
-		                           .bytes = bytes, .digest = {{(uint8_t)(seed + i)}}};
+		c[i] = (struct esgz_chunk){.blob_offset = 100u * seed + i,
+		                           .blob_bytes = 100,
+		                           .file_offset = i * bytes,
+		                           .bytes = bytes,
+		                           .digest = {{(uint8_t)(seed + i)}}};
 	return esgz_index_add(b, &e, NULL, 0, c, n, NULL, &err);
 }
 
@@ -130,8 +133,8 @@ static void test_empty(void **state)
 /* '/' sorts before every other byte: what is below a directory comes before its longer-named neighbours. */
 static void test_order_and_implied_parents(void **state)
 {
-	static const char *const want[] = {"", "a", "a/b", "a/b/c", "a/b/c/d", "a/b!", "a/b-", "a!", "a-b", "a-b/x",
-	                                   "ab"};
+	static const char *const want[] = {"",     "a",  "a/b", "a/b/c", "a/b/c/d", "a/b!",
+	                                   "a/b-", "a!", "a-b", "a-b/x", "ab"};
 	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
 	AUTO(buf) struct buf file = BUF_INIT;
 	AUTO(esgz_index) struct esgz_index *ix = NULL;
@@ -158,10 +161,17 @@ static void test_attributes(void **state)
 	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
 	AUTO(buf) struct buf file = BUF_INIT;
 	AUTO(esgz_index) struct esgz_index *ix = NULL;
-	struct esgz_xattr x[] = {{STR("security.capability"), STR("\1\0\0\2")}, {STR("trusted.overlay.redirect"), STR("/x")},
-	                         {STR("user.overlay.opaque"), STR("y")}, {STR("user.empty"), STR("")}};
-	struct esgz_entry e = {.type = ESGZ_DIR, .mode = 0177755, .uid = 70000, .gid = UINT32_MAX, .mtime_s = -1234567890123,
-	                       .mtime_ns = 999999999, .path = STR("d")};
+	struct esgz_xattr x[] = {{STR("security.capability"), STR("\1\0\0\2")},
+	                         {STR("trusted.overlay.redirect"), STR("/x")},
+	                         {STR("user.overlay.opaque"), STR("y")},
+	                         {STR("user.empty"), STR("")}};
+	struct esgz_entry e = {.type = ESGZ_DIR,
+	                       .mode = 0177755,
+	                       .uid = 70000,
+	                       .gid = UINT32_MAX,
+	                       .mtime_s = -1234567890123,
+	                       .mtime_ns = 999999999,
+	                       .path = STR("d")};
 	struct str name, value;
 
 	assert_int_equal(esgz_index_add(b, &e, x, 4, NULL, 0, NULL, NULL), 0);
@@ -267,17 +277,17 @@ static void test_bad_chunks(void **state)
 	} while (0)
 
 	assert_int_equal(add_chunks(&e, good, 2), 0);
-	BAD(c[1].file_offset = 5);             /* overlap */
-	BAD(c[1].file_offset = 7);             /* gap */
+	BAD(c[1].file_offset = 5); /* overlap */
+	BAD(c[1].file_offset = 7); /* gap */
 	BAD(c[0].file_offset = 1);
-	BAD(c[1].bytes = 3);                   /* too short */
-	BAD(c[1].bytes = 5);                   /* too long */
+	BAD(c[1].bytes = 3); /* too short */
+	BAD(c[1].bytes = 5); /* too long */
 	BAD(c[1].bytes = 0);
 	BAD(f.size = 6);
 	BAD(f.size = UINT64_MAX);
 	BAD(f.size = 0);
 	BAD((f.size = 100u << 20, c[0].bytes = (100u << 20) - 4, c[1].file_offset = c[0].bytes)); /* too big a chunk */
-	BAD(c[1].blob_offset = BLOB_BYTES - 8); /* outside */
+	BAD(c[1].blob_offset = BLOB_BYTES - 8);                                                   /* outside */
 	BAD(c[1].blob_offset = UINT64_MAX);
 	BAD(c[1].blob_bytes = 0);
 	BAD(c[1].blob_bytes = UINT64_MAX);
@@ -377,16 +387,10 @@ static void test_bad_hard_links(void **state)
 	static const struct {
 		const char *path, *link;
 	} bad[][3] = {
-	    {{"a", "a"}},
-	    {{"a", "b"}, {"b", "a"}},
-	    {{"a", "b"}, {"b", "c"}, {"c", "b"}},
-	    {{"a", "missing"}},
-	    {{"a", "missing/b"}},
-	    {{"a", "file/b"}},
-	    {{"a", ""}},      /* the root */
-	    {{"a", "dir"}},
-	    {{"a", "implied"}},
-	    {{"a", "gone"}},
+	    {{"a", "a"}},       {{"a", "b"}, {"b", "a"}}, {{"a", "b"}, {"b", "c"}, {"c", "b"}},
+	    {{"a", "missing"}}, {{"a", "missing/b"}},     {{"a", "file/b"}},
+	    {{"a", ""}}, /* the root */
+	    {{"a", "dir"}},     {{"a", "implied"}},       {{"a", "gone"}},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -517,9 +521,20 @@ static void test_path_clean(void **state)
 {
 	static const struct {
 		const char *raw, *want;
-	} cases[] = {{"", ""}, {"/", ""}, {".", ""}, {"./", ""}, {"..", ""}, {"../../etc", "etc"}, {"a/../../b", "b"},
-	             {"a/b/../c", "a/c"}, {"//a///b//", "a/b"}, {"./a/./b/.", "a/b"}, {"a/...", "a/..."},
-	             {"a/..b", "a/..b"}, {"a/b/../..", ""}, {" a", " a"}};
+	} cases[] = {{"", ""},
+	             {"/", ""},
+	             {".", ""},
+	             {"./", ""},
+	             {"..", ""},
+	             {"../../etc", "etc"},
+	             {"a/../../b", "b"},
+	             {"a/b/../c", "a/c"},
+	             {"//a///b//", "a/b"},
+	             {"./a/./b/.", "a/b"},
+	             {"a/...", "a/..."},
+	             {"a/..b", "a/..b"},
+	             {"a/b/../..", ""},
+	             {" a", " a"}};
 	AUTO(buf) struct buf out = BUF_INIT;
 	AUTO(buf) struct buf raw = BUF_INIT;
 
@@ -626,7 +641,8 @@ static void test_damage_is_seen(void **state)
 
 		file.p[bit / 8] ^= (char)(1 << bit % 8);
 		r = esgz_index_open(buf_str(&file), &ix, &err);
-		assert_int_equal(r, bit / 8 >= H_VERSION && bit / 8 < H_VERSION + 4 ? -ERR_UNIMPLEMENTED : -ERR_DATA_LOSS);
+		assert_int_equal(r,
+		                 bit / 8 >= H_VERSION && bit / 8 < H_VERSION + 4 ? -ERR_UNIMPLEMENTED : -ERR_DATA_LOSS);
 		file.p[bit / 8] ^= (char)(1 << bit % 8);
 	}
 	buf_addc(&file, 0);

@@ -18,7 +18,7 @@ struct id_set {
 	struct id_slot {
 		uint32_t hash;
 		uint32_t id; /* number + 1; 0 = free */
-	} *slots;
+	} * slots;
 	size_t cap, n;
 };
 
@@ -77,7 +77,7 @@ struct esgz_index_builder {
 	uint64_t seed;          /* of the hashes: names come from outside */
 	uint32_t last_attr;
 	bool any_nsec;
-	bool open_ended;        /* chunks come without blob_bytes */
+	bool open_ended;           /* chunks come without blob_bytes */
 	struct buf path, last_dir; /* scratch: cleaned path; directory of the entry before */
 	uint32_t last_dir_node;
 };

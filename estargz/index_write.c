@@ -8,9 +8,9 @@
 struct plan {
 	struct esgz_index_builder *b;
 	const struct esgz_index_info *info;
-	uint32_t *order;    /* node of each entry, in the order of the file */
-	uint32_t *entry;    /* entry of each node */
-	uint32_t *target;   /* hard links: node of the file that is meant */
+	uint32_t *order;  /* node of each entry, in the order of the file */
+	uint32_t *entry;  /* entry of each node */
+	uint32_t *target; /* hard links: node of the file that is meant */
 	uint16_t *path_n;
 	uint32_t counts[S_N];
 	uint32_t n_single, n_multi;
@@ -254,11 +254,11 @@ static int plan_count(struct plan *p, struct err *err)
 /* Where the next record of each section goes. */
 struct out {
 	uint8_t *at[S_N];
-	uint32_t file[3];    /* next number of a file with one, several, no chunks */
+	uint32_t file[3]; /* next number of a file with one, several, no chunks */
 	uint32_t link, chunk, entry;
 	uint8_t *entries, *files;
 	struct hasher *hasher;
-	uint32_t texts_off;  /* in the strings: behind the names */
+	uint32_t texts_off; /* in the strings: behind the names */
 };
 
 static void put_chunk_place(uint8_t *dst, const struct esgz_chunk *c)
@@ -388,7 +388,8 @@ static void put_tables(const struct plan *p, struct out *o)
 		o->at[S_ATTRS] += ATTR_BYTES;
 	}
 	vec_each(&b->xattrs, x) {
-		const uint32_t words[] = {o->texts_off + x->name_off, x->name_n, o->texts_off + x->value_off, x->value_n};
+		const uint32_t words[] = {o->texts_off + x->name_off, x->name_n, o->texts_off + x->value_off,
+		                          x->value_n};
 
 		for (size_t w = 0; w < ARRAY_LEN(words); w++)
 			put_le32(o->at[S_XATTRS] + 4 * w, words[w]);

@@ -82,8 +82,8 @@ static int gunzip(struct esgz_inflater *z, struct str in, const struct esgz_chun
 		if (r < 0)
 			return err_set(err, ERR_DATA_LOSS, "gzip: broken data (%d) after %" PRIu64 " bytes", r, done);
 		if (z->isal->avail_out > 0)
-			return err_set(err, ERR_DATA_LOSS, "gzip: data ends after %" PRIu64 " of %" PRIu64 " bytes", done,
-			               want);
+			return err_set(err, ERR_DATA_LOSS, "gzip: data ends after %" PRIu64 " of %" PRIu64 " bytes",
+			               done, want);
 	}
 	return 0;
 }
@@ -104,10 +104,11 @@ static int unzstd(struct esgz_inflater *z, struct str in, const struct esgz_chun
 		r = ZSTD_decompressStream(z->zstd, &out, &src);
 		done += out.pos;
 		if (ZSTD_isError(r))
-			return err_set(err, ERR_DATA_LOSS, "zstd: %s after %" PRIu64 " bytes", ZSTD_getErrorName(r), done);
+			return err_set(err, ERR_DATA_LOSS, "zstd: %s after %" PRIu64 " bytes", ZSTD_getErrorName(r),
+			               done);
 		if (done < want && (r == 0 || (out.pos == 0 && src.pos == before)))
-			return err_set(err, ERR_DATA_LOSS, "zstd: data ends after %" PRIu64 " of %" PRIu64 " bytes", done,
-			               want);
+			return err_set(err, ERR_DATA_LOSS, "zstd: data ends after %" PRIu64 " of %" PRIu64 " bytes",
+			               done, want);
 	}
 	return 0;
 }

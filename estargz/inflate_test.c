@@ -164,7 +164,8 @@ static void test_short_input(void **state)
 			c = chunk_of(want, 0, want.n, in.n);
 			/* The trailer is not needed (gzip: 8 bytes and some end-of-block bits, zstd: 4). */
 			for (size_t n = 0; n + 12 < in.n; n += 1 + in.n / 400)
-				assert_int_equal(inflate_copy(comp, str_sub(buf_str(&in), 0, n), &c, want), -ERR_DATA_LOSS);
+				assert_int_equal(inflate_copy(comp, str_sub(buf_str(&in), 0, n), &c, want),
+				                 -ERR_DATA_LOSS);
 			c.blob_bytes = in.n / 2;
 			assert_int_equal(inflate_copy(comp, buf_str(&in), &c, want), -ERR_DATA_LOSS);
 			/* A member that ends, with another one behind it, is no longer chunk. */

@@ -12,7 +12,7 @@ struct esgz_layer {
 	struct esgz_layer_result result;
 	struct esgz_tar_entry entry; /* the regular file whose content is coming; valid until its end (tar.h) */
 	struct buf path;
-	bool marker;                 /* it is none of the tree */
+	bool marker; /* it is none of the tree */
 };
 
 static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
@@ -130,8 +130,10 @@ int esgz_layer_finish_plain(struct esgz_layer *l, const struct digest *blob, uin
 
 int esgz_layer_index(struct esgz_layer *l, struct buf *index_out, struct err *err)
 {
-	const struct esgz_index_info info = {.blob = l->result.blob, .trusted = l->result.diff_id,
-	                                     .trust = ESGZ_TRUST_DIFFID, .compression = l->result.compression,
+	const struct esgz_index_info info = {.blob = l->result.blob,
+	                                     .trusted = l->result.diff_id,
+	                                     .trust = ESGZ_TRUST_DIFFID,
+	                                     .compression = l->result.compression,
 	                                     .blob_bytes = l->result.blob_bytes};
 
 	return esgz_index_finish(l->b, &info, index_out, err);

@@ -26,7 +26,7 @@ DEFINE_AUTO_FREE(esgz_layer);
 int esgz_layer_feed(struct esgz_layer *l, struct str blob_bytes, struct err *err);
 
 struct esgz_layer_result {
-	struct digest blob;   /* sha256 of what was fed */
+	struct digest blob;    /* sha256 of what was fed */
 	struct digest diff_id; /* sha256 of the plain stream */
 	uint64_t blob_bytes, plain_bytes;
 	enum esgz_compression compression;

@@ -98,8 +98,8 @@ static int on_end(void *arg, const struct digest *content, struct err *err)
 	return 0;
 }
 
-static int read_layer(struct str blob, size_t step, struct seen *s, struct esgz_layer_result *result,
-                      struct buf *index, struct err *err)
+static int read_layer(struct str blob, size_t step, struct seen *s, struct esgz_layer_result *result, struct buf *index,
+                      struct err *err)
 {
 	const struct esgz_layer_sink sink = {.begin = on_begin, .data = on_data, .end = on_end, .arg = s};
 	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
@@ -219,7 +219,8 @@ static void test_cut_layers(void **state)
 		struct esgz_layer_result r;
 		struct err err = ERR_INIT;
 
-		assert_int_equal(read_layer(str_sub(buf_str(&gz), 0, n), SIZE_MAX, &s, &r, &file, &err), -ERR_DATA_LOSS);
+		assert_int_equal(read_layer(str_sub(buf_str(&gz), 0, n), SIZE_MAX, &s, &r, &file, &err),
+		                 -ERR_DATA_LOSS);
 		buf_fini(&s.log);
 		hasher_free(s.h);
 	}

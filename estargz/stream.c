@@ -13,10 +13,10 @@ typedef int (*sink_fn)(void *arg, struct str plain, struct err *err);
 
 struct esgz_stream {
 	enum esgz_compression kind;
-	bool known;       /* kind is decided */
-	bool open;        /* a member or frame has begun and not ended */
+	bool known; /* kind is decided */
+	bool open;  /* a member or frame has begun and not ended */
 	char head[MAGIC_BYTES];
-	uint8_t n_head;   /* bytes kept back until the kind is known */
+	uint8_t n_head; /* bytes kept back until the kind is known */
 	struct inflate_state *isal;
 	struct isal_gzip_header header; /* of the member that has begun, as far as it was read */
 	bool header_done;
@@ -198,6 +198,7 @@ int esgz_stream_finish(struct esgz_stream *s, struct err *err)
 	if (!s->known && s->n_head > 0)
 		return err_set(err, ERR_DATA_LOSS, "layer of %u bytes", s->n_head);
 	if (s->open)
-		return err_set(err, ERR_DATA_LOSS, "%s: data ends in the middle", s->kind == ESGZ_GZIP ? "gzip" : "zstd");
+		return err_set(err, ERR_DATA_LOSS, "%s: data ends in the middle",
+		               s->kind == ESGZ_GZIP ? "gzip" : "zstd");
 	return 0;
 }

@@ -14,8 +14,22 @@
  */
 #define BLOCK 512
 #define GLOBAL_BYTES_MAX 4096 /* global pax records: they are read again for each entry */
-enum { O_NAME = 0, O_MODE = 100, O_UID = 108, O_GID = 116, O_SIZE = 124, O_MTIME = 136, O_SUM = 148, O_TYPE = 156,
-       O_LINK = 157, O_MAGIC = 257, O_MAJOR = 329, O_MINOR = 337, O_PREFIX = 345, O_STAR = 508 };
+enum {
+	O_NAME = 0,
+	O_MODE = 100,
+	O_UID = 108,
+	O_GID = 116,
+	O_SIZE = 124,
+	O_MTIME = 136,
+	O_SUM = 148,
+	O_TYPE = 156,
+	O_LINK = 157,
+	O_MAGIC = 257,
+	O_MAJOR = 329,
+	O_MINOR = 337,
+	O_PREFIX = 345,
+	O_STAR = 508
+};
 
 enum state {
 	HEADER,  /* a header block is next */
@@ -28,20 +42,20 @@ enum state {
 struct esgz_tar {
 	struct esgz_tar_sink sink;
 	enum state state;
-	uint64_t pos;           /* bytes taken */
-	uint64_t left;          /* bytes of content still to come */
-	uint32_t padding;       /* bytes after it */
-	uint8_t block[BLOCK];   /* a header that came in pieces */
+	uint64_t pos;         /* bytes taken */
+	uint64_t left;        /* bytes of content still to come */
+	uint32_t padding;     /* bytes after it */
+	uint8_t block[BLOCK]; /* a header that came in pieces */
 	size_t n_block;
 	bool zero_block;        /* the block before was zeros */
 	bool in_entry;          /* headers of an entry have begun */
 	uint64_t header_offset; /* of the first of them */
 	char meta_type;
-	struct buf meta;        /* content that is being kept */
+	struct buf meta;                                /* content that is being kept */
 	struct buf global, local, long_name, long_link; /* raw records; GNU's names */
 	bool has_name, has_link;
-	struct pax pax;         /* of the next entry: global records, then local ones */
-	struct buf name;        /* prefix and name put together */
+	struct pax pax;  /* of the next entry: global records, then local ones */
+	struct buf name; /* prefix and name put together */
 };
 
 struct esgz_tar *esgz_tar_new(const struct esgz_tar_sink *sink)
@@ -106,8 +120,8 @@ static bool has_ustar_fields(const uint8_t *h)
 	return memcmp(h + O_MAGIC, "ustar", 5) == 0;
 }
 
-static int field_number(const uint8_t *h, size_t at, size_t n, int64_t min, int64_t max, const char *what,
-                        int64_t *out, struct err *err)
+static int field_number(const uint8_t *h, size_t at, size_t n, int64_t min, int64_t max, const char *what, int64_t *out,
+                        struct err *err)
 {
 	if (!tar_number(h + at, n, out) || *out < min || *out > max)
 		return err_set(err, ERR_INVALID, "header with a bad %s", what);

@@ -14,7 +14,7 @@ bool tar_number(const uint8_t *field, size_t n, int64_t *out);
 /* The values that pax records set; what is absent stays with the header. Views point into the records. */
 struct pax {
 	bool has_size, has_uid, has_gid, has_mtime, has_major, has_minor;
-	bool sparse; /* GNU.sparse.* was seen */
+	bool sparse;           /* GNU.sparse.* was seen */
 	struct str path, link; /* empty: absent */
 	uint64_t size;
 	uint32_t uid, gid, major, minor;

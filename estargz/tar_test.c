@@ -347,9 +347,16 @@ static void test_pax_times(void **state)
 		bool ok;
 		int64_t s;
 		uint32_t ns;
-	} cases[] = {{"0", true, 0, 0}, {"1350244992.023960108", true, 1350244992, 23960108}, {"-0.5", true, -1, 500000000},
-	             {"-1", true, -1, 0}, {"1.", true, 1, 0}, {"1.1234567899", true, 1, 123456789}, {"x", false, 0, 0},
-	             {"1.2.3", false, 0, 0}, {"1e3", false, 0, 0}, {"99999999999999999999", false, 0, 0}};
+	} cases[] = {{"0", true, 0, 0},
+	             {"1350244992.023960108", true, 1350244992, 23960108},
+	             {"-0.5", true, -1, 500000000},
+	             {"-1", true, -1, 0},
+	             {"1.", true, 1, 0},
+	             {"1.1234567899", true, 1, 123456789},
+	             {"x", false, 0, 0},
+	             {"1.2.3", false, 0, 0},
+	             {"1e3", false, 0, 0},
+	             {"99999999999999999999", false, 0, 0}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		AUTO(pax) struct pax p = {0};
@@ -368,10 +375,23 @@ static void test_pax_times(void **state)
 static void test_bad_pax(void **state)
 {
 	static const struct str bad[] = {
-	    STR("x"),         STR("5 a=b"),        STR("6 a=b"),  STR("7 a=b\n"), STR("5 a=b\n"), STR("4 =b\n"),
-	    STR("5 ab\n"),    STR("0 a=b\n"),      STR("-6 a=b\n"), STR("2 \n"),  STR("3 \n\n"),
-	    STR("99999999999999999999 a=b\n"),     STR(" 6 a=b\n"), STR("10 size=-1\n"), STR("9 uid=1x\n"),
-	    STR("18 uid=4294967296\n"),            STR("28 size=9223372036854775808\n"),
+	    STR("x"),
+	    STR("5 a=b"),
+	    STR("6 a=b"),
+	    STR("7 a=b\n"),
+	    STR("5 a=b\n"),
+	    STR("4 =b\n"),
+	    STR("5 ab\n"),
+	    STR("0 a=b\n"),
+	    STR("-6 a=b\n"),
+	    STR("2 \n"),
+	    STR("3 \n\n"),
+	    STR("99999999999999999999 a=b\n"),
+	    STR(" 6 a=b\n"),
+	    STR("10 size=-1\n"),
+	    STR("9 uid=1x\n"),
+	    STR("18 uid=4294967296\n"),
+	    STR("28 size=9223372036854775808\n"),
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -488,8 +508,10 @@ static void read_by_libarchive(const char *file, struct buf *out)
 	archive_read_support_format_tar(a);
 	assert_int_equal(archive_read_open_filename(a, file, 65536), ARCHIVE_OK);
 	while (archive_read_next_header(a, &ae) == ARCHIVE_OK) {
-		struct esgz_entry e = {.mode = archive_entry_perm(ae), .uid = (uint32_t)archive_entry_uid(ae),
-		                       .gid = (uint32_t)archive_entry_gid(ae), .mtime_s = archive_entry_mtime(ae),
+		struct esgz_entry e = {.mode = archive_entry_perm(ae),
+		                       .uid = (uint32_t)archive_entry_uid(ae),
+		                       .gid = (uint32_t)archive_entry_gid(ae),
+		                       .mtime_s = archive_entry_mtime(ae),
 		                       .mtime_ns = (uint32_t)archive_entry_mtime_nsec(ae),
 		                       .path = str_of(archive_entry_pathname(ae))};
 		struct esgz_xattr x[8];
@@ -561,11 +583,14 @@ static void slurp(const char *file, struct buf *out)
 /* A tree with what the formats differ in. */
 static void make_tree(const char *dir)
 {
-	RUN("cd %s && mkdir -p t/sub && cd t && printf abc > abc && : > empty && ln abc hard && ln -s abc soft && mkfifo pipe && "
+	RUN("cd %s && mkdir -p t/sub && cd t && printf abc > abc && : > empty && ln abc hard && ln -s abc soft && "
+	    "mkfifo pipe && "
 	    "head -c 100000 /dev/zero | tr '\\0' x > big && "
-	    "L=$(printf 'n%%.0s' $(seq 90)) && mkdir -p $L/$L && printf long > $L/$L/$L && ln -s $L/$L/$L sub/longlink && "
+	    "L=$(printf 'n%%.0s' $(seq 90)) && mkdir -p $L/$L && printf long > $L/$L/$L && ln -s $L/$L/$L sub/longlink "
+	    "&& "
 	    "ln $L/$L/$L sub/longhard && "
-	    "printf early > early && touch -d '1960-01-01 00:00:00 UTC' early && touch -d '2040-01-02 03:04:05.678901234 UTC' abc && "
+	    "printf early > early && touch -d '1960-01-01 00:00:00 UTC' early && touch -d '2040-01-02 "
+	    "03:04:05.678901234 UTC' abc && "
 	    "printf 'u' > \"$(printf 'utf\\303\\244\\tname')\" && chmod 4755 big && chmod 1777 sub",
 	    dir);
 }
@@ -622,18 +647,12 @@ static void test_against_libarchive(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_types),
-	    cmocka_unit_test(test_pax),
-	    cmocka_unit_test(test_global_pax),
-	    cmocka_unit_test(test_gnu_long_names),
-	    cmocka_unit_test(test_numbers),
-	    cmocka_unit_test(test_pax_times),
-	    cmocka_unit_test(test_bad_pax),
-	    cmocka_unit_test(test_end_of_archive),
-	    cmocka_unit_test(test_refused),
-	    cmocka_unit_test(test_extended_headers_are_bounded_in_sum),
-	    cmocka_unit_test(test_offsets),
-	    cmocka_unit_test(test_against_libarchive),
+	    cmocka_unit_test(test_types),      cmocka_unit_test(test_pax),
+	    cmocka_unit_test(test_global_pax), cmocka_unit_test(test_gnu_long_names),
+	    cmocka_unit_test(test_numbers),    cmocka_unit_test(test_pax_times),
+	    cmocka_unit_test(test_bad_pax),    cmocka_unit_test(test_end_of_archive),
+	    cmocka_unit_test(test_refused),    cmocka_unit_test(test_extended_headers_are_bounded_in_sum),
+	    cmocka_unit_test(test_offsets),    cmocka_unit_test(test_against_libarchive),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,7 +118,7 @@ static void pax_time(struct buf *pax, int64_t s, uint32_t ns)
 	int n;
 
 	if (s < 0 && ns > 0) /* the fraction of a negative number counts downwards */
-		n = snprintf(text, sizeof(text), "-%" PRIu64 ".%09u", (uint64_t)-(s + 1), 1000000000 - ns);
+		n = snprintf(text, sizeof(text), "-%" PRIu64 ".%09u", (uint64_t) - (s + 1), 1000000000 - ns);
 	else
 		n = snprintf(text, sizeof(text), ns ? "%" PRId64 ".%09u" : "%" PRId64, s, ns);
 	while (ns && text[n - 1] == '0')

@@ -242,8 +242,11 @@ static void entry_chunks(const struct stack_entry *e, struct esgz_chunk *chunks)
 	for (uint32_t i = 0; i < e->n_chunks; i++) {
 		uint64_t end = i + 1 == e->n_chunks ? e->size : e->size / e->n_chunks * (i + 1);
 
-		chunks[i] = (struct esgz_chunk){.blob_offset = 1000, .blob_bytes = 100, .file_offset = at,
-		                                .bytes = (uint32_t)(end - at), .digest = e->content};
+		chunks[i] = (struct esgz_chunk){.blob_offset = 1000,
+		                                .blob_bytes = 100,
+		                                .file_offset = at,
+		                                .bytes = (uint32_t)(end - at),
+		                                .digest = e->content};
 		if (e->n_chunks > 1)
 			chunks[i].digest.b[0] ^= (uint8_t)(i + 1);
 		at = end;
@@ -283,10 +286,18 @@ static int build_index(const struct stack_layer *l, struct buf *out, struct err 
 		if (e->n_chunks > 0)
 			info.trust = ESGZ_TRUST_TOC;
 	vec_each(&l->entries, se) {
-		struct esgz_entry e = {.type = se->type, .mode = se->mode, .uid = se->uid, .gid = se->gid,
-		                       .mtime_s = se->mtime_s, .mtime_ns = se->mtime_ns, .dev_major = se->dev_major,
-		                       .dev_minor = se->dev_minor, .size = se->size, .path = str_of(se->path),
-		                       .link = str_of(se->link), .content = se->content};
+		struct esgz_entry e = {.type = se->type,
+		                       .mode = se->mode,
+		                       .uid = se->uid,
+		                       .gid = se->gid,
+		                       .mtime_s = se->mtime_s,
+		                       .mtime_ns = se->mtime_ns,
+		                       .dev_major = se->dev_major,
+		                       .dev_minor = se->dev_minor,
+		                       .size = se->size,
+		                       .path = str_of(se->path),
+		                       .link = str_of(se->link),
+		                       .content = se->content};
 		struct esgz_xattr xattrs[STACK_XATTRS_MAX];
 		struct esgz_chunk chunks[8];
 		struct stack_entry cut = *se;
@@ -359,8 +370,8 @@ static void model_remove(struct model *m, const char *path, size_t n, bool itsel
 	for (size_t i = 0; i < m->names.n; i++) {
 		const struct model_name *it = &m->names.p[i];
 		bool same = it->path_n == n && !memcmp(it->path, path, n);
-		bool below = n == 0 ? it->path_n > 0
-		                    : it->path_n > n && it->path[n] == '/' && !memcmp(it->path, path, n);
+		bool below =
+		    n == 0 ? it->path_n > 0 : it->path_n > n && it->path[n] == '/' && !memcmp(it->path, path, n);
 
 		if (!below && !(same && itself))
 			m->names.p[kept++] = *it;
@@ -512,8 +523,8 @@ static void dump_line(struct dump *d, struct line *l)
 	         "/" STR_FMT " %06o %u:%u size %" PRIu64 " time %" PRId64 ".%09u links %u dev %u:%u -> '" STR_FMT
 	         "' %.16s ",
 	         STR_ARG(l->path), l->st.mode, l->st.uid, l->st.gid, S_ISREG(l->st.mode) ? l->st.size : 0,
-	         l->st.mtime_s, l->st.mtime_ns, dir && !(d->flags & DUMP_DIR_NLINK) ? 0 : l->st.nlink,
-	         l->st.dev_major, l->st.dev_minor, STR_ARG(l->link), hex);
+	         l->st.mtime_s, l->st.mtime_ns, dir && !(d->flags & DUMP_DIR_NLINK) ? 0 : l->st.nlink, l->st.dev_major,
+	         l->st.dev_minor, STR_ARG(l->link), hex);
 	lines_finish(&l->xattrs, ' ', &b);
 	vec_push(&d->lines.v, buf_steal(&b));
 	if (!dir && l->st.nlink > 1)
@@ -604,11 +615,18 @@ void stack_dump(const struct stack *s, unsigned flags, struct buf *out)
 		model_apply(&m, layer);
 	vec_each(&m.names, it) {
 		const struct stack_entry *e = it->file ? it->file : &implied;
-		struct line l = {.path = str_make(it->path, it->path_n), .link = str_of(e->link),
-		                 .st = {.mode = e->mode | type_bits(e->type), .uid = e->uid, .gid = e->gid,
-		                        .size = e->size, .mtime_s = e->mtime_s, .mtime_ns = e->mtime_ns,
-		                        .dev_major = e->dev_major, .dev_minor = e->dev_minor,
-		                        .nlink = model_nlink(&m, it), .nid = (uintptr_t)e}};
+		struct line l = {.path = str_make(it->path, it->path_n),
+		                 .link = str_of(e->link),
+		                 .st = {.mode = e->mode | type_bits(e->type),
+		                        .uid = e->uid,
+		                        .gid = e->gid,
+		                        .size = e->size,
+		                        .mtime_s = e->mtime_s,
+		                        .mtime_ns = e->mtime_ns,
+		                        .dev_major = e->dev_major,
+		                        .dev_minor = e->dev_minor,
+		                        .nlink = model_nlink(&m, it),
+		                        .nid = (uintptr_t)e}};
 		struct digest key, content;
 
 		entry_key(e, &key);
@@ -740,10 +758,16 @@ static void mount_dump_at(struct dump *d, struct buf *path, size_t root_n)
 
 	if (lstat(path->p, &st) != 0)
 		fail_msg("lstat %s: %s", path->p, strerror(errno));
-	l.st = (struct esgz_erofs_stat){
-	    .nid = st.st_ino, .mode = st.st_mode, .uid = st.st_uid, .gid = st.st_gid, .nlink = (uint32_t)st.st_nlink,
-	    .size = (uint64_t)st.st_size, .mtime_s = st.st_mtim.tv_sec, .mtime_ns = (uint32_t)st.st_mtim.tv_nsec,
-	    .dev_major = major(st.st_rdev), .dev_minor = minor(st.st_rdev)};
+	l.st = (struct esgz_erofs_stat){.nid = st.st_ino,
+	                                .mode = st.st_mode,
+	                                .uid = st.st_uid,
+	                                .gid = st.st_gid,
+	                                .nlink = (uint32_t)st.st_nlink,
+	                                .size = (uint64_t)st.st_size,
+	                                .mtime_s = st.st_mtim.tv_sec,
+	                                .mtime_ns = (uint32_t)st.st_mtim.tv_nsec,
+	                                .dev_major = major(st.st_rdev),
+	                                .dev_minor = minor(st.st_rdev)};
 	if (S_ISREG(st.st_mode) && (d->flags & DUMP_CHECK_BLOCKS))
 		assert_int_equal(st.st_blocks, (st.st_size + 4095) / 4096 * 8);
 	if (S_ISLNK(st.st_mode)) {

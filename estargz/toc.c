@@ -13,7 +13,7 @@ struct extract {
 	struct esgz_tar *tar; /* gzip kinds: the JSON is a file in a tar */
 	struct buf *json;
 	struct hasher *hasher;
-	uint64_t bytes_max;   /* of what may still be inflated */
+	uint64_t bytes_max; /* of what may still be inflated */
 	bool found, complete;
 };
 
@@ -121,8 +121,8 @@ static int extract(const struct esgz_footer *footer, struct str toc, const struc
 	return footer->kind == ESGZ_FOOTER_ZSTD_STORAGE ? 0 : compare(&got, expected, err);
 }
 
-int esgz_toc_extract(const struct esgz_footer *footer, struct str toc, const struct digest *expected,
-                     struct buf *json, struct err *err)
+int esgz_toc_extract(const struct esgz_footer *footer, struct str toc, const struct digest *expected, struct buf *json,
+                     struct err *err)
 {
 	TRY_WRAP(extract(footer, toc, expected, json, err), err, "TOC");
 	return 0;

@@ -19,8 +19,8 @@ bool esgz_is_marker(struct str path);
  * entry (gzip kinds) and checks it against `expected` (sha256 over the exact uncompressed JSON; ESGZ_FOOTER_ZSTD_STORAGE: over the
  * compressed bytes, as that dialect's annotation has it). A mismatch is ERR_DATA_LOSS naming both digests. An external
  * TOC's layer is a tar of the same shape: give its bytes. json: appended. */
-int esgz_toc_extract(const struct esgz_footer *footer, struct str toc, const struct digest *expected,
-                     struct buf *json, struct err *err);
+int esgz_toc_extract(const struct esgz_footer *footer, struct str toc, const struct digest *expected, struct buf *json,
+                     struct err *err);
 
 /* Builds the index of the layer. `json` is consumed (strings are taken from it in place). blob and blob_bytes from the
  * layer's descriptor; every chunk must lie before footer->toc_offset. Where a chunk ends in the blob is

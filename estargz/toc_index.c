@@ -9,19 +9,43 @@
 
 /* Fields of an entry, in the order in which the writers emit them: each search goes on from the field before. */
 enum field {
-	F_NAME, F_TYPE, F_SIZE, F_MODTIME, F_LINK_NAME, F_MODE, F_UID, F_GID, F_DEV_MAJOR, F_DEV_MINOR, F_XATTRS, F_DIGEST,
-	F_OFFSET, F_CHUNK_OFFSET, F_CHUNK_SIZE, F_CHUNK_DIGEST, F_INNER_OFFSET, F_N,
+	F_NAME,
+	F_TYPE,
+	F_SIZE,
+	F_MODTIME,
+	F_LINK_NAME,
+	F_MODE,
+	F_UID,
+	F_GID,
+	F_DEV_MAJOR,
+	F_DEV_MINOR,
+	F_XATTRS,
+	F_DIGEST,
+	F_OFFSET,
+	F_CHUNK_OFFSET,
+	F_CHUNK_SIZE,
+	F_CHUNK_DIGEST,
+	F_INNER_OFFSET,
+	F_N,
 };
 
 static const struct str FIELD_NAMES[F_N] = {
-    [F_NAME] = STR("name"),           [F_TYPE] = STR("type"),
-    [F_SIZE] = STR("size"),           [F_MODTIME] = STR("modtime"),
-    [F_LINK_NAME] = STR("linkName"),  [F_MODE] = STR("mode"),
-    [F_UID] = STR("uid"),             [F_GID] = STR("gid"),
-    [F_DEV_MAJOR] = STR("devMajor"),  [F_DEV_MINOR] = STR("devMinor"),
-    [F_XATTRS] = STR("xattrs"),       [F_DIGEST] = STR("digest"),
-    [F_OFFSET] = STR("offset"),       [F_CHUNK_OFFSET] = STR("chunkOffset"),
-    [F_CHUNK_SIZE] = STR("chunkSize"), [F_CHUNK_DIGEST] = STR("chunkDigest"),
+    [F_NAME] = STR("name"),
+    [F_TYPE] = STR("type"),
+    [F_SIZE] = STR("size"),
+    [F_MODTIME] = STR("modtime"),
+    [F_LINK_NAME] = STR("linkName"),
+    [F_MODE] = STR("mode"),
+    [F_UID] = STR("uid"),
+    [F_GID] = STR("gid"),
+    [F_DEV_MAJOR] = STR("devMajor"),
+    [F_DEV_MINOR] = STR("devMinor"),
+    [F_XATTRS] = STR("xattrs"),
+    [F_DIGEST] = STR("digest"),
+    [F_OFFSET] = STR("offset"),
+    [F_CHUNK_OFFSET] = STR("chunkOffset"),
+    [F_CHUNK_SIZE] = STR("chunkSize"),
+    [F_CHUNK_DIGEST] = STR("chunkDigest"),
     [F_INNER_OFFSET] = STR("innerOffset"),
 };
 
@@ -364,8 +388,11 @@ static int to_index(const struct esgz_footer *footer, struct buf *json, const st
                     const struct digest *blob, uint64_t blob_bytes, struct buf *index_out, struct err *err)
 {
 	bool is_zstd = footer->kind == ESGZ_FOOTER_ZSTD_STARGZ || footer->kind == ESGZ_FOOTER_ZSTD_STORAGE;
-	const struct esgz_index_info info = {.blob = *blob, .trusted = *toc_digest, .trust = ESGZ_TRUST_TOC,
-	                                     .compression = is_zstd ? ESGZ_ZSTD : ESGZ_GZIP, .blob_bytes = blob_bytes};
+	const struct esgz_index_info info = {.blob = *blob,
+	                                     .trusted = *toc_digest,
+	                                     .trust = ESGZ_TRUST_TOC,
+	                                     .compression = is_zstd ? ESGZ_ZSTD : ESGZ_GZIP,
+	                                     .blob_bytes = blob_bytes};
 	size_t json_bytes = json->n;
 	AUTO(json_reader) struct json_reader *r = json_reader_new_take(json);
 	AUTO(toc) struct toc t = {.b = esgz_index_builder_new()};

@@ -97,17 +97,20 @@ static void test_real_entries(void **state)
 	static const char entries[] =
 	    "{\"name\":\".no.prefetch.landmark\",\"type\":\"reg\",\"size\":1,\"offset\":87,\"digest\":" DA "},"
 	    "{\"name\":\"etc/\",\"type\":\"dir\",\"modtime\":\"2023-11-14T22:13:20Z\",\"mode\":493,\"NumLink\":0},"
-	    "{\"name\":\"etc/hello.txt\",\"type\":\"reg\",\"size\":12,\"modtime\":\"2023-11-14T22:13:20Z\",\"mode\":33188,"
+	    "{\"name\":\"etc/"
+	    "hello.txt\",\"type\":\"reg\",\"size\":12,\"modtime\":\"2023-11-14T22:13:20Z\",\"mode\":33188,"
 	    "\"uid\":1000,\"gid\":70000,\"userName\":\"u\",\"offset\":249,\"digest\":" DA ",\"chunkDigest\":" DA "},"
 	    "{\"name\":\"etc/empty\",\"type\":\"reg\",\"mode\":420,"
 	    "\"digest\":\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"},"
 	    "{\"name\":\"bin/suid\",\"type\":\"reg\",\"size\":5,\"mode\":2541,\"offset\":669,\"digest\":" DC ","
-	    "\"chunkDigest\":" DC ",\"xattrs\":{\"security.capability\":\"AQAAAgAgAAAAAAAAAAAAAAAAAAA=\",\"user.e\":\"\"}},"
+	    "\"chunkDigest\":" DC
+	    ",\"xattrs\":{\"security.capability\":\"AQAAAgAgAAAAAAAAAAAAAAAAAAA=\",\"user.e\":\"\"}},"
 	    "{\"name\":\"data/big.bin\",\"type\":\"reg\",\"size\":9000,\"mode\":420,\"offset\":782,\"digest\":" DA ","
 	    "\"chunkSize\":4000,\"chunkDigest\":" DB "},"
 	    "{\"name\":\"data/big.bin\",\"type\":\"chunk\",\"offset\":4800,\"chunkOffset\":4000,\"chunkSize\":4000,"
 	    "\"chunkDigest\":" DC "},"
-	    "{\"name\":\"data/big.bin\",\"type\":\"chunk\",\"offset\":8900,\"chunkOffset\":8000,\"chunkDigest\":" DA "},"
+	    "{\"name\":\"data/big.bin\",\"type\":\"chunk\",\"offset\":8900,\"chunkOffset\":8000,\"chunkDigest\":" DA
+	    "},"
 	    "{\"name\":\"etc/link\",\"type\":\"symlink\",\"linkName\":\"../data\",\"mode\":511},"
 	    "{\"name\":\"etc/hard\",\"type\":\"hardlink\",\"linkName\":\"etc/hello.txt\"},"
 	    "{\"name\":\"dev/null\",\"type\":\"char\",\"mode\":438,\"devMajor\":1,\"devMinor\":3},"
@@ -165,11 +168,14 @@ static void test_real_entries(void **state)
 static void test_inner_offset(void **state)
 {
 	static const char entries[] =
-	    "{\"name\":\"a\",\"type\":\"reg\",\"size\":12,\"offset\":87,\"innerOffset\":512,\"digest\":" DA ",\"chunkDigest\":" DA "},"
-	    "{\"name\":\"b\",\"type\":\"reg\",\"size\":5000,\"offset\":87,\"innerOffset\":2048,\"digest\":" DC ",\"chunkSize\":4000,"
+	    "{\"name\":\"a\",\"type\":\"reg\",\"size\":12,\"offset\":87,\"innerOffset\":512,\"digest\":" DA
+	    ",\"chunkDigest\":" DA "},"
+	    "{\"name\":\"b\",\"type\":\"reg\",\"size\":5000,\"offset\":87,\"innerOffset\":2048,\"digest\":" DC
+	    ",\"chunkSize\":4000,"
 	    "\"chunkDigest\":" DB "},"
 	    "{\"name\":\"b\",\"type\":\"chunk\",\"offset\":60000,\"chunkOffset\":4000,\"chunkDigest\":" DC "},"
-	    "{\"name\":\"z\",\"type\":\"reg\",\"size\":7,\"offset\":60000,\"innerOffset\":1536,\"digest\":" DB ",\"chunkDigest\":" DB "}";
+	    "{\"name\":\"z\",\"type\":\"reg\",\"size\":7,\"offset\":60000,\"innerOffset\":1536,\"digest\":" DB
+	    ",\"chunkDigest\":" DB "}";
 	AUTO(buf) struct buf file = BUF_INIT;
 	AUTO(esgz_index) struct esgz_index *ix = index_of(entries, &file);
 	struct esgz_entry e = find(ix, "a");
@@ -185,10 +191,9 @@ static void test_inner_offset(void **state)
 /* Prioritised files come first in a blob, but a TOC need not follow the blob's order. */
 static void test_offsets_out_of_order(void **state)
 {
-	static const char entries[] =
-	    "{\"name\":\"a\",\"type\":\"reg\",\"size\":12,\"offset\":5000,\"digest\":" DA "},"
-	    "{\"name\":\"b\",\"type\":\"reg\",\"size\":12,\"offset\":100,\"digest\":" DB "},"
-	    "{\"name\":\"c\",\"type\":\"reg\",\"size\":12,\"offset\":700,\"digest\":" DC "}";
+	static const char entries[] = "{\"name\":\"a\",\"type\":\"reg\",\"size\":12,\"offset\":5000,\"digest\":" DA "},"
+				      "{\"name\":\"b\",\"type\":\"reg\",\"size\":12,\"offset\":100,\"digest\":" DB "},"
+				      "{\"name\":\"c\",\"type\":\"reg\",\"size\":12,\"offset\":700,\"digest\":" DC "}";
 	AUTO(buf) struct buf file = BUF_INIT;
 	AUTO(esgz_index) struct esgz_index *ix = index_of(entries, &file);
 
@@ -200,10 +205,12 @@ static void test_offsets_out_of_order(void **state)
 /* A file whose size is a multiple of the chunk size says chunkSize everywhere. */
 static void test_chunk_size_rules(void **state)
 {
-	static const char entries[] =
-	    "{\"name\":\"m\",\"type\":\"reg\",\"size\":8000,\"offset\":10,\"digest\":" DA ",\"chunkSize\":4000,\"chunkDigest\":" DB "},"
-	    "{\"name\":\"m\",\"type\":\"chunk\",\"offset\":20,\"chunkOffset\":4000,\"chunkSize\":4000,\"chunkDigest\":" DC "},"
-	    "{\"name\":\"one\",\"type\":\"reg\",\"size\":4000,\"offset\":30,\"digest\":" DA ",\"chunkSize\":4000,\"chunkDigest\":" DA "}";
+	static const char entries[] = "{\"name\":\"m\",\"type\":\"reg\",\"size\":8000,\"offset\":10,\"digest\":" DA
+				      ",\"chunkSize\":4000,\"chunkDigest\":" DB "},"
+				      "{\"name\":\"m\",\"type\":\"chunk\",\"offset\":20,\"chunkOffset\":4000,"
+	                              "\"chunkSize\":4000,\"chunkDigest\":" DC "},"
+				      "{\"name\":\"one\",\"type\":\"reg\",\"size\":4000,\"offset\":30,\"digest\":" DA
+				      ",\"chunkSize\":4000,\"chunkDigest\":" DA "}";
 	AUTO(buf) struct buf file = BUF_INIT;
 	AUTO(esgz_index) struct esgz_index *ix = index_of(entries, &file);
 
@@ -220,32 +227,40 @@ static void test_chunk_size_rules(void **state)
 	refused(M "\"chunkSize\":4000,\"chunkDigest\":" DB "}," K "\"chunkOffset\":4001,\"chunkDigest\":" DC "}", "m");
 	refused(M "\"chunkSize\":4000,\"chunkDigest\":" DB "}," K "\"chunkOffset\":8000,\"chunkDigest\":" DC "}", "m");
 	refused(M "\"chunkSize\":4000,\"chunkDigest\":" DB "}," K "\"chunkOffset\":4000,\"chunkSize\":4001,"
-	          "\"chunkDigest\":" DC "}", "m");
+	          "\"chunkDigest\":" DC "}",
+	        "m");
 	refused(M "\"chunkSize\":4000}," K "\"chunkOffset\":4000,\"chunkDigest\":" DC "}", "m"); /* no digest */
 	refused(M "\"chunkSize\":4000,\"chunkDigest\":" DB "}," K "\"chunkOffset\":4000}", "m");
 	refused(M "\"chunkSize\":4000,\"chunkDigest\":" DB "},{\"name\":\"n\",\"type\":\"chunk\",\"offset\":20,"
-	          "\"chunkOffset\":4000,\"chunkDigest\":" DC "}", "n"); /* chunk of another file */
+	          "\"chunkOffset\":4000,\"chunkDigest\":" DC "}",
+	        "n"); /* chunk of another file */
 	refused(K "\"chunkDigest\":" DC "}", "m");
 	refused("{\"name\":\"d\",\"type\":\"dir\"}," K "\"chunkDigest\":" DC "}", "m");
 #undef M
 #undef K
 	refused("{\"name\":\"big\",\"type\":\"reg\",\"size\":67108865,\"offset\":10,\"digest\":" DA "}", "big");
-	refused("{\"name\":\"e\",\"type\":\"reg\"},{\"name\":\"e\",\"type\":\"chunk\",\"offset\":5,\"chunkDigest\":" DA "}", "e");
+	refused("{\"name\":\"e\",\"type\":\"reg\"},{\"name\":\"e\",\"type\":\"chunk\",\"offset\":5,\"chunkDigest\":" DA
+	        "}",
+	        "e");
 }
 
 static void test_bad_files(void **state)
 {
-	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"digest\":" DA "}", "f");               /* no data */
-	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":10}", "f");                   /* no digest */
+	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"digest\":" DA "}", "f"); /* no data */
+	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":10}", "f");     /* no digest */
 	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":10,\"chunkDigest\":" DA "}", "f");
 	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":10,\"digest\":\"sha256:12\"}", "f");
 	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":10,\"digest\":\"md5:" A64 "\"}", "f");
-	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":90000,\"digest\":" DA "}", "f"); /* in the TOC */
+	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":90000,\"digest\":" DA "}",
+	        "f"); /* in the TOC */
 	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":9223372036854775807,\"digest\":" DA "}", "f");
 	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":-5,\"offset\":10,\"digest\":" DA "}", "f");
 	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":-1,\"digest\":" DA "}", "f");
-	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":0,\"digest\":" DA "}", "f"); /* empty, with a digest of something */
-	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":10,\"innerOffset\":2000000000,\"digest\":" DA "}", "f");
+	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":0,\"digest\":" DA "}",
+	        "f"); /* empty, with a digest of something */
+	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5,\"offset\":10,\"innerOffset\":2000000000,\"digest\":" DA
+	        "}",
+	        "f");
 	refused("{\"name\":\"f\",\"type\":\"reg\",\"size\":5.5,\"offset\":10,\"digest\":" DA "}", "f");
 	refused("{\"name\":\"f\",\"type\":\"reg\",\"uid\":4294967296}", "f");
 	refused("{\"name\":\"f\",\"type\":\"reg\",\"modtime\":\"yesterday\"}", "f");
@@ -256,7 +271,8 @@ static void test_bad_files(void **state)
 	refused("{\"name\":\"a\\u0000b\",\"type\":\"dir\"}", "NUL");
 	refused("{\"name\":\"l\",\"type\":\"symlink\"}", "l");
 	refused("{\"name\":\"l\",\"type\":\"hardlink\",\"linkName\":\"nowhere\"}", "l");
-	refused("{\"name\":\"a\",\"type\":\"hardlink\",\"linkName\":\"b\"},{\"name\":\"b\",\"type\":\"hardlink\",\"linkName\":\"a\"}",
+	refused("{\"name\":\"a\",\"type\":\"hardlink\",\"linkName\":\"b\"},{\"name\":\"b\",\"type\":\"hardlink\","
+	        "\"linkName\":\"a\"}",
 	        "a");
 	refused("[]", "");
 	refused("1", "");
@@ -286,11 +302,11 @@ static void test_names_are_cleaned(void **state)
 
 static void test_hostile_attributes_are_left_out(void **state)
 {
-	static const char entries[] =
-	    "{\"name\":\"d\",\"type\":\"dir\",\"xattrs\":{\"trusted.overlay.redirect\":\"L3g=\",\"user.overlay.opaque\":\"eQ==\","
-	    "\"user.a\":\"eA==\",\"user.a\":\"eXk=\"}},"
-	    "{\"name\":\"white\",\"type\":\"char\"},"
-	    "{\"name\":\"n\",\"type\":\"dir\",\"xattrs\":null}";
+	static const char entries[] = "{\"name\":\"d\",\"type\":\"dir\",\"xattrs\":{\"trusted.overlay.redirect\":\"L3g="
+	                              "\",\"user.overlay.opaque\":\"eQ==\","
+				      "\"user.a\":\"eA==\",\"user.a\":\"eXk=\"}},"
+				      "{\"name\":\"white\",\"type\":\"char\"},"
+				      "{\"name\":\"n\",\"type\":\"dir\",\"xattrs\":null}";
 	AUTO(buf) struct buf file = BUF_INIT;
 	AUTO(esgz_index) struct esgz_index *ix = index_of(entries, &file);
 	struct esgz_entry e = find(ix, "d");
@@ -336,7 +352,8 @@ static void test_storage_dialect(void **state)
 {
 	static const char json[] =
 	    "{\"version\":1,\"entries\":["
-	    "{\"type\":\"reg\",\"name\":\"etc/hello.txt\",\"mode\":420,\"size\":12,\"modtime\":\"2023-11-14T22:13:20.25Z\","
+	    "{\"type\":\"reg\",\"name\":\"etc/"
+	    "hello.txt\",\"mode\":420,\"size\":12,\"modtime\":\"2023-11-14T22:13:20.25Z\","
 	    "\"accesstime\":\"2023-11-14T22:13:20Z\",\"digest\":" DA ",\"offset\":137,\"endOffset\":162},"
 	    "{\"type\":\"reg\",\"name\":\"sparse\",\"size\":6000,\"digest\":" DC ",\"offset\":1000,\"endOffset\":2000,"
 	    "\"chunkSize\":3000,\"chunkDigest\":" DB "},"

@@ -40,10 +40,18 @@ static int check_text(struct str s, const char *what, struct err *err)
 int toc_add(struct toc_writer *t, const struct esgz_entry *e, const struct esgz_xattr *xattrs, uint32_t n_xattrs,
             struct err *err)
 {
-	struct toc_record r = {.type = e->type, .mode = e->mode & 07777, .uid = e->uid, .gid = e->gid,
-	                       .dev_major = e->dev_major, .dev_minor = e->dev_minor, .mtime_s = e->mtime_s,
-	                       .mtime_ns = e->mtime_ns, .size = e->type == ESGZ_REG ? e->size : 0,
-	                       .content = DIGEST_EMPTY, .first_xattr = (uint32_t)t->xattrs.n, .n_xattrs = n_xattrs,
+	struct toc_record r = {.type = e->type,
+	                       .mode = e->mode & 07777,
+	                       .uid = e->uid,
+	                       .gid = e->gid,
+	                       .dev_major = e->dev_major,
+	                       .dev_minor = e->dev_minor,
+	                       .mtime_s = e->mtime_s,
+	                       .mtime_ns = e->mtime_ns,
+	                       .size = e->type == ESGZ_REG ? e->size : 0,
+	                       .content = DIGEST_EMPTY,
+	                       .first_xattr = (uint32_t)t->xattrs.n,
+	                       .n_xattrs = n_xattrs,
 	                       .first_chunk = (uint32_t)t->chunks.n};
 	AUTO(buf) struct buf name = BUF_INIT;
 	uintptr_t old;

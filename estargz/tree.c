@@ -126,12 +126,15 @@ static int layer_scan(struct merge *m, struct layer *l, const struct esgz_index 
 		esgz_index_entry(ix, i, &e);
 		while (m->open.n > 0 && !path_below(e.path, vec_last(&m->open)->path, &name))
 			l->recs[vec_pop(&m->open).entry].end = i;
-		if (i == 0 ? e.type != ESGZ_DIR || e.path.n > 0
-		           : m->open.n == 0 || memchr(name.p, '/', name.n) != NULL)
+		if (i == 0 ? e.type != ESGZ_DIR || e.path.n > 0 : m->open.n == 0 || memchr(name.p, '/', name.n) != NULL)
 			return err_set(err, ERR_INVALID, STR_FMT " lies in no directory", STR_ARG(e.path));
-		l->recs[i] = (struct rec){.name = name.p, .name_n = (uint32_t)name.n, .end = i + 1,
-		                          .target = e.type == ESGZ_HARDLINK ? e.target : i, .inode = NO_INODE,
-		                          .type = (uint8_t)e.type, .flags = (uint8_t)e.flags};
+		l->recs[i] = (struct rec){.name = name.p,
+		                          .name_n = (uint32_t)name.n,
+		                          .end = i + 1,
+		                          .target = e.type == ESGZ_HARDLINK ? e.target : i,
+		                          .inode = NO_INODE,
+		                          .type = (uint8_t)e.type,
+		                          .flags = (uint8_t)e.flags};
 		if (e.type == ESGZ_DIR)
 			vec_push(&m->open, (struct open_dir){i, e.path});
 	}
@@ -251,11 +254,10 @@ static int merge_dir(struct merge *m, struct dir d, struct err *err)
 	return 0;
 }
 
-int esgz_tree_build(const struct esgz_index *const *layers, unsigned n_layers, struct esgz_tree **out,
-                    struct err *err)
+int esgz_tree_build(const struct esgz_index *const *layers, unsigned n_layers, struct esgz_tree **out, struct err *err)
 {
-	AUTO(merge) struct merge m = {.layers = xcalloc(n_layers ? n_layers : 1, sizeof(*m.layers)),
-	                              .n_layers = n_layers};
+	AUTO(merge)
+	struct merge m = {.layers = xcalloc(n_layers ? n_layers : 1, sizeof(*m.layers)), .n_layers = n_layers};
 	struct esgz_tree *t;
 
 	for (unsigned i = 0; i < n_layers; i++)

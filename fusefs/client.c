@@ -340,7 +340,7 @@ struct call {
 	struct rpc_call *on_behalf;
 	void (*progress)(void *arg, struct str wire);
 	void *arg;
-	bool tee; /* fd gets a copy, from nothing */
+	bool tee;                 /* fd gets a copy, from nothing */
 	const char *image, *blob; /* that it is about, for messages; or NULL */
 };
 
@@ -450,8 +450,8 @@ int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
                       Contentd__Contentfs__V1__UnpackResponse **out, struct err *err)
 {
 	struct transfer t = {progress, arg};
-	struct call k = {"Unpack", &req->base, fd, on_behalf, take_transfer, &t, req->tee, req->reference,
-	                 req->layer->digest};
+	struct call k = {"Unpack",       &req->base,        fd, on_behalf, take_transfer, &t, req->tee,
+	                 req->reference, req->layer->digest};
 
 	return call(c, &k, out, NULL, err);
 }
@@ -461,8 +461,8 @@ int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
                           void *arg, struct err *err)
 {
 	struct transfer t = {progress, arg};
-	struct call k = {"FetchBlob", &req->base, fd, on_behalf, take_transfer, &t, false, req->reference,
-	                 req->blob->digest};
+	struct call k = {"FetchBlob",    &req->base,       fd, on_behalf, take_transfer, &t, false,
+	                 req->reference, req->blob->digest};
 
 	return call(c, &k, NULL, NULL, err);
 }

@@ -15,10 +15,10 @@ struct rpc_call;
 
 /* What is needed to start contentfs when none serves the state directory. */
 struct ffs_client_opts {
-	const char *root, *state;   /* absolute */
-	const char *program;        /* path of the contentfs binary */
-	const char *config;         /* config file to hand on, or NULL */
-	const char *const *extra;   /* further arguments, NULL-terminated, or NULL */
+	const char *root, *state; /* absolute */
+	const char *program;      /* path of the contentfs binary */
+	const char *config;       /* config file to hand on, or NULL */
+	const char *const *extra; /* further arguments, NULL-terminated, or NULL */
 	/* A connection broke: whoever waits for files waits for us, if nobody else is left to start a worker, so make
 	 * some call soon. On a thread that must not block; may be NULL. */
 	void (*lost)(void *arg);
@@ -43,8 +43,8 @@ int ffs_client_open(struct ffs_client *c, struct rpc_call *on_behalf, const Cont
 
 /* `fd`: the ingest (tee; empty), or the blob (from_fd), or -1. */
 int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
-                      const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress,
-                      void *arg, Contentd__Contentfs__V1__UnpackResponse **out, struct err *err);
+                      const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress, void *arg,
+                      Contentd__Contentfs__V1__UnpackResponse **out, struct err *err);
 
 int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
                           const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd, ffs_progress_fn progress,
@@ -52,8 +52,8 @@ int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
 
 int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err);
 int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err);
-int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf,
-                    const char *const *index_keys, unsigned n, ffs_progress_fn progress, void *arg, struct err *err);
+int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf, const char *const *index_keys, unsigned n,
+                    ffs_progress_fn progress, void *arg, struct err *err);
 int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys, unsigned n, struct err *err);
 int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__V1__SetCredentialsRequest *req,
                                struct err *err);

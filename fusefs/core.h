@@ -62,7 +62,7 @@ struct member {
 
 struct layer {
 	struct digest key;
-	struct str bytes; /* the mapped index */
+	struct str bytes;         /* the mapped index */
 	struct ffs_source source; /* as the layer was loaded */
 	struct esgz_index *ix;
 	const struct esgz_index_info *info;
@@ -77,11 +77,11 @@ struct layer {
 
 	/* Guarded by d->lock. */
 	VEC(char *) references; /* that came after source.reference */
-	uint8_t *state;     /* enum member_state; DONE is a hint for planning, the files know */
-	uint8_t *published; /* per entry: its object was seen to exist */
-	unsigned refs;      /* the list, files, requests, jobs, fills */
+	uint8_t *state;         /* enum member_state; DONE is a hint for planning, the files know */
+	uint8_t *published;     /* per entry: its object was seen to exist */
+	unsigned refs;          /* the list, files, requests, jobs, fills */
 	bool removed, pinned;
-	uint32_t window; /* bytes of a demand request */
+	uint32_t window;    /* bytes of a demand request */
 	uint32_t run_end;   /* member behind the last demand request */
 	uint64_t run_bytes; /* of that request */
 	char error[256];
@@ -420,8 +420,8 @@ struct ffs_data {
 
 	pthread_mutex_t lock;
 	bool stopping;
-	pthread_cond_t probed; /* a file's `probing` ended */
-	unsigned n_open;       /* partial files held open */
+	pthread_cond_t probed;  /* a file's `probing` ended */
+	unsigned n_open;        /* partial files held open */
 	int64_t disk_failed_ns; /* when something that was fetched could not be kept, and why; 0: never */
 	struct err disk_err;
 

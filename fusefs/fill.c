@@ -103,10 +103,8 @@ void ffs_data_set_pinned(struct ffs_data *d, const struct digest *index_key, boo
 				fill_cancel(d, f, ERR_CANCELLED, "unpinned");
 		if (pinned && l->n_members && d->opts.background != FFS_BACKGROUND_OFF) {
 			f = xcalloc(1, sizeof(*f));
-			*f = (struct fill){.layer = l,
-			                   .lane = FFS_BACKGROUND,
-			                   .deadline_ns = INT64_MAX,
-			                   .began_ns = clock_mono_ns()};
+			*f = (struct fill){
+			    .layer = l, .lane = FFS_BACKGROUND, .deadline_ns = INT64_MAX, .began_ns = clock_mono_ns()};
 			fill_add(d, f);
 		}
 	}

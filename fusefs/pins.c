@@ -94,8 +94,8 @@ static int read_pin(struct ffs_store *s, const char *file, char **name, struct f
 }
 
 int ffs_pin_list(struct ffs_store *s,
-                 int (*fn)(void *arg, const char *name, const struct digest *keys, size_t n, struct err *err), void *arg,
-                 struct err *err)
+                 int (*fn)(void *arg, const char *name, const struct digest *keys, size_t n, struct err *err),
+                 void *arg, struct err *err)
 {
 	int fd = openat(s->dirs[FFS_DIR_PINS], ".", O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;

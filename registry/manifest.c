@@ -43,7 +43,7 @@ static void memory_free(struct reg_manifest_memory *m)
 {
 	if (!m)
 		return;
-	vec_each (&m->arrays, array)
+	vec_each(&m->arrays, array)
 		free(*array);
 	vec_fini(&m->arrays);
 	json_reader_free(m->reader);

@@ -13,7 +13,7 @@
 
 #define READ_BYTES (256u << 10)
 #define WRITE_BYTES (256u << 10)
-#define READS_PER_EVENT 8                 /* then other connections have their turn */
+#define READS_PER_EVENT 8 /* then other connections have their turn */
 
 /* A connection; the I/O thread's. */
 struct conn {

@@ -19,8 +19,8 @@ struct snap_store {
 
 /* The chain of committed snapshots from `name` down to the base, nearest first. */
 struct snap_chain {
-	VEC(uint64_t) plain;          /* directory ids, nearest first */
-	VEC(struct digest) indexes;   /* of the indexed part, base first */
+	VEC(uint64_t) plain;        /* directory ids, nearest first */
+	VEC(struct digest) indexes; /* of the indexed part, base first */
 };
 #define SNAP_CHAIN_INIT ((struct snap_chain){VEC_INIT, VEC_INIT})
 void snap_chain_fini(struct snap_chain *c);

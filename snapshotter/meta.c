@@ -170,7 +170,8 @@ static int mount_erofs(const char *image, const char *dir, struct err *err)
 
 static int mount_inner(struct snap_meta *m, const char *erofs_dir, const char *dir, struct err *err)
 {
-	AUTO_FREE char *options = xasprintf("metacopy=on,lowerdir=%s::%s/objects::%s/lazy", erofs_dir, m->root, m->state);
+	AUTO_FREE char *options =
+	    xasprintf("metacopy=on,lowerdir=%s::%s/objects::%s/lazy", erofs_dir, m->root, m->state);
 
 	TRY(make_dir(dir, err));
 	if (mount("overlay", dir, "overlay", MS_RDONLY, options) < 0)

@@ -13,8 +13,7 @@
 
 void snap_mounts_fini(struct snap_mounts *m)
 {
-	vec_each(&m->v, it)
-	{
+	vec_each(&m->v, it) {
 		free(it->type);
 		free(it->source);
 		vec_each(&it->options, o)

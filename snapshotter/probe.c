@@ -26,8 +26,7 @@ static int write_index(struct probe *p, struct err *err)
 	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
 	AUTO(buf) struct buf bytes = BUF_INIT;
 	struct esgz_index_info info = {.trust = ESGZ_TRUST_DIFFID, .compression = ESGZ_PLAIN};
-	struct esgz_entry e = {
-		.type = ESGZ_REG, .mode = 0644, .path = STR("probe"), .size = sizeof(PROBE_TEXT) - 1};
+	struct esgz_entry e = {.type = ESGZ_REG, .mode = 0644, .path = STR("probe"), .size = sizeof(PROBE_TEXT) - 1};
 	AUTO_FD int dir = -1;
 	char hex[65];
 
@@ -96,7 +95,8 @@ static int mount_overlay(const struct probe *p, const char *at, unsigned long fl
 	AUTO_FREE char *path = xasprintf("%s/%s", p->dir, at);
 
 	if (mount("overlay", path, "overlay", flags, options) < 0)
-		return err_errno(err, errno, "overlay with %s", strstr(options, "metacopy") ? "metacopy=on" : "data-only layers");
+		return err_errno(err, errno, "overlay with %s",
+		                 strstr(options, "metacopy") ? "metacopy=on" : "data-only layers");
 	return 0;
 }
 
@@ -126,10 +126,9 @@ static int try_one(const struct probe *p, struct err *err)
 
 static int try_nested(const struct probe *p, struct err *err)
 {
-	AUTO_FREE char *inner =
-	    xasprintf("metacopy=on,lowerdir=%s/e::%s/objects::%s/lazy", p->dir, p->dir, p->dir);
-	AUTO_FREE char *outer = xasprintf("index=off,xino=on,lowerdir=%s/inner,upperdir=%s/fs,workdir=%s/work", p->dir,
-	                                  p->dir, p->dir);
+	AUTO_FREE char *inner = xasprintf("metacopy=on,lowerdir=%s/e::%s/objects::%s/lazy", p->dir, p->dir, p->dir);
+	AUTO_FREE char *outer =
+	    xasprintf("index=off,xino=on,lowerdir=%s/inner,upperdir=%s/fs,workdir=%s/work", p->dir, p->dir, p->dir);
 	int r;
 
 	TRY(mount_overlay(p, "inner", MS_RDONLY, inner, err));

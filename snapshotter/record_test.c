@@ -40,13 +40,13 @@ static void a_record_survives_encoding(void **state)
 static void damage_is_an_error(void **state)
 {
 	static const char *const bad[] = {
-		"",
-		"{",
-		"{\"v\":1}",
-		"{\"v\":2,\"kind\":2,\"parent\":\"\"}",
-		"{\"v\":1,\"kind\":9,\"parent\":\"\"}",
-		"{\"v\":1,\"kind\":2,\"parent\":\"\",\"created\":\"yesterday\"}",
-		"{\"v\":1,\"kind\":3,\"parent\":\"\",\"index\":\"xyz\"}",
+	    "",
+	    "{",
+	    "{\"v\":1}",
+	    "{\"v\":2,\"kind\":2,\"parent\":\"\"}",
+	    "{\"v\":1,\"kind\":9,\"parent\":\"\"}",
+	    "{\"v\":1,\"kind\":2,\"parent\":\"\",\"created\":\"yesterday\"}",
+	    "{\"v\":1,\"kind\":3,\"parent\":\"\",\"index\":\"xyz\"}",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -82,9 +82,9 @@ static void keys_come_apart_as_they_were_put_together(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_record_survives_encoding),
-		cmocka_unit_test(damage_is_an_error),
-		cmocka_unit_test(keys_come_apart_as_they_were_put_together),
+	    cmocka_unit_test(a_record_survives_encoding),
+	    cmocka_unit_test(damage_is_an_error),
+	    cmocka_unit_test(keys_come_apart_as_they_were_put_together),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -153,8 +153,7 @@ struct sweep {
 static void sweep_fini(struct sweep *w)
 {
 	map_fini(&w->ids);
-	vec_each(&w->lost, l)
-	{
+	vec_each(&w->lost, l) {
 		free(l->ns);
 		free(l->snapshotter);
 		snap_record_fini(&l->record);
@@ -308,9 +307,8 @@ static void remove_dir(struct snap_store *s, uint64_t id)
 		log_warn("remove snapshot directory %s: %s", name, err.msg);
 }
 
-static int create(struct snap_store *s, struct snap_space sp, enum snap_kind kind, const char *key,
-                  const char *parent, const struct labels *labels, struct snap_chain *chain, uint64_t *id,
-                  struct err *err)
+static int create(struct snap_store *s, struct snap_space sp, enum snap_kind kind, const char *key, const char *parent,
+                  const struct labels *labels, struct snap_chain *chain, uint64_t *id, struct err *err)
 {
 	AUTO(snap_record) struct snap_record r = {0};
 	AUTO(snap_record) struct snap_record above = {0};
@@ -332,8 +330,8 @@ static int create(struct snap_store *s, struct snap_space sp, enum snap_kind kin
 }
 
 /* The record comes first, so that a crash leaves a directory with a name, or a name whose directory is made again. */
-static int prepare(struct snap_store *s, struct snap_space sp, enum snap_kind kind, const char *key,
-                   const char *parent, const struct labels *labels, struct snap_mounts *out, struct err *err)
+static int prepare(struct snap_store *s, struct snap_space sp, enum snap_kind kind, const char *key, const char *parent,
+                   const struct labels *labels, struct snap_mounts *out, struct err *err)
 {
 	AUTO(snap_chain) struct snap_chain chain = SNAP_CHAIN_INIT;
 	uint64_t id = 0;
@@ -576,8 +574,8 @@ static int list_one(void *arg, struct str key, struct str value, struct err *err
 	return l->fn(l->arg, &r.info, err);
 }
 
-int snap_list(struct snap_store *s, struct snap_space sp, int (*fn)(void *arg, const struct snap_info *i, struct err *err),
-              void *arg, struct err *err)
+int snap_list(struct snap_store *s, struct snap_space sp,
+              int (*fn)(void *arg, const struct snap_info *i, struct err *err), void *arg, struct err *err)
 {
 	AUTO(buf) struct buf prefix = BUF_INIT;
 
@@ -651,7 +649,8 @@ struct digests {
 	VEC(struct digest) v;
 };
 
-static int keep_chain(struct snap_store *s, struct snap_space sp, const char *name, struct digests *out, struct err *err)
+static int keep_chain(struct snap_store *s, struct snap_space sp, const char *name, struct digests *out,
+                      struct err *err)
 {
 	AUTO(snap_chain) struct snap_chain chain = SNAP_CHAIN_INIT;
 	struct digest key;

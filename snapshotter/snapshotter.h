@@ -25,8 +25,8 @@ enum snap_level {
 };
 
 struct snap_opts {
-	const char *root, *state;  /* absolute, without comma or colon; copied */
-	const struct kv *kv;       /* borrowed */
+	const char *root, *state; /* absolute, without comma or colon; copied */
+	const struct kv *kv;      /* borrowed */
 	enum snap_level level;
 };
 
@@ -107,8 +107,8 @@ int snap_update_labels(struct snap_store *s, struct snap_space sp, const char *k
                        struct snap_info *out, struct err *err);
 
 /* All snapshots of a space, in key order; fn must not call the store; a negative return ends with that code. */
-int snap_list(struct snap_store *s, struct snap_space sp, int (*fn)(void *arg, const struct snap_info *i, struct err *err),
-              void *arg, struct err *err);
+int snap_list(struct snap_store *s, struct snap_space sp,
+              int (*fn)(void *arg, const struct snap_info *i, struct err *err), void *arg, struct err *err);
 
 /* Own bytes and inodes, without parents: live for active, recorded for committed, zero for views. */
 int snap_usage(struct snap_store *s, struct snap_space sp, const char *key, int64_t *bytes, int64_t *inodes,

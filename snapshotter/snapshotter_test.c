@@ -89,8 +89,7 @@ static void mount_at(const struct world *w, const struct snap_mounts *m, const c
 	*path = xasprintf("%s/%s", w->dir, name);
 	OK(dir_make(*path, 0700, err));
 	assert_int_equal(m->v.n, 1);
-	vec_each(&m->v.p[0].options, o)
-	{
+	vec_each(&m->v.p[0].options, o) {
 		if (!strcmp(*o, "ro"))
 			flags |= MS_RDONLY;
 		else if (!strcmp(*o, "rbind"))
@@ -407,15 +406,15 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(the_state_machine),
-		TEST(labels_usage_and_spaces),
-		TEST(an_indexed_chain_at_level_1),
-		TEST(an_indexed_chain_at_level_2),
-		TEST(release_takes_what_nobody_needs),
-		TEST(a_restart_adopts_and_sweeps),
-		TEST(a_failed_write_leaves_nothing),
-		TEST(the_probe_finds_a_level_that_works),
-		TEST(paths_that_overlayfs_cannot_take_are_refused),
+	    TEST(the_state_machine),
+	    TEST(labels_usage_and_spaces),
+	    TEST(an_indexed_chain_at_level_1),
+	    TEST(an_indexed_chain_at_level_2),
+	    TEST(release_takes_what_nobody_needs),
+	    TEST(a_restart_adopts_and_sweeps),
+	    TEST(a_failed_write_leaves_nothing),
+	    TEST(the_probe_finds_a_level_that_works),
+	    TEST(paths_that_overlayfs_cannot_take_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,8 +148,10 @@ static void copy_json(struct buf *dst, const struct buf *json)
 static int bench_toc(unsigned entries)
 {
 	const uint64_t blob_bytes = 1ull << 40;
-	const struct esgz_footer f = {.kind = ESGZ_FOOTER_ESTARGZ, .footer_bytes = ESGZ_FOOTER_BYTES,
-	                              .toc_offset = blob_bytes - 1000000, .toc_bytes = 900000};
+	const struct esgz_footer f = {.kind = ESGZ_FOOTER_ESTARGZ,
+	                              .footer_bytes = ESGZ_FOOTER_BYTES,
+	                              .toc_offset = blob_bytes - 1000000,
+	                              .toc_bytes = 900000};
 	double hash = 0, scan = 0, build = 0, open_ms = 0;
 	AUTO(buf) struct buf json = BUF_INIT;
 	AUTO(buf) struct buf index = BUF_INIT;
@@ -248,7 +250,8 @@ static int bench_layer(const char *path)
 			return fail(&err);
 		keep_best(&all, cpu_ms() - t);
 	}
-	printf("%zu bytes, %" PRIu64 " plain: inflated at %.0f MB/s, with hashes, tar and index at %.0f MB/s of plain bytes\n",
+	printf("%zu bytes, %" PRIu64
+	       " plain: inflated at %.0f MB/s, with hashes, tar and index at %.0f MB/s of plain bytes\n",
 	       blob.n, plain, (double)plain / inflate / 1e3, (double)plain / all / 1e3);
 	return 0;
 }
@@ -319,8 +322,8 @@ static int bench_chunk(enum esgz_compression comp, size_t before, size_t n)
 				return fail(&err);
 		keep_best(&best, cpu_ms() - t);
 	}
-	printf("%s: %7zu bytes, %6zu deep: %7.1f us, %4.0f MB/s, digest included\n", comp == ESGZ_GZIP ? "gzip" : "zstd", n,
-	       before, best * 1e3 / times, (double)n * times / best / 1e3);
+	printf("%s: %7zu bytes, %6zu deep: %7.1f us, %4.0f MB/s, digest included\n",
+	       comp == ESGZ_GZIP ? "gzip" : "zstd", n, before, best * 1e3 / times, (double)n * times / best / 1e3);
 	return 0;
 }
 

@@ -19,7 +19,7 @@ static void rule_fini(struct fault_rule *r)
 
 void fault_rules_clear(struct fault_rules *f)
 {
-	vec_each (&f->rules, r)
+	vec_each(&f->rules, r)
 		rule_fini(r);
 	vec_clear(&f->rules);
 }
@@ -98,7 +98,7 @@ static bool contains(struct str s, const char *text)
 
 struct fault fault_rules_match(struct fault_rules *f, struct str description)
 {
-	vec_each (&f->rules, r) {
+	vec_each(&f->rules, r) {
 		if (!r->left || !contains(description, r->text))
 			continue;
 		if (r->left != UINT64_MAX)
@@ -112,7 +112,7 @@ struct fault fault_rules_match(struct fault_rules *f, struct str description)
 void fault_rules_write(const struct fault_rules *f, struct json_writer *w)
 {
 	json_w_array_begin(w);
-	vec_each (&f->rules, r) {
+	vec_each(&f->rules, r) {
 		json_w_object_begin(w);
 		json_w_kcstr(w, "rule", r->spec);
 		json_w_ki64(w, "hits", (int64_t)r->hits);

@@ -158,7 +158,7 @@ static int configure(struct proxy *p, struct options *o, struct err *err)
 
 	TRY(control_parse_network(o->rtt_ms, o->mbit, &rtt_ns, &mbit, err));
 	proxy_set_network(p, rtt_ns, mbit);
-	vec_each (&o->faults, rule)
+	vec_each(&o->faults, rule)
 		TRY(fault_rules_add(&p->faults, str_of(*rule), err));
 	if (o->log && !strcmp(o->log, "-"))
 		p->log = stderr;

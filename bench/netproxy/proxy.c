@@ -88,7 +88,7 @@ int proxy_init(struct proxy *p, struct loop *loop, const struct address *listen,
 
 static void marks_clear(struct proxy *p)
 {
-	vec_each (&p->marks, m)
+	vec_each(&p->marks, m)
 		free(m->name);
 	vec_clear(&p->marks);
 }
@@ -194,7 +194,7 @@ void proxy_write_stats(const struct proxy *p, struct json_writer *w)
 	fault_rules_write(&p->faults, w);
 	json_w_key(w, "marks");
 	json_w_array_begin(w);
-	vec_each (&p->marks, m) {
+	vec_each(&p->marks, m) {
 		json_w_object_begin(w);
 		json_w_kcstr(w, "name", m->name);
 		write_counters(m, w);

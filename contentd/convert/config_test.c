@@ -10,7 +10,8 @@
 static void only_the_diff_ids_change(void **state)
 {
 	struct str in = STR("{\"architecture\":\"amd64\",\"config\":{\"Cmd\":[\"a\"],\"Env\":[\"X=\\u00e9\"]},"
-	                    "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:old\"]},\"history\":[{\"x\": 1.50}],\"os\":\"linux\"}");
+	                    "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:old\"]},\"history\":[{\"x\": "
+	                    "1.50}],\"os\":\"linux\"}");
 	AUTO(buf) struct buf out = BUF_INIT;
 	struct digest d[2];
 	char one[DIGEST_TEXT_MAX], two[DIGEST_TEXT_MAX];
@@ -19,10 +20,11 @@ static void only_the_diff_ids_change(void **state)
 	digest_of("1", 1, &d[0]);
 	digest_of("2", 1, &d[1]);
 	assert_int_equal(convert_config(in, d, 2, &out, &err), 0);
-	AUTO_FREE char *want = xasprintf("{\"architecture\":\"amd64\",\"config\":{\"Cmd\":[\"a\"],\"Env\":[\"X=\\u00e9\"]},"
-	                                 "\"history\":[{\"x\": 1.50}],\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\","
-	                                 "\"diff_ids\":[\"%s\",\"%s\"]}}",
-	                                 digest_text(&d[0], one), digest_text(&d[1], two));
+	AUTO_FREE char *want =
+	    xasprintf("{\"architecture\":\"amd64\",\"config\":{\"Cmd\":[\"a\"],\"Env\":[\"X=\\u00e9\"]},"
+	              "\"history\":[{\"x\": 1.50}],\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\","
+	              "\"diff_ids\":[\"%s\",\"%s\"]}}",
+	              digest_text(&d[0], one), digest_text(&d[1], two));
 	assert_string_equal(buf_cstr(&out), want);
 }
 
@@ -40,8 +42,8 @@ static void junk_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(only_the_diff_ids_change),
-		cmocka_unit_test(junk_is_refused),
+	    cmocka_unit_test(only_the_diff_ids_change),
+	    cmocka_unit_test(junk_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

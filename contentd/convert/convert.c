@@ -16,7 +16,7 @@
 struct layer {
 	struct digest blob, diff_id;
 	uint64_t bytes;
-	bool kept;                      /* as it was: media type and annotations of `from` */
+	bool kept; /* as it was: media type and annotations of `from` */
 	const struct reg_descriptor *from;
 	struct digest toc;
 	uint64_t plain_bytes;
@@ -77,8 +77,8 @@ static int read_config(struct job *j, struct err *err)
 	TRY(check_bytes(d, buf_str(&bytes), j->from->name, err));
 	TRY_WRAP(reg_config_parse(buf_str(&bytes), &j->config, err), err, "%s", j->from->name);
 	if (j->config->n_diff_ids != j->manifest->n_layers)
-		return err_set(err, ERR_INVALID, "%s: %zu layers, but %zu DiffIDs", j->from->name, j->manifest->n_layers,
-		               j->config->n_diff_ids);
+		return err_set(err, ERR_INVALID, "%s: %zu layers, but %zu DiffIDs", j->from->name,
+		               j->manifest->n_layers, j->config->n_diff_ids);
 	return 0;
 }
 
@@ -124,13 +124,13 @@ static int check_source(const struct job *j, const struct reg_descriptor *d, con
 		return err_set(err, ERR_DATA_LOSS, "%s: layer %s has digest %s", j->from->name,
 		               digest_text(&d->digest, want), digest_text(&r->source_blob, got));
 	if (!digest_eq(&r->source_diff_id, diff_id))
-		return err_set(err, ERR_DATA_LOSS, "%s: layer %s unpacks to %s, the configuration says %s", j->from->name,
-		               want, digest_text(&r->source_diff_id, got), digest_text(diff_id, want));
+		return err_set(err, ERR_DATA_LOSS, "%s: layer %s unpacks to %s, the configuration says %s",
+		               j->from->name, want, digest_text(&r->source_diff_id, got), digest_text(diff_id, want));
 	return 0;
 }
 
-static int convert_layer(struct job *j, const struct reg_descriptor *d, const struct digest *diff_id,
-                         struct layer *out, struct err *err)
+static int convert_layer(struct job *j, const struct reg_descriptor *d, const struct digest *diff_id, struct layer *out,
+                         struct err *err)
 {
 	struct esgz_convert_result result;
 	AUTO_FD int in = -1;
@@ -208,7 +208,6 @@ static int do_layers(struct job *j, struct err *err)
 
 /* ---- configuration and manifest ---- */
 
-
 int convert_config(struct str config, const struct digest *diff_ids, unsigned n, struct buf *out, struct err *err)
 {
 	AUTO(json_reader) struct json_reader *r = json_reader_new(config);
@@ -275,7 +274,8 @@ static void write_annotations(struct json_writer *w, const struct layer *l)
 	json_w_key(w, "annotations");
 	json_w_object_begin(w);
 	for (size_t i = 0; i < d->n_annotations; i++) {
-		if (!l->kept && (str_eqc(d->annotations[i].key, TOC_DIGEST) || str_eqc(d->annotations[i].key, PLAIN_SIZE)))
+		if (!l->kept &&
+		    (str_eqc(d->annotations[i].key, TOC_DIGEST) || str_eqc(d->annotations[i].key, PLAIN_SIZE)))
 			continue;
 		json_w_key_str(w, d->annotations[i].key);
 		json_w_str(w, d->annotations[i].value);
@@ -318,8 +318,7 @@ static int put_manifest(struct job *j, const struct digest *config, uint64_t con
 	json_w_object_end(&w);
 	json_w_key(&w, "layers");
 	json_w_array_begin(&w);
-	vec_each(&j->layers, l)
-	{
+	vec_each(&j->layers, l) {
 		json_w_object_begin(&w);
 		write_descriptor(&w, layer_type(l), &l->blob, l->bytes);
 		write_annotations(&w, l);

@@ -18,7 +18,7 @@ struct convert_opts {
 
 struct convert_report {
 	struct digest manifest;
-	unsigned n_layers, n_reused; /* reused: lazy already */
+	unsigned n_layers, n_reused;  /* reused: lazy already */
 	uint64_t bytes_in, bytes_out; /* of all layers, compressed */
 };
 

@@ -22,18 +22,18 @@ struct args {
 enum { OPT_FORMAT = 256, OPT_LEVEL, OPT_CHUNK, OPT_PLATFORM, OPT_SRC_CREDS, OPT_DST_CREDS, OPT_CA, OPT_INSECURE };
 
 static const struct argp_option OPTIONS[] = {
-	{"format", OPT_FORMAT, "estargz", 0, "what the layers become (estargz)", 0},
-	{"threads", 't', "N", 0, "threads that compress (all CPUs); the result does not depend on it", 0},
-	{"level", OPT_LEVEL, "1-9", 0, "compression level (6)", 0},
-	{"chunk-size", OPT_CHUNK, "KIB", 0, "chunk size in KiB (256)", 0},
-	{"platform", OPT_PLATFORM, "OS/ARCH", 0, "which image of an index (this machine's)", 0},
-	{"src-creds", OPT_SRC_CREDS, "USER:PASSWORD", 0, "for the source registry (default: docker login's)", 0},
-	{"dest-creds", OPT_DST_CREDS, "USER:PASSWORD", 0, "for the destination registry (default: docker login's)", 0},
-	{"ca-file", OPT_CA, "FILE", 0, "certificate authorities of the registries, PEM", 0},
-	{"insecure", OPT_INSECURE, NULL, 0, "plain HTTP to registries that are not on this machine", 0},
-	{"json", 'j', NULL, 0, "print the result as JSON", 0},
-	{"quiet", 'q', NULL, 0, "no progress", 0},
-	{0},
+    {"format", OPT_FORMAT, "estargz", 0, "what the layers become (estargz)", 0},
+    {"threads", 't', "N", 0, "threads that compress (all CPUs); the result does not depend on it", 0},
+    {"level", OPT_LEVEL, "1-9", 0, "compression level (6)", 0},
+    {"chunk-size", OPT_CHUNK, "KIB", 0, "chunk size in KiB (256)", 0},
+    {"platform", OPT_PLATFORM, "OS/ARCH", 0, "which image of an index (this machine's)", 0},
+    {"src-creds", OPT_SRC_CREDS, "USER:PASSWORD", 0, "for the source registry (default: docker login's)", 0},
+    {"dest-creds", OPT_DST_CREDS, "USER:PASSWORD", 0, "for the destination registry (default: docker login's)", 0},
+    {"ca-file", OPT_CA, "FILE", 0, "certificate authorities of the registries, PEM", 0},
+    {"insecure", OPT_INSECURE, NULL, 0, "plain HTTP to registries that are not on this machine", 0},
+    {"json", 'j', NULL, 0, "print the result as JSON", 0},
+    {"quiet", 'q', NULL, 0, "no progress", 0},
+    {0},
 };
 
 static uint64_t number(struct argp_state *state, const char *arg, const char *what, uint64_t min, uint64_t max)

@@ -39,9 +39,9 @@ struct place {
 };
 
 struct place_opts {
-	const char *creds;    /* USER:PASSWORD, or NULL: the docker configuration is asked */
-	const char *ca_file;  /* or NULL */
-	bool insecure;        /* plain HTTP, and any certificate, elsewhere than on loopback too */
+	const char *creds;   /* USER:PASSWORD, or NULL: the docker configuration is asked */
+	const char *ca_file; /* or NULL */
+	bool insecure;       /* plain HTTP, and any certificate, elsewhere than on loopback too */
 };
 
 /* writing: a layout is made when absent. */

@@ -70,8 +70,8 @@ static int unpack_all(struct archive *in, struct archive *out, const char *dir, 
 		int type = (int)archive_entry_filetype(e);
 
 		/* A layout is files and directories; links could lead elsewhere. */
-		if ((type != AE_IFREG && type != AE_IFDIR) || archive_entry_hardlink(e) ||
-		    !archive_entry_pathname(e) || !is_layout_entry(archive_entry_pathname(e)))
+		if ((type != AE_IFREG && type != AE_IFDIR) || archive_entry_hardlink(e) || !archive_entry_pathname(e) ||
+		    !is_layout_entry(archive_entry_pathname(e)))
 			continue;
 		TRY(unpack_one(in, out, e, dir, file, err));
 	}
@@ -200,7 +200,7 @@ static int packed_has_blob(struct place *p, const struct digest *digest, struct 
 }
 
 static int packed_put_blob(struct place *p, const struct digest *digest, uint64_t size, int fd, struct str bytes,
-                            struct err *err)
+                           struct err *err)
 {
 	struct place *l = archive_of(p)->layout;
 
@@ -238,13 +238,13 @@ static void packed_free(struct place *p)
 }
 
 static const struct place_ops ARCHIVE_OPS = {
-	.get_root = packed_get_root,
-	.get_document = packed_get_document,
-	.get_blob = packed_get_blob,
-	.has_blob = packed_has_blob,
-	.put_blob = packed_put_blob,
-	.put_manifest = packed_put_manifest,
-	.free = packed_free,
+    .get_root = packed_get_root,
+    .get_document = packed_get_document,
+    .get_blob = packed_get_blob,
+    .has_blob = packed_has_blob,
+    .put_blob = packed_put_blob,
+    .put_manifest = packed_put_manifest,
+    .free = packed_free,
 };
 
 int place_archive_open(const char *name, const char *file, const char *tag, bool writing, struct place **out,

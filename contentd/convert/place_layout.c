@@ -86,7 +86,8 @@ static int copy_fd(int from, int to, struct err *err)
 static int layout_get_blob(struct place *p, const struct reg_descriptor *d, int fd, struct err *err)
 {
 	char hex[65];
-	AUTO_FD int from = openat(layout_of(p)->blobs_fd, digest_hex(&d->digest, hex), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	AUTO_FD int from =
+	    openat(layout_of(p)->blobs_fd, digest_hex(&d->digest, hex), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
 	if (from < 0)
 		return err_errno(err, errno, "%s: blob %s", p->name, hex);
@@ -215,13 +216,13 @@ static void layout_free(struct place *p)
 }
 
 static const struct place_ops LAYOUT_OPS = {
-	.get_root = layout_get_root,
-	.get_document = layout_get_document,
-	.get_blob = layout_get_blob,
-	.has_blob = layout_has_blob,
-	.put_blob = layout_put_blob,
-	.put_manifest = layout_put_manifest,
-	.free = layout_free,
+    .get_root = layout_get_root,
+    .get_document = layout_get_document,
+    .get_blob = layout_get_blob,
+    .has_blob = layout_has_blob,
+    .put_blob = layout_put_blob,
+    .put_manifest = layout_put_manifest,
+    .free = layout_free,
 };
 
 int place_layout_open(const char *name, const char *dir, const char *tag, bool writing, struct place **out,

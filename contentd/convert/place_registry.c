@@ -164,13 +164,13 @@ static void registry_free(struct place *p)
 }
 
 static const struct place_ops REGISTRY_OPS = {
-	.get_root = registry_get_root,
-	.get_document = registry_get_document,
-	.get_blob = registry_get_blob,
-	.has_blob = registry_has_blob,
-	.put_blob = registry_put_blob,
-	.put_manifest = registry_put_manifest,
-	.free = registry_free,
+    .get_root = registry_get_root,
+    .get_document = registry_get_document,
+    .get_blob = registry_get_blob,
+    .has_blob = registry_has_blob,
+    .put_blob = registry_put_blob,
+    .put_manifest = registry_put_manifest,
+    .free = registry_free,
 };
 
 /* ---- opening ---- */
@@ -179,7 +179,7 @@ static int set_up(struct registry *r, const struct place_opts *opts, struct err 
 {
 	AUTO(reg_credentials) struct reg_credentials creds = REG_CREDENTIALS_INIT;
 	struct reg_host_opts host = {
-		.ca_file = opts->ca_file, .skip_verify = opts->insecure && !opts->ca_file, .plain_http = opts->insecure};
+	    .ca_file = opts->ca_file, .skip_verify = opts->insecure && !opts->ca_file, .plain_http = opts->insecure};
 
 	TRY(reg_client_new(NULL, &r->client, err));
 	if (opts->ca_file || opts->insecure)
@@ -187,9 +187,9 @@ static int set_up(struct registry *r, const struct place_opts *opts, struct err 
 	if (opts->creds)
 		TRY(reg_credentials_parse(str_of(opts->creds), &creds, err));
 	else
-		TRY_WRAP(reg_docker_config_lookup(NULL, str_of(r->ref.host), clock_mono_ns() + HELPER_PATIENCE, &creds,
-		                                  err),
-		         err, "credentials for %s", r->ref.host);
+		TRY_WRAP(
+		    reg_docker_config_lookup(NULL, str_of(r->ref.host), clock_mono_ns() + HELPER_PATIENCE, &creds, err),
+		    err, "credentials for %s", r->ref.host);
 	reg_client_set_credentials(r->client, r->ref.host, &creds);
 	return 0;
 }

@@ -191,10 +191,10 @@ int attach_run(struct attach *a, uint32_t *status, struct err *err)
 	for (;;) {
 		AUTO(pb) Tasks__WaitResponse *ended = NULL;
 		struct pollfd p[] = {
-			{.fd = a->signal_fd, .events = POLLIN},
-			{.fd = a->out_fd, .events = POLLIN},
-			{.fd = a->err_fd, .events = POLLIN},
-			{.fd = a->in_open ? STDIN_FILENO : -1, .events = POLLIN},
+		    {.fd = a->signal_fd, .events = POLLIN},
+		    {.fd = a->out_fd, .events = POLLIN},
+		    {.fd = a->err_fd, .events = POLLIN},
+		    {.fd = a->in_open ? STDIN_FILENO : -1, .events = POLLIN},
 		};
 		int r = rpc_stream_try_recv(a->wait, &ended, err);
 

@@ -14,7 +14,7 @@ struct attach {
 	const char *container, *exec; /* exec "": the container's first process */
 	bool interactive, terminal;
 
-	char *dir; /* of the FIFOs; removed at the end */
+	char *dir;                           /* of the FIFOs; removed at the end */
 	char *in_path, *out_path, *err_path; /* "" where there is none */
 	int in_fd, out_fd, err_fd, signal_fd;
 	bool in_open; /* our own standard input has not ended */

@@ -48,7 +48,8 @@ int container_delete_task(struct ctl *c, const char *id, struct err *err)
 	Tasks__DeleteTaskRequest req = TASKS__DELETE_TASK_REQUEST__INIT;
 
 	req.container_id = id;
-	return absent_is_fine(rpc_call(c->client, &tasks__tasks__descriptor, "Delete", NULL, &req.base, NULL, err), err);
+	return absent_is_fine(rpc_call(c->client, &tasks__tasks__descriptor, "Delete", NULL, &req.base, NULL, err),
+	                      err);
 }
 
 int container_delete_record(struct ctl *c, const char *id, struct err *err)

@@ -90,9 +90,9 @@ static int list(struct listing *l, struct err *err)
 }
 
 static const struct argp_option PS_OPTIONS[] = {
-	{"all", 'a', NULL, 0, "ended ones too", 0},
-	{"quiet", 'q', NULL, 0, "ids only", 0},
-	{0},
+    {"all", 'a', NULL, 0, "ended ones too", 0},
+    {"quiet", 'q', NULL, 0, "ids only", 0},
+    {0},
 };
 
 static error_t parse_ps(int key, char *arg, struct argp_state *state)
@@ -182,9 +182,9 @@ static int signal_number(const char *text, uint32_t *out)
 }
 
 static const struct argp_option KILL_OPTIONS[] = {
-	{"signal", 's', "SIGNAL", 0, "name or number (SIGTERM)", 0},
-	{"all", 'a', NULL, 0, "to every process in the container", 0},
-	{0},
+    {"signal", 's', "SIGNAL", 0, "name or number (SIGTERM)", 0},
+    {"all", 'a', NULL, 0, "to every process in the container", 0},
+    {0},
 };
 
 static error_t parse_kill(int key, char *arg, struct argp_state *state)
@@ -211,7 +211,8 @@ static int kill_one(struct each *e, const char *id, struct err *err)
 
 int ctl_kill_verb(struct ctl *c, int argc, char **argv)
 {
-	struct argp argp = {KILL_OPTIONS, parse_kill, "CONTAINER...", "Sends a signal to containers.", NULL, NULL, NULL};
+	struct argp argp = {KILL_OPTIONS, parse_kill, "CONTAINER...", "Sends a signal to containers.", NULL,
+	                    NULL,         NULL};
 	struct each e = {.c = c, .signal = SIGTERM};
 
 	ctl_parse(c, &argp, 0, argc, argv, &e);
@@ -221,8 +222,8 @@ int ctl_kill_verb(struct ctl *c, int argc, char **argv)
 /* ---- rm ---- */
 
 static const struct argp_option RM_OPTIONS[] = {
-	{"force", 'f', NULL, 0, "kill it first when it runs", 0},
-	{0},
+    {"force", 'f', NULL, 0, "kill it first when it runs", 0},
+    {0},
 };
 
 static error_t parse_rm(int key, char *arg, struct argp_state *state)
@@ -294,8 +295,8 @@ struct logs {
 };
 
 static const struct argp_option LOGS_OPTIONS[] = {
-	{"follow", 'f', NULL, 0, "go on until the container ends", 0},
-	{0},
+    {"follow", 'f', NULL, 0, "go on until the container ends", 0},
+    {0},
 };
 
 static error_t parse_logs(int key, char *arg, struct argp_state *state)
@@ -369,8 +370,8 @@ static int print_logs(struct logs *l, struct err *err)
 
 int ctl_logs_verb(struct ctl *c, int argc, char **argv)
 {
-	struct argp argp = {LOGS_OPTIONS, parse_logs, "CONTAINER", "Prints what a detached container wrote.", NULL, NULL,
-	                    NULL};
+	struct argp argp = {LOGS_OPTIONS, parse_logs, "CONTAINER", "Prints what a detached container wrote.",
+	                    NULL,         NULL,       NULL};
 	struct logs l = {.c = c};
 	struct err err = ERR_INIT;
 

@@ -19,10 +19,10 @@ struct ctl {
 	const char *program; /* "contentctl" */
 	const char *address, *ns;
 	bool json;
-	bool tty;            /* progress may be drawn on stderr */
-	int64_t started_ns;  /* CLOCK_MONOTONIC */
+	bool tty;           /* progress may be drawn on stderr */
+	int64_t started_ns; /* CLOCK_MONOTONIC */
 	struct rpc_client *client;
-	struct arena arena;  /* messages of the whole run */
+	struct arena arena; /* messages of the whole run */
 };
 
 struct ctl_verb {

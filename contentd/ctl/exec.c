@@ -101,11 +101,11 @@ static int run(struct exec *e, uint32_t *status, struct err *err)
 enum { OPT_CWD = 256 };
 
 static const struct argp_option OPTIONS[] = {
-	{"interactive", 'i', NULL, 0, "hand on standard input", 0},
-	{"tty", 't', NULL, 0, "give it a terminal", 0},
-	{"user", 'u', "USER[:GROUP]", 0, "run as another user (default: the container's)", 0},
-	{"workdir", OPT_CWD, "DIR", 0, "working directory (default: the container's)", 0},
-	{0},
+    {"interactive", 'i', NULL, 0, "hand on standard input", 0},
+    {"tty", 't', NULL, 0, "give it a terminal", 0},
+    {"user", 'u', "USER[:GROUP]", 0, "run as another user (default: the container's)", 0},
+    {"workdir", OPT_CWD, "DIR", 0, "working directory (default: the container's)", 0},
+    {0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -142,8 +142,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 int ctl_exec_verb(struct ctl *c, int argc, char **argv)
 {
-	struct argp argp = {OPTIONS, parse, "CONTAINER CMD...",
-	                    "Runs another program in a running container and exits with its status.", NULL, NULL, NULL};
+	struct argp argp = {OPTIONS,
+	                    parse,
+	                    "CONTAINER CMD...",
+	                    "Runs another program in a running container and exits with its status.",
+	                    NULL,
+	                    NULL,
+	                    NULL};
 	struct exec e = {.c = c};
 	struct err err = ERR_INIT;
 	uint32_t status = 0;

@@ -7,8 +7,8 @@
 #include "base/digest.h"
 
 struct image {
-	struct buf config;        /* JSON of the image configuration */
-	struct digest chain_id;   /* of all its layers: the name of the snapshot to start from */
+	struct buf config;      /* JSON of the image configuration */
+	struct digest chain_id; /* of all its layers: the name of the snapshot to start from */
 	unsigned n_layers;
 };
 void image_fini(struct image *i);

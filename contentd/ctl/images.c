@@ -73,8 +73,8 @@ static int list(struct ctl *c, bool quiet, struct err *err)
 }
 
 static const struct argp_option IMAGES_OPTIONS[] = {
-	{"quiet", 'q', NULL, 0, "names only", 0},
-	{0},
+    {"quiet", 'q', NULL, 0, "names only", 0},
+    {0},
 };
 
 static error_t parse_images(int key, char *arg, struct argp_state *state)

@@ -10,19 +10,19 @@
 #define DEFAULT_NAMESPACE "default"
 
 static const struct ctl_verb VERBS[] = {
-	{"pull", "IMAGE", "fetch an image, lazily where it allows", ctl_pull_verb},
-	{"run", "IMAGE [CMD...]", "run a program in a new container", ctl_run_verb},
-	{"images", "", "list images", ctl_images_verb},
-	{"rmi", "IMAGE...", "remove images", ctl_rmi_verb},
-	{"ps", "", "list containers", ctl_ps_verb},
-	{"exec", "CONTAINER CMD...", "run another program in a container", ctl_exec_verb},
-	{"kill", "CONTAINER...", "send a signal to containers", ctl_kill_verb},
-	{"rm", "CONTAINER...", "remove containers", ctl_rm_verb},
-	{"logs", "CONTAINER", "print what a detached container wrote", ctl_logs_verb},
-	{"convert", "SRC DST", "turn an image into a lazy one (no daemon needed)", ctl_convert_verb},
-	{"info", "", "how the daemon works on this machine", ctl_info_verb},
-	{"df", "", "disk use, and what nothing refers to", ctl_df_verb},
-	{"version", "", "versions of client and daemon", ctl_version_verb},
+    {"pull", "IMAGE", "fetch an image, lazily where it allows", ctl_pull_verb},
+    {"run", "IMAGE [CMD...]", "run a program in a new container", ctl_run_verb},
+    {"images", "", "list images", ctl_images_verb},
+    {"rmi", "IMAGE...", "remove images", ctl_rmi_verb},
+    {"ps", "", "list containers", ctl_ps_verb},
+    {"exec", "CONTAINER CMD...", "run another program in a container", ctl_exec_verb},
+    {"kill", "CONTAINER...", "send a signal to containers", ctl_kill_verb},
+    {"rm", "CONTAINER...", "remove containers", ctl_rm_verb},
+    {"logs", "CONTAINER", "print what a detached container wrote", ctl_logs_verb},
+    {"convert", "SRC DST", "turn an image into a lazy one (no daemon needed)", ctl_convert_verb},
+    {"info", "", "how the daemon works on this machine", ctl_info_verb},
+    {"df", "", "disk use, and what nothing refers to", ctl_df_verb},
+    {"version", "", "versions of client and daemon", ctl_version_verb},
 };
 
 const char *argp_program_bug_address = NULL;
@@ -35,10 +35,10 @@ static void print_version(FILE *out, struct argp_state *state)
 void (*argp_program_version_hook)(FILE *, struct argp_state *) = print_version;
 
 static const struct argp_option OPTIONS[] = {
-	{"address", 'a', "SOCKET", 0, "socket of contentd (" DEFAULT_ADDRESS ", or $CONTENTD_ADDRESS)", 0},
-	{"namespace", 'n', "NAME", 0, "namespace (" DEFAULT_NAMESPACE ", or $CONTENTD_NAMESPACE)", 0},
-	{"json", 'j', NULL, 0, "print JSON", 0},
-	{0},
+    {"address", 'a', "SOCKET", 0, "socket of contentd (" DEFAULT_ADDRESS ", or $CONTENTD_ADDRESS)", 0},
+    {"namespace", 'n', "NAME", 0, "namespace (" DEFAULT_NAMESPACE ", or $CONTENTD_NAMESPACE)", 0},
+    {"json", 'j', NULL, 0, "print JSON", 0},
+    {0},
 };
 
 struct args {
@@ -118,10 +118,10 @@ int ctl_usage(const char *verb, const char *fmt, ...)
 enum { OPT_ADDRESS = 0x1000, OPT_NAMESPACE, OPT_JSON };
 
 static const struct argp_option COMMON_OPTIONS[] = {
-	{"address", OPT_ADDRESS, "SOCKET", 0, "socket of contentd", 0},
-	{"namespace", OPT_NAMESPACE, "NAME", 0, "namespace", 0},
-	{"json", OPT_JSON, NULL, 0, "print JSON", 0},
-	{0},
+    {"address", OPT_ADDRESS, "SOCKET", 0, "socket of contentd", 0},
+    {"namespace", OPT_NAMESPACE, "NAME", 0, "namespace", 0},
+    {"json", OPT_JSON, NULL, 0, "print JSON", 0},
+    {0},
 };
 
 static error_t parse_common(int key, char *arg, struct argp_state *state)
@@ -165,8 +165,7 @@ void ctl_parse(struct ctl *c, const struct argp *verb, unsigned flags, int argc,
 	static const struct argp common = {.options = COMMON_OPTIONS, .parser = parse_common};
 	struct argp own = *verb; /* its texts are the whole's */
 	const struct argp_child children[] = {{&own, 0, NULL, 0}, {&common, 0, "For every verb:", 1}, {0}};
-	struct argp whole = {
-	    .parser = hand_down, .args_doc = verb->args_doc, .doc = verb->doc, .children = children};
+	struct argp whole = {.parser = hand_down, .args_doc = verb->args_doc, .doc = verb->doc, .children = children};
 	struct inputs in = {input, c};
 
 	own.args_doc = own.doc = NULL;

@@ -215,8 +215,8 @@ static void print_usage_json(const Node__DiskUsageResponse *rsp)
 }
 
 static const struct argp_option DF_OPTIONS[] = {
-	{"unreferenced", 'u', NULL, 0, "name what nothing refers to", 0},
-	{0},
+    {"unreferenced", 'u', NULL, 0, "name what nothing refers to", 0},
+    {0},
 };
 
 static error_t parse_df(int key, char *arg, struct argp_state *state)
@@ -232,8 +232,8 @@ static error_t parse_df(int key, char *arg, struct argp_state *state)
 
 int ctl_df_verb(struct ctl *c, int argc, char **argv)
 {
-	struct argp argp = {DF_OPTIONS, parse_df, "", "Shows disk use by kind, and what nothing refers to.", NULL, NULL,
-	                    NULL};
+	struct argp argp = {DF_OPTIONS, parse_df, "",  "Shows disk use by kind, and what nothing refers to.",
+	                    NULL,       NULL,     NULL};
 	Node__DiskUsageRequest req = NODE__DISK_USAGE_REQUEST__INIT;
 	AUTO(pb) Node__DiskUsageResponse *rsp = NULL;
 	struct err err = ERR_INIT;

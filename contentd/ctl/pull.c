@@ -204,11 +204,11 @@ static int pull(struct pull *p, const char *lazy, struct err *err)
 	return pump(p, err);
 }
 
-static int pull_as(struct ctl *c, const char *full_name, const char *lazy, const char *creds,
-                   struct image_times *times, struct err *err)
+static int pull_as(struct ctl *c, const char *full_name, const char *lazy, const char *creds, struct image_times *times,
+                   struct err *err)
 {
 	struct pull p = {
-		.c = c, .name = full_name, .creds = creds, .bars = TERM_PROGRESS_INIT(c->tty && !c->json), .times = times};
+	    .c = c, .name = full_name, .creds = creds, .bars = TERM_PROGRESS_INIT(c->tty && !c->json), .times = times};
 	int64_t begun = clock_mono_ns();
 	int r;
 
@@ -234,9 +234,9 @@ struct pull_args {
 };
 
 static const struct argp_option OPTIONS[] = {
-	{"lazy", 'l', "auto|off", 0, "fetch contents on demand where the image allows (auto), or all of it now (off)", 0},
-	{"creds", 'u', "USER:PASSWORD", 0, "credentials (default: those of `docker login')", 0},
-	{0},
+    {"lazy", 'l', "auto|off", 0, "fetch contents on demand where the image allows (auto), or all of it now (off)", 0},
+    {"creds", 'u', "USER:PASSWORD", 0, "credentials (default: those of `docker login')", 0},
+    {0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)

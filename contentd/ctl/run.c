@@ -74,8 +74,9 @@ static int prepare(struct run *r, struct err *err)
 	req.snapshotter = CTL_SNAPSHOTTER;
 	req.key = r->id;
 	req.parent = r->img.n_layers ? digest_text(&r->img.chain_id, parent) : "";
-	TRY_WRAP(rpc_call(r->c->client, &snapshots__snapshots__descriptor, "Prepare", NULL, &req.base, &r->snapshot, err),
-	         err, "prepare a snapshot of %s", r->name);
+	TRY_WRAP(
+	    rpc_call(r->c->client, &snapshots__snapshots__descriptor, "Prepare", NULL, &req.base, &r->snapshot, err),
+	    err, "prepare a snapshot of %s", r->name);
 	r->prepare_ns = clock_mono_ns() - begun;
 	return 0;
 }
@@ -311,16 +312,16 @@ static int run_and_clean(struct run *r)
 enum { OPT_RM = 256, OPT_NET, OPT_LAZY, OPT_NAME, OPT_TIMING, OPT_ENTRYPOINT };
 
 static const struct argp_option OPTIONS[] = {
-	{"rm", OPT_RM, NULL, 0, "remove the container when it has ended", 0},
-	{"detach", 'd', NULL, 0, "start it and print its id; its output goes to a log (contentctl logs)", 0},
-	{"interactive", 'i', NULL, 0, "hand on standard input", 0},
-	{"tty", 't', NULL, 0, "give it a terminal", 0},
-	{"net", OPT_NET, "host|none", 0, "the host's network, or none of its own making (none)", 0},
-	{"lazy", OPT_LAZY, "auto|off", 0, "when the image must be pulled: lazily where it allows (auto), or whole", 0},
-	{"name", OPT_NAME, "ID", 0, "id of the container (default: random)", 0},
-	{"entrypoint", OPT_ENTRYPOINT, "PROGRAM", 0, "run this instead of the image's own program", 0},
-	{"timing", OPT_TIMING, "FILE", 0, "write how long each phase took, as JSON", 0},
-	{0},
+    {"rm", OPT_RM, NULL, 0, "remove the container when it has ended", 0},
+    {"detach", 'd', NULL, 0, "start it and print its id; its output goes to a log (contentctl logs)", 0},
+    {"interactive", 'i', NULL, 0, "hand on standard input", 0},
+    {"tty", 't', NULL, 0, "give it a terminal", 0},
+    {"net", OPT_NET, "host|none", 0, "the host's network, or none of its own making (none)", 0},
+    {"lazy", OPT_LAZY, "auto|off", 0, "when the image must be pulled: lazily where it allows (auto), or whole", 0},
+    {"name", OPT_NAME, "ID", 0, "id of the container (default: random)", 0},
+    {"entrypoint", OPT_ENTRYPOINT, "PROGRAM", 0, "run this instead of the image's own program", 0},
+    {"timing", OPT_TIMING, "FILE", 0, "write how long each phase took, as JSON", 0},
+    {0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -379,8 +380,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 int ctl_run_verb(struct ctl *c, int argc, char **argv)
 {
-	struct argp argp = {OPTIONS, parse, "IMAGE [CMD...]",
-	                    "Runs a program in a new container and exits with its status.", NULL, NULL, NULL};
+	struct argp argp = {
+	    OPTIONS, parse, "IMAGE [CMD...]", "Runs a program in a new container and exits with its status.", NULL,
+	    NULL,    NULL};
 	struct run r = {.c = c, .lazy = "auto", .process = SPEC_PROCESS_INIT};
 
 	ctl_parse(c, &argp, ARGP_IN_ORDER, argc, argv, &r);

@@ -256,19 +256,19 @@ int spec_process_from_spec(struct str spec, char *const *args, unsigned n_args, 
 
 /* What docker and containerd give by default. */
 static const char *const CAPABILITIES[] = {
-	"CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID",           "CAP_FOWNER",     "CAP_MKNOD",
-	"CAP_NET_RAW", "CAP_SETGID",      "CAP_SETUID",           "CAP_SETFCAP",    "CAP_SETPCAP",
-	"CAP_KILL",   "CAP_SYS_CHROOT",   "CAP_NET_BIND_SERVICE", "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",   "CAP_DAC_OVERRIDE", "CAP_FSETID",           "CAP_FOWNER",      "CAP_MKNOD",
+    "CAP_NET_RAW", "CAP_SETGID",       "CAP_SETUID",           "CAP_SETFCAP",     "CAP_SETPCAP",
+    "CAP_KILL",    "CAP_SYS_CHROOT",   "CAP_NET_BIND_SERVICE", "CAP_AUDIT_WRITE",
 };
 
 static const char *const MASKED[] = {
-	"/proc/acpi",         "/proc/asound",     "/proc/kcore",         "/proc/keys",     "/proc/latency_stats",
-	"/proc/timer_list",   "/proc/timer_stats", "/proc/sched_debug",  "/sys/firmware",  "/sys/devices/virtual/powercap",
-	"/proc/scsi",
+    "/proc/acpi",       "/proc/asound",      "/proc/kcore",       "/proc/keys",    "/proc/latency_stats",
+    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/sys/devices/virtual/powercap",
+    "/proc/scsi",
 };
 
 static const char *const READ_ONLY[] = {
-	"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+    "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 };
 
 static void write_list(struct json_writer *w, const char *key, const char *const *v, size_t n)

@@ -55,7 +55,8 @@ static void an_image_without_a_program_needs_one(void **state)
 	AUTO(spec_process) struct spec_process p = SPEC_PROCESS_INIT;
 	struct err err = ERR_INIT;
 
-	assert_int_equal(spec_process_from_image(STR("{\"config\":{\"Cmd\":null}}"), NULL, NULL, 0, &p, &err), -ERR_INVALID);
+	assert_int_equal(spec_process_from_image(STR("{\"config\":{\"Cmd\":null}}"), NULL, NULL, 0, &p, &err),
+	                 -ERR_INVALID);
 	assert_non_null(strstr(err.msg, "names no program"));
 	err = ERR_INIT;
 	assert_true(spec_process_from_image(STR("{\"config\":{\"Cmd\":7}}"), NULL, NULL, 0, &p, &err) < 0);
@@ -70,8 +71,8 @@ static void exec_inherits_environment_and_user(void **state)
 	struct spec_opts opts = {.id = "c1", .ns = "default"};
 	char *args[] = {(char *)"ls"};
 
-	OK(spec_process_from_image(STR("{\"config\":{\"Cmd\":[\"a\"],\"Env\":[\"A=\\u00e9\"],\"WorkingDir\":\"/w\"}}"), NULL,
-	                           NULL, 0, &p, err));
+	OK(spec_process_from_image(STR("{\"config\":{\"Cmd\":[\"a\"],\"Env\":[\"A=\\u00e9\"],\"WorkingDir\":\"/w\"}}"),
+	                           NULL, NULL, 0, &p, err));
 	p.uid = 5;
 	p.gid = 6;
 	vec_push(&p.groups, 9);
@@ -182,7 +183,8 @@ static void files_are_needed_for_names_alone(void **state)
 	static const struct {
 		const char *user;
 		bool needs;
-	} cases[] = {{"", false}, {"root", false}, {"0", false}, {"7:8", false}, {"7", true}, {"web", true}, {"7:g", true}};
+	} cases[] = {{"", false}, {"root", false}, {"0", false}, {"7:8", false},
+	             {"7", true}, {"web", true},   {"7:g", true}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		AUTO(spec_process) struct spec_process p = SPEC_PROCESS_INIT;
@@ -195,15 +197,15 @@ static void files_are_needed_for_names_alone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_image_says_what_to_run),
-		cmocka_unit_test(arguments_replace_cmd_not_entrypoint),
-		cmocka_unit_test(an_entrypoint_replaces_both),
-		cmocka_unit_test(an_image_without_a_program_needs_one),
-		cmocka_unit_test(exec_inherits_environment_and_user),
-		cmocka_unit_test(only_a_private_network_has_a_namespace),
-		cmocka_unit_test(users_by_name_and_number),
-		cmocka_unit_test(unknown_users_are_named),
-		cmocka_unit_test(files_are_needed_for_names_alone),
+	    cmocka_unit_test(the_image_says_what_to_run),
+	    cmocka_unit_test(arguments_replace_cmd_not_entrypoint),
+	    cmocka_unit_test(an_entrypoint_replaces_both),
+	    cmocka_unit_test(an_image_without_a_program_needs_one),
+	    cmocka_unit_test(exec_inherits_environment_and_user),
+	    cmocka_unit_test(only_a_private_network_has_a_namespace),
+	    cmocka_unit_test(users_by_name_and_number),
+	    cmocka_unit_test(unknown_users_are_named),
+	    cmocka_unit_test(files_are_needed_for_names_alone),
 	};
 
 	return cmocka_run_group_tests(tests, make_root, drop_root);

@@ -150,8 +150,7 @@ void term_progress_end(struct term_progress *p, bool keep)
 		draw(p);
 	else if (p->enabled && p->drawn)
 		fprintf(stderr, "\033[%uA\r\033[J", p->drawn);
-	vec_each(&p->items, it)
-	{
+	vec_each(&p->items, it) {
 		free(it->name);
 		free(it->state);
 	}

@@ -18,7 +18,7 @@ struct term_table {
 	unsigned columns;
 	VEC(char *) cells;
 };
-void term_row(struct term_table *t, ...); /* `columns` C strings */
+void term_row(struct term_table *t, ...);    /* `columns` C strings */
 void term_table_print(struct term_table *t); /* to stdout; empties the table */
 
 /* One line per item, in order of first appearance. */

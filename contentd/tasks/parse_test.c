@@ -13,14 +13,14 @@ static void runtime_names_become_binaries(void **state)
 	static const struct {
 		const char *runtime, *binary; /* NULL: refused */
 	} cases[] = {
-		{"io.containerd.runc.v2", "containerd-shim-runc-v2"},
-		{"a.b", NULL},
-		{"io.lrun.v2", "containerd-shim-lrun-v2"},
-		{"/opt/bin/shim", "/opt/bin/shim"},
-		{"runc", NULL},
-		{"", NULL},
-		{"io.containerd.", NULL},
-		{"io.../x.v2", NULL},
+	    {"io.containerd.runc.v2", "containerd-shim-runc-v2"},
+	    {"a.b", NULL},
+	    {"io.lrun.v2", "containerd-shim-lrun-v2"},
+	    {"/opt/bin/shim", "/opt/bin/shim"},
+	    {"runc", NULL},
+	    {"", NULL},
+	    {"io.containerd.", NULL},
+	    {"io.../x.v2", NULL},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -42,14 +42,14 @@ static void answers_of_all_generations(void **state)
 	static const struct {
 		const char *answer, *address; /* NULL: refused */
 	} cases[] = {
-		{"unix:///run/containerd/s/ab", "unix:///run/containerd/s/ab"},
-		{"unix:///run/containerd/s/ab\n", "unix:///run/containerd/s/ab"},
-		{"{\"version\":2,\"address\":\"unix:///x\",\"protocol\":\"ttrpc\"}", "unix:///x"},
-		{"{\"version\":3,\"address\":\"unix:///x\",\"protocol\":\"grpc\"}", NULL},
-		{"{\"version\":2,", NULL},
-		{"{}", NULL},
-		{"", NULL},
-		{"panic: something\ngoroutine 1", NULL},
+	    {"unix:///run/containerd/s/ab", "unix:///run/containerd/s/ab"},
+	    {"unix:///run/containerd/s/ab\n", "unix:///run/containerd/s/ab"},
+	    {"{\"version\":2,\"address\":\"unix:///x\",\"protocol\":\"ttrpc\"}", "unix:///x"},
+	    {"{\"version\":3,\"address\":\"unix:///x\",\"protocol\":\"grpc\"}", NULL},
+	    {"{\"version\":2,", NULL},
+	    {"{}", NULL},
+	    {"", NULL},
+	    {"panic: something\ngoroutine 1", NULL},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -81,9 +81,9 @@ static void a_task_is_one_path_component(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(runtime_names_become_binaries),
-		cmocka_unit_test(answers_of_all_generations),
-		cmocka_unit_test(a_task_is_one_path_component),
+	    cmocka_unit_test(runtime_names_become_binaries),
+	    cmocka_unit_test(answers_of_all_generations),
+	    cmocka_unit_test(a_task_is_one_path_component),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -211,7 +211,7 @@ static int refused(struct task *task, struct rpc_call *c, int r, struct err *err
 	return -(int)err->code;
 }
 
-static int delete(struct rpc_call *c, const void *request, void *svc, struct err *err)
+static int delete (struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Tasks__DeleteTaskRequest *from = request;
 	Shim__DeleteRequest req = SHIM__DELETE_REQUEST__INIT;
@@ -457,21 +457,21 @@ static int list_pids(struct rpc_call *c, const void *request, void *svc, struct 
 }
 
 static const struct rpc_method METHODS[] = {
-	{"Create", 0, create},
-	{"Start", 0, start},
-	{"Delete", 0, delete},
-	{"DeleteProcess", 0, delete_process},
-	{"Get", 0, get},
-	{"List", 0, list},
-	{"Kill", 0, kill_task},
-	{"Exec", 0, exec},
-	{"ResizePty", 0, resize},
-	{"CloseIO", 0, close_io},
-	{"Pause", 0, pause_task},
-	{"Resume", 0, resume},
-	{"ListPids", 0, list_pids},
-	{"Update", 0, update},
-	{"Wait", RPC_LONG, wait},
+    {"Create", 0, create},
+    {"Start", 0, start},
+    {"Delete", 0, delete},
+    {"DeleteProcess", 0, delete_process},
+    {"Get", 0, get},
+    {"List", 0, list},
+    {"Kill", 0, kill_task},
+    {"Exec", 0, exec},
+    {"ResizePty", 0, resize},
+    {"CloseIO", 0, close_io},
+    {"Pause", 0, pause_task},
+    {"Resume", 0, resume},
+    {"ListPids", 0, list_pids},
+    {"Update", 0, update},
+    {"Wait", RPC_LONG, wait},
 };
 
 struct rpc_service cd_tasks_service(struct cd_tasks *t)

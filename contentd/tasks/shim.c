@@ -240,7 +240,8 @@ static int dial_abstract(const char *name, int *out, struct err *err)
 		return err_set(err, ERR_INVALID, "address of the shim is too long: %.120s", name);
 	memcpy(a.sun_path + 1, name, n);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)) < 0)
+	if (fd < 0 ||
+	    connect(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)) < 0)
 		return err_errno(err, errno, "connect to the shim at %s", name);
 	*out = STEAL_FD(fd);
 	return 0;
@@ -261,7 +262,8 @@ static int dial(const struct shim_env *env, const struct bundle *b, const char *
 	s->ns = xstrdup(b->ns);
 	s->gone = gone;
 	s->arg = arg;
-	r = ttrpc_client_new(fd, &(struct ttrpc_client_opts){.io = env->io, .on_close = on_close, .arg = s}, &s->rpc, err);
+	r = ttrpc_client_new(fd, &(struct ttrpc_client_opts){.io = env->io, .on_close = on_close, .arg = s}, &s->rpc,
+	                     err);
 	if (r < 0) {
 		free(s->ns);
 		free(s);
@@ -283,8 +285,8 @@ int shim_start(const struct shim_env *env, const char *binary, const struct bund
 	return dial(env, b, address, gone, arg, out, err);
 }
 
-int shim_reconnect(const struct shim_env *env, const struct bundle *b, shim_gone_fn *gone, void *arg,
-                   struct shim **out, struct err *err)
+int shim_reconnect(const struct shim_env *env, const struct bundle *b, shim_gone_fn *gone, void *arg, struct shim **out,
+                   struct err *err)
 {
 	AUTO_FREE char *address = NULL;
 

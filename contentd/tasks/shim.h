@@ -32,8 +32,8 @@ int shim_start(const struct shim_env *env, const char *binary, const struct bund
                struct shim **out, struct err *err);
 
 /* Connects to the shim that wrote the bundle's `address`. */
-int shim_reconnect(const struct shim_env *env, const struct bundle *b, shim_gone_fn *gone, void *arg,
-                   struct shim **out, struct err *err);
+int shim_reconnect(const struct shim_env *env, const struct bundle *b, shim_gone_fn *gone, void *arg, struct shim **out,
+                   struct err *err);
 
 /* Closes the connection; the process goes on. Calls outstanding fail with ERR_UNAVAILABLE. */
 void shim_close(struct shim *s);

@@ -223,7 +223,7 @@ static int wait_for(struct world *w, const char *id, const char *exec, uint32_t 
 	return 0;
 }
 
-static int delete(struct world *w, const char *id, uint32_t *status, struct err *err)
+static int delete (struct world *w, const char *id, uint32_t *status, struct err *err)
 {
 	Tasks__DeleteTaskRequest req = TASKS__DELETE_TASK_REQUEST__INIT;
 	AUTO(pb) Tasks__DeleteResponse *rsp = NULL;
@@ -332,9 +332,9 @@ static void a_life(void **state)
 	assert_int_equal(status, TASK_TYPES__STATUS__STOPPED);
 	OK(wait_for(w, "c1", "", &status, err));
 	assert_int_equal(status, 7);
-	OK(delete(w, "c1", &status, err));
+	OK(delete (w, "c1", &status, err));
 	assert_int_equal(status, 7);
-	FAILS(delete(w, "c1", &status, err), ERR_NOT_FOUND);
+	FAILS(delete (w, "c1", &status, err), ERR_NOT_FOUND);
 	OK(file_read(AT_FDCWD, out + strlen("file://"), 100, &text, err));
 	assert_string_equal(buf_cstr(&text), "hello\n");
 	expect_topics(w, "create start exit delete");
@@ -354,7 +354,7 @@ static void exec_and_kill(void **state)
 
 	OK(create(w, "c1", NULL, err));
 	OK(start(w, "c1", "", err));
-	FAILS(delete(w, "c1", &status, err), ERR_PRECONDITION);
+	FAILS(delete (w, "c1", &status, err), ERR_PRECONDITION);
 	OK(spec_process_from_image(STR("{\"config\":{}}"), NULL, args, 3, &p, err));
 	spec_write_process(&p, &process);
 	any.type_url = "types.containerd.io/opencontainers/runtime-spec/1/Process";
@@ -374,7 +374,7 @@ static void exec_and_kill(void **state)
 	OK(kill_all(w, "c1", SIGKILL, err));
 	OK(wait_for(w, "c1", "", &status, err));
 	assert_int_equal(status, 128 + SIGKILL);
-	OK(delete(w, "c1", &status, err));
+	OK(delete (w, "c1", &status, err));
 	expect_no_traces(w);
 }
 
@@ -433,7 +433,7 @@ static void containers_outlive_the_daemon(void **state)
 	OK(kill_all(w, "c1", SIGTERM, err));
 	OK(kill_all(w, "c1", SIGKILL, err));
 	OK(wait_for(w, "c1", "", &status, err));
-	OK(delete(w, "c1", &status, err));
+	OK(delete (w, "c1", &status, err));
 	expect_topics(w, "create start exit delete");
 	expect_no_traces(w);
 }
@@ -461,12 +461,12 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(a_life),
-		TEST(exec_and_kill),
-		TEST(a_failed_create_leaves_nothing),
-		TEST(a_dead_shim_is_cleaned_up_after),
-		TEST(containers_outlive_the_daemon),
-		TEST(shims_that_died_meanwhile_are_found),
+	    TEST(a_life),
+	    TEST(exec_and_kill),
+	    TEST(a_failed_create_leaves_nothing),
+	    TEST(a_dead_shim_is_cleaned_up_after),
+	    TEST(containers_outlive_the_daemon),
+	    TEST(shims_that_died_meanwhile_are_found),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
