@@ -31,6 +31,7 @@ struct usage {
 	struct map content;     /* digests that are referenced */
 	struct map snapshots;   /* "<namespace>/<snapshotter>/<name>" that are referenced */
 	struct digests indexes; /* keys that referenced snapshots have */
+	struct digests metas;   /* names of the metadata images of referenced chains */
 	struct digests objects; /* names that those indexes have */
 };
 
@@ -65,12 +66,25 @@ static int mark_content(void *arg, const char *image, const char *ns, const char
 	return 0;
 }
 
+static void mark_meta(struct usage *u, struct snap_space space, const char *chain)
+{
+	AUTO_FREE struct digest *keys = NULL;
+	struct digest name;
+	unsigned n = 0;
+
+	if (snap_chain_indexes(u->snaps, space, chain, &keys, &n, NULL) < 0 || !n)
+		return;
+	snap_meta_key(keys, n, &name);
+	vec_push(&u->metas.v, name);
+}
+
 /* The snapshot and all below it. What does not exist is not worth an error. */
 static int mark_chain(void *arg, const char *image, struct snap_space space, const char *chain, struct err *err)
 {
 	AUTO_FREE char *name = xstrdup(chain);
 	struct usage *u = arg;
 
+	mark_meta(u, space, chain);
 	while (*name && !map_has(&u->snapshots, str_of(snapshot_name(u, space, name)))) {
 		AUTO(snap_info) struct snap_info info = {0};
 
@@ -162,6 +176,7 @@ static int mark(struct usage *u, struct err *err)
 	vec_fini(&roots.v);
 	TRY(r);
 	digests_sort(&u->indexes);
+	digests_sort(&u->metas);
 	for (size_t i = 0; i < u->indexes.v.n; i++)
 		if (!i || !digest_eq(&u->indexes.v.p[i - 1], &u->indexes.v.p[i]))
 			TRY(mark_objects(u, &u->indexes.v.p[i], err));
@@ -262,10 +277,11 @@ static void count_index(struct usage *u, const char *dir, const char *name, cons
 	count(u, INDEX, name, (int64_t)st->st_blocks * 512, leading_digest(name, &d) && digests_has(&u->indexes, &d));
 }
 
-/* The snapshotter keeps only those that are needed (cd_release_image). */
 static void count_meta(struct usage *u, const char *dir, const char *name, const struct stat *st)
 {
-	count(u, META, name, (int64_t)st->st_blocks * 512, true);
+	struct digest d;
+
+	count(u, META, name, (int64_t)st->st_blocks * 512, leading_digest(name, &d) && digests_has(&u->metas, &d));
 }
 
 struct space_usage {
@@ -357,6 +373,7 @@ int cd_usage(struct cd_daemon *d, struct arena *a, Node__DiskUsageResponse *out,
 	map_fini(&u.content);
 	map_fini(&u.snapshots);
 	vec_fini(&u.indexes.v);
+	vec_fini(&u.metas.v);
 	vec_fini(&u.objects.v);
 	out->categories = arena_alloc(a, sizeof(u.categories));
 	memcpy(out->categories, u.categories, sizeof(u.categories));

@@ -18,9 +18,6 @@ void snap_meta_close(struct snap_meta *m); /* leaves mounts in place */
 
 void snap_meta_set_level(struct snap_meta *m, enum snap_level level);
 
-/* sha256("contentd-meta-1\0" ‖ keys), base first. */
-void snap_meta_key(const struct digest *indexes, unsigned n, struct digest *out);
-
 /* Builds and mounts what is missing. *lower: what goes into lowerdir for this chain, data-only layers included
  * ("E::L::F", or one directory at levels 2 and 3); *dir: the mounted tree, for reading the root's attributes. Both are
  * the caller's. */

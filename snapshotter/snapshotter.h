@@ -118,6 +118,9 @@ int snap_usage(struct snap_store *s, struct snap_space sp, const char *key, int6
 int snap_chain_indexes(struct snap_store *s, struct snap_space sp, const char *name, struct digest **keys, unsigned *n,
                        struct err *err);
 
+/* Name of the metadata image <root>/meta/<64 hex> of a chain: sha256("contentd-meta-1\0" ‖ its index keys, base first). */
+void snap_meta_key(const struct digest *indexes, unsigned n, struct digest *out);
+
 /* Builds and mounts the metadata image of a chain ahead of the first snap_mounts, so that a pull ends ready to start. */
 int snap_warm(struct snap_store *s, struct snap_space sp, const char *name, struct err *err);
 
