@@ -11,6 +11,7 @@
 
 const char *argp_program_version = "contentd " CONTENTD_VERSION;
 
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 enum { OPT_ROOT = 256, OPT_STATE, OPT_ADDRESS, OPT_CONFIG, OPT_LOG_LEVEL, OPT_LOG_FORMAT };
 
 static const struct argp_option OPTIONS[] = {
@@ -25,8 +26,8 @@ static const struct argp_option OPTIONS[] = {
 
 struct options {
 	const char *root, *state, *address, *config, *log_level, *log_format;
-	const char *words[2]; /* "config", "default" */
-	int n_words;
+	const char *words[3]; /* "config", "check", FILE */
+	unsigned n_words;
 };
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -58,13 +59,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		o->log_format = arg;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (o->n_words == 2)
+		if (o->n_words == ARRAY_LEN(o->words))
 			argp_error(state, "unknown argument '%s'", arg);
 		o->words[o->n_words++] = arg;
-		return 0;
-	case ARGP_KEY_END:
-		if (o->n_words && (o->n_words != 2 || strcmp(o->words[0], "config") || strcmp(o->words[1], "default")))
-			argp_error(state, "unknown command '%s'", o->words[0]);
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
@@ -84,13 +81,14 @@ static void override(char **value, const char *option, bool is_path)
 		*value = xstrdup(option);
 }
 
-static int load_config(struct cd_config *c, const struct options *o, struct err *err)
+/* `mistakes` (may be NULL): all that the file has. */
+static int load_config(struct cd_config *c, const struct options *o, struct buf *mistakes, struct err *err)
 {
 	cd_config_init(c);
 	if (o->config)
-		TRY(cd_config_read(c, o->config, err));
+		TRY(cd_config_read(c, o->config, mistakes, err));
 	else if (access(CD_CONFIG_PATH, F_OK) == 0)
-		TRY(cd_config_read(c, CD_CONFIG_PATH, err));
+		TRY(cd_config_read(c, CD_CONFIG_PATH, mistakes, err));
 	override(&c->root, o->root, true);
 	override(&c->state, o->state, true);
 	override(&c->address, o->address, true);
@@ -137,13 +135,71 @@ static int run(struct cd_config *config, const sigset_t *signals, struct err *er
 	return 0;
 }
 
+/* ---- contentd config ---- */
+
+static int print_config(const struct cd_config *c)
+{
+	AUTO(buf) struct buf text = BUF_INIT;
+
+	cd_config_print(c, &text);
+	fwrite(text.p, 1, text.n, stdout);
+	return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
+}
+
+static int check_config(struct options *o)
+{
+	AUTO(cd_config) struct cd_config config = {0};
+	AUTO(buf) struct buf mistakes = BUF_INIT;
+	struct err err = ERR_INIT;
+
+	if (load_config(&config, o, &mistakes, &err) >= 0)
+		return EXIT_OK;
+	if (mistakes.n)
+		fputs(buf_cstr(&mistakes), stderr);
+	else
+		fprintf(stderr, "%s\n", err.msg);
+	return EXIT_USAGE;
+}
+
+static int dump_config(struct options *o)
+{
+	AUTO(cd_config) struct cd_config config = {0};
+	struct err err = ERR_INIT;
+
+	if (load_config(&config, o, NULL, &err) >= 0)
+		return print_config(&config);
+	fprintf(stderr, "%s\n", err.msg);
+	return EXIT_USAGE;
+}
+
+/* What the words of the command line ask for instead of serving. */
+static int command(struct options *o)
+{
+	const char *verb = o->n_words > 1 ? o->words[1] : "";
+
+	if (!strcmp(o->words[0], "config")) {
+		if (!strcmp(verb, "default") && o->n_words == 2)
+			return print_config(NULL);
+		if (!strcmp(verb, "dump") && o->n_words == 2)
+			return dump_config(o);
+		if (!strcmp(verb, "check")) {
+			o->config = o->n_words == 3 ? o->words[2] : o->config;
+			return check_config(o);
+		}
+	}
+	fprintf(stderr, "contentd: unknown command '%s%s%s'; see contentd --help\n", o->words[0], *verb ? " " : "",
+	        verb);
+	return EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct argp argp = {OPTIONS,
 	                                 parse_option,
-	                                 "[config default]",
+	                                 "\nconfig default\nconfig check [FILE]\nconfig dump",
 	                                 "contentd, a containerd-compatible daemon with lazy images.\v"
-	                                 "contentd config default prints the configuration with all defaults.",
+	                                 "config default prints the configuration with all defaults, config dump the\n"
+	                                 "one in force, config check all mistakes of a file.",
 	                                 NULL,
 	                                 NULL,
 	                                 NULL};
@@ -152,18 +208,14 @@ int main(int argc, char **argv)
 	struct err err = ERR_INIT;
 	sigset_t signals;
 
+	argp_err_exit_status = EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-	if (options.n_words) {
-		AUTO(buf) struct buf text = BUF_INIT;
-
-		cd_config_print_default(&text);
-		fwrite(text.p, 1, text.n, stdout);
-		return 0;
-	}
+	if (options.n_words)
+		return command(&options);
 	log_init("contentd", LOG_INFO, false);
-	if (load_config(&config, &options, &err) < 0) {
+	if (load_config(&config, &options, NULL, &err) < 0) {
 		log_error("%s", err.msg);
-		return 2;
+		return EXIT_USAGE;
 	}
 	start_log(&config);
 	raise_limits();
@@ -174,7 +226,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (run(&config, &signals, &err) < 0) {
 		log_error("%s", err.msg);
-		return 1;
+		return EXIT_FAILED;
 	}
-	return 0;
+	return EXIT_OK;
 }

@@ -1,6 +1,7 @@
 #include "contentd/toml.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -20,42 +21,63 @@ void collect(const toml::table &t, const std::string &prefix, std::vector<leaf> 
 	for (auto &&[k, node] : t) {
 		std::string key = prefix + std::string(k.str());
 
+		out.push_back({key, &node});
 		if (const toml::table *sub = node.as_table())
 			collect(*sub, key + ".", out);
-		else
-			out.push_back({key, &node});
 	}
 }
 
-/* False for types that configuration does not use. */
-bool convert(const leaf &l, toml_value &v, std::vector<std::string> &items, std::vector<const char *> &pointers)
+struct items {
+	std::vector<std::string> texts;
+	std::vector<const char *> strings;
+	std::vector<int64_t> integers;
+};
+
+toml_type convert_list(const toml::array &list, toml_value &v, items &to)
 {
-	if (auto *s = l.node->as_string()) {
-		v.type = TOML_STRING;
-		v.string = s->get().c_str();
-	} else if (auto *i = l.node->as_integer()) {
-		v.type = TOML_INTEGER;
-		v.integer = i->get();
-	} else if (auto *b = l.node->as_boolean()) {
-		v.type = TOML_BOOLEAN;
-		v.boolean = b->get();
-	} else if (auto *a = l.node->as_array()) {
-		v.type = TOML_STRINGS;
-		for (auto &&e : *a) {
-			if (!e.is_string())
-				return false;
-			items.push_back(e.as_string()->get());
-		}
-		for (auto &item : items)
-			pointers.push_back(item.c_str());
-		v.strings = pointers.data();
-		v.n_strings = pointers.size();
-	} else
-		return false;
-	return true;
+	v.n_items = list.size();
+	if (list.is_homogeneous<int64_t>()) {
+		for (auto &&e : list)
+			to.integers.push_back(e.as_integer()->get());
+		v.integers = to.integers.data();
+		return TOML_INTEGERS;
+	}
+	if (!list.empty() && !list.is_homogeneous<std::string>())
+		return TOML_OTHER;
+	for (auto &&e : list)
+		to.texts.push_back(e.as_string()->get());
+	for (auto &text : to.texts)
+		to.strings.push_back(text.c_str());
+	v.strings = to.strings.data();
+	return TOML_STRINGS;
 }
 
-int deliver(const toml::table &doc, int (*fn)(void *, const toml_value *), void *arg, char *why, size_t why_bytes)
+toml_type convert(const leaf &l, toml_value &v, items &to)
+{
+	if (l.node->is_table())
+		return TOML_TABLE;
+	if (auto *s = l.node->as_string()) {
+		v.string = s->get().c_str();
+		return TOML_STRING;
+	}
+	if (auto *i = l.node->as_integer()) {
+		v.integer = i->get();
+		return TOML_INTEGER;
+	}
+	if (auto *f = l.node->as_floating_point()) {
+		v.real = f->get();
+		return std::isfinite(v.real) ? TOML_REAL : TOML_OTHER;
+	}
+	if (auto *b = l.node->as_boolean()) {
+		v.boolean = b->get();
+		return TOML_BOOLEAN;
+	}
+	if (auto *a = l.node->as_array())
+		return convert_list(*a, v, to);
+	return TOML_OTHER;
+}
+
+int deliver(const toml::table &doc, int (*fn)(void *, const toml_value *), void *arg)
 {
 	std::vector<leaf> leaves;
 
@@ -64,19 +86,13 @@ int deliver(const toml::table &doc, int (*fn)(void *, const toml_value *), void 
 		return a.node->source().begin.line < b.node->source().begin.line;
 	});
 	for (const leaf &l : leaves) {
-		std::vector<std::string> items;
-		std::vector<const char *> pointers;
 		toml_value v = {};
+		items to;
 		int r;
 
 		v.key = l.key.c_str();
 		v.line = (int)l.node->source().begin.line;
-		if (!convert(l, v, items, pointers)) {
-			snprintf(why, why_bytes,
-			         "%d: %s must be a string, an integer, true or false, or a list of strings", v.line,
-			         v.key);
-			return -1;
-		}
+		v.type = convert(l, v, to);
 		r = fn(arg, &v);
 		if (r < 0)
 			return r;
@@ -90,7 +106,7 @@ int toml_each(const char *text, size_t n, int (*fn)(void *arg, const struct toml
               size_t why_bytes)
 {
 	try {
-		return deliver(toml::parse(std::string_view(text, n)), fn, arg, why, why_bytes);
+		return deliver(toml::parse(std::string_view(text, n)), fn, arg);
 	} catch (const toml::parse_error &x) {
 		snprintf(why, why_bytes, "%d: %s", (int)x.source().begin.line, std::string(x.description()).c_str());
 	} catch (const std::bad_alloc &) {

@@ -13,7 +13,16 @@
 extern "C" {
 #endif
 
-enum toml_type { TOML_STRING, TOML_INTEGER, TOML_BOOLEAN, TOML_STRINGS };
+enum toml_type {
+	TOML_STRING,
+	TOML_INTEGER,
+	TOML_REAL,
+	TOML_BOOLEAN,
+	TOML_STRINGS, /* an empty list, too */
+	TOML_INTEGERS,
+	TOML_TABLE, /* without its values, which come on their own */
+	TOML_OTHER, /* dates, lists of other things, infinities */
+};
 
 struct toml_value {
 	const char *key; /* with its tables, "fetch.background" */
@@ -21,13 +30,15 @@ struct toml_value {
 	enum toml_type type;
 	const char *string;
 	int64_t integer;
+	double real;
 	bool boolean;
 	const char *const *strings; /* TOML_STRINGS */
-	size_t n_strings;
+	const int64_t *integers;    /* TOML_INTEGERS */
+	size_t n_items;
 };
 
-/* Calls fn for each value in order of lines; all texts are borrowed for the call. A negative return of fn ends it with
- * that value. -1 and "<line>: <reason>" in `why` for a document that is no TOML, or holds other types than the four. */
+/* Calls fn for each value and each table in order of lines; all texts are borrowed for the call. A negative return of fn
+ * ends it with that value. -1 and "<line>: <reason>" in `why` for a document that is no TOML. */
 int toml_each(const char *text, size_t n, int (*fn)(void *arg, const struct toml_value *v), void *arg, char *why,
               size_t why_bytes);
 

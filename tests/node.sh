@@ -60,7 +60,7 @@ start_contentd() {
 	shift
 	mkdir "$dir"
 	{
-		printf 'root = "%s"\nstate = "%s"\naddress = "%s"\nlog_level = "%s"\n' "$dir/root" "$dir/state" \
+		printf 'root = "%s"\nstate = "%s"\n[grpc]\naddress = "%s"\n[log]\nlevel = "%s"\n' "$dir/root" "$dir/state" \
 			"$dir/contentd.sock" "${LOG_LEVEL:-info}"
 		printf '[snapshotter]\nlevel = "%s"\n[fetch]\ncerts_dir = "%s"\n' "$LEVEL" "$dir/certs.d"
 		printf '%s\n' "$@"

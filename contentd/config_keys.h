@@ -1,0 +1,50 @@
+/*
+ * The keys of the configuration: the only list of them. From it come the fields of struct cd_config, the parser, and
+ * what `contentd config default` prints; a test holds docs/config.md against it. A new key is one entry here and one row
+ * there.
+ *
+ *	X(kind, field, "key", "default, as TOML", constraint, when, "meaning")
+ *
+ * kind        TEXT, PATH (absolute or empty): char *    NUMBER: int64_t    REAL: double    SWITCH: bool
+ *             NAMES (at least one identifier): struct cd_names              NUMBERS: struct cd_numbers
+ * constraint  ANY, CHOICE("one|other"), RANGE(min, max): of a NUMBER, a REAL or each of NUMBERS, which need one
+ * when        START, or RELOAD: taken again on SIGHUP (cd_config_reload)
+ * meaning     one or more lines
+ *
+ * Keys of one table ("fetch.") stand together; those without a table come first. Units stand in names (_ms, _bytes).
+ */
+#ifndef CONTENTD_CONFIG_KEYS_H
+#define CONTENTD_CONFIG_KEYS_H
+
+/* clang-format off */
+#define CD_CONFIG_KEYS(X) \
+	X(PATH, root, "root", "\"/var/lib/contentd\"", ANY, START, \
+	  "What has to survive a reboot: blobs, layers, snapshots, metadata.") \
+	X(PATH, state, "state", "\"/run/contentd\"", ANY, START, \
+	  "Sockets, mounts, bundles of running containers.") \
+	X(PATH, address, "grpc.address", "\"\"", ANY, START, \
+	  "The gRPC socket. Empty: contentd.sock in the state directory. Shims send events to <address>.ttrpc.") \
+	X(TEXT, log_level, "log.level", "\"info\"", CHOICE("error|warn|info|debug"), RELOAD, \
+	  "error, warn, info or debug. Also of contentfs.") \
+	X(TEXT, log_format, "log.format", "\"text\"", CHOICE("text|json"), RELOAD, \
+	  "text, or json: one object a line. Also of contentfs.") \
+	X(TEXT, snapshotter_level, "snapshotter.level", "\"auto\"", CHOICE("auto|overlay|nested|tree"), START, \
+	  "How images are mounted: overlay (one overlay over EROFS, objects and FUSE), nested (two overlays, older\n" \
+	  "kernels), tree (FUSE serves names too, any kernel), or auto: the first of them that works here.") \
+	X(NAMES, snapshotter_names, "snapshotter.names", "[\"overlayfs\", \"stargz\"]", ANY, START, \
+	  "Names under which clients ask for it; all behave alike. The first one is used by pulls that name none.") \
+	X(TEXT, fetch_background, "fetch.background", "\"on\"", CHOICE("on|off|eager"), START, \
+	  "The rest of a lazily pulled image: on (when nobody waits for anything else), eager (at once), off (never).") \
+	X(NUMBER, fetch_background_quiet_ms, "fetch.background_quiet_ms", "500", RANGE(1, 3600000), START, \
+	  "With on: begin when nobody has waited for this long, in milliseconds.") \
+	X(NUMBER, fetch_read_timeout_ms, "fetch.read_timeout_ms", "60000", RANGE(1, 86400000), START, \
+	  "A read of a file that is not here yet fails with EIO after this many milliseconds.") \
+	X(PATH, fetch_certs_dir, "fetch.certs_dir", "\"/etc/contentd/certs.d\"", ANY, START, \
+	  "Settings of registry hosts: <certs_dir>/<host>/hosts.toml and certificates.") \
+	X(SWITCH, keep_layer_blobs, "content.keep_layer_blobs", "true", ANY, START, \
+	  "Keep the compressed blobs of layers that are pulled whole. Without them push and export fetch them again.") \
+	X(TEXT, runtime_default, "runtime.default", "\"io.containerd.runc.v2\"", ANY, START, \
+	  "The runtime of containers whose client names none.")
+/* clang-format on */
+
+#endif
