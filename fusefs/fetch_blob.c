@@ -124,7 +124,7 @@ int verb_fetch_blob(struct rpc_call *c, const void *request, void *svc, struct e
 	TRY(reg_ref_parse(str_of(req->reference), &f.ref, err));
 	TRY(parse_descriptor(req->blob, "blob", &f.blob, &f.blob_bytes, err));
 	r = run(&f, err);
-	TRY(rpc_cancelled(c, err));
+	TRY(verb_cut_off(svc, c, err));
 	TRY_WRAP(r, err, "image %s, blob %s", req->reference, req->blob->digest);
 	rsp.bytes = (int64_t)f.have_bytes;
 	return rpc_reply(c, &rsp.base, err);

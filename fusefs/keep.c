@@ -303,7 +303,7 @@ int verb_fill(struct rpc_call *c, const void *request, void *svc, struct err *er
 	rpc_off_cancel(c, &f);
 	pthread_cond_destroy(&f.change);
 	pthread_mutex_destroy(&f.lock);
-	TRY(rpc_cancelled(c, err));
+	TRY(verb_cut_off(svc, c, err));
 	if (f.why.code != ERR_OK)
 		return err_set(err, f.why.code, "%s", f.why.msg);
 	fill_sum(&f, &done, &total, &fetched);

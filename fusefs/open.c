@@ -157,8 +157,8 @@ static int fetch_all(struct open *o, struct rpc_call *c, bool lazy, struct err *
 		cancel_all(o);
 	wait_all(o);
 	rpc_off_cancel(c, o);
+	TRY(verb_cut_off(o->s, c, err));
 	TRY(r);
-	TRY(rpc_cancelled(c, err));
 	if (o->fatal.code != ERR_OK)
 		return err_set(err, o->fatal.code, "%s", o->fatal.msg);
 	return 0;
@@ -290,8 +290,10 @@ static int resolve(struct open *o, const PB(Platform) * p, struct err *err)
 static int run(struct open *o, struct rpc_call *c, const PB(OpenRequest) * req, struct err *err)
 {
 	AUTO(reg_config) struct reg_config *config = NULL;
+	int r = resolve(o, req->platform, err);
 
-	TRY(resolve(o, req->platform, err));
+	TRY(verb_cut_off(o->s, c, err));
+	TRY(r);
 	send_phase(c, "resolved", &reg_image_manifest(o->image)->digest);
 	TRY(fetch_all(o, c, req->lazy, err));
 	TRY(config_check(o, &config, err));

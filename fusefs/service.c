@@ -267,11 +267,16 @@ int ffs_service_start(struct ffs_service *s, struct err *err)
 	return ttrpc_server_start(s->server, err);
 }
 
+int verb_cut_off(struct ffs_service *s, struct rpc_call *c, struct err *err)
+{
+	TRY(rpc_cancelled(c, err));
+	return atomic_load(&s->stopped) ? err_set(err, ERR_UNAVAILABLE, "contentfs ends") : 0;
+}
+
 void ffs_service_stop(struct ffs_service *s)
 {
-	if (s->stopped)
+	if (atomic_exchange(&s->stopped, true))
 		return;
-	s->stopped = true;
 	reg_client_stop(s->w->client);
 	if (s->server)
 		ttrpc_server_stop(s->server);

@@ -425,7 +425,7 @@ int verb_unpack(struct rpc_call *c, const void *request, void *svc, struct err *
 		result = run(&u, &r, err);
 		leave(&u, own, result, &r, err);
 	}
-	TRY(rpc_cancelled(c, err));
+	TRY(verb_cut_off(svc, c, err));
 	if (result < 0)
 		return explain(&u, err);
 	return answer(&u, &r, err);

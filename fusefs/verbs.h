@@ -24,6 +24,7 @@
 #include "rpc/ttrpc.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* Generated names without their prefix. */
 #define PB(name) Contentd__Contentfs__V1__##name
@@ -38,7 +39,7 @@ struct ffs_service {
 	struct ffs_worker *w;
 	struct ttrpc_server *server;
 	struct pool *pool; /* builds indexes */
-	bool stopped;
+	atomic_bool stopped;
 
 	/* Serialises Pin, Unpin and DeleteLayers, their writes to disk included: they are rare and short. */
 	pthread_mutex_t pins_lock;
@@ -71,6 +72,10 @@ int verb_pin(struct rpc_call *c, const void *request, void *svc, struct err *err
 int verb_unpin(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_fill(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_delete_layers(struct rpc_call *c, const void *request, void *svc, struct err *err);
+
+/* 0, or why the call ends whatever its work came to: rpc_cancelled, or this worker stops. The registry's requests are
+ * cancelled then before the calls are; who asks again finds the next worker. */
+int verb_cut_off(struct ffs_service *s, struct rpc_call *c, struct err *err);
 
 /* Sends TransferProgress, unless one was sent just now. *sent_ns: 0 at first. */
 int send_progress(struct rpc_call *c, int64_t *sent_ns, uint64_t done, uint64_t total, struct err *err);
