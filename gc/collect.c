@@ -1,3 +1,4 @@
+#include "base/map.h"
 #include "gc/names.h"
 #include "gc/sink.h"
 
@@ -6,6 +7,7 @@
 
 #define BATCH_DEFAULT 16
 #define CLEAR_UNITS 32 /* what giving back one block costs, in units of work */
+#define HELD_UNITS 64  /* of work on late writes that a hold is worth */
 
 enum phase {
 	IDLE,
@@ -34,11 +36,9 @@ struct candidate {
 	bool queued;        /* it was, or is, in `ready` or `gone` */
 };
 
-/* What the write barrier was told. */
-struct touched {
-	size_t name; /* in touched_names */
-	bool wrote;  /* the record itself; else only a reference to it */
-};
+/* What the write barrier was told of a name: only of a reference to it, or of the record itself. */
+#define TOUCH_REFERRED ((void *)1)
+#define TOUCH_WROTE ((void *)2)
 
 struct gc {
 	const struct gc_graph *graph;
@@ -62,12 +62,14 @@ struct gc {
 
 	uint64_t begun, done, failed; /* numbers of cycles: the last one begun, ended well, ended badly */
 
-	struct buf touched_name; /* the one being dealt with */
-	pthread_mutex_t lock;    /* guards what follows */
-	bool listening;          /* a cycle is on */
-	VEC(struct touched) touched;
-	struct buf touched_names;
-	size_t touched_seen; /* the first ones, which steps have dealt with */
+	/* Names that steps deal with, and how far they are. Each name stands in it once, however often it is written. */
+	struct map seeing;
+	size_t seeing_at;
+
+	pthread_mutex_t lock; /* guards what follows */
+	bool listening;       /* a cycle is on */
+	struct map touched;   /* name -> TOUCH_*, since the steps took the last ones */
+	struct buf name;      /* scratch */
 };
 
 struct gc *gc_new(const struct gc_graph *graph)
@@ -96,12 +98,11 @@ static void forget(struct gc *gc)
 	vec_fini(&gc->ready);
 	vec_fini(&gc->gone);
 	buf_fini(&gc->cursor);
-	buf_fini(&gc->touched_name);
+	map_fini(&gc->seeing);
 	pthread_mutex_lock(&gc->lock);
 	gc->listening = false;
-	gc->touched_seen = 0;
-	vec_fini(&gc->touched);
-	buf_fini(&gc->touched_names);
+	map_fini(&gc->touched);
+	buf_fini(&gc->name);
 	pthread_mutex_unlock(&gc->lock);
 }
 
@@ -127,60 +128,40 @@ const struct gc_stats *gc_stats(const struct gc *gc)
 
 /* ---- the write barrier ---- */
 
-static void touch(struct gc *gc, const struct gc_id *id, bool wrote)
+static void touch(struct gc *gc, const struct gc_id *id, void *how)
 {
 	pthread_mutex_lock(&gc->lock);
 	if (gc->listening) {
-		vec_push(&gc->touched, (struct touched){gc->touched_names.n, wrote});
-		gc_name_write(&gc->touched_names, id);
+		buf_clear(&gc->name);
+		gc_name_write(&gc->name, id);
+		if (how == TOUCH_WROTE || !map_has(&gc->touched, buf_str(&gc->name)))
+			map_put(&gc->touched, buf_str(&gc->name), how);
 	}
 	pthread_mutex_unlock(&gc->lock);
 }
 
 void gc_wrote(struct gc *gc, const struct gc_id *id)
 {
-	touch(gc, id, true);
+	touch(gc, id, TOUCH_WROTE);
 }
 
 void gc_referred(struct gc *gc, const struct gc_id *to)
 {
-	touch(gc, to, false);
+	touch(gc, to, TOUCH_REFERRED);
 }
 
-static bool anything_touched(struct gc *gc)
+/* Takes over what was touched, once all of the last is dealt with: what comes meanwhile waits for the next step, so that
+ * a busy writer does not keep the cycle from going on. */
+static void take_touched(struct gc *gc)
 {
-	bool any;
-
+	if (gc->seeing.n)
+		return;
+	map_fini(&gc->seeing);
+	gc->seeing_at = 0;
 	pthread_mutex_lock(&gc->lock);
-	any = gc->touched_seen < gc->touched.n;
+	gc->seeing = gc->touched;
+	gc->touched = MAP_INIT;
 	pthread_mutex_unlock(&gc->lock);
-	return any;
-}
-
-/* The next id, borrowed from gc->touched_name. */
-static bool take_touched(struct gc *gc, struct gc_id *id, bool *wrote)
-{
-	bool any;
-
-	pthread_mutex_lock(&gc->lock);
-	any = gc->touched_seen < gc->touched.n;
-	if (any) {
-		const struct touched *t = &gc->touched.p[gc->touched_seen++];
-		struct gc_id there = gc_name_read(gc->touched_names.p + t->name);
-
-		*wrote = t->wrote;
-		buf_clear(&gc->touched_name);
-		gc_name_write(&gc->touched_name, &there);
-	}
-	if (gc->touched_seen == gc->touched.n) {
-		gc->touched_seen = 0;
-		vec_clear(&gc->touched);
-		buf_clear(&gc->touched_names);
-	}
-	pthread_mutex_unlock(&gc->lock);
-	if (any)
-		*id = gc_name_read(gc->touched_name.p);
-	return any;
 }
 
 static void shade(void *arg, uint32_t node, uint8_t marks)
@@ -204,21 +185,30 @@ static int reported(struct gc_sink *sink, int r, long *left, struct err *err)
 	return r < 0 ? r : end < 0 ? end : r;
 }
 
+static int see_one(struct gc *gc, struct str name, void *how, long *left, struct err *err)
+{
+	struct gc_id id = gc_name_read(name.p);
+	uint32_t i = gc_nodes_intern(&gc->nodes, gc_nodes_hash(&gc->nodes, &id), id.kind);
+
+	if (i == GC_NIL)
+		return err_set(err, ERR_EXHAUSTED, "more records than a collection can hold");
+	shade(gc, i, GC_REACHED | GC_FULL);
+	--*left;
+	if (how != TOUCH_WROTE)
+		return 0;
+	return reported(&gc->records, gc->graph->node(gc->graph->arg, &id, &gc->records, err), left, err);
+}
+
 /* Marks what was touched. A record is read again, since it may refer to what it did not when the scan saw it. */
 static int see_touched(struct gc *gc, long *left, struct err *err)
 {
-	struct gc_id id;
-	bool wrote;
+	struct str name;
+	void *how;
 
-	while (*left > 0 && take_touched(gc, &id, &wrote)) {
-		uint32_t i = gc_nodes_intern(&gc->nodes, gc_nodes_hash(&gc->nodes, &id), id.kind);
-
-		if (i == GC_NIL)
-			return err_set(err, ERR_EXHAUSTED, "more records than a collection can hold");
-		shade(gc, i, GC_REACHED | GC_FULL);
-		--*left;
-		if (wrote)
-			TRY(reported(&gc->records, gc->graph->node(gc->graph->arg, &id, &gc->records, err), left, err));
+	take_touched(gc);
+	while (*left > 0 && map_next(&gc->seeing, &gc->seeing_at, &name, &how)) {
+		TRY(see_one(gc, name, how, left, err));
+		map_del(&gc->seeing, name);
 	}
 	return 0;
 }
@@ -417,15 +407,21 @@ static int remove_batch(struct gc *gc, long *left, struct err *err)
 static int remove_held(struct gc *gc, long *left, struct err *err)
 {
 	const struct gc_graph *g = gc->graph;
-	int r = 0, end = 0;
+	long units = HELD_UNITS;
+	int r, end = 0;
 
 	if (gc->run.dry_run)
 		return remove_batch(gc, left, err);
 	gc->stats.held++;
 	if (g->hold)
 		g->hold(g->arg);
-	/* From here on no write is under way; one that ended before the hold may still be unseen. */
-	if (!anything_touched(gc))
+	/* No write is under way; those that ended before the hold are marked first, or there is no removal this time. */
+	r = see_touched(gc, &units, err);
+	if (r >= 0 && !gc->seeing.n)
+		r = see_touched(gc, &units, err);
+	if (r >= 0)
+		mark(gc, &units);
+	if (r >= 0 && !gc->seeing.n && !marking(gc))
 		r = remove_batch(gc, left, err);
 	if (g->release)
 		end = g->release(g->arg, r < 0 ? NULL : err);

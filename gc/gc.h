@@ -89,7 +89,7 @@ struct gc_graph {
 	 */
 	int (*scan)(void *arg, struct buf *cursor, unsigned max, struct gc_sink *sink, struct err *err);
 
-	/* Reports one record as it is now; nothing if it is gone. */
+	/* Reports one record as it is now; nothing if it is gone. Also called in a hold. */
 	int (*node)(void *arg, const struct gc_id *id, struct gc_sink *sink, struct err *err);
 
 	/* Until release(), no write stands between its first look and its gc_wrote. Both may be NULL where writes and
