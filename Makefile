@@ -2,7 +2,7 @@
 FUZZ_SECONDS ?= 60
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup demo check bench fuzz format install clean
+.PHONY: all setup demo check peers bench fuzz format install clean
 
 all:
 	cmake --preset release
@@ -17,6 +17,10 @@ demo:
 
 check:
 	tests/check.sh
+
+# The tests with programs of newer Debian suites, with the newest there are. What `check` uses is trixie.
+peers:
+	PEERS="sid" tests/check.sh $$(basename -s .sh $$(grep -l PEERS tests/integration/*.sh))
 
 bench:
 	bench/demo.sh --image java

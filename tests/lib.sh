@@ -16,6 +16,8 @@
 #	leftovers DIR                     lists them instead: nothing, when a daemon has cleaned up after itself
 #	push_layout DIR NAME[:TAG]        an OCI layout into $REGISTRY
 #	make_tiny_image DIR [ARG...]      an OCI layout with every kind of entry (tests/tiny_image.py)
+#	peer SUITE COMMAND...             a program of a newer Debian (tests/peers.sh)
+#	share_mounts                      what has a mount namespace of its own sees later mounts below $T, too
 #	tree_list DIR                     a tree as text, a line per path, for comparing (tests/tree.py)
 #	check WHAT COMMAND...             passes when the command succeeds
 #	check_fails WHAT COMMAND...       ... when it fails
@@ -25,12 +27,14 @@
 #	wait_for SECONDS COMMAND...       repeats it until it succeeds; fails when the time is over
 #	finish                            prints "N passed, N failed" and exits accordingly
 #
-# BUILD is the folder of the build, build/ unless the environment says otherwise.
+# BUILD is the folder of the build, build/ unless the environment says otherwise. PEERS are the newer Debian suites whose
+# programs a test uses beside this machine's own, "trixie" unless the environment says otherwise (`make peers`: sid).
 set -uo pipefail
 export LC_ALL=C.UTF-8
 SOURCE_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${BUILD:-$SOURCE_DIR/build}
 BIN=$BUILD/bin
+PEERS=${PEERS-trixie}
 T_PASSED=0 T_FAILED=0 T_FINISHED=
 T_PREFIX= # before the name of each check
 T_DEFERRED=()
@@ -394,6 +398,14 @@ start_netproxy() {
 }
 
 netproxy_ask() { "$BIN/netproxy" --ask "$NETPROXY_CONTROL" "$@"; }
+
+peer() { "$SOURCE_DIR/tests/peers.sh" "$@"; }
+
+# To be called before anything mounts or starts.
+share_mounts() {
+	mount --bind "$T" "$T" && mount --make-shared "$T" || bail "cannot make $T a shared mount"
+	defer umount -l "$T"
+}
 
 # netproxy_get KEY: one counter.
 netproxy_get() { netproxy_ask stats | jq -r ".$1"; }
