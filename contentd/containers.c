@@ -1,9 +1,9 @@
 #include "contentd/containers.h"
 
 #include "base/clock.h"
-#include "contentd/filter.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
+#include "contentd/listing.h"
 #include "contentd/services.h"
 #include "rpc/proto/event.pb-c.h"
 
@@ -41,58 +41,30 @@ static int containers_get(struct rpc_call *c, const void *request, void *svc, st
 	return rpc_reply(c, &rsp.base, err);
 }
 
-struct listing {
-	struct cd_filter *filter;
-	VEC(Containers__Container *) found;
-};
-
-static int list_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
-{
-	struct listing *l = arg;
-
-	if (cd_filter_match(l->filter, field, record))
-		vec_push(&l->found, (Containers__Container *)record);
-	return 0;
-}
-
-static int list(struct rpc_call *c, struct cd_daemon *d, const Containers__ListContainersRequest *req,
-                struct listing *l, struct err *err)
-{
-	AUTO(cd_filter) struct cd_filter *filter = NULL;
-	const char *ns;
-
-	TRY(cd_call_ns(c, &ns, err));
-	TRY(cd_filter_new((const char *const *)req->filters, req->n_filters, &filter, err));
-	l->filter = filter;
-	return cd_meta_scan(d->meta, CD_CONTAINER, ns, STR_NONE, rpc_arena(c), list_one, l, err);
-}
-
 static int containers_list(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
+	const Containers__ListContainersRequest *req = request;
 	Containers__ListContainersResponse rsp = CONTAINERS__LIST_CONTAINERS_RESPONSE__INIT;
-	struct listing l = {0};
-	int r = list(c, svc, request, &l, err);
+	AUTO(cd_listing) struct cd_listing l = {0};
 
-	rsp.containers = l.found.p;
+	TRY(cd_list(c, svc, CD_CONTAINER, (const char *const *)req->filters, req->n_filters, field, &l, err));
+	rsp.containers = (Containers__Container **)l.found.p;
 	rsp.n_containers = l.found.n;
-	if (r >= 0)
-		r = rpc_reply(c, &rsp.base, err);
-	vec_fini(&l.found);
-	return r;
+	return rpc_reply(c, &rsp.base, err);
 }
 
 static int containers_list_stream(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
+	const Containers__ListContainersRequest *req = request;
 	Containers__ListContainerMessage msg = CONTAINERS__LIST_CONTAINER_MESSAGE__INIT;
-	struct listing l = {0};
-	int r = list(c, svc, request, &l, err);
+	AUTO(cd_listing) struct cd_listing l = {0};
 
-	for (size_t i = 0; i < l.found.n && r >= 0; i++) {
-		msg.container = l.found.p[i];
-		r = rpc_send(c, &msg.base, err);
+	TRY(cd_list(c, svc, CD_CONTAINER, (const char *const *)req->filters, req->n_filters, field, &l, err));
+	vec_each(&l.found, container) {
+		msg.container = *container;
+		TRY(rpc_send(c, &msg.base, err));
 	}
-	vec_fini(&l.found);
-	return r;
+	return 0;
 }
 
 /* ---- changing ---- */

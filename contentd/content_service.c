@@ -2,10 +2,10 @@
 #include "base/file.h"
 #include "contentd/blobs.h"
 #include "contentd/content_write.h"
-#include "contentd/filter.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
 #include "contentd/leases.h"
+#include "contentd/listing.h"
 #include "contentd/release.h"
 #include "contentd/services.h"
 #include "rpc/proto/event.pb-c.h"
@@ -72,52 +72,33 @@ static int content_update(struct rpc_call *c, const void *request, void *svc, st
 
 static bool field(const void *object, const struct str *path, size_t n, struct str *value)
 {
-	const Content__Info *i = object;
+	const Content__Info *i = ((const Records__Content *)object)->info;
 
-	if (n == 1 && str_eqc(path[0], "digest")) {
+	if (i && n == 1 && str_eqc(path[0], "digest")) {
 		*value = str_of(i->digest);
 		return true;
 	}
-	return n > 1 && str_eqc(path[0], "labels") && cd_kvs_field(i->labels, i->n_labels, path + 1, n - 1, value);
-}
-
-struct listing {
-	struct cd_filter *filter;
-	VEC(Content__Info *) found;
-};
-
-static int list_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
-{
-	struct listing *l = arg;
-	Records__Content *r = record;
-
-	if (r->info && cd_filter_match(l->filter, field, r->info))
-		vec_push(&l->found, r->info);
-	return 0;
+	return i && n > 1 && str_eqc(path[0], "labels") && cd_kvs_field(i->labels, i->n_labels, path + 1, n - 1, value);
 }
 
 static int content_list(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Content__ListContentRequest *req = request;
-	AUTO(cd_filter) struct cd_filter *filter = NULL;
-	struct cd_daemon *d = svc;
-	struct listing l = {0};
-	const char *ns;
-	int r;
+	Content__Info *infos[LIST_BATCH];
+	AUTO(cd_listing) struct cd_listing l = {0};
 
-	TRY(cd_call_ns(c, &ns, err));
-	TRY(cd_filter_new((const char *const *)req->filters, req->n_filters, &filter, err));
-	l.filter = filter;
-	r = cd_meta_scan(d->meta, CD_CONTENT, ns, STR_NONE, rpc_arena(c), list_one, &l, err);
-	for (size_t i = 0; i < l.found.n && r >= 0; i += LIST_BATCH) {
+	TRY(cd_list(c, svc, CD_CONTENT, (const char *const *)req->filters, req->n_filters, field, &l, err));
+	for (size_t i = 0; i < l.found.n;) {
 		Content__ListContentResponse rsp = CONTENT__LIST_CONTENT_RESPONSE__INIT;
 
-		rsp.info = l.found.p + i;
-		rsp.n_info = l.found.n - i > LIST_BATCH ? LIST_BATCH : l.found.n - i;
-		r = rpc_send(c, &rsp.base, err);
+		rsp.info = infos;
+		for (; i < l.found.n && rsp.n_info < LIST_BATCH; i++) {
+			infos[rsp.n_info] = ((Records__Content *)l.found.p[i])->info;
+			rsp.n_info += infos[rsp.n_info] != NULL;
+		}
+		TRY(rpc_send(c, &rsp.base, err));
 	}
-	vec_fini(&l.found);
-	return r;
+	return 0;
 }
 
 static int drop(struct cd_daemon *d, struct arena *a, const char *ns, const char *lease, const char *digest,

@@ -1,10 +1,10 @@
 #include "contentd/images.h"
 
 #include "base/clock.h"
-#include "contentd/filter.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
 #include "contentd/leases.h"
+#include "contentd/listing.h"
 #include "contentd/release.h"
 #include "contentd/services.h"
 
@@ -48,40 +48,16 @@ static int images_get(struct rpc_call *c, const void *request, void *svc, struct
 	return rpc_reply(c, &rsp.base, err);
 }
 
-struct listing {
-	struct cd_filter *filter;
-	VEC(Images__Image *) found;
-};
-
-static int list_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
-{
-	struct listing *l = arg;
-
-	if (cd_filter_match(l->filter, field, record))
-		vec_push(&l->found, (Images__Image *)record);
-	return 0;
-}
-
 static int images_list(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Images__ListImagesRequest *req = request;
 	Images__ListImagesResponse rsp = IMAGES__LIST_IMAGES_RESPONSE__INIT;
-	AUTO(cd_filter) struct cd_filter *filter = NULL;
-	struct cd_daemon *d = svc;
-	struct listing l = {0};
-	const char *ns;
-	int r;
+	AUTO(cd_listing) struct cd_listing l = {0};
 
-	TRY(cd_call_ns(c, &ns, err));
-	TRY(cd_filter_new((const char *const *)req->filters, req->n_filters, &filter, err));
-	l.filter = filter;
-	r = cd_meta_scan(d->meta, CD_IMAGE, ns, STR_NONE, rpc_arena(c), list_one, &l, err);
-	rsp.images = l.found.p;
+	TRY(cd_list(c, svc, CD_IMAGE, (const char *const *)req->filters, req->n_filters, field, &l, err));
+	rsp.images = (Images__Image **)l.found.p;
 	rsp.n_images = l.found.n;
-	if (r >= 0)
-		r = rpc_reply(c, &rsp.base, err);
-	vec_fini(&l.found);
-	return r;
+	return rpc_reply(c, &rsp.base, err);
 }
 
 /* ---- changing ---- */

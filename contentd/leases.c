@@ -2,9 +2,9 @@
 
 #include "base/clock.h"
 #include "contentd/daemon.h"
-#include "contentd/filter.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
+#include "contentd/listing.h"
 #include "contentd/services.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 #include "rpc/proto/leases.pb-c.h"
@@ -76,40 +76,16 @@ static bool field(const void *object, const struct str *path, size_t n, struct s
 	return n > 1 && str_eqc(path[0], "labels") && cd_kvs_field(l->labels, l->n_labels, path + 1, n - 1, value);
 }
 
-struct listing {
-	struct cd_filter *filter;
-	VEC(Leases__Lease *) found;
-};
-
-static int list_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
-{
-	struct listing *l = arg;
-
-	if (cd_filter_match(l->filter, field, record))
-		vec_push(&l->found, (Leases__Lease *)record);
-	return 0;
-}
-
 static int leases_list(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Leases__ListRequest *req = request;
 	Leases__ListResponse rsp = LEASES__LIST_RESPONSE__INIT;
-	AUTO(cd_filter) struct cd_filter *filter = NULL;
-	struct cd_daemon *d = svc;
-	struct listing l = {0};
-	const char *ns;
-	int r;
+	AUTO(cd_listing) struct cd_listing l = {0};
 
-	TRY(cd_call_ns(c, &ns, err));
-	TRY(cd_filter_new((const char *const *)req->filters, req->n_filters, &filter, err));
-	l.filter = filter;
-	r = cd_meta_scan(d->meta, CD_LEASE, ns, STR_NONE, rpc_arena(c), list_one, &l, err);
-	rsp.leases = l.found.p;
+	TRY(cd_list(c, svc, CD_LEASE, (const char *const *)req->filters, req->n_filters, field, &l, err));
+	rsp.leases = (Leases__Lease **)l.found.p;
 	rsp.n_leases = l.found.n;
-	if (r >= 0)
-		r = rpc_reply(c, &rsp.base, err);
-	vec_fini(&l.found);
-	return r;
+	return rpc_reply(c, &rsp.base, err);
 }
 
 static int lease_exists(struct cd_daemon *d, const char *ns, const char *id, struct err *err)
