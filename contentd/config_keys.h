@@ -43,6 +43,9 @@
 	  "Settings of registry hosts: <certs_dir>/<host>/hosts.toml and certificates.") \
 	X(SWITCH, keep_layer_blobs, "content.keep_layer_blobs", "true", ANY, START, \
 	  "Keep the compressed blobs of layers that are pulled whole. Without them push and export fetch them again.") \
+	X(TEXT, content_sharing, "content.sharing", "\"shared\"", CHOICE("shared|isolated"), START, \
+	  "What a namespace gets of blobs that another one has: shared (it need not send them again), or isolated (it\n" \
+	  "sends every byte, unless one that has them is labelled containerd.io/namespace.shareable=true).") \
 	X(TEXT, runtime_default, "runtime.default", "\"io.containerd.runc.v2\"", ANY, START, \
 	  "The runtime of containers whose client names none.")
 /* clang-format on */

@@ -21,6 +21,7 @@ static void defaults(void **state)
 	assert_string_equal(c.fetch_background, "on");
 	assert_int_equal(c.fetch_background_quiet_ms, 500);
 	assert_true(c.keep_layer_blobs);
+	assert_string_equal(c.content_sharing, "shared");
 	assert_int_equal(c.snapshotter_names.n, 2);
 	assert_string_equal(c.snapshotter_names.p[0], "overlayfs");
 }
@@ -61,6 +62,7 @@ static void mistakes_are_told_with_their_line(void **state)
 	    {"root = 5", "f:1: root must be a string"},
 	    {"[fetch]\n\nread_timeout_ms = 0", "f:3: fetch.read_timeout_ms must be an integer"},
 	    {"[content]\nkeep_layer_blobs = 'yes'", "f:2: content.keep_layer_blobs must be true or false"},
+	    {"[content]\nsharing = 'some'", "f:2: content.sharing is \"some\", it must be one of shared|isolated"},
 	    {"[snapshotter]\nnames = []", "f:2: snapshotter.names must be a list"},
 	    {"[snapshotter]\nnames = ['a b']", "f:2: snapshotter.names: \"a b\" is no identifier"},
 	    {"[snapshotter]\nnames = ['a', 1]", "f:2: snapshotter.names must be"},

@@ -261,6 +261,7 @@ static int stat_by_name(struct cd_content *c, const char *name, struct cd_ingest
 	    .total = info->total,
 	    .started = pb_time(info->started_at),
 	    .updated = st.st_mtim,
+	    .expires = pb_time(info->expire_at),
 	};
 	return 0;
 }
@@ -398,7 +399,7 @@ static int writer_load(struct cd_writer *w, const char *ns, const char *ref, int
 	AUTO(pb) Records__Ingest *old = NULL;
 	Records__Ingest info = RECORDS__INGEST__INIT;
 	Pb__Timestamp started = PB__TIMESTAMP__INIT;
-	bool resume = info_read(w->content, w->name, &old, NULL) == 0;
+	bool resume = info_read(w->content, w->name, &old, NULL) == 0 && !strcmp(old->ref, ref);
 	struct stat st;
 
 	if (mkdirat(w->content->ingest_fd, w->name, 0700) < 0 && errno != EEXIST)
@@ -417,6 +418,7 @@ static int writer_load(struct cd_writer *w, const char *ns, const char *ref, int
 	info.total = total || !resume ? total : old->total;
 	info.expected = *expected || !resume ? expected : old->expected;
 	info.started_at = &started;
+	info.expire_at = resume ? old->expire_at : NULL;
 	TRY(info_write(w->content, w->name, &info, err));
 	return rehash(w, err);
 }
@@ -438,6 +440,27 @@ int cd_writer_open(struct cd_content *c, const char *ns, const char *ref, int64_
 		cd_writer_close(w);
 	else
 		*out = w;
+	return r;
+}
+
+int cd_writer_set_expiry(struct cd_writer *w, const struct timespec *when, struct err *err)
+{
+	AUTO(pb) Records__Ingest *info = NULL;
+	Pb__Timestamp at = PB__TIMESTAMP__INIT, *old;
+	int r;
+
+	TRY(check_alive(w, err));
+	TRY(info_read(w->content, w->name, &info, err));
+	old = info->expire_at;
+	if (!when && !old)
+		return 0;
+	if (when) {
+		at.seconds = when->tv_sec;
+		at.nanos = (int32_t)when->tv_nsec;
+	}
+	info->expire_at = when ? &at : NULL;
+	r = info_write(w->content, w->name, info, err);
+	info->expire_at = old;
 	return r;
 }
 

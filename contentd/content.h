@@ -53,6 +53,7 @@ struct cd_ingest_status {
 	char *expected; /* digest, or "" */
 	int64_t offset, total;
 	struct timespec started, updated;
+	struct timespec expires; /* zero: it has to be leased to outlive its writer */
 };
 void cd_ingest_status_fini(struct cd_ingest_status *s);
 DEFINE_AUTO_FINI(cd_ingest_status);
@@ -74,6 +75,9 @@ struct cd_writer;
  * ERR_UNAVAILABLE when another writer has the ref. */
 int cd_writer_open(struct cd_content *c, const char *ns, const char *ref, int64_t total, const char *expected,
                    struct cd_writer **out, struct err *err);
+/* Until when the ingest is kept though no lease lists it (the collector looks); NULL: not at all. As it was, if this is
+ * not called. */
+int cd_writer_set_expiry(struct cd_writer *w, const struct timespec *when, struct err *err);
 /* Keeps the data for a later writer. */
 void cd_writer_close(struct cd_writer *w);
 

@@ -1,7 +1,6 @@
-/* The Content service: records, reading, and the write protocol; the cases of containerd's own content suite. */
+/* The Content service: records, reading, and the write protocol. The cases of containerd's own suite: content_suite_test.c. */
 #include "base/clock.h"
-#include "contentd/testing/world.h"
-#include "rpc/proto/content.pb-c.h"
+#include "contentd/testing/upload.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 #include "rpc/proto/leases.pb-c.h"
 
@@ -12,188 +11,16 @@
 
 #include <cmocka.h>
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		if ((call) < 0)                                                                                        \
-			fail_msg("%s: %s", #call, w->err.msg);                                                         \
-	} while (0)
-#define FAILS(call, code) assert_int_equal((call), -(code))
 #define CALL(method, req, rsp) world_call(w, &content__content__descriptor, method, (req), (rsp))
-
-static const char *sha(struct world *w, const char *text)
-{
-	char out[DIGEST_TEXT_MAX];
-	struct digest d;
-
-	digest_of(text, strlen(text), &d);
-	return arena_strdup(&w->a, digest_text(&d, out));
-}
-
-/* ---- writing ---- */
-
-struct upload {
-	struct world *w;
-	struct rpc_stream *s;
-};
-
-static struct upload begin(struct world *w)
-{
-	struct upload u = {.w = w};
-
-	w->err = ERR_INIT;
-	OK(rpc_stream_open(w->c, &content__content__descriptor, "Write", NULL, &u.s, &w->err));
-	return u;
-}
-
-/* Sends one message and gives the code of its answer; *rsp (may be NULL) lives in the arena. */
-static int say(struct upload *u, const Content__WriteContentRequest *req, Content__WriteContentResponse **rsp)
-{
-	AUTO(pb) Content__WriteContentResponse *m = NULL;
-	AUTO(buf) struct buf wire = BUF_INIT;
-	int r;
-
-	r = rpc_stream_send(u->s, &req->base, &u->w->err);
-	if (r >= 0)
-		r = rpc_stream_recv(u->s, INT64_MAX, &m, &u->w->err);
-	if (r == RPC_MESSAGE && rsp) {
-		pb_pack(&m->base, &wire);
-		r = pb_unpack_in(&u->w->a, &content__write_content_response__descriptor, buf_str(&wire), rsp, NULL);
-	}
-	return r < 0 ? r : 0;
-}
-
-static Content__WriteContentRequest message(Content__WriteAction action, int64_t offset, const char *data)
-{
-	Content__WriteContentRequest req = CONTENT__WRITE_CONTENT_REQUEST__INIT;
-
-	req.action = action;
-	req.offset = offset;
-	req.data = (ProtobufCBinaryData){strlen(data), (uint8_t *)data};
-	return req;
-}
-
-static int stat_ref(struct upload *u, const char *ref, int64_t total, const char *expected,
-                    Content__WriteContentResponse **rsp)
-{
-	Content__WriteContentRequest req = message(CONTENT__WRITE_ACTION__STAT, 0, "");
-
-	req.ref = ref;
-	req.total = total;
-	req.expected = expected;
-	return say(u, &req, rsp);
-}
-
-static int put(struct upload *u, int64_t offset, const char *data, Content__WriteContentResponse **rsp)
-{
-	Content__WriteContentRequest req = message(CONTENT__WRITE_ACTION__WRITE, offset, data);
-
-	return say(u, &req, rsp);
-}
-
-static int commit(struct upload *u, int64_t offset, int64_t total, const char *expected, const char *labels,
-                  Content__WriteContentResponse **rsp)
-{
-	Content__WriteContentRequest req = message(CONTENT__WRITE_ACTION__COMMIT, offset, "");
-
-	req.total = total;
-	req.expected = expected;
-	WORLD_KVS(u->w, &req, labels, labels);
-	return say(u, &req, rsp);
-}
-
-static void end(struct upload *u)
-{
-	rpc_stream_free(STEAL(u->s));
-	/* The server learns of it soon; whoever opens the ref next may have to try again. */
-}
-
-/* Opens a ref, however long the last writer takes to be gone. */
-static struct upload open_ref(struct world *w, const char *ref, int64_t total, const char *expected,
-                              Content__WriteContentResponse **rsp)
-{
-	int64_t until = clock_mono_ns() + 10 * NS_PER_S;
-	struct upload u = {0};
-
-	do {
-		u = begin(w);
-		if (stat_ref(&u, ref, total, expected, rsp) >= 0)
-			return u;
-		end(&u);
-	} while (w->err.code == ERR_UNAVAILABLE && clock_mono_ns() < until);
-	fail_msg("%s", w->err.msg);
-	return u;
-}
-
-static void ingest(struct world *w, const char *ref, const char *text, const char *labels)
-{
-	Content__WriteContentResponse *rsp;
-	struct upload u = open_ref(w, ref, 0, "", &rsp);
-	AUTO(pb) Content__WriteContentResponse *more = NULL;
-
-	OK(put(&u, rsp->offset, text, &rsp));
-	OK(commit(&u, rsp->offset, (int64_t)strlen(text), sha(w, text), labels, &rsp));
-	assert_string_equal(rsp->digest, sha(w, text));
-	assert_int_equal(rpc_stream_recv(u.s, INT64_MAX, &more, &w->err), RPC_END);
-	end(&u);
-}
-
-static int status(struct world *w, const char *ref, Content__Status **out)
-{
-	Content__StatusRequest req = CONTENT__STATUS_REQUEST__INIT;
-	Content__StatusResponse *rsp;
-	int r;
-
-	req.ref = ref;
-	r = CALL("Status", &req, &rsp);
-	if (r >= 0 && out)
-		*out = rsp->status;
-	return r;
-}
-
-static int info(struct world *w, const char *digest, Content__Info **out)
-{
-	Content__InfoRequest req = CONTENT__INFO_REQUEST__INIT;
-	Content__InfoResponse *rsp;
-	int r;
-
-	req.digest = digest;
-	r = CALL("Info", &req, &rsp);
-	if (r >= 0 && out)
-		*out = rsp->info;
-	return r;
-}
-
-static int read_blob(struct world *w, const char *digest, int64_t offset, int64_t size, const char **out, size_t *n)
-{
-	Content__ReadContentRequest req = CONTENT__READ_CONTENT_REQUEST__INIT;
-	AUTO(buf) struct buf b = BUF_INIT;
-	int64_t at = 0;
-	void **all;
-
-	req.digest = digest;
-	req.offset = offset;
-	req.size = size;
-	TRY(world_stream(w, &content__content__descriptor, "Read", &req, &content__read_content_response__descriptor,
-	                 &all, n));
-	for (size_t i = 0; i < *n; i++) {
-		const Content__ReadContentResponse *rsp = all[i];
-
-		assert_int_equal(rsp->offset, at);
-		buf_add(&b, rsp->data.data, rsp->data.len);
-		at += (int64_t)rsp->data.len;
-	}
-	*out = arena_str(&w->a, buf_str(&b));
-	return 0;
-}
 
 static void expect_read(struct world *w, const char *digest, int64_t offset, int64_t size, const char *want)
 {
-	const char *got;
-	size_t n;
+	size_t messages;
+	struct str got;
 
-	OK(read_blob(w, digest, offset, size, &got, &n));
-	assert_string_equal(got, want);
-	assert_int_equal(n, *want ? 1 : 0);
+	OK(content_read(w, digest, offset, size, &got, &messages));
+	assert_string_equal(got.p, want);
+	assert_int_equal(messages, *want ? 1 : 0);
 }
 
 /* ---- tests ---- */
@@ -202,28 +29,28 @@ static void a_blob_from_begin_to_end(void **state)
 {
 	Content__WriteContentResponse *rsp;
 	struct world *w = *state;
-	struct upload u = open_ref(w, "r", 11, "", &rsp);
+	struct upload u = upload_open(w, "r", 11, "", &rsp);
 	Content__Status *s = NULL;
 	Content__Info *i = NULL;
 
 	assert_int_equal(rsp->offset, 0);
 	assert_int_equal(rsp->total, 11);
-	assert_string_equal(rsp->digest, sha(w, ""));
-	OK(put(&u, 0, "hello ", &rsp));
+	assert_string_equal(rsp->digest, sha_of(w, STR("")));
+	OK(upload_write(&u, 0, STR("hello "), &rsp));
 	assert_int_equal(rsp->offset, 6);
-	assert_string_equal(rsp->digest, sha(w, "hello "));
-	OK(status(w, "r", &s));
+	assert_string_equal(rsp->digest, sha_of(w, STR("hello ")));
+	OK(content_status(w, "r", &s));
 	assert_int_equal(s->offset, 6);
 	assert_int_equal(s->total, 11);
-	OK(put(&u, 6, "world", &rsp));
-	OK(commit(&u, 11, 11, sha(w, "hello world"), "a=1 b=", &rsp));
+	OK(upload_write(&u, 6, STR("world"), &rsp));
+	OK(upload_commit(&u, 11, 11, sha_of(w, STR("hello world")), "a=1 b=", &rsp));
 	assert_int_equal(rsp->offset, 11);
-	end(&u);
-	OK(info(w, sha(w, "hello world"), &i));
+	upload_end(&u);
+	OK(content_info(w, sha_of(w, STR("hello world")), &i));
 	assert_int_equal(i->size, 11);
 	assert_string_equal(world_kvs_text(w, i->labels, i->n_labels), "a=1");
 	assert_int_equal(i->created_at->nanos, i->updated_at->nanos);
-	FAILS(status(w, "r", NULL), ERR_NOT_FOUND);
+	FAILS(content_status(w, "r", NULL), ERR_NOT_FOUND);
 	expect_read(w, i->digest, 0, 0, "hello world");
 	expect_read(w, i->digest, 6, 0, "world");
 	expect_read(w, i->digest, 6, 2, "wo");
@@ -235,56 +62,56 @@ static void a_blob_from_begin_to_end(void **state)
 static void reading_what_cannot_be_read(void **state)
 {
 	struct world *w = *state;
-	const char *got;
+	struct str got;
 	size_t n;
 
-	ingest(w, "r", "x", "");
-	FAILS(read_blob(w, sha(w, "x"), 2, 0, &got, &n), ERR_OUT_OF_RANGE);
-	FAILS(read_blob(w, sha(w, "y"), 0, 0, &got, &n), ERR_NOT_FOUND);
-	FAILS(read_blob(w, "junk", 0, 0, &got, &n), ERR_INVALID);
-	FAILS(info(w, "sha256:abc", NULL), ERR_INVALID);
+	upload_blob(w, "r", STR("x"), "");
+	FAILS(content_read(w, sha_of(w, STR("x")), 2, 0, &got, &n), ERR_OUT_OF_RANGE);
+	FAILS(content_read(w, sha_of(w, STR("y")), 0, 0, &got, &n), ERR_NOT_FOUND);
+	FAILS(content_read(w, "junk", 0, 0, &got, &n), ERR_INVALID);
+	FAILS(content_info(w, "sha256:abc", NULL), ERR_INVALID);
 	rpc_client_set_metadata(w->c, "containerd-namespace", "other");
-	FAILS(info(w, sha(w, "x"), NULL), ERR_NOT_FOUND); /* the bytes are there, for somebody else */
+	FAILS(content_info(w, sha_of(w, STR("x")), NULL), ERR_NOT_FOUND); /* the bytes are there, for somebody else */
 }
 
 static void a_large_blob_comes_in_pieces(void **state)
 {
 	struct world *w = *state;
 	char *big = arena_alloc(&w->a, (3u << 20) + 6);
-	const char *got;
+	struct str got;
 	size_t n;
 
 	for (size_t i = 0; i < (3u << 20) + 5; i++)
 		big[i] = "0123456789"[i % 10];
 	big[(3u << 20) + 5] = '\0';
-	ingest(w, "r", big, "");
-	OK(read_blob(w, sha(w, big), 0, 0, &got, &n));
+	upload_blob(w, "r", str_of(big), "");
+	OK(content_read(w, sha_of(w, str_of(big)), 0, 0, &got, &n));
 	assert_true(n >= 4);
-	assert_string_equal(sha(w, got), sha(w, big));
+	assert_string_equal(sha_of(w, got), sha_of(w, str_of(big)));
 }
 
 static void refs_and_their_locks(void **state)
 {
 	Content__WriteContentResponse *rsp;
 	struct world *w = *state;
-	struct upload u = open_ref(w, "r", 0, "", &rsp), second = begin(w), nameless = begin(w);
+	struct upload u = upload_open(w, "r", 0, "", &rsp), second = upload_begin(w), nameless = upload_begin(w);
 
-	FAILS(stat_ref(&second, "r", 0, "", NULL), ERR_UNAVAILABLE);
-	FAILS(stat_ref(&nameless, "", 0, "", NULL), ERR_INVALID);
-	end(&second);
-	end(&nameless);
-	OK(put(&u, 0, "abc", NULL));
-	FAILS(put(&u, 7, "x", NULL), ERR_OUT_OF_RANGE);
-	end(&u);
-	u = open_ref(w, "r", 0, "", &rsp); /* what was written stays, for who comes back */
+	FAILS(upload_stat(&second, "r", 0, "", NULL), ERR_UNAVAILABLE);
+	FAILS(upload_stat(&nameless, "", 0, "", NULL), ERR_INVALID);
+	upload_end(&second);
+	upload_end(&nameless);
+	OK(upload_write(&u, 0, STR("abc"), NULL));
+	FAILS(upload_write(&u, 7, STR("x"), NULL), ERR_OUT_OF_RANGE);
+	upload_end(&u);
+	u = upload_open(w, "r", 0, "", &rsp); /* what was written stays, for who comes back */
 	assert_int_equal(rsp->offset, 3);
 	assert_int_equal(rsp->total, 0);
-	assert_string_equal(rsp->digest, sha(w, "abc"));
-	OK(put(&u, 0, "xy", &rsp)); /* from the beginning */
+	assert_string_equal(rsp->digest, sha_of(w, STR("abc")));
+	OK(upload_write(&u, 0, STR("xy"), &rsp)); /* from the beginning */
 	assert_int_equal(rsp->offset, 2);
-	OK(commit(&u, 2, 2, "", "", &rsp));
-	assert_string_equal(rsp->digest, sha(w, "xy"));
-	end(&u);
+	OK(upload_commit(&u, 2, 2, "", "", &rsp));
+	assert_string_equal(rsp->digest, sha_of(w, STR("xy")));
+	upload_end(&u);
 }
 
 static void commits_that_fail(void **state)
@@ -293,41 +120,41 @@ static void commits_that_fail(void **state)
 	struct world *w = *state;
 	struct upload u;
 
-	ingest(w, "r", "there", "");
-	u = open_ref(w, "r", 0, "", &rsp);
-	OK(put(&u, 0, "there", NULL));
-	FAILS(commit(&u, 5, 0, "", "", NULL), ERR_EXISTS);
-	end(&u);
-	u = open_ref(w, "r", 0, "", &rsp);
+	upload_blob(w, "r", STR("there"), "");
+	u = upload_open(w, "r", 0, "", &rsp);
+	OK(upload_write(&u, 0, STR("there"), NULL));
+	FAILS(upload_commit(&u, 5, 0, "", "", NULL), ERR_EXISTS);
+	upload_end(&u);
+	u = upload_open(w, "r", 0, "", &rsp);
 	assert_int_equal(rsp->offset, 0); /* the data is gone, the ref free */
-	OK(put(&u, 0, "new", NULL));
-	FAILS(commit(&u, 3, 4, "", "", NULL), ERR_PRECONDITION);
-	end(&u);
-	u = open_ref(w, "r", 0, "", &rsp);
+	OK(upload_write(&u, 0, STR("new"), NULL));
+	FAILS(upload_commit(&u, 3, 4, "", "", NULL), ERR_PRECONDITION);
+	upload_end(&u);
+	u = upload_open(w, "r", 0, "", &rsp);
 	assert_int_equal(rsp->offset, 3); /* the data stays */
-	FAILS(commit(&u, 3, 3, sha(w, "other"), "", NULL), ERR_PRECONDITION);
-	end(&u);
-	u = open_ref(w, "r", 0, "", &rsp);
-	OK(commit(&u, 3, 3, sha(w, "new"), "", &rsp));
-	end(&u);
-	u = begin(w);
-	FAILS(stat_ref(&u, "r2", 0, sha(w, "new"), NULL), ERR_EXISTS);
-	end(&u);
-	FAILS(status(w, "r2", NULL), ERR_NOT_FOUND);
-	u = begin(w);
-	FAILS(stat_ref(&u, "r2", 0, "sha256:x", NULL), ERR_INVALID);
-	end(&u);
+	FAILS(upload_commit(&u, 3, 3, sha_of(w, STR("other")), "", NULL), ERR_PRECONDITION);
+	upload_end(&u);
+	u = upload_open(w, "r", 0, "", &rsp);
+	OK(upload_commit(&u, 3, 3, sha_of(w, STR("new")), "", &rsp));
+	upload_end(&u);
+	u = upload_begin(w);
+	FAILS(upload_stat(&u, "r2", 0, sha_of(w, STR("new")), NULL), ERR_EXISTS);
+	upload_end(&u);
+	FAILS(content_status(w, "r2", NULL), ERR_NOT_FOUND);
+	u = upload_begin(w);
+	FAILS(upload_stat(&u, "r2", 0, "sha256:x", NULL), ERR_INVALID);
+	upload_end(&u);
 }
 
 static void an_empty_blob(void **state)
 {
 	Content__WriteContentResponse *rsp;
 	struct world *w = *state;
-	struct upload u = open_ref(w, "r", 0, "", &rsp);
+	struct upload u = upload_open(w, "r", 0, "", &rsp);
 
-	OK(commit(&u, 0, 0, "", "", &rsp));
-	end(&u);
-	expect_read(w, sha(w, ""), 0, 0, "");
+	OK(upload_commit(&u, 0, 0, "", "", &rsp));
+	upload_end(&u);
+	expect_read(w, sha_of(w, STR("")), 0, 0, "");
 }
 
 static void bytes_of_another_namespace(void **state)
@@ -336,27 +163,27 @@ static void bytes_of_another_namespace(void **state)
 	struct world *w = *state;
 	struct upload u;
 
-	ingest(w, "r", "shared", "");
+	upload_blob(w, "r", STR("shared"), "");
 	rpc_client_set_metadata(w->c, "containerd-namespace", "other");
-	u = open_ref(w, "r", 6, sha(w, "shared"), &rsp);
+	u = upload_open(w, "r", 6, sha_of(w, STR("shared")), &rsp);
 	assert_int_equal(rsp->offset, 6);
 	assert_int_equal(rsp->total, 6);
-	OK(commit(&u, 6, 6, sha(w, "shared"), "k=v", &rsp));
-	end(&u);
-	expect_read(w, sha(w, "shared"), 0, 0, "shared");
+	OK(upload_commit(&u, 6, 6, sha_of(w, STR("shared")), "k=v", &rsp));
+	upload_end(&u);
+	expect_read(w, sha_of(w, STR("shared")), 0, 0, "shared");
 	/* Who says another size gets nothing; who writes on gets a copy. */
 	rpc_client_set_metadata(w->c, "containerd-namespace", "third");
-	u = open_ref(w, "r", 7, sha(w, "shared"), &rsp);
+	u = upload_open(w, "r", 7, sha_of(w, STR("shared")), &rsp);
 	assert_int_equal(rsp->offset, 0);
-	end(&u);
-	u = open_ref(w, "s", 0, sha(w, "shared"), &rsp);
+	upload_end(&u);
+	u = upload_open(w, "s", 0, sha_of(w, STR("shared")), &rsp);
 	assert_int_equal(rsp->offset, 6);
-	OK(put(&u, 6, "+", &rsp));
+	OK(upload_write(&u, 6, STR("+"), &rsp));
 	assert_int_equal(rsp->offset, 7);
-	assert_string_equal(rsp->digest, sha(w, "shared+"));
-	OK(commit(&u, 7, 7, sha(w, "shared+"), "", &rsp));
-	end(&u);
-	expect_read(w, sha(w, "shared+"), 0, 0, "shared+");
+	assert_string_equal(rsp->digest, sha_of(w, STR("shared+")));
+	OK(upload_commit(&u, 7, 7, sha_of(w, STR("shared+")), "", &rsp));
+	upload_end(&u);
+	expect_read(w, sha_of(w, STR("shared+")), 0, 0, "shared+");
 }
 
 static void aborting(void **state)
@@ -364,14 +191,14 @@ static void aborting(void **state)
 	Content__AbortRequest req = CONTENT__ABORT_REQUEST__INIT;
 	Content__WriteContentResponse *rsp;
 	struct world *w = *state;
-	struct upload u = open_ref(w, "r", 0, "", &rsp);
+	struct upload u = upload_open(w, "r", 0, "", &rsp);
 
-	OK(put(&u, 0, "x", NULL));
+	OK(upload_write(&u, 0, STR("x"), NULL));
 	req.ref = "r";
 	OK(CALL("Abort", &req, NULL));
 	FAILS(CALL("Abort", &req, NULL), ERR_NOT_FOUND);
-	FAILS(put(&u, 1, "y", NULL), ERR_NOT_FOUND);
-	end(&u);
+	FAILS(upload_write(&u, 1, STR("y"), NULL), ERR_NOT_FOUND);
+	upload_end(&u);
 }
 
 static void labels(void **state)
@@ -383,12 +210,12 @@ static void labels(void **state)
 	Content__UpdateResponse *rsp;
 	struct world *w = *state;
 
-	ingest(w, "r", "x", "a=1 b.c/d=2");
+	upload_blob(w, "r", STR("x"), "a=1 b.c/d=2");
 	FAILS(CALL("Update", &req, NULL), ERR_INVALID);
-	i.digest = sha(w, "none");
+	i.digest = sha_of(w, STR("none"));
 	req.info = &i;
 	FAILS(CALL("Update", &req, NULL), ERR_NOT_FOUND);
-	i.digest = sha(w, "x");
+	i.digest = sha_of(w, STR("x"));
 	WORLD_KVS(w, &i, labels, "b.c/d=3 z=1");
 	mask.paths = &path;
 	mask.n_paths = 1;
@@ -421,8 +248,8 @@ static void lists(void **state)
 	OK(world_stream(w, &content__content__descriptor, "List", &req, &content__list_content_response__descriptor,
 	                &all, &n));
 	assert_int_equal(n, 0);
-	ingest(w, "r", "x", "k/l=v");
-	ingest(w, "r", "y", "");
+	upload_blob(w, "r", STR("x"), "k/l=v");
+	upload_blob(w, "r", STR("y"), "");
 	OK(world_stream(w, &content__content__descriptor, "List", &req, &content__list_content_response__descriptor,
 	                &all, &n));
 	assert_int_equal(n, 1);
@@ -431,20 +258,20 @@ static void lists(void **state)
 	req.n_filters = 1;
 	OK(world_stream(w, &content__content__descriptor, "List", &req, &content__list_content_response__descriptor,
 	                &all, &n));
-	assert_string_equal(((Content__ListContentResponse *)all[0])->info[0]->digest, sha(w, "x"));
-	one = open_ref(w, "one-1", 0, "", &rsp);
-	two = open_ref(w, "two-2", 0, "", &rsp);
+	assert_string_equal(((Content__ListContentResponse *)all[0])->info[0]->digest, sha_of(w, STR("x")));
+	one = upload_open(w, "one-1", 0, "", &rsp);
+	two = upload_open(w, "two-2", 0, "", &rsp);
 	statuses.filters = &refs;
 	statuses.n_filters = 1;
 	OK(CALL("ListStatuses", &statuses, &active));
 	assert_int_equal(active->n_statuses, 1);
 	assert_string_equal(active->statuses[0]->ref, "one-1");
-	end(&one);
-	end(&two);
-	del.digest = sha(w, "x");
+	upload_end(&one);
+	upload_end(&two);
+	del.digest = sha_of(w, STR("x"));
 	OK(CALL("Delete", &del, NULL));
 	FAILS(CALL("Delete", &del, NULL), ERR_NOT_FOUND);
-	FAILS(info(w, sha(w, "x"), NULL), ERR_NOT_FOUND);
+	FAILS(content_info(w, sha_of(w, STR("x")), NULL), ERR_NOT_FOUND);
 }
 
 static const char *leased(struct world *w)
@@ -467,24 +294,69 @@ static void under_a_lease(void **state)
 	struct world *w = *state;
 	struct upload u;
 
-	ingest(w, "before", "known", "");
+	upload_blob(w, "before", STR("known"), "");
 	req.id = "l";
 	OK(world_call(w, &leases__leases__descriptor, "Create", &req, NULL));
 	rpc_client_set_metadata(w->c, "containerd-lease", "l");
-	u = open_ref(w, "r", 0, "", &rsp);
+	u = upload_open(w, "r", 0, "", &rsp);
 	assert_string_equal(leased(w), "ingests:r ");
-	OK(put(&u, 0, "x", NULL));
-	OK(commit(&u, 1, 1, "", "", &rsp));
-	end(&u);
-	assert_string_equal(leased(w), arena_printf(&w->a, "content:%s ", sha(w, "x")));
-	u = begin(w);
-	FAILS(stat_ref(&u, "r", 0, sha(w, "known"), NULL), ERR_EXISTS); /* and held from now on */
-	end(&u);
-	assert_non_null(strstr(leased(w), sha(w, "known")));
+	OK(upload_write(&u, 0, STR("x"), NULL));
+	OK(upload_commit(&u, 1, 1, "", "", &rsp));
+	upload_end(&u);
+	assert_string_equal(leased(w), arena_printf(&w->a, "content:%s ", sha_of(w, STR("x"))));
+	u = upload_begin(w);
+	FAILS(upload_stat(&u, "r", 0, sha_of(w, STR("known")), NULL), ERR_EXISTS); /* and held from now on */
+	upload_end(&u);
+	assert_non_null(strstr(leased(w), sha_of(w, STR("known"))));
 	rpc_client_set_metadata(w->c, "containerd-lease", "none");
-	u = begin(w);
-	FAILS(stat_ref(&u, "r", 0, "", NULL), ERR_NOT_FOUND);
-	end(&u);
+	u = upload_begin(w);
+	FAILS(upload_stat(&u, "r", 0, "", NULL), ERR_NOT_FOUND);
+	upload_end(&u);
+}
+
+static int64_t expires_s(struct world *w, const char *ref)
+{
+	AUTO(cd_ingest_status) struct cd_ingest_status s = {0};
+
+	OK(cd_ingest_stat(w->d->content, "ns", ref, &s, &w->err));
+	return s.expires.tv_sec;
+}
+
+static void ingests_expire_unless_they_are_leased(void **state)
+{
+	Leases__CreateRequest req = LEASES__CREATE_REQUEST__INIT;
+	Content__WriteContentResponse *rsp;
+	struct world *w = *state;
+	int64_t tomorrow = clock_wall().tv_sec + 24 * 60 * 60;
+	struct upload u = upload_open(w, "r", 0, "", &rsp);
+
+	assert_in_range(expires_s(w, "r"), tomorrow, tomorrow + 60);
+	upload_end(&u);
+	assert_in_range(expires_s(w, "r"), tomorrow, tomorrow + 60);
+	req.id = "l";
+	OK(world_call(w, &leases__leases__descriptor, "Create", &req, NULL));
+	rpc_client_set_metadata(w->c, "containerd-lease", "l");
+	u = upload_open(w, "r", 0, "", &rsp);
+	assert_int_equal(expires_s(w, "r"), 0);
+	upload_end(&u);
+}
+
+static void a_shared_blob_that_goes_before_the_commit(void **state)
+{
+	Content__WriteContentResponse *rsp;
+	struct world *w = *state;
+	struct digest d;
+	struct upload u;
+
+	upload_blob(w, "r", STR("shared"), "");
+	rpc_client_set_metadata(w->c, "containerd-namespace", "other");
+	u = upload_open(w, "r", 6, sha_of(w, STR("shared")), &rsp);
+	assert_int_equal(rsp->offset, 6);
+	OK(digest_parse(str_of(rsp->digest), &d, &w->err));
+	OK(cd_blob_remove(w->d->content, &d, &w->err));
+	OK(upload_commit(&u, 6, 6, "", "", NULL));
+	upload_end(&u);
+	expect_read(w, sha_of(w, STR("shared")), 0, 0, "shared");
 }
 
 static void a_record_without_bytes(void **state)
@@ -493,7 +365,7 @@ static void a_record_without_bytes(void **state)
 	Records__Content record = RECORDS__CONTENT__INIT;
 	Content__Info i = CONTENT__INFO__INIT;
 	struct world *w = *state;
-	const char *got;
+	struct str got;
 	size_t n;
 
 	i.digest = SHA_A;
@@ -504,12 +376,12 @@ static void a_record_without_bytes(void **state)
 	i.digest = SHA_B;
 	cd_batch_put(&b, CD_CONTENT, "ns", STR(SHA_B), &record.base);
 	OK(cd_meta_commit(w->d->meta, &b, &w->err));
-	OK(info(w, SHA_A, NULL));
-	FAILS(read_blob(w, SHA_A, 0, 0, &got, &n), ERR_NOT_FOUND);
+	OK(content_info(w, SHA_A, NULL));
+	FAILS(content_read(w, SHA_A, 0, 0, &got, &n), ERR_NOT_FOUND);
 	/* One that could be fetched, but here is no contentfs to do it. */
-	OK(info(w, SHA_B, NULL));
-	FAILS(read_blob(w, SHA_B, 0, 0, &got, &n), ERR_UNAVAILABLE);
-	FAILS(read_blob(w, SHA_B, 101, 0, &got, &n), ERR_OUT_OF_RANGE);
+	OK(content_info(w, SHA_B, NULL));
+	FAILS(content_read(w, SHA_B, 0, 0, &got, &n), ERR_UNAVAILABLE);
+	FAILS(content_read(w, SHA_B, 101, 0, &got, &n), ERR_OUT_OF_RANGE);
 }
 
 int main(void)
@@ -527,6 +399,8 @@ int main(void)
 	    TEST(labels),
 	    TEST(lists),
 	    TEST(under_a_lease),
+	    TEST(ingests_expire_unless_they_are_leased),
+	    TEST(a_shared_blob_that_goes_before_the_commit),
 	    TEST(a_record_without_bytes),
 	};
 

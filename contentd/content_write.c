@@ -1,8 +1,8 @@
 /*
  * The protocol: STAT asks, WRITE appends (offset 0 begins anew, any other offset must be the current one), COMMIT
  * appends, verifies and publishes; each message may set the expected digest and total, and has exactly one answer.
- * Bytes that another namespace has are shared: a stream that opens with their digest stands at their end already, and
- * has an ingest of its own only when it writes all the same.
+ * Bytes that another namespace has are shared, unless the configuration isolates namespaces: a stream that opens with
+ * their digest stands at their end already, and has an ingest of its own only when it writes all the same.
  */
 #include "contentd/content_write.h"
 
@@ -13,8 +13,11 @@
 #include "contentd/kvs.h"
 #include "contentd/leases.h"
 #include "contentd/release.h"
+#include "rpc/proto/namespaces.pb-c.h"
 
 #define COPY_BYTES (1u << 20)
+#define INGEST_LIFE_S (24 * 60 * 60) /* of one that no lease keeps; containerd's */
+#define LABEL_SHAREABLE "containerd.io/namespace.shareable"
 
 struct session {
 	struct cd_daemon *d;
@@ -23,7 +26,8 @@ struct session {
 	char *ref, *expected;     /* expected "": unknown */
 	int64_t total;            /* as sent on this stream; 0: unknown */
 	struct cd_writer *writer; /* NULL while the bytes are shared */
-	struct digest shared;     /* without a writer */
+	int shared_fd;            /* without a writer: the blob, its digest and size */
+	struct digest shared;
 	int64_t shared_bytes;
 	struct timespec opened;
 };
@@ -31,6 +35,8 @@ struct session {
 static void session_fini(struct session *s)
 {
 	cd_writer_close(s->writer);
+	if (s->shared_fd >= 0)
+		close(s->shared_fd);
 	free(s->ref);
 	free(s->expected);
 }
@@ -38,10 +44,14 @@ DEFINE_AUTO_FINI(session);
 
 /* ---- leases ---- */
 
-static int lease_ingest(struct session *s, struct err *err)
+/* A lease keeps the ingest, or the ingest keeps itself for a while. */
+static int keep_ingest(struct session *s, struct err *err)
 {
 	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+	struct timespec until = clock_wall();
 
+	until.tv_sec += INGEST_LIFE_S;
+	TRY(cd_writer_set_expiry(s->writer, s->lease ? NULL : &until, err));
 	if (!s->lease)
 		return 0;
 	cd_lease_add(&b, s->ns, s->lease, "ingests", s->ref);
@@ -87,50 +97,88 @@ static int take_expectations(struct session *s, const Content__WriteContentReque
 	return r ? known_already(s, s->expected, err) : 0;
 }
 
-/* True when the bytes are here for another namespace, and are as many as the client says. */
-static bool can_share(struct session *s)
+struct shareable {
+	struct session *s;
+	VEC(char *) names; /* namespaces that share */
+};
+
+static int shareable_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
+{
+	struct shareable *sh = arg;
+	const Namespaces__Namespace *n = record;
+	const char *value = pb_kv_get(n->labels, n->n_labels, LABEL_SHAREABLE);
+
+	if (value && !strcmp(value, "true"))
+		vec_push(&sh->names, arena_strdup(rpc_arena(sh->s->call), ns));
+	return 0;
+}
+
+/* 1 when a namespace that has the expected blob lets others use it. */
+static int is_shareable(struct session *s, struct err *err)
+{
+	struct cd_meta *m = s->d->meta;
+	struct shareable sh = {.s = s};
+	int r;
+
+	if (!strcmp(s->d->config.content_sharing, "shared"))
+		return 1;
+	r = cd_meta_scan(m, CD_NAMESPACE, NULL, STR_NONE, rpc_arena(s->call), shareable_one, &sh, err);
+	for (size_t i = 0; r == 0 && i < sh.names.n; i++)
+		r = cd_meta_has(m, CD_CONTENT, sh.names.p[i], str_of(s->expected), err);
+	vec_fini(&sh.names);
+	return r;
+}
+
+/* 1 when the bytes are here, this namespace may have them, and they are as many as the client says. The open file keeps
+ * them when their last record goes meanwhile. */
+static int can_share(struct session *s, struct err *err)
 {
 	AUTO_FD int fd = -1;
+	int r;
 
-	return *s->expected && digest_parse(str_of(s->expected), &s->shared, NULL) == 0 &&
-	       cd_blob_open(s->d->content, &s->shared, &fd, &s->shared_bytes, NULL) == 0 &&
-	       (!s->total || s->total == s->shared_bytes);
+	if (!*s->expected || digest_parse(str_of(s->expected), &s->shared, NULL) < 0 ||
+	    cd_blob_open(s->d->content, &s->shared, &fd, &s->shared_bytes, NULL) < 0 ||
+	    (s->total && s->total != s->shared_bytes))
+		return 0;
+	r = is_shareable(s, err);
+	if (r > 0)
+		s->shared_fd = STEAL_FD(fd);
+	return r;
 }
 
 static int open_writer(struct session *s, struct err *err)
 {
 	TRY(cd_writer_open(s->d->content, s->ns, s->ref, s->total, s->expected, &s->writer, err));
-	return lease_ingest(s, err);
+	return keep_ingest(s, err);
 }
 
 static int open_session(struct session *s, const Content__WriteContentRequest *req, struct err *err)
 {
+	int r;
+
 	TRY(cd_name_check("ref", req->ref, err));
 	s->ref = xstrdup(req->ref);
 	s->opened = clock_wall();
 	TRY(take_expectations(s, req, err));
-	if (can_share(s))
-		return 0;
-	return open_writer(s, err);
+	r = can_share(s, err);
+	return r ? r : open_writer(s, err);
 }
 
 /* A client that writes where bytes are shared gets a copy of them. */
 static int make_own(struct session *s, struct err *err)
 {
 	AUTO_FREE char *chunk = xmalloc(COPY_BYTES);
-	AUTO_FD int fd = -1;
-	int64_t bytes;
+	int64_t bytes = s->shared_bytes;
 
 	if (s->writer)
 		return 0;
-	TRY(cd_blob_open(s->d->content, &s->shared, &fd, &bytes, err));
 	TRY(open_writer(s, err));
 	TRY(cd_writer_truncate(s->writer, err));
 	for (int64_t at = 0; at < bytes;) {
 		size_t n = bytes - at > COPY_BYTES ? COPY_BYTES : (size_t)(bytes - at);
 
 		TRY(rpc_cancelled(s->call, err));
-		TRY(fd_pread_all(fd, chunk, n, at, err));
+		TRY(fd_pread_all(s->shared_fd, chunk, n, at, err));
 		TRY(cd_writer_write(s->writer, str_make(chunk, n), err));
 		at += (int64_t)n;
 	}
@@ -166,7 +214,7 @@ static int append(struct session *s, const Content__WriteContentRequest *req, st
 	return req->data.len ? cd_writer_write(s->writer, str_make(req->data.data, req->data.len), err) : 0;
 }
 
-/* The record, unless somebody else has just made it. */
+/* The record, unless somebody else has just made it. 1 when the shared bytes have been collected meanwhile. */
 static int put_record(struct session *s, const char *digest, Kv__Entry **labels, size_t n_labels, struct err *err)
 {
 	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
@@ -178,6 +226,8 @@ static int put_record(struct session *s, const char *digest, Kv__Entry **labels,
 	TRY(r);
 	if (r)
 		return err_set(err, ERR_EXISTS, "content %s: already exists", digest);
+	if (!s->writer && !cd_blob_has(s->d->content, &s->shared))
+		return 1;
 	info.digest = digest;
 	info.size = offset_of(s);
 	info.created_at = info.updated_at = pb_time_new(rpc_arena(s->call), clock_wall());
@@ -219,6 +269,11 @@ static int commit(struct session *s, const Content__WriteContentRequest *req, st
 	if (s->writer)
 		TRY(cd_writer_commit(s->writer, &digest, err));
 	r = put_record(s, text, labels, n_labels, err);
+	if (r > 0) {
+		TRY(make_own(s, err));
+		TRY(cd_writer_commit(s->writer, &digest, err));
+		r = put_record(s, text, labels, n_labels, err);
+	}
 	return r == -ERR_EXISTS ? known_already(s, text, err) : r;
 }
 
@@ -265,7 +320,7 @@ static int act(struct session *s, const Content__WriteContentRequest *req, struc
 
 int cd_content_write(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
-	AUTO(session) struct session s = {.d = svc, .call = c, .expected = xstrdup("")};
+	AUTO(session) struct session s = {.d = svc, .call = c, .expected = xstrdup(""), .shared_fd = -1};
 	const Content__WriteContentRequest *req;
 	int r;
 

@@ -22,13 +22,6 @@
 
 #include <cmocka.h>
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		if ((call) < 0)                                                                                        \
-			fail_msg("%s: %s", #call, w->err.msg);                                                         \
-	} while (0)
-#define FAILS(call, code) assert_int_equal((call), -(code))
-
 /* ---- namespaces ---- */
 
 static int ns_create(struct world *w, const char *name, const char *labels)

@@ -21,6 +21,14 @@ struct world {
 	struct err err; /* of the last call */
 };
 
+/* Of calls that leave their error in w->err: must work, must fail with that code. (With <cmocka.h> before their use.) */
+#define OK(call)                                                                                                       \
+	do {                                                                                                           \
+		if ((call) < 0)                                                                                        \
+			fail_msg("%s: %s", #call, w->err.msg);                                                         \
+	} while (0)
+#define FAILS(call, code) assert_int_equal((call), -(code))
+
 /* For cmocka_unit_test_setup_teardown. */
 int world_set_up(void **state);
 int world_tear_down(void **state);
