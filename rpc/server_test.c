@@ -18,6 +18,7 @@ typedef Contentd__Testing__EchoReply EchoReply;
 
 #define ECHO (&contentd__testing__echo__descriptor)
 #define WAIT_NS (30 * NS_PER_S) /* for what must happen: only reached when it does not */
+#define ARRIVES_NS (500 * NS_PER_MS) /* a deadline before which a call has reached its handler */
 
 struct fixture {
 	struct echo echo;
@@ -390,7 +391,7 @@ static void poll_watches_other_descriptors(void **state)
 static void deadline_reaches_both_sides(void **state)
 {
 	struct fixture *f = *state;
-	struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + 30 * NS_PER_MS};
+	struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + ARRIVES_NS};
 	struct err err = ERR_INIT;
 	EchoRequest req = request();
 
@@ -403,7 +404,7 @@ static void deadline_reaches_both_sides(void **state)
 static void deadline_of_a_stuck_handler(void **state)
 {
 	struct fixture *f = *state;
-	struct rpc_md md = {"grpc-timeout", "20m"};
+	struct rpc_md md = {"grpc-timeout", "500m"};
 	struct rpc_call_opts opts = {.md = &md, .n_md = 1};
 	struct err err = ERR_INIT;
 	EchoRequest req = request();

@@ -21,6 +21,7 @@ typedef Contentd__Testing__EchoReply EchoReply;
 
 #define ECHO (&contentd__testing__echo__descriptor)
 #define WAIT_NS (30 * NS_PER_S) /* for what must happen: only reached when it does not */
+#define ARRIVES_NS (500 * NS_PER_MS) /* a deadline before which a call has reached its handler */
 
 struct fixture {
 	struct echo echo;
@@ -224,7 +225,7 @@ static void deadline(void **state)
 	EchoRequest msg = request();
 	struct ttrpc_req req = call("Wait", &msg);
 
-	req.deadline_ns = clock_mono_ns() + 30 * NS_PER_MS;
+	req.deadline_ns = clock_mono_ns() + ARRIVES_NS;
 	assert_int_equal(ttrpc_call(f->client, &req, NULL, NULL, &err), -ERR_DEADLINE);
 	until(&f->echo.cancelled, 1);
 	assert_int_equal(f->echo.last_code, ERR_DEADLINE);
@@ -421,7 +422,7 @@ static void giving_up(void **state)
 	/* The server knows no deadline: this is what on_behalf and a local deadline come down to. */
 	msg.wait_ms = 600000;
 	req.can_cancel = true;
-	req.deadline_ns = clock_mono_ns() + 10 * NS_PER_MS;
+	req.deadline_ns = clock_mono_ns() + ARRIVES_NS;
 	assert_int_equal(ttrpc_call(f->client, &req, NULL, NULL, &err), -ERR_DEADLINE);
 	until(&f->echo.cancelled, 1);
 	unary(state);
@@ -579,7 +580,7 @@ static void cancellation_travels(void **state)
 	until(&f->echo.cancelled, 1);
 	assert_int_equal(f->echo.last_code, ERR_CANCELLED);
 
-	struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + 20 * NS_PER_MS};
+	struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + ARRIVES_NS};
 	assert_int_equal(rpc_call(client, ECHO, "Wait", &opts, &msg.base, NULL, &err), -ERR_DEADLINE);
 	until(&relay.ended, 2);
 	/* Whichever the server hears of first: its own clock, or the client that gives up. */
