@@ -17,9 +17,10 @@ struct kv {
 	/* Appends the value to `value`; ERR_NOT_FOUND. */
 	int (*get)(void *arg, struct str key, struct buf *value, struct err *err);
 
-	/* Calls fn for all pairs whose key starts with prefix, in order, over one consistent view; a negative return
-	 * of fn ends the scan with that code, a positive one ends it with 0. fn must not call back into the table. */
-	int (*scan)(void *arg, struct str prefix,
+	/* Calls fn for all pairs whose key starts with prefix and comes after `after` (empty: all of them), in order,
+	 * over one consistent view; a negative return of fn ends the scan with that code, a positive one ends it with
+	 * 0. fn must not call back into the table. */
+	int (*scan)(void *arg, struct str prefix, struct str after,
 	            int (*fn)(void *fn_arg, struct str key, struct str value, struct err *err), void *fn_arg,
 	            struct err *err);
 
@@ -43,7 +44,15 @@ static inline int kv_scan(const struct kv *kv, struct str prefix,
                           int (*fn)(void *fn_arg, struct str key, struct str value, struct err *err), void *fn_arg,
                           struct err *err)
 {
-	return kv->scan(kv->arg, prefix, fn, fn_arg, err);
+	return kv->scan(kv->arg, prefix, STR_NONE, fn, fn_arg, err);
+}
+
+/* The same from the key behind `after` on: how a long scan is done in pieces, each with a view of its own. */
+static inline int kv_scan_after(const struct kv *kv, struct str prefix, struct str after,
+                                int (*fn)(void *fn_arg, struct str key, struct str value, struct err *err),
+                                void *fn_arg, struct err *err)
+{
+	return kv->scan(kv->arg, prefix, after, fn, fn_arg, err);
 }
 
 #endif

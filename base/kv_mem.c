@@ -52,16 +52,18 @@ static int mem_get(void *arg, struct str key, struct buf *value, struct err *err
 	return found ? 0 : err_set(err, ERR_NOT_FOUND, "no such key");
 }
 
-static int mem_scan(void *arg, struct str prefix,
+static int mem_scan(void *arg, struct str prefix, struct str after,
                     int (*fn)(void *fn_arg, struct str key, struct str value, struct err *err), void *fn_arg,
                     struct err *err)
 {
 	struct kv_mem *m = arg;
-	bool found;
+	bool found, later = after.n && str_cmp(after, prefix) >= 0;
+	size_t at;
 	int r = 0;
 
 	pthread_mutex_lock(&m->lock);
-	for (size_t at = find(m, prefix, &found); at < m->pairs.n && !r; at++) {
+	at = find(m, later ? after : prefix, &found);
+	for (at += later && found; at < m->pairs.n && !r; at++) {
 		struct str key = buf_str(&m->pairs.p[at].key);
 
 		if (!str_starts(key, prefix))

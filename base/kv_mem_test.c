@@ -42,6 +42,11 @@ static void test_put_get_scan(void **state)
 	buf_clear(&b);
 	assert_int_equal(kv_scan(kv, STR(""), collect, &b, NULL), 0);
 	assert_string_equal(buf_cstr(&b), "a=1 b1=y b2=z ");
+	buf_clear(&b);
+	assert_int_equal(kv_scan_after(kv, STR("b"), STR("b1"), collect, &b, NULL), 0);
+	assert_int_equal(kv_scan_after(kv, STR("b"), STR("a"), collect, &b, NULL), 0);
+	assert_int_equal(kv_scan_after(kv, STR("b"), STR("b2"), collect, &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), "b2=z b1=y b2=z ");
 }
 
 static void test_batch_and_removal(void **state)

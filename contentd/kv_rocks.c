@@ -72,12 +72,13 @@ static bool prefix_end(struct str prefix, struct buf *out)
 }
 
 /* An iterator reads one consistent view, of the moment it was made. */
-static int rocks_scan(void *arg, struct str prefix,
+static int rocks_scan(void *arg, struct str prefix, struct str after,
                       int (*fn)(void *fn_arg, struct str key, struct str value, struct err *err), void *fn_arg,
                       struct err *err)
 {
 	struct kv_rocks *k = arg;
 	AUTO(buf) struct buf end = BUF_INIT;
+	struct str from = str_cmp(after, prefix) >= 0 ? after : prefix;
 	rocksdb_readoptions_t *read = rocksdb_readoptions_create();
 	rocksdb_iterator_t *it;
 	char *why = NULL;
@@ -86,13 +87,13 @@ static int rocks_scan(void *arg, struct str prefix,
 	if (prefix_end(prefix, &end))
 		rocksdb_readoptions_set_iterate_upper_bound(read, end.p, end.n);
 	it = rocksdb_create_iterator(k->db, read);
-	for (rocksdb_iter_seek(it, prefix.p ? prefix.p : "", prefix.n); rocksdb_iter_valid(it) && !r;
-	     rocksdb_iter_next(it)) {
+	for (rocksdb_iter_seek(it, from.p ? from.p : "", from.n); rocksdb_iter_valid(it) && !r; rocksdb_iter_next(it)) {
 		struct str key, value;
 
 		key.p = rocksdb_iter_key(it, &key.n);
 		value.p = rocksdb_iter_value(it, &value.n);
-		r = fn(fn_arg, key, value, err);
+		if (!after.n || !str_eq(key, after))
+			r = fn(fn_arg, key, value, err);
 	}
 	rocksdb_iter_get_error(it, &why);
 	rocksdb_iter_destroy(it);

@@ -74,6 +74,14 @@ static void expect(const struct kv *kv, struct str prefix, const char *want)
 	assert_string_equal(buf_cstr(&b), want);
 }
 
+static void expect_after(const struct kv *kv, struct str prefix, struct str after, const char *want)
+{
+	AUTO(buf) struct buf b = BUF_INIT;
+
+	assert_int_equal(kv_scan_after(kv, prefix, after, collect, &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), want);
+}
+
 static void get_put_remove_scan(void **state)
 {
 	AUTO(kv_rocks) struct kv_rocks *k = open_db(*state);
@@ -94,6 +102,10 @@ static void get_put_remove_scan(void **state)
 	expect(kv, STR("a\xff"), "61ff=high ");
 	expect(kv, STR("\xff"), "ffff=last ");
 	expect(kv, STR("b"), "");
+	expect_after(kv, STR("a"), STR("a"), "610078=nul 61ff=high ");
+	expect_after(kv, STR("a"), STR("a\0w"), "610078=nul 61ff=high ");
+	expect_after(kv, STR("a"), STR("a\xff"), "");
+	expect_after(kv, STR("empty"), STR("a"), "656d707479= ");
 	assert_int_equal(kv_write(kv, ops, ARRAY_LEN(ops), true, NULL), 0);
 	expect(kv, STR_NONE, "610078=nul 61ff=high 62=2 656d707479= ffff=last ");
 }
