@@ -1,7 +1,10 @@
 #include "contentd/meta.h"
 
 #include "base/map.h"
+#include "contentd/collect/records.h"
+#include "contentd/collect/uses.h"
 #include "contentd/ident.h"
+#include "gc/label.h"
 #include "rpc/proto/containers.pb-c.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 #include "rpc/proto/images.pb-c.h"
@@ -13,6 +16,7 @@
 
 #define STRIPES 32 /* ThreadSanitizer follows 64 locks held at once, and one may hold them all */
 #define SCHEMA_KEY STR("schema")
+#define SYNC_KEY STR("sync") /* never there */
 #define SCHEMA_VERSION 1
 #define RECORD_VERSION 1 /* the byte before a message */
 
@@ -21,6 +25,7 @@ struct cd_meta {
 	pthread_mutex_t stripes[STRIPES]; /* each guards the records that hash to it: held for a read and a commit */
 	pthread_mutex_t lock;
 	struct map namespaces; /* names known to exist; lock */
+	struct cd_uses *uses;
 };
 
 static const struct {
@@ -77,6 +82,7 @@ int cd_meta_new(const struct kv *kv, struct cd_meta **out, struct err *err)
 	AUTO(cd_meta) struct cd_meta *m = xcalloc(1, sizeof(*m));
 
 	m->kv = *kv;
+	m->uses = cd_uses_new();
 	pthread_mutex_init(&m->lock, NULL);
 	for (size_t i = 0; i < STRIPES; i++)
 		pthread_mutex_init(&m->stripes[i], NULL);
@@ -90,6 +96,7 @@ void cd_meta_free(struct cd_meta *m)
 	if (!m)
 		return;
 	map_fini(&m->namespaces);
+	cd_uses_free(m->uses);
 	for (size_t i = 0; i < STRIPES; i++)
 		pthread_mutex_destroy(&m->stripes[i]);
 	pthread_mutex_destroy(&m->lock);
@@ -99,6 +106,11 @@ void cd_meta_free(struct cd_meta *m)
 const struct kv *cd_meta_kv(const struct cd_meta *m)
 {
 	return &m->kv;
+}
+
+struct cd_uses *cd_meta_uses(const struct cd_meta *m)
+{
+	return m->uses;
 }
 
 /* ---- records ---- */
@@ -187,6 +199,51 @@ int cd_meta_scan(struct cd_meta *m, enum cd_kind kind, const char *ns, struct st
 	return kv_scan(&m->kv, buf_str(&key), scan_one, &s, err);
 }
 
+/* Records of a piece, before they are told. */
+struct piece {
+	VEC(struct buf) keys, values;
+	unsigned max;
+};
+
+static void piece_fini(struct piece *p)
+{
+	vec_each(&p->keys, b)
+		buf_fini(b);
+	vec_each(&p->values, b)
+		buf_fini(b);
+	vec_fini(&p->keys);
+	vec_fini(&p->values);
+}
+DEFINE_AUTO_FINI(piece);
+
+static int piece_take(void *arg, struct str key, struct str value, struct err *err)
+{
+	struct piece *p = arg;
+
+	if (p->keys.n == p->max)
+		return 1;
+	buf_addstr(vec_add(&p->keys), key);
+	buf_addstr(vec_add(&p->values), value);
+	return 0;
+}
+
+int cd_meta_piece(struct cd_meta *m, enum cd_kind kind, struct buf *cursor, unsigned max, struct arena *a,
+                  cd_meta_fn fn, void *arg, struct err *err)
+{
+	const char prefix[] = {(char)kind, '\0'};
+	struct scan s = {kind, a, fn, arg};
+	AUTO(piece) struct piece p = {.max = max};
+
+	TRY(kv_scan_after(&m->kv, str_make(prefix, sizeof(prefix)), buf_str(cursor), piece_take, &p, err));
+	for (size_t i = 0; i < p.keys.n; i++)
+		TRY(scan_one(&s, buf_str(&p.keys.p[i]), buf_str(&p.values.p[i]), err));
+	if (p.keys.n) {
+		buf_clear(cursor);
+		buf_addstr(cursor, buf_str(vec_last(&p.keys)));
+	}
+	return p.keys.n < max;
+}
+
 /* ---- holds ---- */
 
 static uint64_t stripe_of(enum cd_kind kind, const char *ns, struct str name)
@@ -200,22 +257,40 @@ static struct cd_hold hold(struct cd_meta *m, uint64_t stripes)
 	for (unsigned i = 0; i < STRIPES; i++)
 		if (stripes >> i & 1)
 			pthread_mutex_lock(&m->stripes[i]);
-	return (struct cd_hold){m, stripes};
+	return (struct cd_hold){.m = m, .stripes = stripes};
+}
+
+/* The collector keeps what is held, from before anybody looks at it. */
+static void use_held(struct cd_hold *h, enum cd_kind kind, const char *ns, const struct str *names, size_t n)
+{
+	struct gc_id id;
+
+	if (!cd_record_id(kind, str_of(ns), STR_NONE, &id))
+		return;
+	h->use = xcalloc(1, sizeof(*h->use));
+	cd_use_begin(h->use, h->m->uses);
+	for (size_t i = 0; i < n; i++) {
+		cd_record_id(kind, str_of(ns), names[i], &id);
+		cd_use_add(h->use, &id);
+	}
 }
 
 struct cd_hold cd_meta_hold(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name)
 {
-	return hold(m, stripe_of(kind, ns, name));
+	return cd_meta_hold_many(m, kind, ns, &name, 1);
 }
 
 struct cd_hold cd_meta_hold_many(struct cd_meta *m, enum cd_kind kind, const char *ns, const struct str *names,
                                  size_t n)
 {
 	uint64_t stripes = 0;
+	struct cd_hold h;
 
 	for (size_t i = 0; i < n; i++)
 		stripes |= stripe_of(kind, ns, names[i]);
-	return hold(m, stripes);
+	h = hold(m, stripes);
+	use_held(&h, kind, ns, names, n);
+	return h;
 }
 
 struct cd_hold cd_meta_hold_all(struct cd_meta *m)
@@ -228,6 +303,9 @@ void cd_meta_release(struct cd_hold *h)
 	for (unsigned i = 0; i < STRIPES; i++)
 		if (h->stripes >> i & 1)
 			pthread_mutex_unlock(&h->m->stripes[i]);
+	if (h->use)
+		cd_use_end(h->use);
+	free(h->use);
 	*h = CD_HOLD_NONE;
 }
 
@@ -336,20 +414,113 @@ static void remember(struct cd_meta *m, const struct cd_batch *b)
 	pthread_mutex_unlock(&m->lock);
 }
 
+/* What a batch means to the collector. */
+struct told {
+	struct cd_use use;       /* what is written, and what that refers to: ends when all is told */
+	struct cd_written sums;  /* for the schedule */
+	struct gc_id id;         /* being reported */
+	VEC(struct gc_id) wrote; /* borrow from the batch */
+	unsigned removed, let_go;
+	bool put;
+	struct arena arena;
+};
+
+static void told_fini(struct told *t)
+{
+	cd_use_end(&t->use);
+	vec_fini(&t->wrote);
+	arena_fini(&t->arena);
+}
+DEFINE_AUTO_FINI(told);
+
+static void tell_label(void *arg, struct str key, struct str value)
+{
+	struct told *t = arg;
+	struct gc_label label = gc_label_parse(t->id.kind, key, value);
+
+	if (label.type == GC_LABEL_REF) {
+		label.id.ns = t->id.ns;
+		cd_use_add(&t->use, &label.id);
+	} else if (label.type == GC_LABEL_EXPIRE && gc_time_after(t->sums.expires, label.at)) {
+		t->sums.expires = label.at;
+	}
+}
+
+static void tell_ref(void *arg, const struct gc_id *to)
+{
+	cd_use_add(&((struct told *)arg)->use, to);
+}
+
+static int tell_op(struct told *t, const struct cd_batch *b, const struct cd_batch_op *op, struct err *err)
+{
+	const struct cd_record_out out = {NULL, tell_label, tell_ref, t};
+	struct str ns = str_of(b->bytes.p + op->ns_at);
+	struct str key = str_make(b->bytes.p + op->key_at, op->key_bytes);
+	struct str name = str_sub(key, 2 + ns.n + 1, SIZE_MAX);
+	bool node = cd_record_id(op->kind, ns, name, &t->id);
+	void *record = NULL;
+
+	t->sums.writes++;
+	if (op->remove) {
+		t->removed += op->kind != CD_RESOURCE && op->kind != CD_NAMESPACE;
+		t->let_go += op->kind == CD_RESOURCE;
+		return 0;
+	}
+	t->put = true;
+	if (node) {
+		cd_use_add(&t->use, &t->id);
+		vec_push(&t->wrote, t->id);
+		TRY(unpack(op->kind, str_make(b->bytes.p + op->value_at, op->value_bytes), &t->arena, &record, err));
+	}
+	cd_record_report(op->kind, ns, name, record, &out);
+	return 0;
+}
+
 int cd_meta_commit(struct cd_meta *m, const struct cd_batch *b, struct err *err)
 {
 	AUTO(cd_batch) struct cd_batch more = CD_BATCH_INIT;
 	AUTO_FREE struct kv_op *ops = NULL;
+	AUTO(told) struct told told = {.sums = CD_WRITTEN_NONE};
 
+	arena_init(&told.arena, SIZE_MAX);
 	TRY(add_namespaces(m, &more, b, err));
 	if (b->ops.n + more.ops.n == 0)
 		return 0;
+	cd_use_begin(&told.use, m->uses);
+	vec_each(&b->ops, op)
+		TRY(tell_op(&told, b, op, err));
 	ops = xcalloc(b->ops.n + more.ops.n, sizeof(*ops));
 	add_ops(b, ops);
 	add_ops(&more, ops + b->ops.n);
 	TRY_WRAP(kv_write(&m->kv, ops, (unsigned)(b->ops.n + more.ops.n), true, err), err, "metadata");
+	vec_each(&told.wrote, id)
+		cd_uses_wrote(m->uses, id);
+	/* A lease that has something else instead has let go of nothing. */
+	told.sums.deletions = told.removed + (told.put ? 0 : told.let_go);
+	cd_uses_written(m->uses, &told.sums);
 	remember(m, b);
 	remember(m, &more);
+	return 0;
+}
+
+int cd_meta_apply(struct cd_meta *m, const struct cd_batch *b, const struct kv_op *more, unsigned n_more,
+                  struct err *err)
+{
+	AUTO_FREE struct kv_op *ops = xcalloc(b->ops.n + n_more + 1, sizeof(*ops));
+
+	add_ops(b, ops);
+	for (unsigned i = 0; i < n_more; i++)
+		ops[b->ops.n + i] = more[i];
+	TRY_WRAP(kv_write(&m->kv, ops, (unsigned)b->ops.n + n_more, false, err), err, "metadata");
+	return 0;
+}
+
+/* A synced write brings everything before it along. */
+int cd_meta_sync(struct cd_meta *m, struct err *err)
+{
+	const struct kv_op op = {.key = SYNC_KEY, .remove = true};
+
+	TRY_WRAP(kv_write(&m->kv, &op, 1, true, err), err, "metadata");
 	return 0;
 }
 

@@ -25,6 +25,8 @@ enum cd_kind {
 };
 
 struct cd_meta;
+struct cd_use;
+struct cd_uses;
 
 /* Checks the schema version of the table, and writes it into an empty one. Newer than ours: ERR_PRECONDITION. `kv` is
  * borrowed. */
@@ -49,14 +51,24 @@ typedef int (*cd_meta_fn)(void *arg, const char *ns, struct str name, void *reco
 int cd_meta_scan(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str prefix, struct arena *a,
                  cd_meta_fn fn, void *arg, struct err *err);
 
+/* The same in pieces, over all namespaces: at most `max` records after *cursor (empty at first), which is moved. 1 when
+ * there are no more. fn may call cd_meta_. */
+int cd_meta_piece(struct cd_meta *m, enum cd_kind kind, struct buf *cursor, unsigned max, struct arena *a,
+                  cd_meta_fn fn, void *arg, struct err *err);
+
 /* ---- changing ---- */
+
+/* What running work relies on, for the collector: contentd/collect/uses.h. Holding a record uses it, committing uses
+ * what is committed and what that refers to. */
+struct cd_uses *cd_meta_uses(const struct cd_meta *m);
 
 /* Exclusive right to change some records. A thread has one hold at a time; waits are short (one commit). */
 struct cd_hold {
 	struct cd_meta *m;
 	uint64_t stripes;
+	struct cd_use *use; /* of what is held */
 };
-#define CD_HOLD_NONE ((struct cd_hold){NULL, 0})
+#define CD_HOLD_NONE ((struct cd_hold){NULL, 0, NULL})
 
 struct cd_hold cd_meta_hold(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name);
 /* Of several names of one kind. */
@@ -85,8 +97,14 @@ void cd_batch_put(struct cd_batch *b, enum cd_kind kind, const char *ns, struct 
                   const ProtobufCMessage *record);
 void cd_batch_remove(struct cd_batch *b, enum cd_kind kind, const char *ns, struct str name);
 
-/* Writes, with a namespace record for each namespace that has none yet. Syncs. */
+/* Writes, with a namespace record for each namespace that has none yet. Syncs, and tells the collector. */
 int cd_meta_commit(struct cd_meta *m, const struct cd_batch *b, struct err *err);
+
+/* The same in two steps, for the collector: applied, in the order of the calls, and on disk after cd_meta_sync. Makes no
+ * namespace, tells nobody. `more` are removals of other owners of the table. */
+int cd_meta_apply(struct cd_meta *m, const struct cd_batch *b, const struct kv_op *more, unsigned n_more,
+                  struct err *err);
+int cd_meta_sync(struct cd_meta *m, struct err *err);
 
 /* Makes sure that a namespace exists: for objects that are kept elsewhere (snapshots). Not while holding. */
 int cd_meta_touch(struct cd_meta *m, const char *ns, struct err *err);

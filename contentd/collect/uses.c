@@ -1,0 +1,141 @@
+#include "contentd/collect/uses.h"
+
+#include <pthread.h>
+
+struct cd_used_id {
+	enum gc_kind kind;
+	uint32_t at, ns, space, key; /* where its texts begin, and their lengths */
+};
+
+struct cd_uses {
+	pthread_mutex_t lock;
+	struct cd_use *first; /* lock */
+	struct gc *gc;        /* lock */
+	void (*written)(void *arg, const struct cd_written *w);
+	void *arg;
+};
+
+struct cd_uses *cd_uses_new(void)
+{
+	struct cd_uses *all = xcalloc(1, sizeof(*all));
+
+	pthread_mutex_init(&all->lock, NULL);
+	return all;
+}
+
+void cd_uses_free(struct cd_uses *all)
+{
+	if (!all)
+		return;
+	pthread_mutex_destroy(&all->lock);
+	free(all);
+}
+
+/* ---- uses ---- */
+
+void cd_use_begin(struct cd_use *u, struct cd_uses *all)
+{
+	*u = (struct cd_use){.all = all, .text = BUF_INIT};
+	pthread_mutex_lock(&all->lock);
+	u->next = all->first;
+	if (u->next)
+		u->next->prev = u;
+	all->first = u;
+	pthread_mutex_unlock(&all->lock);
+}
+
+static struct gc_id id_at(const struct cd_use *u, const struct cd_used_id *i)
+{
+	const char *p = u->text.p + i->at;
+
+	return (struct gc_id){.kind = i->kind,
+	                      .ns = str_make(p, i->ns),
+	                      .space = str_make(p + i->ns, i->space),
+	                      .key = str_make(p + i->ns + i->space, i->key)};
+}
+
+void cd_use_add(struct cd_use *u, const struct gc_id *id)
+{
+	struct cd_uses *all = u->all;
+
+	pthread_mutex_lock(&all->lock);
+	vec_push(&u->ids, (struct cd_used_id){id->kind, (uint32_t)u->text.n, (uint32_t)id->ns.n, (uint32_t)id->space.n,
+	                                      (uint32_t)id->key.n});
+	buf_addstr(&u->text, id->ns);
+	buf_addstr(&u->text, id->space);
+	buf_addstr(&u->text, id->key);
+	if (all->gc)
+		gc_referred(all->gc, id);
+	pthread_mutex_unlock(&all->lock);
+}
+
+void cd_use_end(struct cd_use *u)
+{
+	struct cd_uses *all = u->all;
+
+	if (!all)
+		return;
+	pthread_mutex_lock(&all->lock);
+	if (u->prev)
+		u->prev->next = u->next;
+	else
+		all->first = u->next;
+	if (u->next)
+		u->next->prev = u->prev;
+	pthread_mutex_unlock(&all->lock);
+	vec_fini(&u->ids);
+	buf_fini(&u->text);
+	u->all = NULL;
+}
+
+/* ---- what was written ---- */
+
+void cd_uses_wrote(struct cd_uses *all, const struct gc_id *id)
+{
+	pthread_mutex_lock(&all->lock);
+	if (all->gc)
+		gc_wrote(all->gc, id);
+	pthread_mutex_unlock(&all->lock);
+}
+
+void cd_uses_written(struct cd_uses *all, const struct cd_written *w)
+{
+	pthread_mutex_lock(&all->lock);
+	if (all->written)
+		all->written(all->arg, w);
+	pthread_mutex_unlock(&all->lock);
+}
+
+/* ---- the collector's side ---- */
+
+void cd_uses_bind(struct cd_uses *all, struct gc *gc, void (*written)(void *arg, const struct cd_written *w), void *arg)
+{
+	pthread_mutex_lock(&all->lock);
+	all->gc = gc;
+	all->written = written;
+	all->arg = arg;
+	pthread_mutex_unlock(&all->lock);
+}
+
+void cd_uses_begin_cycle(struct cd_uses *all, const struct gc_run *run)
+{
+	pthread_mutex_lock(&all->lock);
+	gc_begin(all->gc, run);
+	for (const struct cd_use *u = all->first; u; u = u->next)
+		vec_each(&u->ids, i) {
+			struct gc_id id = id_at(u, i);
+
+			gc_referred(all->gc, &id);
+		}
+	pthread_mutex_unlock(&all->lock);
+}
+
+void cd_uses_hold(struct cd_uses *all)
+{
+	pthread_mutex_lock(&all->lock);
+}
+
+void cd_uses_release(struct cd_uses *all)
+{
+	pthread_mutex_unlock(&all->lock);
+}
