@@ -138,25 +138,6 @@ static int containers_create(struct rpc_call *c, const void *request, void *svc,
 	return rpc_reply(c, &rsp.base, err);
 }
 
-/* One extension: replaced, added, or removed when `from` does not have it. */
-static void apply_extension(struct arena *a, const char *key, const Containers__Container *from,
-                            Containers__Container *to)
-{
-	Kv__AnyEntry **out = arena_alloc(a, (to->n_extensions + 1) * sizeof(*out));
-	size_t n = 0;
-
-	for (size_t i = 0; i < to->n_extensions; i++)
-		if (strcmp(to->extensions[i]->key, key))
-			out[n++] = to->extensions[i];
-	for (size_t i = 0; i < from->n_extensions; i++)
-		if (!strcmp(from->extensions[i]->key, key)) {
-			out[n++] = from->extensions[i];
-			break;
-		}
-	to->extensions = out;
-	to->n_extensions = n;
-}
-
 static int apply_path(struct arena *a, const char *text, const Containers__Container *from, Containers__Container *to,
                       struct err *err)
 {
@@ -164,12 +145,9 @@ static int apply_path(struct arena *a, const char *text, const Containers__Conta
 
 	if (str_eqc(path.field, "labels"))
 		cd_kvs_apply(a, path.key, from->labels, from->n_labels, KVS(to, labels));
-	else if (str_eqc(path.field, "extensions") && path.key)
-		apply_extension(a, path.key, from, to);
-	else if (!strcmp(text, "extensions")) {
-		to->extensions = from->extensions;
-		to->n_extensions = from->n_extensions;
-	} else if (!strcmp(text, "spec"))
+	else if (str_eqc(path.field, "extensions"))
+		cd_kvs_apply_any(a, path.key, from->extensions, from->n_extensions, KVS(to, extensions));
+	else if (!strcmp(text, "spec"))
 		to->spec = from->spec;
 	else if (!strcmp(text, "image"))
 		to->image = from->image;

@@ -116,6 +116,22 @@ void cd_kvs_apply(struct arena *a, const char *key, Kv__Entry *const *from, size
 	*n = n_from;
 }
 
+void cd_kvs_apply_any(struct arena *a, const char *key, Kv__AnyEntry *const *from, size_t n_from, Kv__AnyEntry ***list,
+                      size_t *n)
+{
+	Kv__AnyEntry **out = arena_alloc(a, (n_from + *n + 1) * sizeof(*out));
+	size_t n_out = 0;
+
+	for (size_t i = 0; key && i < *n; i++)
+		if (strcmp((*list)[i]->key, key))
+			out[n_out++] = (*list)[i];
+	for (size_t i = 0; i < n_from; i++)
+		if (!key || !strcmp(from[i]->key, key))
+			out[n_out++] = from[i];
+	*list = out;
+	*n = n_out;
+}
+
 bool cd_kvs_field(Kv__Entry *const *list, size_t n, const struct str *path, size_t n_path, struct str *value)
 {
 	for (size_t i = 0; i < n; i++) {

@@ -35,6 +35,10 @@ struct cd_mask_path cd_mask_path(const char *path);
 void cd_kvs_apply(struct arena *a, const char *key, Kv__Entry *const *from, size_t n_from, Kv__Entry ***list,
                   size_t *n);
 
+/* The same for a map to Any (extensions): key NULL replaces the whole, else replaces, adds or removes that entry. */
+void cd_kvs_apply_any(struct arena *a, const char *key, Kv__AnyEntry *const *from, size_t n_from, Kv__AnyEntry ***list,
+                      size_t *n);
+
 /* Filter access: the entry whose key is the pieces joined by dots. */
 bool cd_kvs_field(Kv__Entry *const *list, size_t n, const struct str *path, size_t n_path, struct str *value);
 

@@ -38,6 +38,7 @@ static const struct {
     {CD_CONTAINER, &containers__container__descriptor, "container"},
     {CD_CONTENT, &records__content__descriptor, "content"},
     {CD_LEASE, &leases__lease__descriptor, "lease"},
+    {CD_SANDBOX, &types__sandbox__descriptor, "sandbox"},
     {CD_RESOURCE, &records__resource__descriptor, "lease resource"},
 };
 

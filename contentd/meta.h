@@ -21,6 +21,7 @@ enum cd_kind {
 	CD_CONTENT = 'b',   /* Records__Content, by digest */
 	CD_LEASE = 'l',     /* Leases__Lease */
 	CD_RESOURCE = 'r',  /* Records__Resource, by "<lease><NUL><type><NUL><id>" */
+	CD_SANDBOX = 'x',   /* Types__Sandbox */
 	CD_SNAPSHOT = 's',  /* the snapshotter has the records: only to be held */
 };
 

@@ -143,8 +143,8 @@ static int namespaces_update(struct rpc_call *c, const void *request, void *svc,
 	TRY(clean(rpc_arena(c), req->namespace_, &n, err));
 	TRY(update(d, rpc_arena(c), &n, req->update_mask, err));
 	event.name = n.name;
-	event.labels = n.labels;
-	event.n_labels = n.n_labels;
+	event.labels = req->namespace_->labels; /* what was asked for, removals too */
+	event.n_labels = req->namespace_->n_labels;
 	cd_events_publish(d->events, n.name, "/namespaces/update", &event.base);
 	rsp.namespace_ = &n;
 	return rpc_reply(c, &rsp.base, err);
@@ -164,7 +164,7 @@ static int stop_at_snapshot(void *arg, const struct snap_info *i, struct err *er
 	return 0;
 }
 
-/* Appends the nouns of what is in a namespace. Leases and ingests do not count. */
+/* Appends the nouns of what is in a namespace. Leases, ingests and sandboxes do not count: they go with it. */
 static int contents_of(struct cd_daemon *d, struct snap_store *snaps, const char *ns, struct arena *a, struct buf *out,
                        struct err *err)
 {
@@ -206,6 +206,7 @@ static int prune_one(void *arg, const char *ns, struct str name, void *record, s
 
 static int drop(struct cd_daemon *d, struct snap_store *snaps, struct arena *a, const char *ns, struct err *err)
 {
+	static const enum cd_kind kinds[] = {CD_LEASE, CD_RESOURCE, CD_SANDBOX};
 	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
 	AUTO(buf) struct buf contents = BUF_INIT;
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold_all(d->meta);
@@ -216,10 +217,32 @@ static int drop(struct cd_daemon *d, struct snap_store *snaps, struct arena *a, 
 	if (contents.n)
 		return err_set(err, ERR_PRECONDITION, "namespace \"%s\" must be empty, but it still has %s", ns,
 		               buf_cstr(&contents));
-	TRY(cd_meta_scan(d->meta, CD_LEASE, ns, STR_NONE, a, prune_one, &(struct prune){&b, CD_LEASE}, err));
-	TRY(cd_meta_scan(d->meta, CD_RESOURCE, ns, STR_NONE, a, prune_one, &(struct prune){&b, CD_RESOURCE}, err));
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+		TRY(cd_meta_scan(d->meta, kinds[i], ns, STR_NONE, a, prune_one, &(struct prune){&b, kinds[i]}, err));
 	cd_batch_remove(&b, CD_NAMESPACE, ns, STR_NONE);
 	return cd_meta_commit(d->meta, &b, err);
+}
+
+static int note_ingest(void *arg, const struct cd_ingest_status *s, struct err *err)
+{
+	vec_push((struct cd_names *)arg, xstrdup(s->ref));
+	return 0;
+}
+
+/* An ingest that goes meanwhile is no failure. */
+static int drop_ingests(struct cd_daemon *d, const char *ns, struct err *err)
+{
+	struct cd_names refs = {0};
+	int r = cd_ingest_each(d->content, ns, note_ingest, &refs, err);
+
+	vec_each(&refs, ref) {
+		if (r >= 0)
+			r = cd_ingest_abort(d->content, ns, *ref, err);
+		r = r == -ERR_NOT_FOUND ? 0 : r;
+		free(*ref);
+	}
+	vec_fini(&refs);
+	return r;
 }
 
 static int namespaces_delete(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -232,6 +255,7 @@ static int namespaces_delete(struct rpc_call *c, const void *request, void *svc,
 	TRY(cd_ident_check("namespace", req->name, err));
 	TRY(cd_snapshots(d, c, &snaps, err));
 	TRY(drop(d, snaps, rpc_arena(c), req->name, err));
+	TRY(drop_ingests(d, req->name, err));
 	event.name = req->name;
 	cd_events_publish(d->events, req->name, "/namespaces/delete", &event.base);
 	return 0;

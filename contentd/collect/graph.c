@@ -18,6 +18,7 @@ static const struct stage {
 } stages[] = {
     {RECORDS, CD_IMAGE},
     {RECORDS, CD_CONTAINER},
+    {RECORDS, CD_SANDBOX},
     {RECORDS, CD_LEASE},
     {RECORDS, CD_RESOURCE},
     {RECORDS, CD_CONTENT},
@@ -145,6 +146,7 @@ static int on_resource(void *arg, const char *ns, struct str name, void *record,
 	}
 ON_RECORD(image, CD_IMAGE)
 ON_RECORD(container, CD_CONTAINER)
+ON_RECORD(sandbox, CD_SANDBOX)
 ON_RECORD(lease, CD_LEASE)
 ON_RECORD(content, CD_CONTENT)
 
@@ -155,6 +157,8 @@ static cd_meta_fn on_kind(enum cd_kind kind)
 		return on_image;
 	case CD_CONTAINER:
 		return on_container;
+	case CD_SANDBOX:
+		return on_sandbox;
 	case CD_LEASE:
 		return on_lease;
 	case CD_RESOURCE:
@@ -301,6 +305,8 @@ static int node(struct cd_graph *g, const struct gc_id *id, struct report *r, st
 		return node_record(g, CD_IMAGE, id, r, err);
 	case GC_CONTAINER:
 		return node_record(g, CD_CONTAINER, id, r, err);
+	case GC_SANDBOX:
+		return node_record(g, CD_SANDBOX, id, r, err);
 	case GC_LEASE:
 		return node_record(g, CD_LEASE, id, r, err);
 	case GC_CONTENT:

@@ -59,6 +59,8 @@ static void roots(void **state)
 	    {"container/n1//c1", "snapshot=overlayfs/s2"},
 	    {"container/n1//c2", "+ref.content=#a"},
 	    {"content/n1//#a", ""},
+	    {"sandbox/n1//x1", "+ref.content=#b"},
+	    {"content/n1//#b", ""},
 	    {"snapshot/n1/overlayfs/s1", ""},
 	    {"snapshot/n1/overlayfs/s2", "active"},
 	    {"snapshot/n1/overlayfs/s3", "+root=1"},
@@ -76,10 +78,10 @@ static void roots(void **state)
 	PUT_ALL(&s, r);
 	assert_collects(&s, "container/n1//c1 container/n1//c2 "
 	                    "content/n1//#1 content/n1//#3 content/n1//#4 content/n1//#5 content/n1//#7 content/n1//#8 "
-	                    "content/n1//#a "
+	                    "content/n1//#a content/n1//#b "
 	                    "image/n1//i1 image/n1//i3 image/n1//i4 image/n1//i5 "
 	                    "ingest/n1//future ingest/n1//leased ingest/n2//written "
-	                    "lease/n1//l1 lease/n1//l3 lease/n1//l4 "
+	                    "lease/n1//l1 lease/n1//l3 lease/n1//l4 sandbox/n1//x1 "
 	                    "snapshot/n1/overlayfs/s1 snapshot/n1/overlayfs/s2 snapshot/n1/overlayfs/s3");
 }
 

@@ -15,6 +15,9 @@ bool cd_record_id(enum cd_kind kind, struct str ns, struct str name, struct gc_i
 	case CD_CONTAINER:
 		id->kind = GC_CONTAINER;
 		return true;
+	case CD_SANDBOX:
+		id->kind = GC_SANDBOX;
+		return true;
 	case CD_CONTENT:
 		id->kind = GC_CONTENT;
 		return true;
@@ -65,6 +68,7 @@ void cd_record_report(enum cd_kind kind, struct str ns, struct str name, const v
 	const Containers__Container *container = record;
 	const Records__Content *content = record;
 	const Images__Image *image = record;
+	const Types__Sandbox *sandbox = record;
 	const Leases__Lease *lease = record;
 	struct gc_id id;
 
@@ -85,6 +89,9 @@ void cd_record_report(enum cd_kind kind, struct str ns, struct str name, const v
 	case CD_CONTAINER:
 		labels(container->labels, container->n_labels, out);
 		ref(out, GC_SNAPSHOT, ns, str_of(container->snapshotter), str_of(container->snapshot_key));
+		break;
+	case CD_SANDBOX:
+		labels(sandbox->labels, sandbox->n_labels, out);
 		break;
 	case CD_CONTENT:
 		if (content->info)

@@ -128,6 +128,15 @@ static void put_container(struct text_store *s, struct arena *a, const struct gc
 	put_record(s, CD_CONTAINER, id, &m.base);
 }
 
+static void put_sandbox(struct text_store *s, struct arena *a, const struct gc_id *id, const char *facts)
+{
+	Types__Sandbox m = TYPES__SANDBOX__INIT;
+
+	m.sandbox_id = id->key.p;
+	m.labels = labels_of(a, facts, &m.n_labels);
+	put_record(s, CD_SANDBOX, id, &m.base);
+}
+
 static void put_content(struct text_store *s, struct arena *a, const struct gc_id *id, const char *facts)
 {
 	Records__Content m = RECORDS__CONTENT__INIT;
@@ -204,6 +213,9 @@ void text_put(struct text_store *s, const char *id, const char *facts)
 	case GC_CONTAINER:
 		put_container(s, &a, &it, facts);
 		break;
+	case GC_SANDBOX:
+		put_sandbox(s, &a, &it, facts);
+		break;
 	case GC_CONTENT:
 		put_content(s, &a, &it, facts);
 		break;
@@ -223,6 +235,7 @@ static enum cd_kind record_kind(enum gc_kind kind)
 {
 	return kind == GC_IMAGE       ? CD_IMAGE
 	       : kind == GC_CONTAINER ? CD_CONTAINER
+	       : kind == GC_SANDBOX   ? CD_SANDBOX
 	       : kind == GC_LEASE     ? CD_LEASE
 	                              : CD_CONTENT;
 }
@@ -393,6 +406,8 @@ static int left_record(void *arg, struct str key, struct str value, struct err *
 		add_left(arg, GC_IMAGE, ns, "", name);
 	else if (str_starts(key, str_make("c\0", 2)))
 		add_left(arg, GC_CONTAINER, ns, "", name);
+	else if (str_starts(key, str_make("x\0", 2)))
+		add_left(arg, GC_SANDBOX, ns, "", name);
 	else if (str_starts(key, str_make("b\0", 2)))
 		add_left(arg, GC_CONTENT, ns, "", name);
 	else if (str_starts(key, str_make("l\0", 2)))
