@@ -7,21 +7,47 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#define DIFF "containerd.services.diff.v1.Diff"
+
 /* What clients look for when they decide what this server can do; the names are containerd's. Rows of type and id. */
 static const struct plugin {
 	const char *type, *id;
 	bool has_platform;
+	const char *service; /* listed when this is served; NULL: always */
 } PLUGINS[] = {
-    {"io.containerd.content.v1", "content"},    {"io.containerd.metadata.v1", "rocksdb"},
-    {"io.containerd.event.v1", "exchange"},     {"io.containerd.lease.v1", "manager"},
+    {"io.containerd.content.v1", "content"},
+    {"io.containerd.metadata.v1", "rocksdb"},
+    {"io.containerd.differ.v1", "walking", true, DIFF},
+    {"io.containerd.event.v1", "exchange"},
+    {"io.containerd.lease.v1", "manager"},
+    {"io.containerd.sandbox.store.v1", "local"},
     {"io.containerd.runtime.v2", "task", true}, /* buildkitd takes its platforms from here */
-    {"io.containerd.transfer.v1", "local"},     {"io.containerd.streaming.v1", "manager"},
-    {"io.containerd.grpc.v1", "containers"},    {"io.containerd.grpc.v1", "content"},
-    {"io.containerd.grpc.v1", "events"},        {"io.containerd.grpc.v1", "healthcheck"},
-    {"io.containerd.grpc.v1", "images"},        {"io.containerd.grpc.v1", "introspection"},
-    {"io.containerd.grpc.v1", "leases"},        {"io.containerd.grpc.v1", "namespaces"},
-    {"io.containerd.grpc.v1", "snapshots"},     {"io.containerd.grpc.v1", "streaming"},
-    {"io.containerd.grpc.v1", "tasks"},         {"io.containerd.grpc.v1", "transfer"},
+    {"io.containerd.runtime.v2", "shim"},
+    {"io.containerd.transfer.v1", "local"},
+    {"io.containerd.streaming.v1", "manager"},
+    {"io.containerd.service.v1", "containers-service"},
+    {"io.containerd.service.v1", "content-service"},
+    {"io.containerd.service.v1", "diff-service", false, DIFF},
+    {"io.containerd.service.v1", "images-service"},
+    {"io.containerd.service.v1", "introspection-service"},
+    {"io.containerd.service.v1", "leases-service"},
+    {"io.containerd.service.v1", "namespaces-service"},
+    {"io.containerd.service.v1", "snapshots-service"},
+    {"io.containerd.service.v1", "tasks-service"},
+    {"io.containerd.grpc.v1", "containers"},
+    {"io.containerd.grpc.v1", "content"},
+    {"io.containerd.grpc.v1", "diff", false, DIFF},
+    {"io.containerd.grpc.v1", "events"},
+    {"io.containerd.grpc.v1", "healthcheck"},
+    {"io.containerd.grpc.v1", "images"},
+    {"io.containerd.grpc.v1", "introspection"},
+    {"io.containerd.grpc.v1", "leases"},
+    {"io.containerd.grpc.v1", "namespaces"},
+    {"io.containerd.grpc.v1", "sandboxes"},
+    {"io.containerd.grpc.v1", "snapshots"},
+    {"io.containerd.grpc.v1", "streaming"},
+    {"io.containerd.grpc.v1", "tasks"},
+    {"io.containerd.grpc.v1", "transfer"},
     {"io.containerd.grpc.v1", "version"},
 };
 
@@ -82,7 +108,8 @@ static Introspection__Plugin **plugins_all(struct arena *a, const struct cd_daem
 
 	*n = 0;
 	for (size_t i = 0; i < ARRAY_LEN(PLUGINS); i++)
-		all[(*n)++] = plugin_new(a, PLUGINS[i].type, PLUGINS[i].id, PLUGINS[i].has_platform);
+		if (!PLUGINS[i].service || cd_knows_service(PLUGINS[i].service))
+			all[(*n)++] = plugin_new(a, PLUGINS[i].type, PLUGINS[i].id, PLUGINS[i].has_platform);
 	for (size_t i = 0; i < n_names; i++)
 		all[(*n)++] = snapshotter_new(a, d, d->config.snapshotter_names.p[i]);
 	return all;
