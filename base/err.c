@@ -1,5 +1,6 @@
 #include "base/err.h"
 
+#include "base/cleanup.h"
 #include "base/str.h"
 
 #include <assert.h>
@@ -204,6 +205,17 @@ const char *err_code_name(enum err_code code)
 #undef X
 	}
 	return "unknown";
+}
+
+const char *err_code_camel(enum err_code code)
+{
+	static const char *const names[] = {
+	    "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+	    "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+	    "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
+	    "DataLoss", "Unauthenticated"};
+
+	return (unsigned)code < ARRAY_LEN(names) ? names[code] : "Unknown";
 }
 
 bool err_is_transient(const struct err *err)

@@ -98,6 +98,9 @@ int err_to_errno(const struct err *err);
 /* Static text of a code as gRPC and containerd spell it, e.g. "not found". */
 const char *err_code_name(enum err_code code);
 
+/* The same in gRPC's own spelling, for metrics: "NotFound". */
+const char *err_code_camel(enum err_code code);
+
 /* True for errors that the same call may outlive when repeated later (unavailable, deadline, aborted, exhausted). */
 bool err_is_transient(const struct err *err);
 

@@ -4,6 +4,7 @@
 #include "base/json.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -13,13 +14,37 @@ static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
 static atomic_int level_now = LOG_INFO;
 static const char *program_name = "contentd"; /* set once by log_init, before threads */
-static bool as_json;
+static atomic_bool as_json;
 
 void log_init(const char *program, enum log_level level, bool json)
 {
 	program_name = program;
-	as_json = json;
+	log_set(level, json);
+}
+
+void log_set(enum log_level level, bool json)
+{
+	atomic_store_explicit(&as_json, json, memory_order_relaxed);
 	atomic_store_explicit(&level_now, (int)level, memory_order_relaxed);
+}
+
+int log_reopen(const char *path, struct err *err)
+{
+	AUTO_FD int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+
+	if (fd < 0 || dup2(fd, STDERR_FILENO) < 0)
+		return err_errno(err, errno, "log file %s", path);
+	return 0;
+}
+
+bool log_is_json(void)
+{
+	return atomic_load_explicit(&as_json, memory_order_relaxed);
+}
+
+const char *log_level_name(enum log_level level)
+{
+	return level_names[level];
 }
 
 bool log_level_parse(const char *text, enum log_level *out)
@@ -73,7 +98,7 @@ void log_at(enum log_level level, const char *fmt, ...)
 	va_end(ap);
 	text_clean(msg);
 	time_rfc3339(clock_wall(), when);
-	if (as_json) {
+	if (log_is_json()) {
 		put_json(level, when, msg);
 	} else {
 		n = snprintf(line, sizeof(line), "%s %s %s: %s\n", when, level_names[level], program_name, msg);

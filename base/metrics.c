@@ -3,6 +3,7 @@
 #include "base/vec.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 /* Upper bounds of the buckets; powers would be prettier for machines, these are what people read. */
 static const struct {
@@ -227,6 +228,19 @@ static void print_metric(struct metric *m, struct buf *out)
 		buf_addf(out, " %lld\n", (long long)atomic_load_explicit(&(*s)->value, memory_order_relaxed));
 	}
 	vec_fini(&series);
+}
+
+int64_t process_resident_bytes(void)
+{
+	FILE *f = fopen("/proc/self/statm", "re");
+	long pages = 0;
+
+	if (f) {
+		if (fscanf(f, "%*d %ld", &pages) != 1)
+			pages = 0;
+		fclose(f);
+	}
+	return (int64_t)pages * sysconf(_SC_PAGESIZE);
 }
 
 static int by_name(const void *a, const void *b)

@@ -68,6 +68,9 @@ void metric_observe_in(struct metric *m, int64_t ns, const char *const *values);
  * meanwhile. */
 void metric_clear(struct metric *m);
 
+/* Memory of this process, for a gauge. */
+int64_t process_resident_bytes(void);
+
 /* Appends all metrics of the process, ordered by name. */
 void metrics_print(struct buf *out);
 

@@ -143,9 +143,9 @@ static int run_handler(struct rpc_call *c, struct err *err)
 	void *request = NULL;
 	int r;
 
-	TRY(rpc_cancelled(c, err));
 	if (c->hook && c->hook->before)
 		TRY(c->hook->before(c, c->hook->arg, err));
+	TRY(rpc_cancelled(c, err));
 	if (!(m->flags & RPC_CLIENT_STREAM)) {
 		c->arena.max_bytes = pb_memory_limit(c->request.n);
 		TRY(pb_unpack_in(&c->arena, m->req, buf_str(&c->request), &request, err));
@@ -161,9 +161,12 @@ static int run_handler(struct rpc_call *c, struct err *err)
 
 void rpc_call_run(struct rpc_call *c)
 {
+	int64_t began_ns = clock_mono_ns();
 	struct err err = ERR_INIT;
 	int r = run_handler(c, &err);
 
+	if (c->hook && c->hook->after)
+		c->hook->after(c, c->hook->arg, r, &err, clock_mono_ns() - began_ns);
 	pthread_mutex_lock(&c->lock);
 	vec_clear(&c->on_cancel);
 	pthread_mutex_unlock(&c->lock);

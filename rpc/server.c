@@ -257,7 +257,7 @@ int rpc_server_new(const struct rpc_server_opts *opts, struct rpc_server **out, 
 		s->opts.max_connections = 1024;
 	s->acceptor = (struct acceptor){.name = "rpc", .accept = conn_open, .arg = s};
 	h2_env_init(&s->env);
-	s->env.hook = (struct rpc_hook){s->opts.before, s->opts.arg};
+	s->env.hook = (struct rpc_hook){s->opts.before, s->opts.after, s->opts.arg};
 	s->env.flush = flush_dirty;
 	s->env.flush_arg = s;
 	if (s->opts.max_message_bytes)

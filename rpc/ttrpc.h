@@ -88,6 +88,8 @@ struct ttrpc_server_opts {
 	unsigned max_calls;                                            /* outstanding on one connection; 0: 1024 */
 	bool (*allow)(const struct ucred *peer, void *arg);            /* asked at accept; NULL: everybody */
 	int (*before)(struct rpc_call *c, void *arg, struct err *err); /* before each handler, on its thread */
+	/* after both; as with gRPC (server.h) */
+	void (*after)(struct rpc_call *c, void *arg, int rc, const struct err *err, int64_t took_ns);
 	void (*on_disconnect)(const struct ucred *peer, void *arg); /* on the I/O thread; must not block; may be NULL */
 	void *arg;
 };

@@ -393,7 +393,7 @@ int ttrpc_server_new(const struct ttrpc_server_opts *opts, struct ttrpc_server *
 	if (!s->opts.max_calls)
 		s->opts.max_calls = 1024;
 	s->acceptor = (struct acceptor){.name = "ttrpc", .accept = conn_open, .arg = s};
-	s->hook = (struct rpc_hook){s->opts.before, s->opts.arg};
+	s->hook = (struct rpc_hook){s->opts.before, s->opts.after, s->opts.arg};
 	s->methods = RPC_METHODS_INIT;
 	s->io = s->opts.io;
 	*out = STEAL(s);
