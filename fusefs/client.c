@@ -541,6 +541,37 @@ int ffs_client_sizes(struct ffs_client *c, const char *const *index_keys, unsign
 	return status(c, index_keys, n, true, out, err);
 }
 
+int ffs_client_metrics(struct ffs_client *c, int64_t deadline_ns, struct buf *out, struct err *err)
+{
+	Contentd__Contentfs__V1__Empty empty = CONTENTD__CONTENTFS__V1__EMPTY__INIT;
+	AUTO(pb) Contentd__Contentfs__V1__MetricsResponse *rsp = NULL;
+	struct ttrpc_req req = {.svc = &contentd__contentfs__v1__data__descriptor,
+	                        .method = "Metrics",
+	                        .msg = &empty.base,
+	                        .deadline_ns = deadline_ns,
+	                        .can_cancel = true};
+	struct conn *conn = conn_current(c);
+	int r;
+
+	if (!conn)
+		return err_set(err, ERR_UNAVAILABLE, "contentfs is not connected");
+	r = ttrpc_call(conn->rpc, &req, &rsp, NULL, err);
+	conn_unref(c, conn);
+	TRY(r);
+	buf_adds(out, rsp->text);
+	return 0;
+}
+
+int ffs_client_reload(struct ffs_client *c, const char *log_level, const char *log_format, struct err *err)
+{
+	Contentd__Contentfs__V1__ReloadRequest req = CONTENTD__CONTENTFS__V1__RELOAD_REQUEST__INIT;
+	struct call k = {"Reload", &req.base, -1, NULL, NULL, NULL};
+
+	req.log_level = (char *)log_level;
+	req.log_format = (char *)log_format;
+	return call(c, &k, NULL, NULL, err);
+}
+
 /* ---- life-cycle ---- */
 
 static char **copy_extra(const char *const *extra)

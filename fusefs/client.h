@@ -62,5 +62,10 @@ int ffs_client_status(struct ffs_client *c, const char *const *index_keys, unsig
 /* The same, but not what is present of the layers: that takes milliseconds for a large one. */
 int ffs_client_sizes(struct ffs_client *c, const char *const *index_keys, unsigned n,
                      Contentd__Contentfs__V1__StatusResponse **out, struct err *err);
+/* What contentfs counts, in Prometheus' text format; ERR_DEADLINE after deadline_ns. Makes no attempt to bring contentfs
+ * back: ERR_UNAVAILABLE when it is not connected. */
+int ffs_client_metrics(struct ffs_client *c, int64_t deadline_ns, struct buf *out, struct err *err);
+/* Has it open its log and the settings of registry hosts again, and take another level and format of log. */
+int ffs_client_reload(struct ffs_client *c, const char *log_level, const char *log_format, struct err *err);
 
 #endif

@@ -287,6 +287,7 @@ struct request {
 	void *handle;
 	uint32_t first, end; /* members */
 	uint64_t until;      /* end of the byte range */
+	int64_t sent_ns;
 	unsigned refs;
 	bool over;                   /* done came */
 	bool sent;                   /* get() was called or is being called */

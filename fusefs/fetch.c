@@ -1,6 +1,11 @@
+#include "base/metrics.h"
 #include "fusefs/core.h"
 
 #include <stdlib.h>
+
+METRIC_COUNTER(fetches_total, "contentfs_fetches_total", "Ranges of blobs asked of registries: ok, error, cancelled.",
+               "lane", "result");
+METRIC_HISTOGRAM(fetch_seconds, "contentfs_fetch_seconds", "From the request of a range to its last byte.", "lane");
 
 #define BULK_JOBS_MAX 8 /* members that nobody waits for at the pool: a reader's member waits behind few of them */
 
@@ -395,6 +400,19 @@ static uint32_t window_of(struct ffs_data *d, const char *reference)
 	return bytes < FFS_WINDOW_MIN ? FFS_WINDOW_MIN : bytes > FFS_WINDOW_MAX ? FFS_WINDOW_MAX : (uint32_t)bytes;
 }
 
+static void count_done(const struct request *r, int result)
+{
+	static const char *const lanes[FFS_LANES] = {[FFS_DEMAND] = "demand",
+	                                             [FFS_READAHEAD] = "readahead",
+	                                             [FFS_PREFETCH] = "prefetch",
+	                                             [FFS_BACKGROUND] = "background"};
+	const char *lane = lanes[r->lane];
+
+	metric_add(&fetches_total, 1, lane, r->cancelled ? "cancelled" : result < 0 ? "error" : "ok");
+	if (result >= 0 && !r->cancelled)
+		metric_observe_ns(&fetch_seconds, clock_mono_ns() - r->sent_ns, lane);
+}
+
 static void request_done(void *arg, int result, const struct err *err)
 {
 	struct request *r = arg, **at;
@@ -403,6 +421,7 @@ static void request_done(void *arg, int result, const struct err *err)
 	uint32_t window = window_of(d, atomic_load(&r->layer->reference));
 
 	pthread_mutex_lock(&d->lock);
+	count_done(r, result);
 	r->over = true;
 	for (at = &d->requests; *at != r;)
 		at = &(*at)->next;
@@ -453,6 +472,7 @@ static void request_send(struct request *r)
 	};
 
 	q.length = r->until - q.offset;
+	r->sent_ns = clock_mono_ns();
 	if (d->blobs.get(d->blobs.self, &q, &handle, &err) < 0) {
 		request_done(r, -(int)err.code, &err);
 		return;

@@ -184,6 +184,8 @@ static void hear(struct holder *h)
 	h->deadline = clock_mono_ns() + h->opts->heartbeat_timeout_ns;
 	if (c == FFS_LINK_GONE)
 		h->gone = true;
+	if (c == FFS_LINK_LOG && ffs_log_reopen(h->opts->state, &err) < 0)
+		log_warn("%s", err.msg);
 	if (c != FFS_LINK_READY)
 		return;
 	h->ready = true;

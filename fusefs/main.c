@@ -7,6 +7,6 @@ int main(int argc, char **argv)
 	struct ffs_options opts;
 
 	ffs_options_parse(argc, argv, &opts);
-	log_init("contentfs", opts.log_level, false);
+	log_init("contentfs", opts.log_level, opts.log_json);
 	return opts.role == FFS_ROLE_WORKER ? ffs_worker_main(&opts) : ffs_holder_main(&opts);
 }

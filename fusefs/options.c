@@ -14,6 +14,7 @@ enum {
 	KEY_CONFIG,
 	KEY_CERTS,
 	KEY_LOG_LEVEL,
+	KEY_LOG_FORMAT,
 	KEY_BACKGROUND,
 	KEY_QUIET,
 	KEY_READ_TIMEOUT,
@@ -32,6 +33,7 @@ static const struct argp_option OPTIONS[] = {
     {"config", KEY_CONFIG, "FILE", 0, "configuration file", 1},
     {"certs-dir", KEY_CERTS, "DIR", 0, "per-host registry settings (default /etc/contentd/certs.d)", 1},
     {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug (default info)", 1},
+    {"log-format", KEY_LOG_FORMAT, "FORMAT", 0, "text or json (default text)", 1},
     {"background", KEY_BACKGROUND, "MODE", 0, "fill pinned layers: off, on (when idle), eager (default on)", 2},
     {"background-quiet-ms", KEY_QUIET, "MS", 0, "idle means no missing read for this long (default 500)", 2},
     {"read-timeout-ms", KEY_READ_TIMEOUT, "MS", 0, "longest wait of one read, then EIO (default 60000)", 2},
@@ -86,6 +88,11 @@ static int parse_one(int key, char *arg, struct argp_state *state)
 	case KEY_LOG_LEVEL:
 		if (!log_level_parse(arg, &o->log_level))
 			argp_error(state, "no log level '%s'", arg);
+		break;
+	case KEY_LOG_FORMAT:
+		o->log_json = !strcmp(arg, "json");
+		if (!o->log_json && strcmp(arg, "text"))
+			argp_error(state, "no log format '%s'", arg);
 		break;
 	case KEY_BACKGROUND:
 		if (!strcmp(arg, "off"))

@@ -38,6 +38,7 @@ struct ffs_options {
 	const char *config;       /* or NULL */
 	const char *certs_dir;    /* certs.d of the registry hosts; default /etc/contentd/certs.d */
 	enum log_level log_level;
+	bool log_json;
 	unsigned fuse_threads;
 	int64_t heartbeat_timeout_ns; /* the holder replaces a worker that is silent for longer */
 	struct ffs_data_opts data;

@@ -1,6 +1,12 @@
+#include "base/metrics.h"
 #include "fusefs/core.h"
 
 #include <stdlib.h>
+
+METRIC_COUNTER(reads_total, "contentfs_reads_total",
+               "Reads that the FUSE mount has answered: hit (all of it was here), miss (had to wait), error.",
+               "result");
+METRIC_HISTOGRAM(miss_seconds, "contentfs_miss_seconds", "How long reads that missed have waited for their bytes.");
 
 /*
  * One read. Its parts arrive in any order from several threads; the last one answers. A read of one chunk is answered
@@ -12,6 +18,7 @@ struct read_op {
 	uint64_t at;
 	size_t n;
 	bool discard; /* only wants the chunks to be here */
+	int64_t began_ns;
 	ffs_read_fn *done;
 	void *arg;
 	atomic_uint refs;
@@ -19,6 +26,7 @@ struct read_op {
 	/* Guarded by d->lock. */
 	unsigned missing; /* parts that are not here yet */
 	bool over;        /* answered, or about to be */
+	bool missed;      /* had to wait for a chunk */
 	int64_t deadline_ns;
 	struct read_op *next, *prev; /* d->ops, when queued */
 	bool queued;
@@ -46,7 +54,8 @@ static struct read_op *op_new(struct ffs_data *d, struct ffs_file *f, uint64_t a
 	*op = (struct read_op){.d = d, .file = f, .at = at, .n = n, .done = done, .arg = arg, .missing = 1};
 	atomic_init(&op->refs, 1);
 	f->busy++;
-	op->deadline_ns = clock_mono_ns() + d->opts.read_timeout_ns;
+	op->began_ns = clock_mono_ns();
+	op->deadline_ns = op->began_ns + d->opts.read_timeout_ns;
 	op->queued = true;
 	op->prev = d->ops_last;
 	*(d->ops_last ? &d->ops_last->next : &d->ops_first) = op;
@@ -79,21 +88,34 @@ static void op_unref(struct read_op *op)
 	free(op);
 }
 
+/* Reads of programs: not those by which we bring a file ourselves. */
+static void count_answer(const struct read_op *op, bool missed, bool failed)
+{
+	if (op->discard)
+		return;
+	metric_add(&reads_total, 1, failed ? "error" : missed ? "miss" : "hit");
+	if (missed && !failed)
+		metric_observe_ns(&miss_seconds, clock_mono_ns() - op->began_ns);
+}
+
 /* Answers, unless that was done; `bytes` or `err`. */
 static void op_answer(struct read_op *op, struct str bytes, const struct err *err)
 {
 	struct ffs_data *d = op->d;
-	bool mine;
+	bool mine, missed;
 
 	pthread_mutex_lock(&d->lock);
 	mine = !op->over;
+	missed = op->missed;
 	op->over = true;
 	op_dequeue(op);
 	if (mine && err && !d->stopping)
 		d->counters.read_errors++;
 	pthread_mutex_unlock(&d->lock);
-	if (mine)
-		op->done(op->arg, bytes, err);
+	if (!mine)
+		return;
+	count_answer(op, missed, err);
+	op->done(op->arg, bytes, err);
 }
 
 /* Copies what chunk [c_at, c_at + buf->n) and the read have in common. */
@@ -255,6 +277,7 @@ static void op_wait(struct read_op *op, struct ffs_file *f, uint32_t chunk, uint
 	w->next = fl->waiters;
 	fl->waiters = w;
 	op->missing++;
+	op->missed = true;
 	atomic_fetch_add(&op->refs, 1);
 	if (fresh && f->unsure && bit_get(f->unsure, chunk))
 		fetch_verify_local(op->d, fl);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 /* A description of the lock file that is this process's alone: locks of the ordinary kind would go with the first of the
  * handed-over copies of lock_fd that is closed. */
@@ -71,6 +72,14 @@ int ffs_role_start(const struct ffs_options *opts, const char *role, const struc
 	    pid, err);
 	vec_fini(&args);
 	return r;
+}
+
+int ffs_log_reopen(const char *state, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/contentfs.log", state);
+	struct stat st;
+
+	return fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode) ? log_reopen(path, err) : 0;
 }
 
 int ffs_kept_take(struct ffs_kept *out, struct err *err)

@@ -23,6 +23,9 @@ int ffs_role_start(const struct ffs_options *opts, const char *role, const struc
 /* Takes the descriptors 3 to 7 as kept ones; they must be open. */
 int ffs_kept_take(struct ffs_kept *out, struct err *err);
 
+/* Opens <state>/contentfs.log again, unless the log goes to a terminal or a pipe. */
+int ffs_log_reopen(const char *state, struct err *err);
+
 /* Runs the holder; returns the exit status. */
 int ffs_holder_main(const struct ffs_options *opts);
 

@@ -210,6 +210,8 @@ static const struct rpc_method METHODS[] = {
     {"DeleteLayers", 0, verb_delete_layers},
     {"SetCredentials", 0, verb_set_credentials},
     {"Status", 0, verb_status},
+    {"Metrics", 0, verb_metrics},
+    {"Reload", 0, verb_reload},
     {"Keep", 0, verb_keep},
 };
 
@@ -223,7 +225,7 @@ static bool allow(const struct ucred *peer, void *arg)
 
 static int make_server(struct ffs_service *s, struct err *err)
 {
-	const struct ttrpc_server_opts opts = {.allow = allow, .arg = s};
+	const struct ttrpc_server_opts opts = {.allow = allow, .after = verb_done, .arg = s};
 	const struct rpc_service service = {.descriptor = &contentd__contentfs__v1__data__descriptor,
 	                                    .methods = METHODS,
 	                                    .n_methods = ARRAY_LEN(METHODS),

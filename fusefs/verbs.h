@@ -10,6 +10,7 @@
  *   download.c     a blob as blocks of bytes, for the two above
  *   secrets.c      credentials in memory that a successor inherits
  *   certs.c        certs.d
+ *   observe.c      Metrics, Reload
  */
 #ifndef FUSEFS_VERBS_H
 #define FUSEFS_VERBS_H
@@ -72,6 +73,11 @@ int verb_pin(struct rpc_call *c, const void *request, void *svc, struct err *err
 int verb_unpin(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_fill(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_delete_layers(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_metrics(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_reload(struct rpc_call *c, const void *request, void *svc, struct err *err);
+
+/* Around each verb: counts it, and logs it at debug. */
+void verb_done(struct rpc_call *c, void *arg, int rc, const struct err *err, int64_t took_ns);
 
 /* 0, or why the call ends whatever its work came to: rpc_cancelled, or this worker stops. The registry's requests are
  * cancelled then before the calls are; who asks again finds the next worker. */

@@ -84,6 +84,12 @@ static void say(struct ffs_worker *w, char c)
 	send(w->link_fd, &c, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+int ffs_worker_reopen_log(struct ffs_worker *w, struct err *err)
+{
+	say(w, FFS_LINK_LOG);
+	return ffs_log_reopen(w->opts->state, err);
+}
+
 /* Starts a holder over this worker, which goes on meanwhile. */
 static int start_holder(struct touch *t, struct err *err)
 {

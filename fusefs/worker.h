@@ -42,6 +42,9 @@ pid_t ffs_worker_holder_pid(const struct ffs_worker *w);
 /* FUSE requests answered so far by all workers of this mount. */
 void ffs_worker_fuse_counters(const struct ffs_worker *w, uint64_t *reads, uint64_t *lookups);
 
+/* Opens <state>/contentfs.log again, here and in the holder, if that is where the log goes. */
+int ffs_worker_reopen_log(struct ffs_worker *w, struct err *err);
+
 /* Runs the worker on descriptors FFS_FD_*; returns the exit status (FFS_EXIT_*). */
 int ffs_worker_main(const struct ffs_options *opts);
 
