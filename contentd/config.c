@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "contentd/ident.h"
+#include "contentd/ops/metrics_server.h"
 #include "contentd/toml.h"
 
 #include <fcntl.h>
@@ -361,7 +362,7 @@ void cd_config_fini(struct cd_config *c)
 	*c = (struct cd_config){0};
 }
 
-/* ---- reload ---- */
+/* ---- copies ---- */
 
 /* Sets a key to what another configuration has. */
 static void take(struct cd_config *c, const struct cd_config *from, const struct key *k)
@@ -392,6 +393,13 @@ static void take(struct cd_config *c, const struct cd_config *from, const struct
 			vec_push((struct cd_numbers *)at(c, k), *number);
 		break;
 	}
+}
+
+void cd_config_copy(struct cd_config *dst, const struct cd_config *src)
+{
+	*dst = (struct cd_config){.file = src->file ? xstrdup(src->file) : NULL};
+	for (const struct key *k = KEYS; k < KEYS + ARRAY_LEN(KEYS); k++)
+		take(dst, src, k);
 }
 
 void cd_config_reload(struct cd_config *c, const struct cd_config *fresh, struct buf *ignored)
@@ -443,5 +451,7 @@ int cd_config_finish(struct cd_config *c, struct err *err)
 	if (strlen(c->address) > address_max)
 		return err_set(err, ERR_INVALID, "the address \"%s\" is longer than %zu bytes", c->address,
 		               address_max);
+	if (*c->metrics_address)
+		TRY_WRAP(cd_metrics_address_check(c->metrics_address, err), err, "metrics.address");
 	return 0;
 }

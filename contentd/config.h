@@ -42,6 +42,9 @@ void cd_config_init(struct cd_config *c);
 void cd_config_fini(struct cd_config *c);
 DEFINE_AUTO_FINI(cd_config);
 
+/* *dst is overwritten. */
+void cd_config_copy(struct cd_config *dst, const struct cd_config *src);
+
 /* Sets what a file says. Unknown keys, wrong types and wrong values are ERR_INVALID with "file:line"; *mistakes (may be
  * NULL) gets all of them, one a line, `err` the first. */
 int cd_config_read(struct cd_config *c, const char *path, struct buf *mistakes, struct err *err);

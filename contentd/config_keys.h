@@ -28,6 +28,11 @@
 	  "error, warn, info or debug. Also of contentfs.") \
 	X(TEXT, log_format, "log.format", "\"text\"", CHOICE("text|json"), RELOAD, \
 	  "text, or json: one object a line. Also of contentfs.") \
+	X(PATH, log_file, "log.file", "\"\"", ANY, RELOAD, \
+	  "Where the log goes; empty: to stderr. A reload opens it again. contentfs logs to <state>/contentfs.log.") \
+	X(TEXT, metrics_address, "metrics.address", "\"\"", ANY, START, \
+	  "Where Prometheus finds /metrics: the path of a UNIX socket, or IP:PORT; empty: nowhere. It asks for no\n" \
+	  "credentials: a loopback address is open to everybody on this machine.") \
 	X(TEXT, snapshotter_level, "snapshotter.level", "\"auto\"", CHOICE("auto|overlay|nested|tree"), START, \
 	  "How images are mounted: overlay (one overlay over EROFS, objects and FUSE), nested (two overlays, older\n" \
 	  "kernels), tree (FUSE serves names too, any kernel), or auto: the first of them that works here.") \

@@ -7,6 +7,8 @@
 #include "contentd/dataplane.h"
 #include "contentd/ident.h"
 #include "contentd/kv_rocks.h"
+#include "contentd/ops/lock.h"
+#include "contentd/ops/observe.h"
 #include "contentd/release.h"
 #include "contentd/services.h"
 #include "contentd/tasks/tasks.h"
@@ -17,6 +19,8 @@
 #include <sys/random.h>
 
 #define STOP_GRACE_NS (10 * NS_PER_S)
+#define RETRY_FIRST_NS (1 * NS_PER_S) /* of a data plane that cannot be opened */
+#define RETRY_MAX_NS (30 * NS_PER_S)
 #define UUID_CHARS 36
 
 static const struct rpc_service *const SERVICES[] = {
@@ -36,97 +40,28 @@ bool cd_knows_service(const char *name)
 
 /* ---- gates ---- */
 
-static void gate_init(struct cd_gate *g)
-{
-	pthread_mutex_init(&g->lock, NULL);
-	pthread_cond_init(&g->cond, NULL);
-}
-
-static void gate_fini(struct cd_gate *g)
-{
-	pthread_mutex_destroy(&g->lock);
-	pthread_cond_destroy(&g->cond);
-}
-
-/* `why` NULL: it is open. The first word counts. */
-static void gate_set(struct cd_gate *g, const struct err *why)
-{
-	pthread_mutex_lock(&g->lock);
-	if (g->state == CD_GATE_CLOSED) {
-		g->state = why ? CD_GATE_FAILED : CD_GATE_OPEN;
-		if (why)
-			g->why = *why;
-	}
-	pthread_cond_broadcast(&g->cond);
-	pthread_mutex_unlock(&g->lock);
-}
-
-struct waiting {
-	struct cd_gate *gate;
-	bool cancelled; /* gate->lock */
-};
-
-static void stop_waiting(void *arg)
-{
-	struct waiting *w = arg;
-
-	pthread_mutex_lock(&w->gate->lock);
-	w->cancelled = true;
-	pthread_cond_broadcast(&w->gate->cond);
-	pthread_mutex_unlock(&w->gate->lock);
-}
-
-static bool gate_is_open(struct cd_gate *g)
-{
-	bool open;
-
-	pthread_mutex_lock(&g->lock);
-	open = g->state == CD_GATE_OPEN;
-	pthread_mutex_unlock(&g->lock);
-	return open;
-}
-
-static int gate_wait(struct cd_gate *g, struct rpc_call *c, const char *what, struct err *err)
-{
-	struct waiting w = {.gate = g};
-	struct err why = ERR_INIT;
-	bool failed;
-
-	if (gate_is_open(g))
-		return 0;
-	if (c)
-		rpc_on_cancel(c, stop_waiting, &w);
-	pthread_mutex_lock(&g->lock);
-	while (g->state == CD_GATE_CLOSED && !w.cancelled)
-		pthread_cond_wait(&g->cond, &g->lock);
-	failed = g->state == CD_GATE_FAILED;
-	if (failed)
-		why = g->why;
-	pthread_mutex_unlock(&g->lock);
-	if (c) {
-		rpc_off_cancel(c, &w);
-		TRY(rpc_cancelled(c, err));
-	}
-	return failed ? err_set(err, ERR_UNAVAILABLE, "%s: %s", what, why.msg) : 0;
-}
-
 int cd_wait_meta(struct cd_daemon *d, struct rpc_call *c, struct err *err)
 {
-	return gate_wait(&d->meta_gate, c, "the metadata cannot be opened", err);
+	return cd_gate_wait(&d->meta_gate, c, "the metadata cannot be opened", err);
 }
 
 int cd_snapshots(struct cd_daemon *d, struct rpc_call *c, struct snap_store **out, struct err *err)
 {
-	TRY(gate_wait(&d->data_gate, c, "the snapshotter cannot be opened", err));
+	TRY(cd_gate_wait(&d->data_gate, c, "the snapshotter cannot be opened", err));
 	*out = d->snaps;
 	return d->snaps ? 0 : err_set(err, ERR_UNAVAILABLE, "there is no snapshotter");
 }
 
 int cd_data(struct cd_daemon *d, struct rpc_call *c, struct ffs_client **out, struct err *err)
 {
-	TRY(gate_wait(&d->data_gate, c, "contentfs cannot be reached", err));
+	TRY(cd_gate_wait(&d->data_gate, c, "contentfs cannot be reached", err));
 	*out = d->data;
 	return d->data ? 0 : err_set(err, ERR_UNAVAILABLE, "there is no contentfs");
+}
+
+struct ffs_client *cd_data_now(struct cd_daemon *d)
+{
+	return cd_gate_is_open(&d->data_gate) ? d->data : NULL;
 }
 
 /* ---- what calls carry ---- */
@@ -189,6 +124,8 @@ static int open_root(struct cd_daemon *d, struct err *err)
 
 	TRY(dir_make(d->config.root, 0700, err));
 	TRY(dir_make(d->config.state, 0711, err));
+	TRY(cd_dir_lock(d->config.root, &d->root_lock, err));
+	TRY(cd_dir_lock(d->config.state, &d->state_lock, err));
 	root_fd = open(d->config.root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root_fd < 0)
 		return err_errno(err, errno, "open %s", d->config.root);
@@ -202,9 +139,12 @@ int cd_daemon_new(struct cd_config *config, struct cd_daemon **out, struct err *
 
 	d->config = *config;
 	*config = (struct cd_config){0};
-	gate_init(&d->meta_gate);
-	gate_init(&d->data_gate);
-	gate_init(&d->tasks_gate);
+	d->root_lock = d->state_lock = -1;
+	pthread_mutex_init(&d->stop_lock, NULL);
+	pthread_cond_init(&d->stop_cond, NULL);
+	cd_gate_init(&d->meta_gate);
+	cd_gate_init(&d->data_gate);
+	cd_gate_init(&d->tasks_gate);
 	d->events = cd_events_new();
 	d->streams = cd_streams_new();
 	d->release = cd_release_new();
@@ -223,9 +163,15 @@ void cd_daemon_free(struct cd_daemon *d)
 	cd_events_free(d->events);
 	cd_content_close(d->content);
 	cd_config_fini(&d->config);
-	gate_fini(&d->meta_gate);
-	gate_fini(&d->data_gate);
-	gate_fini(&d->tasks_gate);
+	cd_gate_fini(&d->meta_gate);
+	cd_gate_fini(&d->data_gate);
+	cd_gate_fini(&d->tasks_gate);
+	pthread_cond_destroy(&d->stop_cond);
+	pthread_mutex_destroy(&d->stop_lock);
+	if (d->state_lock >= 0)
+		close(d->state_lock);
+	if (d->root_lock >= 0)
+		close(d->root_lock);
 	free(d);
 }
 
@@ -235,11 +181,12 @@ static int before_call(struct rpc_call *c, void *arg, struct err *err)
 	struct str name = str_of(rpc_call_name(c));
 	struct cd_daemon *d = arg;
 
+	cd_call_began(c);
 	if (str_starts(name, STR("containerd.services.version.")) || str_starts(name, STR("grpc.health.")))
 		return 0;
 	TRY(cd_wait_meta(d, c, err));
 	if (str_starts(name, STR("containerd.services.tasks.")))
-		return gate_wait(&d->tasks_gate, c, "tasks cannot be served", err);
+		return cd_gate_wait(&d->tasks_gate, c, "tasks cannot be served", err);
 	return 0;
 }
 
@@ -253,7 +200,7 @@ static int add_service(struct cd_daemon *d, const struct rpc_service *table, voi
 
 int cd_daemon_serve(struct cd_daemon *d, int listen_fd, struct err *err)
 {
-	struct rpc_server_opts opts = {.before = before_call, .arg = d};
+	struct rpc_server_opts opts = {.before = before_call, .after = cd_call_ended, .arg = d};
 	AUTO_FD int fd = listen_fd;
 
 	TRY(rpc_server_new(&opts, &d->server, err));
@@ -272,9 +219,9 @@ int cd_daemon_use(struct cd_daemon *d, const struct kv *kv, struct snap_store *s
 {
 	d->snaps = snaps;
 	TRY(cd_meta_new(kv, &d->meta, err));
-	gate_set(&d->meta_gate, NULL);
-	gate_set(&d->data_gate, NULL);
-	gate_set(&d->tasks_gate, NULL);
+	cd_gate_set(&d->meta_gate, NULL);
+	cd_gate_set(&d->data_gate, NULL);
+	cd_gate_set(&d->tasks_gate, NULL);
 	return 0;
 }
 
@@ -293,8 +240,46 @@ static void *load_tasks(void *arg)
 	struct cd_daemon *d = arg;
 	struct err err = ERR_INIT;
 
-	gate_set(&d->tasks_gate, cd_tasks_load(d->tasks, &err) < 0 ? &err : NULL);
+	cd_gate_set(&d->tasks_gate, cd_tasks_load(d->tasks, &err) < 0 ? &err : NULL);
 	return NULL;
+}
+
+/* Waits before another try; false when the daemon stops. */
+static bool pause_opening(struct cd_daemon *d, int64_t ns)
+{
+	int64_t at = clock_mono_ns() + ns;
+	struct timespec until = {at / NS_PER_S, at % NS_PER_S};
+	bool stopping;
+
+	pthread_mutex_lock(&d->stop_lock);
+	while (!d->stopping && pthread_cond_clockwait(&d->stop_cond, &d->stop_lock, CLOCK_MONOTONIC, &until) == 0)
+		;
+	stopping = d->stopping;
+	pthread_mutex_unlock(&d->stop_lock);
+	return !stopping;
+}
+
+static bool try_data(struct cd_daemon *d)
+{
+	struct err err = ERR_INIT;
+
+	if (cd_data_open(d, &err) >= 0) {
+		cd_gate_set(&d->data_gate, NULL);
+		return true;
+	}
+	/* Nobody has seen what there is of it: the gate was never open. */
+	cd_data_close(d);
+	cd_gate_set(&d->data_gate, &err);
+	log_error("%s; images cannot be pulled or mounted until another try succeeds", err.msg);
+	return false;
+}
+
+static void retry_data(struct cd_daemon *d)
+{
+	int64_t pause_ns = RETRY_FIRST_NS;
+
+	while (pause_opening(d, pause_ns) && !try_data(d))
+		pause_ns = pause_ns * 2 < RETRY_MAX_NS ? pause_ns * 2 : RETRY_MAX_NS;
 }
 
 static void *open_all(void *arg)
@@ -302,21 +287,24 @@ static void *open_all(void *arg)
 	struct cd_daemon *d = arg;
 	struct err err = ERR_INIT;
 	pthread_t tasks;
+	bool opened;
 	int failed;
 
 	if (open_meta(d, &err) < 0) {
-		gate_set(&d->meta_gate, &err);
-		gate_set(&d->data_gate, &err);
-		gate_set(&d->tasks_gate, &err);
+		cd_gate_set(&d->meta_gate, &err);
+		cd_gate_set(&d->data_gate, &err);
+		cd_gate_set(&d->tasks_gate, &err);
 		return NULL;
 	}
-	gate_set(&d->meta_gate, NULL);
+	cd_gate_set(&d->meta_gate, NULL);
 	failed = pthread_create(&tasks, NULL, load_tasks, d);
 	if (failed)
 		load_tasks(d);
-	gate_set(&d->data_gate, cd_data_open(d, &err) < 0 ? &err : NULL);
+	opened = try_data(d);
 	if (!failed)
 		pthread_join(tasks, NULL);
+	if (!opened)
+		retry_data(d);
 	return NULL;
 }
 
@@ -374,19 +362,12 @@ int cd_daemon_start(struct cd_daemon *d, struct err *err)
 	return 0;
 }
 
-int cd_daemon_wait(struct cd_daemon *d, struct err *err)
-{
-	struct snap_store *unused;
-	int r = cd_wait_meta(d, NULL, err);
-
-	/* Not ERR_UNAVAILABLE: there is nothing to wait for. */
-	if (r < 0)
-		return err_set(err, ERR_INTERNAL, "%s", err->msg);
-	return cd_snapshots(d, NULL, &unused, err);
-}
-
 void cd_daemon_stop(struct cd_daemon *d)
 {
+	pthread_mutex_lock(&d->stop_lock);
+	d->stopping = true;
+	pthread_cond_signal(&d->stop_cond);
+	pthread_mutex_unlock(&d->stop_lock);
 	/* Calls may wait at a gate that the opener never comes to set. */
 	if (d->opener_started)
 		pthread_join(d->opener, NULL);

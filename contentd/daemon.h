@@ -2,7 +2,8 @@
  * The daemon: its parts, and the gates through which calls reach those that take a moment to open. The socket accepts at
  * once; the database opens in a thread (gate `meta`), and then, side by side, the tasks of an earlier daemon are found
  * again (gate `tasks`), contentfs is reached and the snapshotter opened (gate `data`). Every call but version and health
- * waits for the first; those of tasks, and those that need the data plane, for theirs.
+ * waits for the first; those of tasks, and those that need the data plane, for theirs. A data plane that cannot be opened
+ * is tried again, again and again, while everything else is served.
  *
  *	main ── cd_daemon_new ── cd_daemon_start ── (signals) ── cd_daemon_stop ── cd_daemon_free
  *
@@ -15,6 +16,7 @@
 #include "contentd/config.h"
 #include "contentd/content.h"
 #include "contentd/events.h"
+#include "contentd/gate.h"
 #include "contentd/meta.h"
 #include "contentd/streams.h"
 #include "fusefs/client.h"
@@ -27,14 +29,6 @@ struct kv_rocks;
 struct cd_release;
 struct cd_tasks;
 struct cd_watch;
-
-/* Opens once, for good or with a reason why not. */
-struct cd_gate {
-	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	enum { CD_GATE_CLOSED, CD_GATE_OPEN, CD_GATE_FAILED } state; /* lock */
-	struct err why;                                              /* lock; CD_GATE_FAILED */
-};
 
 struct cd_daemon {
 	struct cd_config config;
@@ -53,9 +47,13 @@ struct cd_daemon {
 
 	struct rpc_server *server;
 	struct cd_gate meta_gate, data_gate, tasks_gate;
+	int root_lock, state_lock; /* descriptors */
 	struct kv_rocks *rocks;
 	pthread_t opener;
 	bool opener_started;
+	pthread_mutex_t stop_lock;
+	pthread_cond_t stop_cond; /* wakes the opener, which may wait for another try */
+	bool stopping;            /* stop_lock */
 };
 
 /* Makes the directories and everything that needs no waiting. The config is taken over, also on failure. */
@@ -65,10 +63,6 @@ DEFINE_AUTO_FREE(cd_daemon);
 
 /* Listens and serves, and opens the rest in a thread. */
 int cd_daemon_start(struct cd_daemon *d, struct err *err);
-
-/* Waits until everything is open: 0, or why something cannot be. Without the database the program has to end; without
- * the data plane (ERR_UNAVAILABLE) what needs none goes on. */
-int cd_daemon_wait(struct cd_daemon *d, struct err *err);
 
 /* Ends calls and closes what start opened. Containers and contentfs go on. */
 void cd_daemon_stop(struct cd_daemon *d);
@@ -85,6 +79,9 @@ int cd_daemon_serve(struct cd_daemon *d, TAKE(int) fd, struct err *err);
 int cd_wait_meta(struct cd_daemon *d, struct rpc_call *c, struct err *err);
 int cd_snapshots(struct cd_daemon *d, struct rpc_call *c, struct snap_store **out, struct err *err);
 int cd_data(struct cd_daemon *d, struct rpc_call *c, struct ffs_client **out, struct err *err);
+
+/* The data plane if it is there now, else NULL: for those who would rather do without than wait. */
+struct ffs_client *cd_data_now(struct cd_daemon *d);
 
 /* The namespace of a call: ERR_PRECONDITION when there is none, ERR_INVALID when it is no identifier. */
 int cd_call_ns(struct rpc_call *c, const char **ns, struct err *err);

@@ -64,6 +64,9 @@ static void *watch(void *arg)
 
 		if (ffs_client_status(w->d->data, NULL, 0, &status, &err) >= 0) {
 			log_info("contentfs is back: holder %u, worker %u", status->holder_pid, status->worker_pid);
+			/* It has the options of its start. */
+			if (cd_data_reload(w->d, &err) < 0)
+				log_warn("contentfs: %s", err.msg);
 			continue;
 		}
 		log_error("contentfs is gone, trying again: %s", err.msg);
@@ -146,8 +149,9 @@ static int open_contentfs(struct cd_daemon *d, struct err *err)
 	AUTO_FREE char *quiet = xasprintf("--background-quiet-ms=%lld", (long long)d->config.fetch_background_quiet_ms);
 	AUTO_FREE char *timeout = xasprintf("--read-timeout-ms=%lld", (long long)d->config.fetch_read_timeout_ms);
 	AUTO_FREE char *certs = xasprintf("--certs-dir=%s", d->config.fetch_certs_dir);
-	AUTO_FREE char *level = xasprintf("--log-level=%s", d->config.log_level);
-	const char *const args[] = {background, quiet, timeout, certs, level, NULL};
+	AUTO_FREE char *level = xasprintf("--log-level=%s", log_level_name(log_level_get()));
+	AUTO_FREE char *format = xasprintf("--log-format=%s", log_is_json() ? "json" : "text");
+	const char *const args[] = {background, quiet, timeout, certs, level, format, NULL};
 	struct ffs_client_opts opts = {.root = d->config.root,
 	                               .state = d->config.state,
 	                               .program = program,
@@ -172,6 +176,14 @@ int cd_data_open(struct cd_daemon *d, struct err *err)
 	log_info("images are mounted at level %d: %s", (int)snap_store_level(d->snaps),
 	         snap_store_level_reason(d->snaps));
 	return 0;
+}
+
+int cd_data_reload(struct cd_daemon *d, struct err *err)
+{
+	struct ffs_client *data = cd_data_now(d);
+
+	return data ? ffs_client_reload(data, log_level_name(log_level_get()), log_is_json() ? "json" : "text", err)
+	            : 0;
 }
 
 void cd_data_close(struct cd_daemon *d)

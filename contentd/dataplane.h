@@ -8,6 +8,9 @@
  * worker both, it is started again at once with the mount that they had, whether anybody calls or not: programs may be
  * waiting for a file. */
 int cd_data_open(struct cd_daemon *d, struct err *err);
+/* Tells contentfs what a reload has changed: the level and format of the log, which are ours, and that its log file and
+ * the settings of registry hosts are to be opened again. Without contentfs nothing is to be done. */
+int cd_data_reload(struct cd_daemon *d, struct err *err);
 /* contentfs goes on. */
 void cd_data_close(struct cd_daemon *d);
 

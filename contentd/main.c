@@ -1,13 +1,10 @@
-/* Program contentd: options, configuration, signals. */
-#include "contentd/daemon.h"
+/* Program contentd: its command line. */
+#include "contentd/ops/serve.h"
 
 #include <argp.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/resource.h>
+#include <string.h>
+#include <unistd.h>
 
 const char *argp_program_version = "contentd " CONTENTD_VERSION;
 
@@ -97,42 +94,9 @@ static int load_config(struct cd_config *c, const struct options *o, struct buf 
 	return cd_config_finish(c, err);
 }
 
-static void start_log(const struct cd_config *c)
+static int load_again(struct cd_config *c, void *arg, struct err *err)
 {
-	enum log_level level = LOG_INFO;
-
-	log_level_parse(c->log_level, &level);
-	log_init("contentd", level, !strcmp(c->log_format, "json"));
-}
-
-/* Each container costs a few descriptors, and shims inherit the soft limit: like other daemons, take what we may. */
-static void raise_limits(void)
-{
-	struct rlimit l;
-
-	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
-		l.rlim_cur = l.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &l);
-	}
-	mallopt(M_ARENA_MAX, 2); /* rpc/server.h */
-}
-
-static int run(struct cd_config *config, const sigset_t *signals, struct err *err)
-{
-	AUTO(cd_daemon) struct cd_daemon *d = NULL;
-	int sig = 0, r;
-
-	TRY(cd_daemon_new(config, &d, err));
-	TRY(cd_daemon_start(d, err));
-	log_info("contentd %s serves %s", CONTENTD_VERSION, d->config.address);
-	r = cd_daemon_wait(d, err);
-	if (r < 0 && r != -ERR_UNAVAILABLE)
-		return r;
-	if (r < 0)
-		log_error("%s; images cannot be pulled or mounted", err->msg);
-	sigwait(signals, &sig);
-	log_info("ending on signal %d", sig);
-	return 0;
+	return load_config(c, arg, NULL, err);
 }
 
 /* ---- contentd config ---- */
@@ -205,8 +169,8 @@ int main(int argc, char **argv)
 	                                 NULL};
 	AUTO(cd_config) struct cd_config config = {0};
 	struct options options = {0};
+	const struct cd_config_source source = {load_again, &options};
 	struct err err = ERR_INIT;
-	sigset_t signals;
 
 	argp_err_exit_status = EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
@@ -217,14 +181,7 @@ int main(int argc, char **argv)
 		log_error("%s", err.msg);
 		return EXIT_USAGE;
 	}
-	start_log(&config);
-	raise_limits();
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGINT);
-	pthread_sigmask(SIG_BLOCK, &signals, NULL); /* in all threads: sigwait takes them */
-	signal(SIGPIPE, SIG_IGN);
-	if (run(&config, &signals, &err) < 0) {
+	if (cd_log_apply(&config, &err) < 0 || cd_serve(&config, &source, &err) < 0) {
 		log_error("%s", err.msg);
 		return EXIT_FAILED;
 	}

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/metrics.h"
 #include "contentd/images.h"
 #include "contentd/pull_internal.h"
 #include "contentd/release.h"
@@ -208,16 +209,24 @@ static int run(struct pull *p, struct err *err)
 	return 0;
 }
 
+METRIC_COUNTER(pulls_total, "contentd_pulls_total", "Pulls that have ended.", "code");
+METRIC_HISTOGRAM(pull_seconds, "contentd_pull_seconds",
+                 "How long pulls took that succeeded: of a lazy image, until it could be started.");
+
 int cd_pull(struct cd_daemon *d, struct rpc_call *c, const struct cd_pull_req *req, struct err *err)
 {
 	struct pull p = {.d = d, .call = c, .req = req, .space = {req->ns, req->snapshotter}};
+	int64_t began_ns;
 	int r;
 
 	TRY(cd_data(d, c, &p.data, err));
 	TRY(cd_snapshots(d, c, &p.snaps, err));
 	pthread_mutex_init(&p.progress_lock, NULL);
-	p.phase_began_ns = clock_mono_ns();
+	began_ns = p.phase_began_ns = clock_mono_ns();
 	r = run(&p, err);
+	metric_add(&pulls_total, 1, err_code_camel(r < 0 ? err->code : ERR_OK));
+	if (r >= 0)
+		metric_observe_ns(&pull_seconds, clock_mono_ns() - began_ns);
 	pthread_mutex_destroy(&p.progress_lock);
 	buf_fini(&p.docs);
 	pb_free(p.image);

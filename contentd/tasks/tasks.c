@@ -107,6 +107,16 @@ void task_drop(struct task *task)
 		task_unref(task);
 }
 
+size_t cd_tasks_count(struct cd_tasks *t)
+{
+	size_t n;
+
+	pthread_mutex_lock(&t->lock);
+	n = t->table.n;
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
 bool cd_tasks_has(struct cd_tasks *t, const char *ns, const char *id)
 {
 	AUTO(buf) struct buf key = BUF_INIT;

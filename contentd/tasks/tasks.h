@@ -47,6 +47,8 @@ DEFINE_AUTO_FREE(cd_tasks);
 /* Finds the tasks of an earlier daemon again; returns when each is reconnected or given up (5 s at most). */
 int cd_tasks_load(struct cd_tasks *t, struct err *err);
 
+size_t cd_tasks_count(struct cd_tasks *t);
+
 /* True when a container has a task. */
 bool cd_tasks_has(struct cd_tasks *t, const char *ns, const char *id);
 
