@@ -3,6 +3,9 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 
+#include <assert.h>
+#include <stdio.h>
+
 static bool is_alnum(char c)
 {
 	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
@@ -75,4 +78,19 @@ int cd_digest_check(const char *digest, struct err *err)
 		return 0;
 	}
 	return err_set(err, ERR_INVALID, "\"%.140s\" is no digest of a known algorithm", digest);
+}
+
+void cd_chain_id(const char *below, const struct digest *diff_id, char out[static DIGEST_TEXT_MAX])
+{
+	char text[2 * DIGEST_TEXT_MAX], diff[DIGEST_TEXT_MAX];
+	struct digest chain;
+	int n;
+
+	digest_text(diff_id, out);
+	if (!below || !*below)
+		return;
+	n = snprintf(text, sizeof(text), "%s %s", below, digest_text(diff_id, diff));
+	assert(n < (int)sizeof(text));
+	digest_of(text, (size_t)n, &chain);
+	digest_text(&chain, out);
 }

@@ -2,6 +2,7 @@
 #ifndef CONTENTD_IDENT_H
 #define CONTENTD_IDENT_H
 
+#include "base/digest.h"
 #include "base/err.h"
 
 #define CD_IDENT_MAX 76
@@ -19,5 +20,9 @@ int cd_topic_check(const char *topic, struct err *err);
 
 /* sha256, sha384 or sha512 and lower-case hex of the right length; ERR_INVALID. */
 int cd_digest_check(const char *digest, struct err *err);
+
+/* The name of a layer with all below it: chain(0) = diff(0), chain(i) = sha256(chain(i-1) + " " + diff(i)) (OCI image-spec,
+ * config.md). `below`: the chain id of the layers below, as text; NULL or "": there are none. */
+void cd_chain_id(const char *below, const struct digest *diff_id, char out[static DIGEST_TEXT_MAX]);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "contentd/ident.h"
 #include "estargz/index.h"
 
 #include <fcntl.h>
@@ -13,21 +14,6 @@
 #define INDEX_BYTES_MAX (1u << 30)
 
 /* ---- what was opened ---- */
-
-/* chain(0) = diff(0), chain(i) = sha256(chain(i-1) + " " + diff(i)): OCI image-spec, config.md. */
-static void chain_id(const char *below, const struct digest *diff_id, char out[static DIGEST_TEXT_MAX])
-{
-	char text[2 * DIGEST_TEXT_MAX], diff[DIGEST_TEXT_MAX];
-	struct digest chain;
-
-	if (!below) {
-		digest_text(diff_id, out);
-		return;
-	}
-	snprintf(text, sizeof(text), "%s %s", below, digest_text(diff_id, diff));
-	digest_of(text, strlen(text), &chain);
-	digest_text(&chain, out);
-}
 
 int pull_layers_init(struct pull *p, struct err *err)
 {
@@ -50,7 +36,7 @@ int pull_layers_init(struct pull *p, struct err *err)
 		         from->descriptor->digest);
 		if (*from->index_key && !digest_from_hex(str_of(from->index_key), &l->key))
 			return err_set(err, ERR_INTERNAL, "contentfs gave a malformed index key");
-		chain_id(below, &l->diff_id, l->chain);
+		cd_chain_id(below, &l->diff_id, l->chain);
 		below = l->chain;
 	}
 	p->top = p->req->snapshotter ? below : NULL;
