@@ -8,5 +8,6 @@ set(CD_MAY_gc base)
 set(CD_MAY_fusefs estargz registry rpc base)
 set(CD_MAY_snapshotter fusefs estargz base)
 set(CD_MAY_runtime rpc base)
-# contentd itself links no registry client (it orders pulls, contentfs makes them); its tools contentctl and content-convert do.
+# contentd itself makes no request to a registry (it orders pulls, contentfs makes them) and links no HTTP client; from
+# registry/ it has references and the docker configuration. Its tools contentctl and content-convert use all of it.
 set(CD_MAY_contentd snapshotter gc fusefs rpc registry estargz base)

@@ -38,6 +38,8 @@
 	  "kernels), tree (FUSE serves names too, any kernel), or auto: the first of them that works here.") \
 	X(NAMES, snapshotter_names, "snapshotter.names", "[\"overlayfs\", \"stargz\"]", ANY, START, \
 	  "Names under which clients ask for it; all behave alike. The first one is used by pulls that name none.") \
+	X(NAMES, snapshotter_proxy_names, "snapshotter.proxy_names", "[\"contentd\"]", ANY, START, \
+	  "Names under which a real containerd has it as a proxy plugin: each is one key space, of that containerd.") \
 	X(TEXT, fetch_background, "fetch.background", "\"on\"", CHOICE("on|off|eager"), START, \
 	  "The rest of a lazily pulled image: on (when nobody waits for anything else), eager (at once), off (never).") \
 	X(NUMBER, fetch_background_quiet_ms, "fetch.background_quiet_ms", "500", RANGE(1, 3600000), START, \
@@ -46,6 +48,8 @@
 	  "A read of a file that is not here yet fails with EIO after this many milliseconds.") \
 	X(PATH, fetch_certs_dir, "fetch.certs_dir", "\"/etc/contentd/certs.d\"", ANY, START, \
 	  "Settings of registry hosts: <certs_dir>/<host>/hosts.toml and certificates.") \
+	X(PATH, fetch_docker_config, "fetch.docker_config", "\"/root/.docker/config.json\"", ANY, START, \
+	  "Where registry credentials are for snapshots that a client asks for by labels. Empty: use none.") \
 	X(SWITCH, keep_layer_blobs, "content.keep_layer_blobs", "true", ANY, START, \
 	  "Keep the compressed blobs of layers that are pulled whole. Without them push and export fetch them again.") \
 	X(TEXT, content_sharing, "content.sharing", "\"shared\"", CHOICE("shared|isolated"), START, \

@@ -10,6 +10,8 @@
 #include "contentd/ops/lock.h"
 #include "contentd/ops/observe.h"
 #include "contentd/release.h"
+#include "contentd/remote/images.h"
+#include "contentd/remote/remote.h"
 #include "contentd/services.h"
 #include "contentd/tasks/tasks.h"
 
@@ -148,6 +150,7 @@ int cd_daemon_new(struct cd_config *config, struct cd_daemon **out, struct err *
 	d->events = cd_events_new();
 	d->streams = cd_streams_new();
 	d->release = cd_release_new();
+	d->remote_images = cd_remote_images_new();
 	TRY(open_root(d, err));
 	*out = STEAL(d);
 	return 0;
@@ -159,6 +162,7 @@ void cd_daemon_free(struct cd_daemon *d)
 		return;
 	cd_daemon_stop(d);
 	cd_streams_free(d->streams);
+	cd_remote_images_free(d->remote_images);
 	cd_release_free(d->release);
 	cd_events_free(d->events);
 	cd_content_close(d->content);
@@ -265,6 +269,7 @@ static bool try_data(struct cd_daemon *d)
 
 	if (cd_data_open(d, &err) >= 0) {
 		cd_gate_set(&d->data_gate, NULL);
+		cd_remote_start(d);
 		return true;
 	}
 	/* Nobody has seen what there is of it: the gate was never open. */

@@ -27,6 +27,7 @@
 
 struct kv_rocks;
 struct cd_release;
+struct cd_remote_images;
 struct cd_tasks;
 struct cd_watch;
 
@@ -36,6 +37,7 @@ struct cd_daemon {
 	struct cd_streams *streams;
 	struct cd_content *content;
 	struct cd_release *release;
+	struct cd_remote_images *remote_images;
 
 	struct cd_meta *meta;     /* behind cd_wait_meta, where every handler is */
 	struct snap_store *snaps; /* by cd_snapshots */

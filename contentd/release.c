@@ -105,14 +105,41 @@ static int keep_chain(void *arg, const char *image, struct snap_space space, con
 	return 0;
 }
 
+struct proxied {
+	struct map *kept;
+	struct snap_space space;
+};
+
+static int keep_proxied(void *arg, const struct snap_info *info, struct err *err)
+{
+	const struct proxied *p = arg;
+
+	return info->indexed ? keep_chain(p->kept, NULL, p->space, info->name, err) : 0;
+}
+
+/* What a containerd has in a proxied space may be a container's the next moment. */
+static int keep_all_proxied(struct cd_daemon *d, struct snap_store *snaps, struct map *kept, struct err *err)
+{
+	vec_each(&d->config.snapshotter_proxy_names, name) {
+		struct proxied p = {kept, {"", *name}};
+
+		TRY(snap_list(snaps, p.space, keep_proxied, &p, err));
+	}
+	return 0;
+}
+
 /* Brings `kept` up to date. Changes that come meanwhile make it stale again. */
 static int refresh(struct cd_daemon *d, struct cd_release *r, struct err *err)
 {
+	struct snap_store *snaps;
+
+	TRY(cd_snapshots(d, NULL, &snaps, err));
 	if (!atomic_exchange(&r->stale, false))
 		return 0;
 	map_fini(&r->kept);
 	r->kept = MAP_INIT;
-	if (cd_refs_of_images(d, &(struct cd_refs){.chain = keep_chain, .arg = &r->kept}, err) < 0) {
+	if (cd_refs_of_images(d, &(struct cd_refs){.chain = keep_chain, .arg = &r->kept}, err) < 0 ||
+	    keep_all_proxied(d, snaps, &r->kept, err) < 0) {
 		atomic_store(&r->stale, true);
 		return -(int)err->code;
 	}
@@ -177,6 +204,16 @@ void cd_release_snapshot(struct cd_daemon *d, struct snap_space space, const cha
 	    (!map_has(&r->kept, buf_str(&key)) && !map_has(&r->busy, buf_str(&key)) && release(d, r, &err) < 0))
 		log_warn("release of %s: %s", parent, err.msg);
 	pthread_mutex_unlock(&r->lock);
+}
+
+void cd_release_proxied(struct cd_daemon *d)
+{
+	struct err err = ERR_INIT;
+
+	pthread_mutex_lock(&d->release->lock);
+	if (release(d, d->release, &err) < 0)
+		log_warn("release of proxied snapshots: %s", err.msg);
+	pthread_mutex_unlock(&d->release->lock);
 }
 
 void cd_release_changed(struct cd_daemon *d)

@@ -25,7 +25,11 @@ void cd_release_image(struct cd_daemon *d, const char *ns, const char *image);
 /* A snapshot that stood on `parent` is gone. Costs nothing while an image leads to the parent. */
 void cd_release_snapshot(struct cd_daemon *d, struct snap_space space, const char *parent);
 
-/* Image or content records have changed: what images lead to has to be looked up again. Cheap. */
+/* A containerd in front has collected its garbage: unmounts what its snapshots do not need any more. */
+void cd_release_proxied(struct cd_daemon *d);
+
+/* Image or content records, or snapshots of a proxied space, have changed: what is kept has to be looked up again.
+ * Cheap. */
 void cd_release_changed(struct cd_daemon *d);
 
 /* A pull makes (has made, with an image record) a chain. Nestable. */

@@ -5,30 +5,46 @@
 #include "contentd/kvs.h"
 #include "contentd/leases.h"
 #include "contentd/release.h"
+#include "contentd/remote/labels.h"
+#include "contentd/remote/remote.h"
 #include "contentd/services.h"
 #include "rpc/proto/event.pb-c.h"
 #include "rpc/proto/snapshots.pb-c.h"
 
 #define LIST_BATCH 100 /* entries in one message of a list */
-#define LABEL_REF "containerd.io/snapshot.ref"
 
 /* What every call begins with. */
 struct scope {
 	struct cd_daemon *d;
 	struct rpc_call *call;
 	struct snap_store *store;
-	struct snap_space space;
+	struct snap_space space; /* ns "": a proxied space, for which there are neither leases nor events */
 	const char *lease;
 };
+
+/* Namespaces and leases that a call may name are those of the containerd in front. */
+static int scope_open_proxied(struct scope *s, struct err *err)
+{
+	s->space.ns = "";
+	return cd_snapshots(s->d, s->call, &s->store, err);
+}
 
 static int scope_open(struct scope *s, struct rpc_call *c, void *svc, const char *snapshotter, struct err *err)
 {
 	*s = (struct scope){.d = svc, .call = c, .space.snapshotter = snapshotter};
+	if (cd_is_proxied(svc, snapshotter))
+		return scope_open_proxied(s, err);
 	TRY(cd_call_ns(c, &s->space.ns, err));
 	if (!cd_is_snapshotter(svc, snapshotter))
 		return err_set(err, ERR_INVALID, "snapshotter not loaded: \"%.100s\"", snapshotter);
 	TRY(cd_call_lease(svc, c, s->space.ns, &s->lease, err));
 	return cd_snapshots(svc, c, &s->store, err);
+}
+
+static void publish(const struct scope *s, const char *topic, const ProtobufCMessage *event)
+{
+	if (*s->space.ns)
+		cd_events_publish(s->d->events, s->space.ns, topic, event);
 }
 
 /* Has the lease of the call, if any, keep `add` and no longer keep `remove`; each may be NULL. */
@@ -92,10 +108,11 @@ static int labels_in(struct arena *a, Kv__Entry **list, size_t n, struct labels 
 static int check_target(const struct scope *s, const struct labels *labels, struct err *err)
 {
 	AUTO(snap_info) struct snap_info info = {0};
-	const char *target = labels_get(labels, LABEL_REF);
+	const char *target = labels_get(labels, CD_LABEL_SNAPSHOT_REF);
 	int r;
 
-	if (!target)
+	/* A containerd in front has its own names for what it has committed. */
+	if (!target || !*s->space.ns)
 		return 0;
 	r = snap_stat(s->store, s->space, target, &info, err);
 	if (r == -ERR_NOT_FOUND)
@@ -103,6 +120,21 @@ static int check_target(const struct scope *s, const struct labels *labels, stru
 	TRY(r);
 	TRY(lease_change(s, target, NULL, err));
 	return err_set(err, ERR_EXISTS, "snapshot \"%.200s\": already exists", target);
+}
+
+/* One whose contents can be read on demand is made at once: there is nothing to do for the client, either. */
+static int check_remote(const struct scope *s, const char *parent, const struct labels *labels, struct err *err)
+{
+	const char *target = labels_get(labels, CD_LABEL_SNAPSHOT_REF);
+	int r = cd_remote_prepare(s->d, s->call, s->space, parent, labels, err);
+
+	if (r == CD_REMOTE_ORDINARY)
+		return 0;
+	TRY(r);
+	if (*s->space.ns)
+		TRY(cd_meta_touch(s->d->meta, s->space.ns, err));
+	TRY(lease_change(s, target, NULL, err));
+	return err_set(err, ERR_EXISTS, "target snapshot \"%.200s\": already exists", target);
 }
 
 typedef int (*prepare_fn)(struct snap_store *s, struct snap_space sp, const char *key, const char *parent,
@@ -116,6 +148,8 @@ static int prepare(const struct scope *s, prepare_fn fn, const char *key, const 
 
 	TRY(cd_name_check("snapshot key", key, err));
 	TRY(labels_in(rpc_arena(s->call), list, n, &labels, err));
+	if (fn == snap_prepare)
+		TRY(check_remote(s, parent, &labels, err));
 	TRY(check_target(s, &labels, err));
 	r = fn(s->store, s->space, key, parent, &labels, mounts, err);
 	if (r == -ERR_EXISTS) {
@@ -123,7 +157,8 @@ static int prepare(const struct scope *s, prepare_fn fn, const char *key, const 
 		return r;
 	}
 	TRY(r);
-	TRY(cd_meta_touch(s->d->meta, s->space.ns, err));
+	if (*s->space.ns)
+		TRY(cd_meta_touch(s->d->meta, s->space.ns, err));
 	return lease_change(s, key, NULL, err);
 }
 
@@ -140,7 +175,7 @@ static int snapshots_prepare(struct rpc_call *c, const void *request, void *svc,
 	event.key = req->key;
 	event.parent = req->parent;
 	event.snapshotter = req->snapshotter;
-	cd_events_publish(s.d->events, s.space.ns, "/snapshot/prepare", &event.base);
+	publish(&s, "/snapshot/prepare", &event.base);
 	mounts_out(rpc_arena(c), &mounts, &rsp.mounts, &rsp.n_mounts);
 	return rpc_reply(c, &rsp.base, err);
 }
@@ -203,7 +238,7 @@ static int snapshots_commit(struct rpc_call *c, const void *request, void *svc, 
 	event.key = req->key;
 	event.name = req->name;
 	event.snapshotter = req->snapshotter;
-	cd_events_publish(s.d->events, s.space.ns, "/snapshot/commit", &event.base);
+	publish(&s, "/snapshot/commit", &event.base);
 	return 0;
 }
 
@@ -215,12 +250,14 @@ static int snapshots_remove(struct rpc_call *c, const void *request, void *svc, 
 	struct scope s;
 
 	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	if (!*s.space.ns)
+		return cd_remote_remove(s.d, s.space, req->key, err);
 	TRY(snap_stat(s.store, s.space, req->key, &info, err));
 	TRY(snap_remove(s.store, s.space, req->key, err));
 	TRY(lease_change(&s, NULL, req->key, err));
 	event.key = req->key;
 	event.snapshotter = req->snapshotter;
-	cd_events_publish(s.d->events, s.space.ns, "/snapshot/remove", &event.base);
+	publish(&s, "/snapshot/remove", &event.base);
 	cd_release_snapshot(s.d, s.space, info.parent);
 	return 0;
 }
@@ -253,7 +290,7 @@ static bool field(const void *object, const struct str *path, size_t n, struct s
 	                : str_eqc(path[0], "parent") ? i->parent
 	                : str_eqc(path[0], "kind")   ? kinds[i->kind & 3]
 	                                             : NULL);
-	return value->n > 0;
+	return value->p != NULL; /* a base snapshot's parent is "", and can be asked for */
 }
 
 struct listing {

@@ -18,12 +18,14 @@
 #define FAILS(call, code) assert_int_equal((call), -(code))
 #define CALL(method, req, rsp) world_call(w, &snapshots__snapshots__descriptor, method, (req), (rsp))
 
+static const char *snapshotter = "overlayfs";
+
 static int prepare(struct world *w, const char *key, const char *parent, const char *labels,
                    Snapshots__PrepareSnapshotResponse **rsp)
 {
 	Snapshots__PrepareSnapshotRequest req = SNAPSHOTS__PREPARE_SNAPSHOT_REQUEST__INIT;
 
-	req.snapshotter = "overlayfs";
+	req.snapshotter = snapshotter;
 	req.key = key;
 	req.parent = parent;
 	WORLD_KVS(w, &req, labels, labels);
@@ -34,7 +36,7 @@ static int view(struct world *w, const char *key, const char *parent, Snapshots_
 {
 	Snapshots__ViewSnapshotRequest req = SNAPSHOTS__VIEW_SNAPSHOT_REQUEST__INIT;
 
-	req.snapshotter = "overlayfs";
+	req.snapshotter = snapshotter;
 	req.key = key;
 	req.parent = parent;
 	return CALL("View", &req, rsp);
@@ -44,7 +46,7 @@ static int commit(struct world *w, const char *name, const char *key, const char
 {
 	Snapshots__CommitSnapshotRequest req = SNAPSHOTS__COMMIT_SNAPSHOT_REQUEST__INIT;
 
-	req.snapshotter = "overlayfs";
+	req.snapshotter = snapshotter;
 	req.name = name;
 	req.key = key;
 	req.parent = parent;
@@ -56,7 +58,7 @@ static int drop(struct world *w, const char *key)
 {
 	Snapshots__RemoveSnapshotRequest req = SNAPSHOTS__REMOVE_SNAPSHOT_REQUEST__INIT;
 
-	req.snapshotter = "overlayfs";
+	req.snapshotter = snapshotter;
 	req.key = key;
 	return CALL("Remove", &req, NULL);
 }
@@ -65,7 +67,7 @@ static int mounts(struct world *w, const char *key)
 {
 	Snapshots__MountsRequest req = SNAPSHOTS__MOUNTS_REQUEST__INIT;
 
-	req.snapshotter = "overlayfs";
+	req.snapshotter = snapshotter;
 	req.key = key;
 	return CALL("Mounts", &req, NULL);
 }
@@ -76,7 +78,7 @@ static int stat_of(struct world *w, const char *key, Snapshots__Info **out)
 	Snapshots__StatSnapshotResponse *rsp;
 	int r;
 
-	req.snapshotter = "overlayfs";
+	req.snapshotter = snapshotter;
 	req.key = key;
 	r = CALL("Stat", &req, &rsp);
 	if (r >= 0 && out)
@@ -90,7 +92,7 @@ static int update(struct world *w, const char *key, const char *labels, const ch
 	Snapshots__Info info = SNAPSHOTS__INFO__INIT;
 	Pb__FieldMask m = PB__FIELD_MASK__INIT;
 
-	req.snapshotter = "overlayfs";
+	req.snapshotter = snapshotter;
 	info.name = key;
 	WORLD_KVS(w, &info, labels, labels);
 	req.info = &info;
@@ -115,7 +117,7 @@ static const char *list(struct world *w, const char *filter)
 	void **all;
 	size_t n;
 
-	req.snapshotter = "overlayfs";
+	req.snapshotter = snapshotter;
 	req.filters = &filter;
 	req.n_filters = 1;
 	OK(world_stream(w, &snapshots__snapshots__descriptor, "List", &req,
@@ -295,11 +297,44 @@ static void under_a_lease(void **state)
 	assert_string_equal(leased(w), "snapshots/overlayfs:T snapshots/overlayfs:x ");
 }
 
+/* As the plugin of a containerd: one key space whatever the namespace, none of the rules of ours. */
+static void a_proxied_space(void **state)
+{
+	Snapshots__PrepareSnapshotRequest req = SNAPSHOTS__PREPARE_SNAPSHOT_REQUEST__INIT;
+	struct world *w = *state;
+
+	snapshotter = "contentd";
+	OK(prepare(w, "n1/1/a", "", "containerd.io/snapshot.ref=A", NULL));
+	OK(commit(w, "n1/2/A", "n1/1/a", "", "containerd.io/snapshot.ref=A"));
+	rpc_client_set_metadata(w->c, "containerd-namespace", NULL);
+	rpc_client_set_metadata(w->c, "containerd-lease", "of-somebody-else");
+	OK(prepare(w, "n2/3/b", "n1/2/A", "", NULL));
+	assert_string_equal(list(w, ""), "n1/2/A n2/3/b ");
+	/* How it looks for a remote snapshot. */
+	assert_string_equal(list(w, "labels.\"containerd.io/snapshot.ref\"==A,parent==\"\""), "n1/2/A ");
+	/* A layer that cannot be read on demand here, since there is no contentfs, is the client's to unpack. */
+	OK(prepare(w, "n2/4/c", "",
+	           "containerd.io/snapshot.ref=" SHA_A " containerd.io/snapshot/cri.image-ref=r.example/x "
+	           "containerd.io/snapshot/cri.layer-digest=" SHA_B,
+	           NULL));
+	OK(drop(w, "n2/3/b"));
+	OK(drop(w, "n1/2/A"));
+	FAILS(drop(w, "n1/2/A"), ERR_NOT_FOUND);
+	snapshotter = "overlayfs";
+	rpc_client_set_metadata(w->c, "containerd-lease", NULL);
+	req.snapshotter = snapshotter;
+	req.key = "x";
+	FAILS(CALL("Prepare", &req, NULL), ERR_PRECONDITION);
+	rpc_client_set_metadata(w->c, "containerd-namespace", "ns");
+	assert_string_equal(list(w, ""), "");
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_set_up, world_tear_down)
 	const struct CMUnitTest tests[] = {
-	    TEST(codes), TEST(answers), TEST(labels), TEST(lists), TEST(a_target_that_is_there), TEST(under_a_lease)};
+	    TEST(codes),         TEST(answers),        TEST(labels), TEST(lists), TEST(a_target_that_is_there),
+	    TEST(under_a_lease), TEST(a_proxied_space)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

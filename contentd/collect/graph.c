@@ -175,6 +175,8 @@ static int on_snapshot(void *arg, const struct snap_node *n, struct err *err)
 	char hex[65];
 
 	gc_sink_node(r->sink, &id);
+	if (!*n->space.ns) /* of a containerd that has contentd as its proxy plugin, and removes what it does not need */
+		gc_sink_root(r->sink);
 	vec_each(&n->info->labels.v, l)
 		gc_sink_label(r->sink, str_of(l->key), str_of(l->value));
 	if (*n->info->parent) {

@@ -134,12 +134,28 @@ static void files_follow_records(void **state)
 	assert_collects(&s, "index///@4");
 }
 
+/* A containerd in front says what its snapshots are needed for; ours go when nothing needs them. */
+static void a_proxied_space(void **state)
+{
+	static const struct record r[] = {
+	    {"index///@1", ""},
+	    {"index///@2", ""},
+	    {"snapshot//contentd/s1", "index=@1"},
+	    {"snapshot/n1/contentd/s2", "index=@2"},
+	};
+	STORE(s);
+
+	PUT_ALL(&s, r);
+	assert_collects(&s, "index///@1 snapshot//contentd/s1");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(roots),
 	    cmocka_unit_test(expiry_is_strict),
 	    cmocka_unit_test(files_follow_records),
+	    cmocka_unit_test(a_proxied_space),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
