@@ -219,7 +219,7 @@ static int publish(struct unpack *u, struct esgz_layer *l, const struct esgz_lay
 {
 	AUTO(buf) struct buf index = BUF_INIT;
 	char repository[REG_REF_TEXT_MAX];
-	struct ffs_source source = {.reference = repository_text(&u->ref, repository),
+	struct ffs_source source = {.reference = *u->reference ? repository_text(&u->ref, repository) : "",
 	                            .blob = r->blob,
 	                            .blob_bytes = r->blob_bytes,
 	                            .media_type = (char *)u->media_type};
@@ -290,7 +290,10 @@ static int explain(const struct unpack *u, struct err *err)
 {
 	char text[DIGEST_TEXT_MAX];
 
-	return err_wrap(err, "image %s, layer %s", u->reference, digest_text(&u->blob, text));
+	digest_text(&u->blob, text);
+	if (!*u->reference)
+		return err_wrap(err, "layer %s", text);
+	return err_wrap(err, "image %s, layer %s", u->reference, text);
 }
 
 /* ---- one at a time ---- */
@@ -384,13 +387,15 @@ static void leave(struct unpack *u, struct unpacking *own, int result, const str
 static int parse(const PB(UnpackRequest) * req, struct unpack *u, struct err *err)
 {
 	u->reference = req->reference;
-	TRY(reg_ref_parse(str_of(req->reference), &u->ref, err));
+	u->from_fd = req->from_fd;
+	/* A blob that a client has made comes from nowhere. */
+	if (*req->reference || !u->from_fd)
+		TRY(reg_ref_parse(str_of(req->reference), &u->ref, err));
 	TRY(parse_descriptor(req->layer, "layer", &u->blob, &u->blob_bytes, err));
 	u->media_type = req->layer->media_type;
 	u->has_diff_id = *req->diff_id;
 	if (u->has_diff_id)
 		TRY_WRAP(digest_parse(str_of(req->diff_id), &u->diff_id, err), err, "DiffID");
-	u->from_fd = req->from_fd;
 	u->tee = req->tee && !req->from_fd;
 	if ((u->from_fd || u->tee) && u->fd < 0)
 		return err_set(err, ERR_INVALID, "no descriptor came with the request");
