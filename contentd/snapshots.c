@@ -206,22 +206,6 @@ static int snapshots_mounts(struct rpc_call *c, const void *request, void *svc, 
 	return rpc_reply(c, &rsp.base, err);
 }
 
-/* A parent given at commit ("rebase") can only confirm the one that the snapshot has. */
-static int check_parent(const struct scope *s, const Snapshots__CommitSnapshotRequest *req, struct err *err)
-{
-	AUTO(snap_info) struct snap_info info = {0};
-
-	if (!*req->parent)
-		return 0;
-	TRY(snap_stat(s->store, s->space, req->key, &info, err));
-	if (!strcmp(info.parent, req->parent))
-		return 0;
-	if (*info.parent)
-		return err_set(err, ERR_INVALID, "snapshot \"%.200s\" has another parent than \"%.200s\"", req->key,
-		               req->parent);
-	return err_set(err, ERR_UNIMPLEMENTED, "a parent given at commit: not implemented");
-}
-
 static int snapshots_commit(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Snapshots__CommitSnapshotRequest *req = request;
@@ -232,8 +216,7 @@ static int snapshots_commit(struct rpc_call *c, const void *request, void *svc, 
 	TRY(scope_open(&s, c, svc, req->snapshotter, err));
 	TRY(cd_name_check("snapshot name", req->name, err));
 	TRY(labels_in(rpc_arena(c), req->labels, req->n_labels, &labels, err));
-	TRY(check_parent(&s, req, err));
-	TRY(snap_commit(s.store, s.space, req->name, req->key, &labels, err));
+	TRY(snap_commit(s.store, s.space, req->name, req->key, req->parent, &labels, err));
 	TRY(lease_change(&s, req->name, req->key, err));
 	event.key = req->key;
 	event.name = req->name;

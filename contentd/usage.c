@@ -294,7 +294,7 @@ static int note_snapshot(void *arg, const struct snap_info *i, struct err *err)
 {
 	struct space_usage *s = arg;
 
-	if (!i->indexed) /* an indexed one has no files of its own */
+	if (i->has_dir)
 		vec_push(&s->names, arena_strdup(s->usage->arena, i->name));
 	return 0;
 }

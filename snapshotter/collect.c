@@ -40,10 +40,10 @@ static int tell(const struct kv *kv, struct snap_space sp, const struct snap_rec
                 struct err *err)
 {
 	struct snap_node n = {.space = sp, .info = &rec->info};
-	bool committed = rec->info.kind == SNAP_COMMITTED;
+	bool own = rec->info.kind == SNAP_COMMITTED || rec->info.indexed;
 
 	/* A plain layer above an indexed chain has the image of that chain, like what stands on it. */
-	TRY(find_meta(kv, sp, committed ? rec->info.name : rec->info.parent, &n, err));
+	TRY(find_meta(kv, sp, own ? rec->info.name : rec->info.parent, &n, err));
 	return fn(arg, &n, err);
 }
 

@@ -13,7 +13,8 @@ struct snap_node {
 	struct snap_space space;
 	const struct snap_info *info;
 	bool has_meta;
-	struct digest meta; /* name of the metadata image of its chain (of its parent's, when it is not committed) */
+	struct digest
+	    meta; /* name of the metadata image of its chain (of its parent's, when it is neither committed nor has an index) */
 };
 typedef int (*snap_node_fn)(void *arg, const struct snap_node *n, struct err *err);
 

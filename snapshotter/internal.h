@@ -14,6 +14,7 @@ struct snap_store {
 	struct snap_meta *meta;
 	enum snap_level level;
 	char *level_reason;
+	struct snap_reaper *reaper;
 	pthread_mutex_t lock; /* orders changes of records; never held across mounts, builds or removal of trees */
 };
 
@@ -26,7 +27,11 @@ struct snap_chain {
 void snap_chain_fini(struct snap_chain *c);
 DEFINE_AUTO_FINI(snap_chain);
 
-/* `name` "" gives an empty chain. A plain snapshot below an indexed one is ERR_DATA_LOSS: nothing makes such a chain. */
+/* The record of a parent, which has to be committed (ERR_INVALID); nothing for "". */
+int snap_check_parent(struct snap_store *s, struct snap_space sp, const char *parent, struct snap_record *out,
+                      struct err *err);
+
+/* `name` "" gives an empty chain. A directory below an index is ERR_DATA_LOSS: nothing makes such a chain. */
 int snap_chain_load(struct snap_store *s, struct snap_space sp, const char *name, struct snap_chain *out,
                     struct err *err);
 
@@ -37,6 +42,22 @@ int snap_mounts_make(struct snap_store *s, enum snap_kind kind, uint64_t id, con
 /* Makes <root>/snapshots/<id> with fs/ (and work/ when active); fs/ looks like the root directory of the chain. */
 int snap_dirs_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
                    struct err *err);
+
+/* An index has become the lowest layer of an active snapshot: while nothing was written, its directory looks like the root
+ * of the chain with it. */
+int snap_dirs_follow(struct snap_store *s, uint64_t id, const struct snap_chain *chain, struct err *err);
+
+/* Brings records and directories together after a crash. */
+int snap_sweep(struct snap_store *s, struct err *err);
+
+struct snap_reaper;
+int snap_reaper_new(struct snap_store *s, struct snap_reaper **out, struct err *err);
+void snap_reaper_free(struct snap_reaper *r); /* what is left is found by the next sweep */
+
+/* Whether nothing is in the directory of an active snapshot. */
+int snap_dir_is_empty(struct snap_store *s, uint64_t id, bool *out, struct err *err);
+
+#define SNAP_LINKS "l" /* <state>/l/<id>: short names of plain layers, see mounts.c */
 
 /* Bytes allocated and inodes below a directory, hard links counted once. */
 int snap_disk_usage(int dir_fd, const char *path, int64_t *bytes, int64_t *inodes, struct err *err);

@@ -10,6 +10,7 @@
 
 #define XATTR_LIST_MAX 65536
 #define XATTR_VALUE_MAX 65536
+#define LOWER_BYTES_MAX 3072 /* of a page of options; the others have their place beside it */
 
 void snap_mounts_fini(struct snap_mounts *m)
 {
@@ -49,12 +50,12 @@ int snap_chain_load(struct snap_store *s, struct snap_space sp, const char *name
 		AUTO(snap_record) struct snap_record r = {0};
 
 		TRY(snap_record_load(s->kv, sp, at, &r, err));
+		if (r.info.has_dir && c.indexes.n)
+			return err_set(err, ERR_DATA_LOSS, "snapshot %s: a plain layer below an indexed one", at);
+		if (r.info.has_dir)
+			vec_push(&c.plain, r.id);
 		if (r.info.indexed)
 			vec_push(&c.indexes, r.info.index_key);
-		else if (c.indexes.n)
-			return err_set(err, ERR_DATA_LOSS, "snapshot %s: a plain layer below an indexed one", at);
-		else
-			vec_push(&c.plain, r.id);
 		free(at);
 		at = STEAL(r.info.parent);
 	}
@@ -90,14 +91,37 @@ static void lower_of(struct snap_store *s, const struct snap_chain *chain, const
 		buf_addf(out, "%s%s", out->n ? ":" : "", meta_lower);
 }
 
-static void overlay_mount(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
-                          const char *meta_lower, struct snap_mounts *out)
+/* The same through short links. mount(2) takes a page of options. Clients shorten a longer list by themselves when all
+ * of it lies in one folder, as directories do, but not one that ends in a metadata image. */
+static int lower_by_links(struct snap_store *s, const struct snap_chain *chain, const char *meta_lower, struct buf *out,
+                          struct err *err)
+{
+	AUTO_FREE char *links = xasprintf("%s/" SNAP_LINKS, s->state);
+
+	buf_clear(out);
+	TRY(dir_make(links, 0711, err));
+	vec_each(&chain->plain, id) {
+		AUTO_FREE char *link = xasprintf("%s/%llu", links, (unsigned long long)*id);
+		AUTO_FREE char *to = xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)*id);
+
+		if (symlink(to, link) < 0 && errno != EEXIST)
+			return err_errno(err, errno, "link %s", link);
+		buf_addf(out, "%s:", link);
+	}
+	buf_adds(out, meta_lower);
+	return 0;
+}
+
+static int overlay_mount(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
+                         const char *meta_lower, struct snap_mounts *out, struct err *err)
 {
 	struct snap_mount *m = add_mount(out, "overlay", xstrdup("overlay"));
 	AUTO(buf) struct buf lower = BUF_INIT;
 	unsigned long long n = id;
 
 	lower_of(s, chain, meta_lower, &lower);
+	if (meta_lower && lower.n > LOWER_BYTES_MAX)
+		TRY(lower_by_links(s, chain, meta_lower, &lower, err));
 	/* A read-only overlay needs two layers; data-only ones count, but level 2 and 3 have none. */
 	if (kind == SNAP_VIEW && chain->plain.n == 0 && s->level != SNAP_LEVEL_OVERLAY)
 		buf_addf(&lower, ":%s/snapshots/%llu/fs", s->root, n);
@@ -111,6 +135,7 @@ static void overlay_mount(struct snap_store *s, enum snap_kind kind, uint64_t id
 		vec_push(&m->options, xstrdup("xino=on"));
 	}
 	vec_push(&m->options, xasprintf("lowerdir=%s", buf_cstr(&lower)));
+	return 0;
 }
 
 int snap_mounts_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
@@ -130,8 +155,7 @@ int snap_mounts_make(struct snap_store *s, enum snap_kind kind, uint64_t id, con
 		           false);
 		return 0;
 	}
-	overlay_mount(s, kind, id, chain, lower, out);
-	return 0;
+	return overlay_mount(s, kind, id, chain, lower, out, err);
 }
 
 /* ---- directories ---- */
@@ -175,13 +199,45 @@ int snap_dirs_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const
 	AUTO_FREE char *from = NULL;
 	AUTO_FREE char *lower = NULL;
 
-	if (mkdir(base, 0700) < 0 || mkdir(fs, 0755) < 0)
+	/* chmod: whatever the umask. */
+	if (mkdir(base, 0700) < 0 || mkdir(fs, 0755) < 0 || chmod(fs, 0755) < 0)
 		return err_errno(err, errno, "make %s", fs);
-	if (kind == SNAP_ACTIVE && mkdir(work, 0711) < 0)
+	if (kind == SNAP_ACTIVE && (mkdir(work, 0711) < 0 || chmod(work, 0711) < 0))
 		return err_errno(err, errno, "make %s", work);
 	if (chain->plain.n)
 		from = xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)chain->plain.p[0]);
 	else if (chain->indexes.n)
 		TRY(snap_meta_ensure(s->meta, chain->indexes.p, (unsigned)chain->indexes.n, &lower, &from, err));
 	return from ? copy_root(from, fs, err) : 0;
+}
+
+int snap_dir_is_empty(struct snap_store *s, uint64_t id, bool *out, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%llu/fs", (unsigned long long)id);
+	AUTO_FD int fd = -1;
+	AUTO_DIR DIR *d = NULL;
+	struct dirent *e;
+	int more;
+
+	fd = openat(s->snapshots_fd, path, O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(err, errno, "open snapshot directory %s", path);
+	TRY(dir_iter_open(fd, &d, err));
+	more = dir_iter_next(d, &e, err);
+	*out = more == 0;
+	return more < 0 ? more : 0;
+}
+
+int snap_dirs_follow(struct snap_store *s, uint64_t id, const struct snap_chain *chain, struct err *err)
+{
+	AUTO_FREE char *fs = xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)id);
+	AUTO_FREE char *from = NULL;
+	AUTO_FREE char *lower = NULL;
+	bool empty;
+
+	TRY(snap_dir_is_empty(s, id, &empty, err));
+	if (!empty)
+		return 0;
+	TRY(snap_meta_ensure(s->meta, chain->indexes.p, (unsigned)chain->indexes.n, &lower, &from, err));
+	return copy_root(from, fs, err);
 }

@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "base/json.h"
 
+#include <stdio.h>
+
 #define RECORD_VERSION 1
 
 void snap_info_fini(struct snap_info *i)
@@ -164,6 +166,7 @@ int snap_record_decode(struct str name, struct str value, struct snap_record *ou
 	TRY_WRAP(more, err, "snapshot " STR_FMT, STR_ARG(name));
 	if (!r.info.parent || r.info.kind < SNAP_VIEW || r.info.kind > SNAP_COMMITTED)
 		return err_set(err, ERR_DATA_LOSS, "snapshot " STR_FMT ": record is incomplete", STR_ARG(name));
+	r.info.has_dir = r.id != 0;
 	*out = r;
 	r = (struct snap_record){0};
 	return 0;
@@ -183,4 +186,107 @@ int snap_record_load(const struct kv *kv, struct snap_space sp, const char *name
 		return err_set(err, why.code, "snapshot %s: %s", name, why.msg);
 	}
 	return snap_record_decode(str_of(name), buf_str(&value), out, err);
+}
+
+/* ---- the table ---- */
+
+bool snap_record_exists(const struct kv *kv, struct snap_space sp, const char *name)
+{
+	AUTO(buf) struct buf key = BUF_INIT;
+	AUTO(buf) struct buf value = BUF_INIT;
+
+	snap_key_record(sp, name, &key);
+	return kv_get(kv, buf_str(&key), &value, NULL) >= 0;
+}
+
+static int stop_at_first(void *arg, struct str key, struct str value, struct err *err)
+{
+	*(bool *)arg = true;
+	return 1;
+}
+
+int snap_record_has_children(const struct kv *kv, struct snap_space sp, const char *name, bool *out, struct err *err)
+{
+	AUTO(buf) struct buf prefix = BUF_INIT;
+
+	*out = false;
+	snap_key_children(sp, name, &prefix);
+	return kv_scan(kv, buf_str(&prefix), stop_at_first, out, err);
+}
+
+int snap_next_id(const struct kv *kv, uint64_t *out, struct err *err)
+{
+	AUTO(buf) struct buf value = BUF_INIT;
+	struct err why = ERR_INIT;
+	uint64_t last = 0;
+	char text[24];
+
+	if (kv_get(kv, SNAP_KEY_ID, &value, &why) >= 0) {
+		if (!str_u64(buf_str(&value), 10, &last))
+			return err_set(err, ERR_DATA_LOSS, "snapshot id counter is damaged");
+	} else if (why.code != ERR_NOT_FOUND) {
+		return err_set(err, why.code, "snapshot id counter: %s", why.msg);
+	}
+	*out = last + 1;
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)*out);
+	/* Not synced: the record that uses it is, and the log of the table is in order. */
+	return kv_write(kv, &(struct kv_op){SNAP_KEY_ID, str_of(text), false}, 1, false, err);
+}
+
+struct write {
+	struct buf record_key, record, child_key;
+};
+
+static void write_fini(struct write *w)
+{
+	buf_fini(&w->record_key);
+	buf_fini(&w->record);
+	buf_fini(&w->child_key);
+}
+DEFINE_AUTO_FINI(write);
+
+int snap_record_put(const struct kv *kv, struct snap_space sp, const struct snap_record *r, const char *old, bool sync,
+                    struct err *err)
+{
+	AUTO(write) struct write w = {BUF_INIT, BUF_INIT, BUF_INIT};
+	AUTO(write) struct write gone = {BUF_INIT, BUF_INIT, BUF_INIT};
+	struct kv_op ops[4];
+	unsigned n = 0;
+
+	if (old) {
+		snap_key_record(sp, old, &gone.record_key);
+		ops[n++] = (struct kv_op){.key = buf_str(&gone.record_key), .remove = true};
+		if (*r->info.parent) {
+			snap_key_child(sp, r->info.parent, old, &gone.child_key);
+			ops[n++] = (struct kv_op){.key = buf_str(&gone.child_key), .remove = true};
+		}
+	}
+	snap_key_record(sp, r->info.name, &w.record_key);
+	snap_record_encode(r, &w.record);
+	ops[n++] = (struct kv_op){buf_str(&w.record_key), buf_str(&w.record), false};
+	if (*r->info.parent) {
+		snap_key_child(sp, r->info.parent, r->info.name, &w.child_key);
+		ops[n++] = (struct kv_op){buf_str(&w.child_key), STR_NONE, false};
+	}
+	return kv_write(kv, ops, n, sync, err);
+}
+
+int snap_record_delete(const struct kv *kv, struct snap_space sp, const struct snap_record *r, struct err *err)
+{
+	AUTO(write) struct write w = {BUF_INIT, BUF_INIT, BUF_INIT};
+	struct kv_op ops[2];
+	unsigned n = 0;
+
+	snap_key_record(sp, r->info.name, &w.record_key);
+	ops[n++] = (struct kv_op){.key = buf_str(&w.record_key), .remove = true};
+	if (*r->info.parent) {
+		snap_key_child(sp, r->info.parent, r->info.name, &w.child_key);
+		ops[n++] = (struct kv_op){.key = buf_str(&w.child_key), .remove = true};
+	}
+	return kv_write(kv, ops, n, true, err);
+}
+
+void snap_record_stamp(struct snap_record *r)
+{
+	r->info.created = r->info.updated = clock_wall();
 }

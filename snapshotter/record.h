@@ -12,8 +12,8 @@
 
 struct snap_record {
 	struct snap_info info; /* info.name set */
-	uint64_t id;           /* directory <root>/snapshots/<id>; 0 for indexed ones */
-	int64_t bytes, inodes; /* committed: what usage answers */
+	uint64_t id;           /* directory <root>/snapshots/<id>; 0: it has none */
+	int64_t bytes, inodes; /* committed: what usage answers; active: the part of that which its index has */
 };
 void snap_record_fini(struct snap_record *r);
 DEFINE_AUTO_FINI(snap_record);
@@ -33,5 +33,19 @@ int snap_record_decode(struct str name, struct str value, struct snap_record *ou
 /* ERR_NOT_FOUND naming the snapshot. */
 int snap_record_load(const struct kv *kv, struct snap_space sp, const char *name, struct snap_record *out,
                      struct err *err);
+
+bool snap_record_exists(const struct kv *kv, struct snap_space sp, const char *name);
+int snap_record_has_children(const struct kv *kv, struct snap_space sp, const char *name, bool *out, struct err *err);
+
+/* Stores a record and its mark below the parent; `old` (may be NULL) is a key that ceases in the same step. */
+int snap_record_put(const struct kv *kv, struct snap_space sp, const struct snap_record *r, const char *old, bool sync,
+                    struct err *err);
+int snap_record_delete(const struct kv *kv, struct snap_space sp, const struct snap_record *r, struct err *err);
+
+/* It was made now. */
+void snap_record_stamp(struct snap_record *r);
+
+/* An id that no directory has had. */
+int snap_next_id(const struct kv *kv, uint64_t *out, struct err *err);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * Snapshots: the state machine (active, view, committed) over a key-value table, and the mounts they stand for.
  *
- * A committed snapshot is either *indexed* (a layer index of the data plane; it has no directory) or *plain* (a
- * directory <root>/snapshots/<id>/fs). Keys and names share one space per (namespace, snapshotter). The mounts of a
+ * A committed snapshot is *indexed* (a layer index of the data plane), *plain* (a directory <root>/snapshots/<id>/fs), or
+ * both: an index, and above it a directory with what was written over it before it was committed. In a chain nothing
+ * indexed lies above a directory. Keys and names share one space per (namespace, snapshotter). The mounts of a
  * chain: one EROFS metadata image for its indexed part (built and mounted when first asked for, <state>/meta/<key>),
  * the object directory and the node-wide FUSE mount as data-only layers, plain directories above; forms and error
  * codes are containerd's (docs/conformance.md). Any thread: one mutex orders changes, mounts are made outside of it.
@@ -37,7 +38,8 @@ struct snap_info {
 	enum snap_kind kind;
 	struct timespec created, updated;
 	struct labels labels;
-	bool indexed;
+	bool indexed;            /* has a layer index; an active one: what snap_apply_index has given it */
+	bool has_dir;            /* has a directory: every active snapshot and view, and plain layers */
 	struct digest index_key; /* indexed only */
 };
 void snap_info_fini(struct snap_info *i);
@@ -82,23 +84,66 @@ int snap_view(struct snap_store *s, struct snap_space sp, const char *key, const
 /* Mounts of an active snapshot or a view; ERR_PRECONDITION for a committed one. */
 int snap_mounts(struct snap_store *s, struct snap_space sp, const char *key, struct snap_mounts *out, struct err *err);
 
-/* Active -> committed under `name`, which gets exactly `labels`. */
-int snap_commit(struct snap_store *s, struct snap_space sp, const char *name, const char *key,
+/* Active -> committed under `name`, which gets exactly `labels`. parent: "" for the one that it has; another one only
+ * when it has none ("rebase", ERR_INVALID otherwise; ERR_PRECONDITION when that one is not committed, or has a directory
+ * where this one is an index: see snap_drop_index). An index that nothing was written over becomes an indexed layer, and
+ * its directory goes. */
+int snap_commit(struct snap_store *s, struct snap_space sp, const char *name, const char *key, const char *parent,
                 const struct labels *labels, struct err *err);
 
-/* A committed snapshot that is a layer index: what pulling makes, no directory, no mount. The parent chain must be
- * indexed too (ERR_PRECONDITION otherwise). usage: bytes and inodes answered by snap_usage. */
+/* ---- layers that are unpacked into an active snapshot ---- */
+
+/* The active snapshot whose directory `path` is ("<root>/snapshots/<id>/fs", as the mounts have it). The texts are the
+ * caller's. ERR_NOT_FOUND for every other path. */
+int snap_find(struct snap_store *s, const char *path, char **ns, char **snapshotter, char **key, struct err *err);
+
+/* Makes a layer index the contents of an active snapshot: mounts asked for from now on have it, between the parents and
+ * the directory. 1, and nothing done, when it has to be unpacked into the directory instead: something was written there,
+ * there is an index already, or a parent is a plain directory. */
+int snap_apply_index(struct snap_store *s, struct snap_space sp, const char *key, const struct digest *index_key,
+                     int64_t usage_bytes, int64_t usage_inodes, struct err *err);
+
+/* Takes the index away again, for who has unpacked the layer into the directory. */
+int snap_drop_index(struct snap_store *s, struct snap_space sp, const char *key, struct err *err);
+
+/* Mounts of the directory of an active snapshot above the chain `parent`, whether or not that is its parent yet, and
+ * without an index that it has: for who unpacks a layer into it. ERR_PRECONDITION when something is in it. */
+int snap_dir_mounts(struct snap_store *s, struct snap_space sp, const char *key, const char *parent,
+                    struct snap_mounts *out, struct err *err);
+
+/* ---- layers that pulling makes ---- */
+
+/* A committed snapshot that is a layer index: no directory, no mount. usage: bytes and inodes answered by snap_usage.
+ * ERR_PRECONDITION when the parent has a directory: such a layer has to be unpacked into one, too. */
 int snap_add_indexed(struct snap_store *s, struct snap_space sp, const char *name, const char *parent,
                      const struct digest *index_key, int64_t usage_bytes, int64_t usage_inodes,
                      const struct labels *labels, struct err *err);
+
+/* The same for the layers of a chain, base first, in one durable write. Ends early, with less than n in *done, before a
+ * layer whose parent has a directory. Those that are there already are left as they are. */
+struct snap_layer {
+	const char *name, *parent;
+	struct digest index_key;
+	int64_t usage_bytes, usage_inodes;
+	const struct labels *labels;
+	bool existed; /* out */
+};
+int snap_add_chain(struct snap_store *s, struct snap_space sp, struct snap_layer *layers, unsigned n, unsigned *done,
+                   struct err *err);
 
 /* Gives a committed indexed snapshot another index: the same layer's, where the old one was only claimed and the new one
  * is proven. Mounts that exist stay as they are. ERR_PRECONDITION when it is not indexed. */
 int snap_replace_indexed(struct snap_store *s, struct snap_space sp, const char *name, const struct digest *index_key,
                          int64_t usage_bytes, int64_t usage_inodes, struct err *err);
 
-/* ERR_PRECONDITION when it has children. The directory of an active snapshot is removed. */
+/* ERR_PRECONDITION when it has children. Its directory is moved out of the way, and removed by a thread. */
 int snap_remove(struct snap_store *s, struct snap_space sp, const char *key, struct err *err);
+
+/* Takes the directory <root>/snapshots/<id> of a snapshot whose record is gone away, and leaves the work to a thread. */
+void snap_drop_dir(struct snap_store *s, uint64_t id);
+
+/* Waits until that thread has nothing left to do: what snap_remove and snap_drop_dir were told to remove is gone. */
+void snap_cleanup(struct snap_store *s);
 
 int snap_stat(struct snap_store *s, struct snap_space sp, const char *key, struct snap_info *out, struct err *err);
 
@@ -110,7 +155,9 @@ int snap_update_labels(struct snap_store *s, struct snap_space sp, const char *k
 int snap_list(struct snap_store *s, struct snap_space sp,
               int (*fn)(void *arg, const struct snap_info *i, struct err *err), void *arg, struct err *err);
 
-/* Own bytes and inodes, without parents: live for active, recorded for committed, zero for views. */
+/* Own bytes and inodes, without parents: live for active, recorded for committed, zero for views. Of a directory what is
+ * allocated on disk; of an index the sizes and the number of its regular files, each counted in every layer that has it,
+ * whether or not its bytes are shared with others, and here yet. */
 int snap_usage(struct snap_store *s, struct snap_space sp, const char *key, int64_t *bytes, int64_t *inodes,
                struct err *err);
 

@@ -176,19 +176,19 @@ static void the_state_machine(void **state)
 	FAILS(snap_prepare(w->store, SPACE, "b", "a", &NO_LABELS, &m2, err), ERR_INVALID);
 	FAILS(snap_prepare(w->store, SPACE, "b", "none", &NO_LABELS, &m2, err), ERR_NOT_FOUND);
 	write_file(m.v.p[0].source, "f", "one");
-	OK(snap_commit(w->store, SPACE, "A", "a", &NO_LABELS, err));
+	OK(snap_commit(w->store, SPACE, "A", "a", "", &NO_LABELS, err));
 	FAILS(snap_stat(w->store, SPACE, "a", &i, err), ERR_NOT_FOUND);
 	FAILS(snap_mounts(w->store, SPACE, "A", &m2, err), ERR_PRECONDITION);
 	OK(snap_view(w->store, SPACE, "v", "A", &NO_LABELS, &m2, err));
 	assert_string_equal(m2.v.p[0].type, "bind");
 	assert_string_equal(m2.v.p[0].options.p[0], "ro");
 	expect_file(m2.v.p[0].source, "f", "one");
-	FAILS(snap_commit(w->store, SPACE, "V", "v", &NO_LABELS, err), ERR_PRECONDITION);
+	FAILS(snap_commit(w->store, SPACE, "V", "v", "", &NO_LABELS, err), ERR_PRECONDITION);
 	FAILS(snap_remove(w->store, SPACE, "A", err), ERR_PRECONDITION);
 	OK(snap_prepare(w->store, SPACE, "c", "A", &NO_LABELS, &m3, err));
 	assert_string_equal(m3.v.p[0].type, "overlay");
 	assert_non_null(option(&m3, "upperdir="));
-	FAILS(snap_commit(w->store, SPACE, "A", "c", &NO_LABELS, err), ERR_EXISTS);
+	FAILS(snap_commit(w->store, SPACE, "A", "c", "", &NO_LABELS, err), ERR_EXISTS);
 	OK(snap_remove(w->store, SPACE, "c", err));
 	OK(snap_remove(w->store, SPACE, "v", err));
 	OK(snap_remove(w->store, SPACE, "A", err));
@@ -217,7 +217,7 @@ static void labels_usage_and_spaces(void **state)
 	OK(snap_update_labels(w->store, SPACE, "a", &l, &i, err));
 	assert_string_equal(labels_get(&i.labels, "k"), "w");
 	/* The result of a commit carries the labels of the commit alone. */
-	OK(snap_commit(w->store, SPACE, "A", "a", &NO_LABELS, err));
+	OK(snap_commit(w->store, SPACE, "A", "a", "", &NO_LABELS, err));
 	OK(snap_stat(w->store, SPACE, "A", &i2, err));
 	assert_int_equal(i2.labels.v.n, 0);
 	assert_int_equal(i2.kind, SNAP_COMMITTED);
@@ -262,7 +262,7 @@ static void check_indexed(struct world *w, enum snap_level level)
 	mount_at(w, &v, "ro", &ro);
 	expect_file(ro, "bin/tool", "first\n");
 	/* The upper directory becomes a plain layer above the indexed ones. */
-	OK(snap_commit(w->store, SPACE, "C1", "c1", &NO_LABELS, err));
+	OK(snap_commit(w->store, SPACE, "C1", "c1", "", &NO_LABELS, err));
 	OK(snap_prepare(w->store, SPACE, "c2", "C1", &NO_LABELS, &up, err));
 	mount_at(w, &up, "top", &top);
 	expect_file(top, "etc/conf", "changed\n");
@@ -340,6 +340,7 @@ static void a_restart_adopts_and_sweeps(void **state)
 	OK(dir_make(stray, 0700, err));
 	snap_store_free(w->store);
 	open_store(w, SNAP_LEVEL_OVERLAY);
+	snap_cleanup(w->store);
 	assert_int_equal(access(stray, F_OK), -1);
 	FAILS(snap_mounts(w->store, SPACE, "lost", &m2, err), ERR_NOT_FOUND);
 	assert_int_equal(meta_mounts(w), 1);
