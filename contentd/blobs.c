@@ -1,6 +1,9 @@
 #include "contentd/blobs.h"
 
+#include "base/clock.h"
 #include "contentd/ident.h"
+#include "contentd/leases.h"
+#include "contentd/release.h"
 #include "rpc/proto/event.pb-c.h"
 
 #include <pthread.h>
@@ -72,4 +75,35 @@ void cd_content_created(struct cd_daemon *d, const char *ns, const Records__Cont
 	event.size = record->info->size;
 	event.mediatype = record->media_type;
 	cd_events_publish(d->events, ns, "/content/create", &event.base);
+}
+
+int cd_content_put(struct cd_daemon *d, struct arena *a, const struct cd_content_new *content, struct err *err)
+{
+	struct str name = str_of(content->digest);
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_CONTENT, content->ns, name);
+	Records__Content record = RECORDS__CONTENT__INIT;
+	Content__Info info = CONTENT__INFO__INIT;
+	int r = cd_meta_has(d->meta, CD_CONTENT, content->ns, name, err);
+
+	TRY(r);
+	if (r)
+		return err_set(err, ERR_EXISTS, "content %s: already exists", content->digest);
+	if (content->file && !cd_blob_has(d->content, content->file))
+		return 1;
+	info.digest = content->digest;
+	info.size = content->bytes;
+	info.created_at = info.updated_at = pb_time_new(a, clock_wall());
+	info.labels = content->labels;
+	info.n_labels = content->n_labels;
+	record.info = &info;
+	cd_batch_put(&b, CD_CONTENT, content->ns, name, &record.base);
+	if (content->lease) {
+		cd_lease_add(&b, content->ns, content->lease, "content", content->digest);
+		cd_lease_remove(&b, content->ns, content->lease, "ingests", content->ref);
+	}
+	TRY(cd_meta_commit(d->meta, &b, err));
+	cd_release_changed(d);
+	cd_content_created(d, content->ns, &record);
+	return 0;
 }

@@ -18,6 +18,17 @@ int cd_content_get(struct cd_daemon *d, const char *ns, const char *digest, stru
 int cd_content_open_blob(struct cd_daemon *d, struct rpc_call *c, const Records__Content *record, int *fd,
                          int64_t *bytes, struct err *err);
 
+/* A blob that is in the store becomes known in a namespace: its record, which the lease (may be NULL) then keeps instead of
+ * the ingest `ref`, and the event. ERR_EXISTS: it is known. 1: `file` (may be NULL) was asked for, and is not there. */
+struct cd_content_new {
+	const char *ns, *lease, *ref, *digest;
+	int64_t bytes;
+	Kv__Entry **labels; /* clean */
+	size_t n_labels;
+	const struct digest *file;
+};
+int cd_content_put(struct cd_daemon *d, struct arena *a, const struct cd_content_new *content, struct err *err);
+
 /* Publishes /content/create. */
 void cd_content_created(struct cd_daemon *d, const char *ns, const Records__Content *record);
 

@@ -214,35 +214,19 @@ static int append(struct session *s, const Content__WriteContentRequest *req, st
 	return req->data.len ? cd_writer_write(s->writer, str_make(req->data.data, req->data.len), err) : 0;
 }
 
-/* The record, unless somebody else has just made it. 1 when the shared bytes have been collected meanwhile. */
+/* The record, unless somebody else has just made it. 1: shared bytes that have just been removed. */
 static int put_record(struct session *s, const char *digest, Kv__Entry **labels, size_t n_labels, struct err *err)
 {
-	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
-	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(s->d->meta, CD_CONTENT, s->ns, str_of(digest));
-	Records__Content record = RECORDS__CONTENT__INIT;
-	Content__Info info = CONTENT__INFO__INIT;
-	int r = cd_meta_has(s->d->meta, CD_CONTENT, s->ns, str_of(digest), err);
-
-	TRY(r);
-	if (r)
-		return err_set(err, ERR_EXISTS, "content %s: already exists", digest);
-	if (!s->writer && !cd_blob_has(s->d->content, &s->shared))
-		return 1;
-	info.digest = digest;
-	info.size = offset_of(s);
-	info.created_at = info.updated_at = pb_time_new(rpc_arena(s->call), clock_wall());
-	info.labels = labels;
-	info.n_labels = n_labels;
-	record.info = &info;
-	cd_batch_put(&b, CD_CONTENT, s->ns, str_of(digest), &record.base);
-	if (s->lease) {
-		cd_lease_add(&b, s->ns, s->lease, "content", digest);
-		cd_lease_remove(&b, s->ns, s->lease, "ingests", s->ref);
-	}
-	TRY(cd_meta_commit(s->d->meta, &b, err));
-	cd_release_changed(s->d);
-	cd_content_created(s->d, s->ns, &record);
-	return 0;
+	return cd_content_put(s->d, rpc_arena(s->call),
+	                      &(struct cd_content_new){.ns = s->ns,
+	                                               .lease = s->lease,
+	                                               .ref = s->ref,
+	                                               .digest = digest,
+	                                               .bytes = offset_of(s),
+	                                               .labels = labels,
+	                                               .n_labels = n_labels,
+	                                               .file = s->writer ? NULL : &s->shared},
+	                      err);
 }
 
 /* What fails before publishing leaves the ingest as it is, for another try. */
