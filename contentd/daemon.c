@@ -29,7 +29,7 @@ static const struct rpc_service *const SERVICES[] = {
     &cd_version_service, &cd_health_service,     &cd_introspection_service, &cd_namespaces_service,
     &cd_images_service,  &cd_containers_service, &cd_content_service,       &cd_leases_service,
     &cd_events_service,  &cd_snapshots_service,  &cd_streaming_service,     &cd_transfer_service,
-    &cd_node_service,    &cd_sandboxes_service,
+    &cd_node_service,    &cd_sandboxes_service, &cd_diff_service,
 };
 
 bool cd_knows_service(const char *name)

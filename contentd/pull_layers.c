@@ -2,6 +2,8 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/random.h"
+#include "contentd/diff/apply.h"
 #include "contentd/ident.h"
 #include "estargz/index.h"
 
@@ -91,8 +93,9 @@ static int fetch_blob(struct job *j, int fd, struct err *err)
 	return ffs_client_fetch_blob(j->pull->data, j->pull->call, &req, fd, on_progress, j, err);
 }
 
-/* Downloads, unpacks, and keeps the blob. 1: somebody else is writing that blob; it is worth another look. */
-static int unpack_and_keep(struct job *j, struct err *err)
+/* Downloads and keeps the blob, and unpacks it on the way or not. 1: somebody else is writing that blob; it is worth
+ * another look. */
+static int keep_blob(struct job *j, bool unpack, struct err *err)
 {
 	const char *digest = j->layer->from->descriptor->digest;
 	AUTO_FREE char *ref = xasprintf("layer-%s", digest);
@@ -108,7 +111,7 @@ static int unpack_and_keep(struct job *j, struct err *err)
 	if (r >= 0)
 		r = cd_writer_truncate(w, err);
 	TRY_WRAP(r, err, "image %s, layer %s", p->req->reference, digest); /* contentfs says so itself */
-	if (p->req->snapshotter)
+	if (unpack)
 		r = unpack_from(j, cd_writer_fd(w), false, err);
 	else
 		r = fetch_blob(j, cd_writer_fd(w), err);
@@ -132,7 +135,7 @@ static int make_layer(struct job *j, struct err *err)
 			return p->req->snapshotter ? unpack_from(j, fd, true, err) : 0;
 		if (p->req->snapshotter && !p->d->config.keep_layer_blobs)
 			return unpack_from(j, -1, false, err);
-		r = unpack_and_keep(j, err);
+		r = keep_blob(j, p->req->snapshotter, err);
 	} while (r > 0);
 	return r;
 }
@@ -259,7 +262,8 @@ static int settle(struct pull *p, struct pull_layer *l, struct err *err)
 	AUTO(snap_info) struct snap_info there = {0};
 
 	TRY(snap_stat(p->snaps, p->space, l->chain, &there, err));
-	if (!there.indexed || digest_eq(&there.index_key, &l->key) || is_proven(p, &there.index_key, l)) {
+	if (!there.indexed || there.has_dir || digest_eq(&there.index_key, &l->key) ||
+	    is_proven(p, &there.index_key, l)) {
 		if (there.indexed)
 			l->key = there.index_key;
 		return 0;
@@ -291,25 +295,109 @@ static int measure(struct pull *p, struct err *err)
 	return 0;
 }
 
-static int commit_layer(struct pull *p, struct pull_layer *l, const char *parent, struct err *err)
+/* ---- above plain directories ---- */
+
+/* A descriptor of the layer's blob, which is fetched if it is not here. */
+static int blob_here(struct pull *p, struct pull_layer *l, int *fd, struct err *err)
 {
-	AUTO(labels) struct labels labels = LABELS_INIT;
+	struct job j = {.pull = p, .layer = l};
+	int64_t bytes;
+
+	while (cd_blob_open(p->d->content, &l->blob, fd, &bytes, NULL) < 0)
+		TRY(keep_blob(&j, false, err));
+	return 0;
+}
+
+static int fill_and_commit(struct pull *p, struct pull_layer *l, const char *key, const char *parent,
+                           const struct labels *labels, struct err *err)
+{
+	AUTO_FD int fd = -1;
+	struct unpacked unpacked;
+
+	TRY(blob_here(p, l, &fd, err));
+	TRY(diff_fill_dir(p->d, p->call, p->space, key, parent, fd, &unpacked, err));
+	if (!digest_eq(&unpacked.diff_id, &l->diff_id))
+		return err_set(err, ERR_DATA_LOSS, "its DiffID is not what the image says");
+	return snap_commit(p->snaps, p->space, l->chain, key, "", labels, err);
+}
+
+/* A client has unpacked the layers below into directories: this one has to become a directory, too. */
+static int commit_plain(struct pull *p, struct pull_layer *l, const char *parent, const struct labels *labels,
+                        struct err *err)
+{
+	AUTO(snap_mounts) struct snap_mounts unused = SNAP_MOUNTS_INIT;
+	char random[17];
+	AUTO_FREE char *key = xasprintf("extract-%s %s", random_hex(random, 8), l->chain);
 	int r;
 
-	TRY(labels_set(&labels, "containerd.io/snapshot.ref", l->chain, err));
-	r = snap_add_indexed(p->snaps, p->space, l->chain, parent, &l->key, l->content_bytes, l->files, &labels, err);
-	return r == -ERR_EXISTS ? settle(p, l, err) : r;
+	TRY(snap_prepare(p->snaps, p->space, key, parent, &LABELS_INIT, &unused, err));
+	r = fill_and_commit(p, l, key, parent, labels, err);
+	if (r < 0)
+		snap_remove(p->snaps, p->space, key, NULL);
+	return r == -ERR_EXISTS ? 0 : r;
+}
+
+/* ---- the chain ---- */
+
+struct chain {
+	struct snap_layer *layers;
+	struct labels *labels;
+	size_t n;
+};
+
+static void chain_fini(struct chain *c)
+{
+	for (size_t i = 0; i < c->n; i++)
+		labels_fini(&c->labels[i]);
+	free(c->labels);
+	free(c->layers);
+}
+DEFINE_AUTO_FINI(chain);
+
+static int chain_make(struct pull *p, struct chain *c, struct err *err)
+{
+	*c = (struct chain){xcalloc(p->n_layers + 1, sizeof(*c->layers)), xcalloc(p->n_layers + 1, sizeof(*c->labels)),
+	                    p->n_layers};
+	for (size_t i = 0; i < p->n_layers; i++) {
+		const struct pull_layer *l = &p->layers[i];
+
+		TRY(labels_set(&c->labels[i], "containerd.io/snapshot.ref", l->chain, err));
+		c->layers[i] = (struct snap_layer){.name = l->chain,
+		                                   .parent = i ? p->layers[i - 1].chain : "",
+		                                   .index_key = l->key,
+		                                   .usage_bytes = l->content_bytes,
+		                                   .usage_inodes = l->files,
+		                                   .labels = &c->labels[i]};
+	}
+	return 0;
+}
+
+static int commit_chain(struct pull *p, struct chain *c, struct err *err)
+{
+	for (size_t at = 0; at < c->n;) {
+		unsigned done;
+
+		TRY(snap_add_chain(p->snaps, p->space, c->layers + at, (unsigned)(c->n - at), &done, err));
+		for (size_t i = at; i < at + done; i++)
+			if (c->layers[i].existed)
+				TRY_WRAP(settle(p, &p->layers[i], err), err, "layer %s",
+				         p->layers[i].from->descriptor->digest);
+		at += done;
+		if (at == c->n)
+			return 0;
+		TRY_WRAP(commit_plain(p, &p->layers[at], c->layers[at].parent, c->layers[at].labels, err), err,
+		         "layer %s", p->layers[at].from->descriptor->digest);
+		at++;
+	}
+	return 0;
 }
 
 int pull_layers_commit(struct pull *p, struct err *err)
 {
-	const char *parent = "";
+	AUTO(chain) struct chain c = {0};
 
 	TRY(measure(p, err));
-	for (size_t i = 0; i < p->n_layers; i++) {
-		TRY_WRAP(commit_layer(p, &p->layers[i], parent, err), err, "layer %s",
-		         p->layers[i].from->descriptor->digest);
-		parent = p->layers[i].chain;
-	}
+	TRY(chain_make(p, &c, err));
+	TRY(commit_chain(p, &c, err));
 	return cd_meta_touch(p->d->meta, p->req->ns, err);
 }

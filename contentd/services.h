@@ -16,6 +16,7 @@ extern const struct rpc_service cd_containers_service;
 extern const struct rpc_service cd_content_service;
 extern const struct rpc_service cd_sandboxes_service;
 extern const struct rpc_service cd_leases_service;
+extern const struct rpc_service cd_diff_service;
 extern const struct rpc_service cd_events_service;
 extern const struct rpc_service cd_snapshots_service;
 extern const struct rpc_service cd_streaming_service;

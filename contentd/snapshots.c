@@ -1,5 +1,6 @@
 /* The Snapshots service: containerd's metadata rules (leases, events, filters, masks) over the snapshotter. */
 #include "contentd/daemon.h"
+#include "contentd/diff/apply.h"
 #include "contentd/filter.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
@@ -206,22 +207,40 @@ static int snapshots_mounts(struct rpc_call *c, const void *request, void *svc, 
 	return rpc_reply(c, &rsp.base, err);
 }
 
+/* A layer index that is given a parent which is a directory has to become one, too. */
+static int before_rebase(const struct scope *s, const char *key, const char *parent, struct err *err)
+{
+	AUTO(snap_info) struct snap_info info = {0};
+	AUTO(snap_info) struct snap_info above = {0};
+
+	if (!*parent)
+		return 0;
+	TRY(snap_stat(s->store, s->space, key, &info, err));
+	if (!info.indexed || *info.parent || snap_stat(s->store, s->space, parent, &above, NULL) < 0 || !above.has_dir)
+		return 0; /* snap_commit says what is wrong, if anything is */
+	return diff_index_to_dir(s->d, s->call, s->space, key, parent, err);
+}
+
 static int snapshots_commit(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Snapshots__CommitSnapshotRequest *req = request;
 	Event__SnapshotCommit event = EVENT__SNAPSHOT_COMMIT__INIT;
+	AUTO(snap_info) struct snap_info before = {0};
 	AUTO(labels) struct labels labels = LABELS_INIT;
 	struct scope s;
 
 	TRY(scope_open(&s, c, svc, req->snapshotter, err));
 	TRY(cd_name_check("snapshot name", req->name, err));
 	TRY(labels_in(rpc_arena(c), req->labels, req->n_labels, &labels, err));
+	TRY(snap_stat(s.store, s.space, req->key, &before, err));
+	TRY(before_rebase(&s, req->key, req->parent, err));
 	TRY(snap_commit(s.store, s.space, req->name, req->key, req->parent, &labels, err));
 	TRY(lease_change(&s, req->name, req->key, err));
 	event.key = req->key;
 	event.name = req->name;
 	event.snapshotter = req->snapshotter;
 	publish(&s, "/snapshot/commit", &event.base);
+	cd_release_snapshot(s.d, s.space, before.parent); /* an image that only this layer's making needed */
 	return 0;
 }
 
@@ -378,13 +397,22 @@ static int snapshots_update(struct rpc_call *c, const void *request, void *svc, 
 	return rpc_reply(c, &rsp.base, err);
 }
 
-/* Cleanup has nothing to do: what snap_remove frees is free at once. Clients and proxies accept Unimplemented. */
+static int snapshots_cleanup(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Snapshots__CleanupRequest *req = request;
+	struct scope s;
+
+	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	snap_cleanup(s.store);
+	return 0;
+}
+
 static const struct rpc_method methods[] = {
     {"Prepare", 0, snapshots_prepare}, {"View", 0, snapshots_view},
     {"Mounts", 0, snapshots_mounts},   {"Commit", 0, snapshots_commit},
     {"Remove", 0, snapshots_remove},   {"Stat", 0, snapshots_stat},
     {"Update", 0, snapshots_update},   {"List", RPC_SERVER_STREAM, snapshots_list},
-    {"Usage", 0, snapshots_usage},
+    {"Usage", 0, snapshots_usage},     {"Cleanup", 0, snapshots_cleanup},
 };
 
 const struct rpc_service cd_snapshots_service = {&snapshots__snapshots__descriptor, methods, ARRAY_LEN(methods)};
