@@ -125,6 +125,25 @@ static int send_rest(int fd, struct str rest, struct err *err)
 	return 0;
 }
 
+bool unix_peer_in_group(int fd, const struct ucred *peer, gid_t gid)
+{
+	AUTO_FREE gid_t *groups = NULL;
+	socklen_t n = 0;
+
+	if (peer->gid == gid)
+		return true;
+	/* The first call says how many there are; one process has at most 65536 (NGROUPS_MAX). */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &n) == 0 || errno != ERANGE || n > 65536 * sizeof(gid_t))
+		return false;
+	groups = xmalloc(n);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &n) < 0)
+		return false;
+	for (size_t i = 0; i < n / sizeof(gid_t); i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
 int unix_send(int fd, struct str data, const int *fds, unsigned n_fds, struct err *err)
 {
 	struct iovec iov = {.iov_base = (void *)data.p, .iov_len = data.n};

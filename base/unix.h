@@ -23,6 +23,9 @@ int unix_connect(const char *path, int type, int *out, struct err *err);
 /* Credentials of the peer as they were at connect time. */
 int unix_peer(int fd, struct ucred *out, struct err *err);
 
+/* Is the peer's group `gid`, or one of its supplementary ones? As of connect time. */
+bool unix_peer_in_group(int fd, const struct ucred *peer, gid_t gid);
+
 /* Sends one message of at least one byte with up to UNIX_FDS_MAX descriptors (they stay the caller's). On a stream socket
  * all bytes are sent; EAGAIN gives ERR_UNAVAILABLE with err->sys = EAGAIN, and nothing was sent. */
 int unix_send(int fd, struct str data, const int *fds, unsigned n_fds, struct err *err);

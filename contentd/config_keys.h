@@ -24,6 +24,12 @@
 	  "Sockets, mounts, bundles of running containers.") \
 	X(PATH, address, "grpc.address", "\"\"", ANY, START, \
 	  "The gRPC socket. Empty: contentd.sock in the state directory. Shims send events to <address>.ttrpc.") \
+	X(NUMBER, grpc_uid, "grpc.uid", "0", RANGE(0, 4294967294), START, \
+	  "Owner of the socket, who may use it.") \
+	X(NUMBER, grpc_gid, "grpc.gid", "0", RANGE(0, 4294967294), START, \
+	  "Group of the socket, which may use it. 0: root alone.") \
+	X(NUMBERS, grpc_allowed_uids, "grpc.allowed_uids", "[]", RANGE(0, 4294967294), START, \
+	  "Further users who may use it. Whoever may, can become root on this machine.") \
 	X(TEXT, log_level, "log.level", "\"info\"", CHOICE("error|warn|info|debug"), RELOAD, \
 	  "error, warn, info or debug. Also of contentfs.") \
 	X(TEXT, log_format, "log.format", "\"text\"", CHOICE("text|json"), RELOAD, \

@@ -7,6 +7,7 @@
 #include "contentd/dataplane.h"
 #include "contentd/ident.h"
 #include "contentd/kv_rocks.h"
+#include "contentd/ops/access.h"
 #include "contentd/ops/lock.h"
 #include "contentd/ops/observe.h"
 #include "contentd/release.h"
@@ -194,6 +195,13 @@ static int before_call(struct rpc_call *c, void *arg, struct err *err)
 	return 0;
 }
 
+static bool allow(const struct ucred *peer, int fd, void *arg)
+{
+	struct cd_daemon *d = arg;
+
+	return cd_access_allows(&d->config, peer, fd);
+}
+
 static int add_service(struct cd_daemon *d, const struct rpc_service *table, void *svc, struct err *err)
 {
 	struct rpc_service s = *table;
@@ -204,7 +212,7 @@ static int add_service(struct cd_daemon *d, const struct rpc_service *table, voi
 
 int cd_daemon_serve(struct cd_daemon *d, int listen_fd, struct err *err)
 {
-	struct rpc_server_opts opts = {.before = before_call, .after = cd_call_ended, .arg = d};
+	struct rpc_server_opts opts = {.allow = allow, .before = before_call, .after = cd_call_ended, .arg = d};
 	AUTO_FD int fd = listen_fd;
 
 	TRY(rpc_server_new(&opts, &d->server, err));
@@ -358,7 +366,7 @@ int cd_daemon_start(struct cd_daemon *d, struct err *err)
 	int r;
 
 	TRY(make_tasks(d, err));
-	TRY(unix_listen(d->config.address, SOCK_STREAM, 0660, &fd, err));
+	TRY(cd_access_listen(&d->config, &fd, err));
 	TRY(cd_daemon_serve(d, STEAL_FD(fd), err));
 	r = pthread_create(&d->opener, NULL, open_all, d);
 	if (r)

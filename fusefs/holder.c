@@ -169,11 +169,20 @@ static void worker_died(struct holder *h)
 	drop_worker(h);
 }
 
-static void hear(struct holder *h)
+static void follow_log(const struct holder *h, const char *told)
 {
 	struct err err;
-	char c;
-	ssize_t n = recv(h->link, &c, 1, MSG_DONTWAIT);
+
+	log_set((enum log_level)told[1], told[2]);
+	if (ffs_log_reopen(h->opts->state, &err) < 0)
+		log_warn("%s", err.msg);
+}
+
+static void hear(struct holder *h)
+{
+	char told[4] = "", c;
+	ssize_t n = recv(h->link, told, sizeof(told), MSG_DONTWAIT);
+	struct err err;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -182,10 +191,11 @@ static void hear(struct holder *h)
 		return;
 	}
 	h->deadline = clock_mono_ns() + h->opts->heartbeat_timeout_ns;
+	c = told[0];
 	if (c == FFS_LINK_GONE)
 		h->gone = true;
-	if (c == FFS_LINK_LOG && ffs_log_reopen(h->opts->state, &err) < 0)
-		log_warn("%s", err.msg);
+	if (c == FFS_LINK_LOG && n == 3)
+		follow_log(h, told);
 	if (c != FFS_LINK_READY)
 		return;
 	h->ready = true;

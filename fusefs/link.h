@@ -1,5 +1,5 @@
 /*
- * What holder and worker say to each other: messages of one byte over a SOCK_SEQPACKET pair. The end of the link says
+ * What holder and worker say to each other: short messages over a SOCK_SEQPACKET pair. The end of the link says
  * the rest: the other one is dead.
  */
 #ifndef FUSEFS_LINK_H
@@ -8,7 +8,7 @@
 #define FFS_LINK_READY 'R' /* worker: serves now */
 #define FFS_LINK_BEAT 'B'  /* worker: is well */
 #define FFS_LINK_GONE 'G'  /* worker: the mount is gone, it ends; nothing is left to hold */
-#define FFS_LINK_LOG 'L'   /* worker: open the log file again */
+#define FFS_LINK_LOG 'L'   /* worker: open the log file again; then a byte each: level, 1 for JSON */
 #define FFS_LINK_STOP 'S'  /* holder: end, and do not replace me */
 
 /* Both take a lock of fcntl(2) on the lock file, open once more for that, which a process cannot leave behind: byte FFS_LOCK_HOLDER, byte

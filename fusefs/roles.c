@@ -46,10 +46,25 @@ static bool names_a_role(const char *arg)
 	return !strcmp(arg, "--resume") || !strcmp(arg, "--adopt") || !strcmp(arg, "--worker");
 }
 
+/* How many arguments, from this one on, are about the log: a successor's log is as ours is now, not as it was then. */
+static int n_about_log(const char *arg)
+{
+	static const char *const names[] = {"--log-level", "--log-format"};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		struct str rest = str_of(arg);
+
+		if (str_skip(&rest, str_of(names[i])) && (!rest.n || rest.p[0] == '='))
+			return rest.n ? 1 : 2;
+	}
+	return 0;
+}
+
 int ffs_role_start(const struct ffs_options *opts, const char *role, const struct ffs_kept *kept, const int *more,
                    unsigned n_more, pid_t *pid, struct err *err)
 {
 	int keep[8] = {kept->fuse, kept->state, kept->creds, kept->listen, kept->lock};
+	AUTO_FREE char *level = xasprintf("--log-level=%s", log_level_name(log_level_get()));
 	VEC(const char *) args = VEC_INIT;
 	char self[4096];
 	ssize_t n;
@@ -59,9 +74,16 @@ int ffs_role_start(const struct ffs_options *opts, const char *role, const struc
 	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	self[n > 0 ? n : 0] = 0;
 	vec_push(&args, access(self, X_OK) == 0 ? self : "/proc/self/exe");
-	for (int i = 1; i < opts->argc; i++)
-		if (!names_a_role(opts->argv[i]))
+	for (int i = 1; i < opts->argc; i++) {
+		int skip = n_about_log(opts->argv[i]);
+
+		if (skip)
+			i += skip - 1;
+		else if (!names_a_role(opts->argv[i]))
 			vec_push(&args, opts->argv[i]);
+	}
+	vec_push(&args, level);
+	vec_push(&args, log_is_json() ? "--log-format=json" : "--log-format=text");
 	vec_push(&args, role);
 	vec_push(&args, NULL);
 	for (unsigned i = 0; i < n_more; i++)

@@ -86,7 +86,9 @@ static void say(struct ffs_worker *w, char c)
 
 int ffs_worker_reopen_log(struct ffs_worker *w, struct err *err)
 {
-	say(w, FFS_LINK_LOG);
+	const char told[] = {FFS_LINK_LOG, (char)log_level_get(), log_is_json()};
+
+	send(w->link_fd, told, sizeof(told), MSG_NOSIGNAL | MSG_DONTWAIT);
 	return ffs_log_reopen(w->opts->state, err);
 }
 

@@ -42,7 +42,8 @@ pid_t ffs_worker_holder_pid(const struct ffs_worker *w);
 /* FUSE requests answered so far by all workers of this mount. */
 void ffs_worker_fuse_counters(const struct ffs_worker *w, uint64_t *reads, uint64_t *lookups);
 
-/* Opens <state>/contentfs.log again, here and in the holder, if that is where the log goes. */
+/* Opens <state>/contentfs.log again, if that is where the log goes, here and in the holder, which also takes our level and
+ * format of log. */
 int ffs_worker_reopen_log(struct ffs_worker *w, struct err *err);
 
 /* Runs the worker on descriptors FFS_FD_*; returns the exit status (FFS_EXIT_*). */

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #define PAUSE_NS (100 * NS_PER_MS) /* when descriptors have run out */
+#define WARN_NS (1 * NS_PER_S)     /* between two messages about refused connections */
 #define ACCEPTS_PER_EVENT 16       /* then others have their turn */
 
 struct acceptor_socket {
@@ -18,6 +19,21 @@ struct acceptor_socket {
 static bool is_exhausted(int sys)
 {
 	return sys == EMFILE || sys == ENFILE || sys == ENOMEM || sys == ENOBUFS;
+}
+
+static void warn_refused(struct acceptor *a, const struct err *why)
+{
+	int64_t now = clock_mono_ns();
+
+	if (a->warned_ns && now - a->warned_ns < WARN_NS) {
+		a->unwarned++;
+		return;
+	}
+	if (a->unwarned)
+		log_warn("%s: %u more connections were refused", a->name, a->unwarned);
+	log_warn("%s: connection refused: %s", a->name, why->msg);
+	a->warned_ns = now;
+	a->unwarned = 0;
 }
 
 static void on_socket(void *arg, uint32_t events)
@@ -40,7 +56,7 @@ static void on_socket(void *arg, uint32_t events)
 		if (fd < 0)
 			return;
 		if (a->accept(a->arg, fd, &err) < 0)
-			log_warn("%s: connection refused: %s", a->name, err.msg);
+			warn_refused(a, &err);
 	}
 }
 

@@ -17,6 +17,8 @@ struct acceptor {
 	void *arg;
 	struct loop *loop;
 	struct loop_timer *pause;
+	int64_t warned_ns; /* of refused connections; whoever may not connect must not be able to fill the log */
+	unsigned unwarned;
 	VEC(struct acceptor_socket *) sockets;
 };
 

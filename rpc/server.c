@@ -208,8 +208,8 @@ static int conn_start(struct rpc_server *s, int fd, struct err *err)
 	int r;
 
 	TRY(unix_peer(fd, &peer, err));
-	if (s->opts.allow && !s->opts.allow(&peer, s->opts.arg))
-		return err_set(err, ERR_PERMISSION, "uid %u may not connect", peer.uid);
+	if (s->opts.allow && !s->opts.allow(&peer, fd, s->opts.arg))
+		return err_set(err, ERR_PERMISSION, "uid %u (pid %d) may not connect", peer.uid, (int)peer.pid);
 	if (s->n_conns >= s->opts.max_connections)
 		return err_set(err, ERR_EXHAUSTED, "%u connections are open", s->n_conns);
 	c = xcalloc(1, sizeof(*c));

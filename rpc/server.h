@@ -24,8 +24,9 @@ struct rpc_server_opts {
 	unsigned max_connections;  /* 1024; further ones are closed at once */
 	size_t max_message_bytes;  /* 16 MiB, requests and answers */
 	size_t max_buffered_bytes; /* 64 MiB of unread requests on a connection; see above */
-	/* Who may talk to us, asked at accept; NULL: whoever could open the socket. */
-	bool (*allow)(const struct ucred *peer, void *arg);
+	/* Who may talk to us, asked at accept; NULL: whoever could open the socket. `fd`: the connection, for more questions
+	 * about the peer. Others are disconnected. */
+	bool (*allow)(const struct ucred *peer, int fd, void *arg);
 	/* Runs before each handler on its thread; a negative return ends the call with `err`. */
 	int (*before)(struct rpc_call *c, void *arg, struct err *err);
 	/* Runs after `before` (which ran in any case) and the handler, on their thread, before the client has the answer.

@@ -730,7 +730,7 @@ static void many_connections(void **state)
 	}
 }
 
-static bool nobody(const struct ucred *peer, void *arg)
+static bool nobody(const struct ucred *peer, int fd, void *arg)
 {
 	return peer->pid != getpid();
 }

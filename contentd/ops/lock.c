@@ -32,8 +32,8 @@ static int locked_by_other(const char *path, int fd, struct err *err)
 
 	fd_read_all(fd, 32, &pid, NULL);
 	text = str_trim(buf_str(&pid));
-	return err_set(err, ERR_EXISTS, "%s: another contentd%s" STR_FMT " uses this directory", path,
-	               text.n ? ", pid " : "", STR_ARG(text));
+	return err_set(err, ERR_EXISTS, "%s: another contentd%s" STR_FMT "%s uses this directory", path,
+	               text.n ? ", pid " : "", STR_ARG(text), text.n ? "," : "");
 }
 
 int cd_dir_lock(const char *dir, int *out, struct err *err)

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "contentd/daemon.h"
 #include "contentd/dataplane.h"
+#include "contentd/ops/access.h"
 #include "contentd/ops/metrics_server.h"
 #include "contentd/ops/notify.h"
 #include "contentd/ops/observe.h"
@@ -113,6 +114,16 @@ static void wait_for_end(struct serve *s, const sigset_t *signals)
 	}
 }
 
+static int start_metrics(struct serve *s, struct err *err)
+{
+	const char *address = s->config.metrics_address;
+
+	if (!*address)
+		return 0;
+	TRY(cd_metrics_server_start(address, cd_metrics_print, s->daemon, &s->metrics, err));
+	return *address == '/' ? cd_access_own(&s->config, address, err) : 0;
+}
+
 static int serve(struct serve *s, const sigset_t *signals, struct err *err)
 {
 	struct cd_config theirs = {0};
@@ -120,8 +131,7 @@ static int serve(struct serve *s, const sigset_t *signals, struct err *err)
 	cd_config_copy(&theirs, &s->config);
 	TRY(cd_daemon_new(&theirs, &s->daemon, err));
 	TRY(cd_daemon_start(s->daemon, err));
-	if (*s->config.metrics_address)
-		TRY(cd_metrics_server_start(s->config.metrics_address, cd_metrics_print, s->daemon, &s->metrics, err));
+	TRY(start_metrics(s, err));
 	log_info("contentd %s serves %s", CONTENTD_VERSION, s->config.address);
 	TRY(cd_wait_meta(s->daemon, NULL, err));
 	cd_notify("READY=1\nSTATUS=serves %s", s->config.address);

@@ -112,7 +112,7 @@ check "also that of contentfs" jq -se 'any(.msg | test("Status: OK"))' "$D/state
 kill -KILL "$(sed -n 's/^contentfs *holder [0-9]*, worker \([0-9]*\).*/\1/p' <(ctl info))"
 back() { grep -q 'contentfs is back' "$T/service.log"; }
 check "contentfs comes back" wait_for 20 back
-holder_logged() { grep -q 'was killed by signal 9' "$D/state/contentfs.log"; }
+holder_logged() { jq -se 'any(.level == "warn" and (.msg | test("was killed by signal 9")))' "$D/state/contentfs.log"; }
 check "its holder has opened the log again, too" wait_for 5 holder_logged
 worker_debug() { ctl info >/dev/null && tail -n 1 "$D/state/contentfs.log" | grep -q '"Status: OK'; }
 check "and the new worker logs as the old one did" wait_for 5 worker_debug
@@ -122,4 +122,142 @@ refused() { grep -q 'reload: .*config.toml:1: unknown key roto' "$T/service.log"
 check "a reload of a mistake changes nothing" wait_for 10 refused
 check "and everything goes on" ctl info
 check "SIGTERM ends it in order" stop_contentd
+
+# ---- what a service manager hears ----
+cat >"$T/notify.py" <<'END'
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+while True:
+    with open(sys.argv[2], "a") as f:
+        f.write(s.recv(4096).decode().replace("\n", " ") + "\n")
+END
+start notify python3 "$T/notify.py" "$T/notify.sock" "$T/notified"
+wait_for 10 test -S "$T/notify.sock" || bail "no socket for notifications"
+kill "$(cat "$D/state/contentfs.pid")"
+wait_for 10 test ! -e "$D/state/contentfs.pid" || bail "contentfs does not end"
+write_config
+mkdir -p "$D"
+NOTIFY_SOCKET=$T/notify.sock WATCHDOG_USEC=400000 start contentd "$BIN/contentd" --config "$T/config.toml"
+CONTENTD=$STARTED
+heard() { grep -qE "$1" "$T/notified"; }
+check "READY when calls are answered" wait_for 20 heard "^READY=1 STATUS=serves $ADDRESS"
+check "WATCHDOG" wait_for 10 heard '^WATCHDOG=1'
+wait_for 20 ctl info
+check_fails "contentfs cannot speak for it" grep -qz NOTIFY_SOCKET "/proc/$(cat "$D/state/contentfs.pid")/environ"
+kill -HUP "$CONTENTD"
+check "RELOADING" wait_for 10 heard '^RELOADING=1 MONOTONIC_USEC=[0-9]+'
+check "and READY again" wait_for 10 sh -c "[ \$(grep -c ^READY=1 '$T/notified') = 2 ]"
+holder=$(cat "$D/state/contentfs.pid")
+check "the end" stop_contentd
+check "STOPPING" heard '^STOPPING=1'
+check_eq "contentfs goes on" "$(cat "$D/state/contentfs.pid")" "$holder"
+contentd
+check_match "and serves the next daemon" "$(ctl info)" "holder $holder,"
+
+# ---- who may connect ----
+chmod 711 "$T" "$D" # an unprivileged user reaches the sockets, and their modes decide
+as() { setpriv --reuid "$1" --regid "$2" --groups "$3" "$BIN/contentctl" --address "$ADDRESS" version; }
+check_match "another user is refused" "$(as 4711 4711 4711 2>&1)" "Permission denied"
+chmod 666 "$ADDRESS" "$D/state/contentfs.sock"
+check_fails "also when the mode lets him in" as 4711 4711 4711
+check_match "for his credentials" "$(cat "$T/contentd.log")" 'connection refused: uid 4711 \(pid [0-9]+\) may not connect'
+cat >"$T/knock.py" <<'END'
+import os, socket, sys
+os.setgroups([])
+os.setresgid(4711, 4711, 4711)
+os.setresuid(4711, 4711, 4711)
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.settimeout(10)
+s.connect(sys.argv[1])
+sys.exit(0 if s.recv(1) == b"" else 1)
+END
+check "contentfs refuses him, too" python3 "$T/knock.py" "$D/state/contentfs.sock"
+check_match "and says so" "$(cat "$D/state/contentfs.log")" 'uid 4711 \(pid [0-9]+\) may not command contentfs'
+stop_contentd
+write_config '[grpc]' 'gid = 4800' 'allowed_uids = [4712]'
+contentd
+chmod 711 "$D"
+check_eq "the socket belongs to the group" "$(stat -c %g "$ADDRESS")" 4800
+check_eq "and so does that of the metrics" "$(stat -c %g "$METRICS")" 4800
+check "its group may" as 4711 4800 4800
+check "also as a supplementary one" as 4711 4711 4800
+check "a user of the list may" as 4712 4712 4712
+check_fails "others may not" as 4711 4711 4711
+stop_contentd
+
+# ---- starts ----
+run_briefly() { timeout 30 "$BIN/contentd" "$@" 2>&1 </dev/null; }
+write_config
+contentd
+kill -KILL "$CONTENTD"
+wait "$CONTENTD" 2>/dev/null
+check "sockets are left by kill -9" test -S "$ADDRESS"
+contentd
+check "and are no obstacle" ctl version
+check_match "a second daemon on the same root" "$(run_briefly --root "$D/root" --state "$T/other")" \
+	"contentd.lock: another contentd, pid $CONTENTD, uses this directory"
+check_match "a second daemon on the same state" "$(run_briefly --root "$T/otherroot" --state "$D/state")" \
+	"contentd.lock: another contentd, pid $CONTENTD, uses this directory"
+mkdir "$T/open"
+chmod 777 "$T/open"
+check_match "a root that others can write" "$(run_briefly --root "$T/open" --state "$T/s1")" "$T/open can be written by others \(mode 0777\)"
+mkdir "$T/theirs"
+chown 4711 "$T/theirs"
+check_match "a root of another user" "$(run_briefly --root "$T/theirs" --state "$T/s1")" "$T/theirs belongs to uid 4711"
+printf x >"$T/file"
+check_match "a root that is a file" "$(run_briefly --root "$T/file" --state "$T/s1")" "error contentd: .*$T/file"
+mkdir "$T/s2"
+printf x >"$T/s2/contentd.sock"
+check_match "a file where the socket should be" "$(run_briefly --root "$T/r2" --state "$T/s2")" "$T/s2/contentd.sock exists and is not a socket"
+mkdir "$T/ro"
+mount -t tmpfs -o size=1m,mode=755 none "$T/ro" || bail "no tmpfs"
+defer umount -l "$T/ro"
+mkdir "$T/ro/root"
+head -c 2m /dev/zero >"$T/ro/filler" 2>/dev/null
+output=$(run_briefly --root "$T/ro/root" --state "$T/s3")
+check_eq "a full disk ends the start" "$?" 1
+check_match "and says so" "$output" "error contentd: .*[Nn]o space left"
+rm "$T/ro/filler"
+mount -o remount,ro "$T/ro"
+output=$(run_briefly --root "$T/ro/root" --state "$T/s3")
+check_eq "a read-only file system ends the start" "$?" 1
+check_match "and says so" "$output" "error contentd: .*$T/ro/root.*Read-only file system"
+check_eq "none of them has left a process" "$(pids_of "$T/s3"; pids_of "$T/s2"; pids_of "$T/s1")" ""
+stop_contentd
+
+# ---- a data plane that cannot be opened at first ----
+kill "$(cat "$D/state/contentfs.pid")"
+wait_for 10 test ! -e "$D/state/contentfs.pid" || bail "contentfs does not end"
+mkdir "$D/state/contentfs.sock" # in its way
+start contentd "$BIN/contentd" --config "$T/config.toml"
+CONTENTD=$STARTED
+check "what needs no contentfs is served" wait_for 20 stock images ls
+failed() { grep -q 'images cannot be pulled or mounted until another try succeeds' "$T/contentd.log"; }
+check "the log says that there is none" wait_for 40 failed
+check_match "and so do calls" "$(ctl info 2>&1)" "contentfs"
+scrape
+check_eq "and the metrics" "$(metric contentd_contentfs_up)" 0
+rmdir "$D/state/contentfs.sock"
+check "it is tried again until it is there" wait_for 60 ctl info
+check_eq "an image runs" "$(stock run --rm "$LAZY" c2)" "hello from tiny"
+stop_contentd
+
+# ---- the unit, and completion ----
+if command -v systemd-analyze >/dev/null; then
+	cmake --install "$BUILD" --prefix "$T/inst" >"$T/install.log" 2>&1 || bail "$(cat "$T/install.log")"
+	sed "s,^ExecStart=.*/contentd,ExecStart=$T/inst/bin/contentd," "$T/inst/lib/systemd/system/contentd.service" >"$T/contentd.service"
+	check_eq "systemd finds nothing wrong with the unit" "$(systemd-analyze verify "$T/contentd.service" 2>&1 | grep -F contentd.service)" ""
+	sed 's/^Type=notify/Type=nonsense/' "$T/contentd.service" >"$T/wrong-contentd.service"
+	check_match "it would have told" "$(systemd-analyze verify "$T/wrong-contentd.service" 2>&1)" "wrong-contentd.service"
+fi
+complete_words() { # WORD...: what TAB offers for the last one
+	PATH=$BIN:$PATH bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _contentctl; printf "%s\n" "${COMPREPLY[@]}"' _ \
+		"$SOURCE_DIR/dist/contentctl.bash" contentctl "$@"
+}
+check_eq "completion of a verb" "$(complete_words imag)" images
+check_eq "of an option of a verb" "$(complete_words run --entry)" "--entrypoint="
+contentd
+check_eq "of an image" "$(complete_words --address "$ADDRESS" run "$NETPROXY")" "$LAZY"
+check "the end of all" stop_contentd
 finish
