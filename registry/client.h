@@ -39,6 +39,7 @@
 #include "registry/manifest.h"
 #include "registry/reference.h"
 
+#include <pthread.h>
 #include <stdint.h>
 
 struct reg_client;
@@ -239,14 +240,26 @@ int reg_blob_fetch(struct reg_client *c, const struct reg_ref *ref, const struct
 int reg_blob_stat(struct reg_client *c, const struct reg_ref *ref, const struct digest *digest, int64_t deadline_ns,
                   uint64_t *size, struct err *err);
 
+/* Ends the pushes that were given it, from any thread: reg_canceller_cancel(k) fits rpc_on_cancel. One push at a time. */
+struct reg_canceller {
+	pthread_mutex_t lock;
+	struct reg_request *current; /* lock */
+	bool cancelled;              /* lock */
+};
+void reg_canceller_init(struct reg_canceller *k);
+void reg_canceller_fini(struct reg_canceller *k);
+void reg_canceller_cancel(void *canceller);
+
 /*
  * Pushes one blob, unless the repository has it already: HEAD, then a mount from `mount_from` (a repository of the same
- * registry, or NULL), then POST and one PUT. The bytes come from fd at [fd_offset, fd_offset + size) if fd >= 0, read
- * with pread as the connection takes them, else from `bytes`. An interrupted upload starts again.
+ * registry, or NULL), then POST and the bytes. They come from fd at [fd_offset, fd_offset + size) if fd >= 0, read
+ * with pread as the connection takes them, else from `bytes`. A large upload that breaks goes on where the registry
+ * says that it stopped; a small one starts again.
  * Returns 0 when uploaded, or:
  */
 #define REG_PUSH_PRESENT 1 /* nothing was sent: it was there */
 #define REG_PUSH_MOUNTED 2 /* nothing was sent: mounted from the other repository */
+#define REG_PUSH_MISSING 3 /* only_ask: its bytes are needed */
 struct reg_blob_push {
 	const struct reg_ref *ref;
 	struct digest digest;
@@ -255,7 +268,9 @@ struct reg_blob_push {
 	off_t fd_offset;
 	struct str bytes;
 	const char *mount_from;
+	bool only_ask; /* without bytes: is it there, or can it be mounted? */
 	int64_t deadline_ns;
+	struct reg_canceller *canceller;            /* NULL: it cannot be cancelled */
 	void (*progress)(void *arg, uint64_t sent); /* NULL, or called on the I/O thread */
 	void *arg;
 };
@@ -263,6 +278,6 @@ int reg_blob_push(struct reg_client *c, const struct reg_blob_push *q, struct er
 
 /* PUTs a manifest or index under the reference's tag, else under its digest, with exactly these bytes. */
 int reg_manifest_push(struct reg_client *c, const struct reg_ref *ref, struct str bytes, struct str media_type,
-                      int64_t deadline_ns, struct err *err);
+                      int64_t deadline_ns, struct reg_canceller *canceller, struct err *err);
 
 #endif

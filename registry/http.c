@@ -40,6 +40,19 @@ bool http_content_range_parse(struct str value, struct http_content_range *out)
 	return !out->has_size || out->last < out->size;
 }
 
+uint64_t http_upload_range_parse(struct str value)
+{
+	struct str first;
+	uint64_t from, to;
+
+	value = str_trim(value);
+	str_skip(&value, STR("bytes="));
+	if (!str_split(&value, '-', &first) || !str_u64(first, 10, &from) || !str_u64(value, 10, &to) || from ||
+	    to >= INT64_MAX)
+		return 0;
+	return to ? to + 1 : 0;
+}
+
 int64_t http_retry_after_s(struct str value, int64_t now_s)
 {
 	char text[64];

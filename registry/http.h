@@ -21,6 +21,10 @@ struct http_content_range {
 /* False on anything that is not a consistent byte range (last < first, last >= size, other units). */
 bool http_content_range_parse(struct str value, struct http_content_range *out);
 
+/* The Range of an upload under way, "0-1023", sometimes with "bytes=" before it: how many bytes the registry has; 0 on
+ * junk. (Registries say "0-0" for none; a single byte is then sent again, which they take.) */
+uint64_t http_upload_range_parse(struct str value);
+
 /* Retry-After: seconds, or an HTTP date relative to `now` (wall clock, seconds). At most an hour; 0 on junk. */
 int64_t http_retry_after_s(struct str value, int64_t now_s);
 

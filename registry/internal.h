@@ -133,6 +133,7 @@ struct response {
 	uint64_t length; /* Content-Length */
 	bool has_content_range;
 	struct http_content_range content_range;
+	uint64_t kept_bytes; /* of an upload, by its Range */
 	int64_t retry_after_s;
 	struct reg_challenges challenges;
 };
@@ -167,7 +168,7 @@ struct reg_request {
 	/* The question. */
 	struct host *host;
 	enum reg_lane lane;
-	const char *method; /* [io] after submission: "GET", "HEAD", "POST", "PUT" */
+	const char *method; /* [io] after submission: "GET", "HEAD", "POST", "PUT", "PATCH" */
 	char *what;         /* for messages: "docker.io/library/alpine: blob sha256:…" */
 	char *url;          /* at the registry (or token server) */
 	char *scope;        /* of the token; NULL = the request never carries Authorization of the registry */
@@ -186,6 +187,7 @@ struct reg_request {
 	off_t upload_fd_offset;
 	struct str upload_bytes;
 	char *form; /* POST body; wiped */
+	uint64_t upload_base; /* bytes that were sent before this request: for progress */
 	void (*upload_progress)(void *arg, uint64_t sent);
 	void *upload_arg;
 

@@ -168,8 +168,10 @@ static void set_method(struct reg_request *r)
 		curl_easy_setopt(e, CURLOPT_POST, 1L);
 		curl_easy_setopt(e, CURLOPT_POSTFIELDS, r->form ?: "");
 		curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(r->form ? strlen(r->form) : 0));
-	} else if (r->upload) { /* PUT */
+	} else if (r->upload) { /* PUT, PATCH */
 		curl_easy_setopt(e, CURLOPT_UPLOAD, 1L);
+		if (!strcmp(r->method, "PATCH"))
+			curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, "PATCH");
 		curl_easy_setopt(e, CURLOPT_INFILESIZE_LARGE, (curl_off_t)r->upload_size);
 		curl_easy_setopt(e, CURLOPT_READFUNCTION, request_on_upload);
 		curl_easy_setopt(e, CURLOPT_READDATA, r);

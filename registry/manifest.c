@@ -244,6 +244,17 @@ bool reg_media_is_index(struct str type)
 	return str_eqc(type, REG_MT_OCI_INDEX) || str_eqc(type, REG_MT_DOCKER_LIST);
 }
 
+bool reg_media_is_encrypted(struct str type)
+{
+	return str_ends(type, STR("+encrypted"));
+}
+
+bool reg_media_is_foreign(struct str type)
+{
+	return str_starts(type, STR("application/vnd.docker.image.rootfs.foreign.")) ||
+	       str_starts(type, STR("application/vnd.oci.image.layer.nondistributable."));
+}
+
 /* The type without parameters. */
 static struct str bare_type(struct str content_type)
 {

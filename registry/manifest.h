@@ -29,7 +29,9 @@
 #define REG_MT_DOCKER_LIST "application/vnd.docker.distribution.manifest.list.v2+json"
 #define REG_MT_DOCKER_MANIFEST "application/vnd.docker.distribution.manifest.v2+json"
 #define REG_MT_DOCKER_CONFIG "application/vnd.docker.container.image.v1+json"
+#define REG_MT_DOCKER_LAYER "application/vnd.docker.image.rootfs.diff.tar"
 #define REG_MT_DOCKER_LAYER_GZIP "application/vnd.docker.image.rootfs.diff.tar.gzip"
+#define REG_MT_DOCKER_LAYER_ZSTD "application/vnd.docker.image.rootfs.diff.tar.zstd"
 
 struct reg_annotation {
 	struct str key, value;
@@ -103,6 +105,16 @@ struct reg_platform reg_platform_host(void);
  */
 int reg_index_choose(const struct reg_manifest *index, const struct reg_platform *want,
                      const struct reg_descriptor **out, struct err *err);
+
+/* How well an image of platform `have` fits a machine of platform `want`: its variant's level, or -1 when that machine
+ * cannot run it. */
+int reg_platform_fit(const struct reg_platform *have, const struct reg_platform *want);
+
+/* True for layers that are encrypted (OCIcrypt): "...+encrypted". */
+bool reg_media_is_encrypted(struct str media_type);
+
+/* True for layers that are not to be given to others: Docker's foreign ones, OCI's nondistributable ones. */
+bool reg_media_is_foreign(struct str media_type);
 
 /* True for the media types of an image index (OCI index, Docker list). */
 bool reg_media_is_index(struct str media_type);

@@ -71,8 +71,7 @@ static int variant_level(struct str architecture, struct str variant)
 	return (int)(major * 10 + minor);
 }
 
-/* How well an entry fits: its variant's level, or -1 when `want` cannot run it. */
-static int entry_fit(const struct reg_platform *have, const struct reg_platform *want)
+int reg_platform_fit(const struct reg_platform *have, const struct reg_platform *want)
 {
 	struct str architecture = canonical_architecture(want->architecture);
 	int have_level, want_level;
@@ -131,7 +130,7 @@ int reg_index_choose(const struct reg_manifest *index, const struct reg_platform
 
 	for (size_t i = 0; i < index->n_entries; i++) {
 		const struct reg_descriptor *d = &index->entries[i];
-		int fit = d->has_platform ? entry_fit(&d->platform, want) : -1;
+		int fit = d->has_platform ? reg_platform_fit(&d->platform, want) : -1;
 
 		if (reg_media_is_index(d->media_type)) {
 			if (!nested && (!d->has_platform || fit >= 0))

@@ -28,6 +28,8 @@ static void take_header(struct response *p, struct str name, struct str value)
 		p->has_length = str_u64(value, 10, &p->length) && p->length <= INT64_MAX;
 	} else if (str_ieq(name, STR("content-range"))) {
 		p->has_content_range = http_content_range_parse(value, &p->content_range);
+	} else if (str_ieq(name, STR("range"))) {
+		p->kept_bytes = http_upload_range_parse(value);
 	} else if (str_ieq(name, STR("retry-after"))) {
 		p->retry_after_s = http_retry_after_s(value, clock_wall().tv_sec);
 	} else if (str_ieq(name, STR("www-authenticate"))) {
@@ -162,7 +164,7 @@ size_t request_on_upload(char *p, size_t one, size_t n, void *arg)
 	r->progress_ns = clock_mono_ns();
 	COUNT(r->client, bytes_out, want);
 	if (r->upload_progress)
-		r->upload_progress(r->upload_arg, r->uploaded);
+		r->upload_progress(r->upload_arg, r->upload_base + r->uploaded);
 	return want;
 }
 

@@ -190,7 +190,7 @@ static int push_manifest(struct run *r, char **argv, struct err *err)
 	AUTO(buf) struct buf b = BUF_INIT;
 
 	TRY(file_read(AT_FDCWD, argv[0], REG_MANIFEST_BYTES_MAX, &b, err));
-	return reg_manifest_push(r->client, &r->ref, buf_str(&b), str_of(argv[1]), r->deadline_ns, err);
+	return reg_manifest_push(r->client, &r->ref, buf_str(&b), str_of(argv[1]), r->deadline_ns, NULL, err);
 }
 
 static const struct verb {
