@@ -467,6 +467,28 @@ int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
 	return call(c, &k, NULL, NULL, err);
 }
 
+int ffs_client_push_blob(struct ffs_client *c, struct rpc_call *on_behalf,
+                         const Contentd__Contentfs__V1__PushBlobRequest *req, int fd, ffs_progress_fn progress,
+                         void *arg, int *outcome, struct err *err)
+{
+	AUTO(pb) Contentd__Contentfs__V1__PushBlobResponse *rsp = NULL;
+	struct transfer t = {progress, arg};
+	struct call k = {"PushBlob",     &req->base,       fd, on_behalf, take_transfer, &t, false,
+	                 req->reference, req->blob->digest};
+
+	TRY(call(c, &k, &rsp, NULL, err));
+	*outcome = (int)rsp->outcome;
+	return 0;
+}
+
+int ffs_client_push_manifest(struct ffs_client *c, struct rpc_call *on_behalf,
+                             const Contentd__Contentfs__V1__PushManifestRequest *req, int fd, struct err *err)
+{
+	struct call k = {"PushManifest", &req->base, fd, on_behalf, .image = req->reference};
+
+	return call(c, &k, NULL, NULL, err);
+}
+
 int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err)
 {
 	Contentd__Contentfs__V1__PinRequest req = CONTENTD__CONTENTFS__V1__PIN_REQUEST__INIT;

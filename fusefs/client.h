@@ -50,6 +50,14 @@ int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
                           const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd, ffs_progress_fn progress,
                           void *arg, struct err *err);
 
+/* `fd`: the bytes, or -1 to ask only. *outcome: one of the response's. */
+int ffs_client_push_blob(struct ffs_client *c, struct rpc_call *on_behalf,
+                         const Contentd__Contentfs__V1__PushBlobRequest *req, int fd, ffs_progress_fn progress,
+                         void *arg, int *outcome, struct err *err);
+/* `fd`: a file with the document. */
+int ffs_client_push_manifest(struct ffs_client *c, struct rpc_call *on_behalf,
+                             const Contentd__Contentfs__V1__PushManifestRequest *req, int fd, struct err *err);
+
 int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err);
 int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err);
 int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf, const char *const *index_keys, unsigned n,

@@ -95,6 +95,8 @@ static int config_check(struct open *o, struct reg_config **out, struct err *err
 	if (!digest_eq(&digest, &d->digest))
 		return err_set(err, ERR_DATA_LOSS, "image %s: digest of the configuration is %s, should be %s",
 		               o->reference, digest_text(&digest, got), digest_text(&d->digest, want));
+	if (o->documents_only)
+		return 0;
 	TRY_WRAP(reg_config_parse(buf_str(&o->config), out, err), err, "image %s", o->reference);
 	if ((*out)->n_diff_ids != o->n_layers)
 		return err_set(err, ERR_INVALID, "image %s: %zu layers, but %zu DiffIDs in its configuration",
@@ -227,7 +229,7 @@ static int answer_documents(struct open *o, struct rpc_call *c, PB(OpenResponse)
 	return ttrpc_reply_fd(c, fd, err);
 }
 
-/* A layer that is not opened lazily may be here from an earlier unpacking, known by the DiffID of the configuration. */
+/* Without a DiffID when the configuration was not looked into. A layer that is not opened lazily may be here from an earlier unpacking, known by the DiffID of the configuration. */
 static PB(Layer) *
     answer_layer(struct open *o, struct rpc_call *c, const struct open_layer *l, const struct digest *diff_id)
 {
@@ -236,12 +238,13 @@ static PB(Layer) *
 	char hex[65], text[DIGEST_TEXT_MAX];
 	bool found = l->found;
 
-	if (!found) {
+	if (!found && diff_id) {
 		esgz_index_key(ESGZ_TRUST_DIFFID, &l->d->digest, diff_id, &key);
 		found = ffs_index_has(o->s->w->store, &key) && load_layer(o->s, &key, NULL) >= 0;
 	}
 	out->descriptor = descriptor_of(c, l->d);
-	out->diff_id = arena_strdup(rpc_arena(c), digest_text(diff_id, text));
+	if (diff_id)
+		out->diff_id = arena_strdup(rpc_arena(c), digest_text(diff_id, text));
 	if (found)
 		out->index_key = arena_strdup(rpc_arena(c), digest_hex(&key, hex));
 	out->lazy = l->found;
@@ -257,7 +260,7 @@ static int answer(struct open *o, struct rpc_call *c, const struct reg_config *c
 	rsp.reference = (char *)o->reference;
 	rsp.layers = arena_zalloc(rpc_arena(c), o->n_layers, sizeof(*rsp.layers));
 	for (size_t i = 0; i < o->n_layers; i++) {
-		rsp.layers[rsp.n_layers++] = answer_layer(o, c, &o->layers[i], &config->diff_ids[i]);
+		rsp.layers[rsp.n_layers++] = answer_layer(o, c, &o->layers[i], config ? &config->diff_ids[i] : NULL);
 		if (o->layers[i].found)
 			send_phase(c, "opened", &o->layers[i].d->digest);
 	}
@@ -295,7 +298,7 @@ static int run(struct open *o, struct rpc_call *c, const PB(OpenRequest) * req, 
 	TRY(verb_cut_off(o->s, c, err));
 	TRY(r);
 	send_phase(c, "resolved", &reg_image_manifest(o->image)->digest);
-	TRY(fetch_all(o, c, req->lazy, err));
+	TRY(fetch_all(o, c, req->lazy && !o->documents_only, err));
 	TRY(config_check(o, &config, err));
 	return answer(o, c, config, err);
 }
@@ -329,6 +332,7 @@ int verb_open(struct rpc_call *c, const void *request, void *svc, struct err *er
 	AUTO(open)
 	struct open o = {.s = svc,
 	                 .deadline_ns = deadline_of(req, c),
+	                 .documents_only = req->documents_only,
 	                 .lock = PTHREAD_MUTEX_INITIALIZER,
 	                 .change = PTHREAD_COND_INITIALIZER};
 	char text[REG_REF_TEXT_MAX];

@@ -32,6 +32,7 @@ struct open {
 	const struct reg_ref *ref;
 	const char *reference; /* normalised, for messages */
 	int64_t deadline_ns;
+	bool documents_only; /* the configuration need not be an image's */
 	struct reg_image *image;
 	struct open_layer *layers; /* base first */
 	size_t n_layers;

@@ -204,6 +204,8 @@ static const struct rpc_method METHODS[] = {
     {"Open", RPC_LONG, verb_open},
     {"Unpack", RPC_LONG, verb_unpack},
     {"FetchBlob", RPC_LONG, verb_fetch_blob},
+    {"PushBlob", RPC_LONG, verb_push_blob},
+    {"PushManifest", RPC_LONG, verb_push_manifest},
     {"Pin", 0, verb_pin},
     {"Unpin", 0, verb_unpin},
     {"Fill", RPC_LONG, verb_fill},

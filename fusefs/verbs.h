@@ -7,6 +7,7 @@
  *   open_layer.c   one lazy layer, from its descriptor to its index
  *   unpack.c       Unpack: ordinary layers into objects
  *   fetch_blob.c   FetchBlob
+ *   push.c         PushBlob, PushManifest
  *   download.c     a blob as blocks of bytes, for the two above
  *   secrets.c      credentials in memory that a successor inherits
  *   certs.c        certs.d
@@ -69,6 +70,8 @@ char *repository_text(const struct reg_ref *ref, char dst[static REG_REF_TEXT_MA
 int verb_open(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_unpack(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_fetch_blob(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_push_blob(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_push_manifest(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_pin(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_unpin(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_fill(struct rpc_call *c, const void *request, void *svc, struct err *err);
