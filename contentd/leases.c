@@ -1,6 +1,7 @@
 #include "contentd/leases.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "contentd/daemon.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
@@ -11,6 +12,8 @@
 
 #include <errno.h>
 #include <sys/random.h>
+
+#define OWN_LEASE_S 86400
 
 /* ---- resources ---- */
 
@@ -185,27 +188,55 @@ static int leases_create(struct rpc_call *c, const void *request, void *svc, str
 	return rpc_reply(c, &rsp.base, err);
 }
 
+int cd_lease_begin(struct cd_daemon *d, struct arena *a, const char *ns, const char **id, struct err *err)
+{
+	Leases__Lease l = LEASES__LEASE__INIT;
+	struct timespec until = clock_wall();
+	char text[40];
+
+	TRY(random_id(a, id, err));
+	until.tv_sec += OWN_LEASE_S;
+	l.id = *id;
+	l.created_at = pb_time_new(a, clock_wall());
+	cd_kvs_set(a, KVS(&l, labels), CD_LABEL_EXPIRE, arena_strdup(a, time_rfc3339(until, text)));
+	return create(d, ns, &l, err);
+}
+
 static int drop_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
 {
 	cd_batch_remove(arg, CD_RESOURCE, ns, name);
 	return 0;
 }
 
+static int drop(struct cd_daemon *d, struct arena *a, const char *ns, const char *id, struct err *err)
+{
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_LEASE, ns, str_of(id));
+
+	TRY(lease_exists(d, ns, id, err));
+	TRY(cd_meta_scan(d->meta, CD_RESOURCE, ns, str_make(id, strlen(id) + 1), a, drop_one, &b, err));
+	cd_batch_remove(&b, CD_LEASE, ns, str_of(id));
+	return cd_meta_commit(d->meta, &b, err);
+}
+
+void cd_lease_end(struct cd_daemon *d, const char *ns, const char *id)
+{
+	struct err why = ERR_INIT;
+	struct arena a;
+
+	arena_init(&a, SIZE_MAX);
+	if (drop(d, &a, ns, id, &why) < 0)
+		log_warn("lease %s of namespace %s stays until it expires: %s", id, ns, why.msg);
+	arena_fini(&a);
+}
+
 static int leases_delete(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Leases__DeleteRequest *req = request;
-	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
-	AUTO(cd_hold) struct cd_hold h = CD_HOLD_NONE;
-	struct cd_daemon *d = svc;
 	const char *ns;
 
 	TRY(cd_call_ns(c, &ns, err));
-	h = cd_meta_hold(d->meta, CD_LEASE, ns, str_of(req->id));
-	TRY(lease_exists(d, ns, req->id, err));
-	TRY(cd_meta_scan(d->meta, CD_RESOURCE, ns, str_make(req->id, strlen(req->id) + 1), rpc_arena(c), drop_one, &b,
-	                 err));
-	cd_batch_remove(&b, CD_LEASE, ns, str_of(req->id));
-	return cd_meta_commit(d->meta, &b, err);
+	return drop(svc, rpc_arena(c), ns, req->id, err);
 }
 
 /* Adding twice, and removing what is not there, are fine; so is naming an object that does not exist. */

@@ -11,4 +11,12 @@
 void cd_lease_add(struct cd_batch *b, const char *ns, const char *lease, const char *type, const char *id);
 void cd_lease_remove(struct cd_batch *b, const char *ns, const char *lease, const char *type, const char *id);
 
+struct cd_daemon;
+struct arena;
+
+/* A lease for the time of one call that came without: *id lives in the arena. Should we die, it expires in a day. */
+int cd_lease_begin(struct cd_daemon *d, struct arena *a, const char *ns, const char **id, struct err *err);
+/* Deletes it with its list; failures are logged, since it expires. */
+void cd_lease_end(struct cd_daemon *d, const char *ns, const char *id);
+
 #endif

@@ -741,7 +741,7 @@ static void transfers_that_cannot_be(void **state)
 	struct world *w = *state;
 
 	FAILS(world_call(w, &transfer__transfer__descriptor, "Transfer", &req, NULL), ERR_INVALID);
-	req.source = pb_any_new(&w->a, &store.base);
+	req.source = pb_any_new(&w->a, &source.base);
 	req.destination = pb_any_new(&w->a, &source.base);
 	FAILS(world_call(w, &transfer__transfer__descriptor, "Transfer", &req, NULL), ERR_UNIMPLEMENTED);
 	req.source = pb_any_new(&w->a, &source.base);

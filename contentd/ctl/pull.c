@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "registry/auth.h"
+#include "registry/manifest.h"
 #include "registry/reference.h"
 #include "rpc/proto/streaming.pb-c.h"
 #include "rpc/proto/transfer.pb-c.h"
@@ -133,6 +134,8 @@ static int start_transfer(struct pull *p, const char *lazy, const char *auth_id,
 	Xfer__ImageStore store = XFER__IMAGE_STORE__INIT;
 	Xfer__UnpackConfiguration unpack = XFER__UNPACK_CONFIGURATION__INIT;
 	Xfer__UnpackConfiguration *unpacks[] = {&unpack};
+	const struct reg_platform host = reg_platform_host();
+	Types__Platform platform = TYPES__PLATFORM__INIT, *platforms[] = {&platform};
 	Kv__Entry *labels[] = {pb_kv_new(a, "contentd.io/lazy", lazy)};
 
 	resolver.auth_stream = auth_id;
@@ -142,6 +145,11 @@ static int start_transfer(struct pull *p, const char *lazy, const char *auth_id,
 	store.name = p->name;
 	store.labels = labels;
 	store.n_labels = 1;
+	platform.os = host.os.p;
+	platform.architecture = host.architecture.p;
+	store.platforms = platforms;
+	store.n_platforms = 1;
+	unpack.platform = &platform;
 	store.unpacks = unpacks;
 	store.n_unpacks = 1;
 	options.progress_stream = progress_id;

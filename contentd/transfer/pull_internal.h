@@ -1,8 +1,8 @@
-/* One pull under way, shared by pull.c (the order of things), pull_layers.c and pull_records.c. */
-#ifndef CONTENTD_PULL_INTERNAL_H
-#define CONTENTD_PULL_INTERNAL_H
+/* One part of a pull under way, shared by pull.c (the order of things), pull_layers.c, pull_records.c and unpack.c. */
+#ifndef CONTENTD_TRANSFER_PULL_INTERNAL_H
+#define CONTENTD_TRANSFER_PULL_INTERNAL_H
 
-#include "contentd/pull.h"
+#include "contentd/transfer/pull.h"
 
 struct pull_layer {
 	const Contentd__Contentfs__V1__Layer *from; /* descriptor, and why it is not lazy */
@@ -16,21 +16,33 @@ struct pull_layer {
 struct pull {
 	struct cd_daemon *d;
 	struct rpc_call *call;
-	const struct cd_pull_req *req;
+	const char *ns, *lease;
+	const char *reference;   /* as asked for, for messages */
+	const char *source;      /* normalised reference where the layers come from; "" when they are all here */
+	const char *snapshotter; /* NULL: nothing is unpacked */
+	const char *name;        /* of the image, for progress */
+	bool lazy, phases;
+	bool documents_only; /* no layer is fetched, and the configuration need not be an image's */
+	struct cd_progress *progress;
 	struct ffs_client *data;
 	struct snap_store *snaps;
 	struct snap_space space;
 
 	Contentd__Contentfs__V1__OpenResponse *image;
-	struct buf docs; /* bytes of the documents */
+	bool image_borrowed; /* it is not ours to free */
+	struct buf docs;     /* bytes of the documents */
 	struct pull_layer *layers;
 	size_t n_layers;
 	const char *top; /* chain id of the image; NULL: nothing to unpack */
-
-	pthread_mutex_t progress_lock; /* one sender at a time */
-	bool progress_gone;            /* progress_lock */
+	bool is_busy;    /* the chain is noted as in use */
 	int64_t phase_began_ns;
 };
+
+/* Parts of one transfer that are alike are copied from one that was made by this. Waits for the data plane. */
+int pull_init(struct pull *p, struct cd_daemon *d, struct rpc_call *c, const char *ns, struct err *err);
+void pull_fini(struct pull *p);
+/* The chain of layers is in use from here on, until pull_fini. */
+void pull_hold(struct pull *p);
 
 /* ---- progress (pull.c); any thread ---- */
 
@@ -42,7 +54,7 @@ void pull_phase_end(struct pull *p, const char *name);
 
 /* ---- layers (pull_layers.c) ---- */
 
-/* Checks what contentfs has opened and computes chain ids. */
+/* Checks what contentfs has opened and computes chain ids. Encrypted layers: ERR_UNIMPLEMENTED. */
 int pull_layers_init(struct pull *p, struct err *err);
 /* Makes an index of every layer that has none (or only fetches the blobs, without a snapshotter). */
 int pull_layers_unpack(struct pull *p, struct err *err);

@@ -1,4 +1,4 @@
-#include "contentd/pull_internal.h"
+#include "contentd/transfer/pull_internal.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -6,6 +6,7 @@
 #include "contentd/diff/apply.h"
 #include "contentd/ident.h"
 #include "estargz/index.h"
+#include "registry/manifest.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -34,6 +35,12 @@ int pull_layers_init(struct pull *p, struct err *err)
 		l->from = from;
 		l->lazy = from->lazy;
 		TRY(digest_parse(str_of(from->descriptor->digest), &l->blob, err));
+		if (!p->documents_only && reg_media_is_encrypted(str_of(from->descriptor->media_type)))
+			return err_set(err, ERR_UNIMPLEMENTED,
+			               "image %s: layer %s is encrypted (%s): encrypted images cannot be unpacked",
+			               p->reference, from->descriptor->digest, from->descriptor->media_type);
+		if (!p->snapshotter)
+			continue;
 		TRY_WRAP(digest_parse(str_of(from->diff_id), &l->diff_id, err), err, "DiffID of layer %s",
 		         from->descriptor->digest);
 		if (*from->index_key && !digest_from_hex(str_of(from->index_key), &l->key))
@@ -41,7 +48,7 @@ int pull_layers_init(struct pull *p, struct err *err)
 		cd_chain_id(below, &l->diff_id, l->chain);
 		below = l->chain;
 	}
-	p->top = p->req->snapshotter ? below : NULL;
+	p->top = below;
 	return 0;
 }
 
@@ -72,7 +79,7 @@ static int unpack_from(struct job *j, int fd, bool is_blob, struct err *err)
 	AUTO(pb) Contentd__Contentfs__V1__UnpackResponse *rsp = NULL;
 	struct pull_layer *l = j->layer;
 
-	req.reference = j->pull->image->reference;
+	req.reference = (char *)j->pull->source;
 	req.layer = l->from->descriptor;
 	req.diff_id = l->from->diff_id;
 	req.from_fd = is_blob;
@@ -88,7 +95,7 @@ static int fetch_blob(struct job *j, int fd, struct err *err)
 {
 	Contentd__Contentfs__V1__FetchBlobRequest req = CONTENTD__CONTENTFS__V1__FETCH_BLOB_REQUEST__INIT;
 
-	req.reference = j->pull->image->reference;
+	req.reference = (char *)j->pull->source;
 	req.blob = j->layer->from->descriptor;
 	return ffs_client_fetch_blob(j->pull->data, j->pull->call, &req, fd, on_progress, j, err);
 }
@@ -103,14 +110,14 @@ static int keep_blob(struct job *j, bool unpack, struct err *err)
 	struct pull *p = j->pull;
 	int r;
 
-	r = cd_writer_open(p->d->content, p->req->ns, ref, j->layer->from->descriptor->size, digest, &w, err);
+	r = cd_writer_open(p->d->content, p->ns, ref, j->layer->from->descriptor->size, digest, &w, err);
 	if (r == -ERR_UNAVAILABLE) {
-		TRY(cd_content_wait(p->d->content, p->req->ns, ref, p->call, err));
+		TRY(cd_content_wait(p->d->content, p->ns, ref, p->call, err));
 		return 1;
 	}
 	if (r >= 0)
 		r = cd_writer_truncate(w, err);
-	TRY_WRAP(r, err, "image %s, layer %s", p->req->reference, digest); /* contentfs says so itself */
+	TRY_WRAP(r, err, "image %s, layer %s", p->reference, digest); /* contentfs says so itself */
 	if (unpack)
 		r = unpack_from(j, cd_writer_fd(w), false, err);
 	else
@@ -119,7 +126,7 @@ static int keep_blob(struct job *j, bool unpack, struct err *err)
 		cd_writer_abort(w, NULL);
 		return r;
 	}
-	TRY_WRAP(cd_writer_commit(w, &j->layer->blob, err), err, "image %s, layer %s", p->req->reference, digest);
+	TRY_WRAP(cd_writer_commit(w, &j->layer->blob, err), err, "image %s, layer %s", p->reference, digest);
 	return 0;
 }
 
@@ -132,10 +139,10 @@ static int make_layer(struct job *j, struct err *err)
 
 	do {
 		if (cd_blob_open(p->d->content, &j->layer->blob, &fd, &bytes, NULL) == 0)
-			return p->req->snapshotter ? unpack_from(j, fd, true, err) : 0;
-		if (p->req->snapshotter && !p->d->config.keep_layer_blobs)
+			return p->snapshotter ? unpack_from(j, fd, true, err) : 0;
+		if (p->snapshotter && !p->d->config.keep_layer_blobs)
 			return unpack_from(j, -1, false, err);
-		r = keep_blob(j, p->req->snapshotter, err);
+		r = keep_blob(j, p->snapshotter, err);
 	} while (r > 0);
 	return r;
 }
@@ -159,7 +166,7 @@ static struct pull_layer *take_layer(struct crew *c)
 	pthread_mutex_lock(&c->lock);
 	while (!l && c->result >= 0 && c->next < p->n_layers) {
 		l = &p->layers[c->next++];
-		if (p->req->snapshotter && !digest_is_zero(&l->key))
+		if (p->snapshotter && !digest_is_zero(&l->key))
 			l = NULL;
 	}
 	pthread_mutex_unlock(&c->lock);
@@ -190,7 +197,7 @@ static void *work(void *arg)
 
 		note_result(c, r, &err);
 		if (r >= 0)
-			pull_progress(c->pull, c->pull->req->snapshotter ? "extracted" : "downloaded", "layer",
+			pull_progress(c->pull, c->pull->snapshotter ? "extracted" : "downloaded", "layer",
 			              l->from->descriptor, l->from->descriptor->size, l->from->descriptor->size);
 	}
 	return NULL;
@@ -202,7 +209,7 @@ static size_t announce(struct pull *p)
 
 	for (size_t i = 0; i < p->n_layers; i++) {
 		const struct pull_layer *l = &p->layers[i];
-		bool ready = p->req->snapshotter && !digest_is_zero(&l->key);
+		bool ready = p->snapshotter && !digest_is_zero(&l->key);
 		int64_t size = l->from->descriptor->size;
 
 		pull_progress(p, ready ? l->lazy ? "lazy" : "already exists" : "waiting", "layer", l->from->descriptor,
@@ -270,7 +277,7 @@ static int settle(struct pull *p, struct pull_layer *l, struct err *err)
 	}
 	if (!is_proven(p, &l->key, l)) {
 		log_info("layer %s of %s: another image claims other contents for the same chain id: proving it",
-		         l->from->descriptor->digest, p->req->reference);
+		         l->from->descriptor->digest, p->reference);
 		TRY(make_layer(&j, err));
 	}
 	return snap_replace_indexed(p->snaps, p->space, l->chain, &l->key, l->content_bytes, l->files, err);
@@ -399,5 +406,5 @@ int pull_layers_commit(struct pull *p, struct err *err)
 	TRY(measure(p, err));
 	TRY(chain_make(p, &c, err));
 	TRY(commit_chain(p, &c, err));
-	return cd_meta_touch(p->d->meta, p->req->ns, err);
+	return cd_meta_touch(p->d->meta, p->ns, err);
 }
