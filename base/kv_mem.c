@@ -8,12 +8,22 @@ struct pair {
 	struct buf key, value;
 };
 
+/* What a write replaced, to be put back by a crash. */
+struct undo {
+	struct buf key, value;
+	bool absent;    /* there was no such key */
+	unsigned write; /* number of the write since the last sync, from 1 */
+};
+
 struct kv_mem {
 	struct kv kv;
 	pthread_mutex_t lock;
-	VEC(struct pair) pairs; /* sorted by key; lock */
-	enum err_code fail;     /* lock */
-	unsigned fail_after;    /* lock */
+	VEC(struct pair) pairs; /* sorted by key; lock, as what follows */
+	enum err_code fail;
+	unsigned fail_after;
+	bool remember;
+	VEC(struct undo) undo;
+	unsigned unsynced;
 };
 
 /* Position of key, or where it would stand. */
@@ -100,6 +110,45 @@ static void apply(struct kv_mem *m, const struct kv_op *op)
 	buf_addstr(&p->value, op->value);
 }
 
+static void note_undo(struct kv_mem *m, const struct kv_op *op)
+{
+	struct undo u = {BUF_INIT, BUF_INIT, false, m->unsynced};
+	bool found;
+	size_t at = find(m, op->key, &found);
+
+	buf_addstr(&u.key, op->key);
+	u.absent = !found;
+	if (found)
+		buf_addstr(&u.value, buf_str(&m->pairs.p[at].value));
+	vec_push(&m->undo, u);
+}
+
+static void undo_fini(struct undo *u)
+{
+	buf_fini(&u->key);
+	buf_fini(&u->value);
+}
+
+static void forget_undo(struct kv_mem *m)
+{
+	vec_each(&m->undo, u)
+		undo_fini(u);
+	vec_clear(&m->undo);
+	m->unsynced = 0;
+}
+
+static void write_locked(struct kv_mem *m, const struct kv_op *ops, unsigned n_ops, bool sync)
+{
+	m->unsynced++;
+	for (unsigned i = 0; i < n_ops; i++) {
+		if (m->remember && !sync)
+			note_undo(m, &ops[i]);
+		apply(m, &ops[i]);
+	}
+	if (sync)
+		forget_undo(m);
+}
+
 static int mem_write(void *arg, const struct kv_op *ops, unsigned n_ops, bool sync, struct err *err)
 {
 	struct kv_mem *m = arg;
@@ -110,8 +159,8 @@ static int mem_write(void *arg, const struct kv_op *ops, unsigned n_ops, bool sy
 		fail = m->fail;
 	else if (m->fail != ERR_OK)
 		m->fail_after--;
-	for (unsigned i = 0; fail == ERR_OK && i < n_ops; i++)
-		apply(m, &ops[i]);
+	if (fail == ERR_OK)
+		write_locked(m, ops, n_ops, sync);
 	pthread_mutex_unlock(&m->lock);
 	return fail == ERR_OK ? 0 : err_set(err, fail, "the table refuses to write");
 }
@@ -134,6 +183,8 @@ void kv_mem_free(struct kv_mem *m)
 		buf_fini(&it->value);
 	}
 	vec_fini(&m->pairs);
+	forget_undo(m);
+	vec_fini(&m->undo);
 	pthread_mutex_destroy(&m->lock);
 	free(m);
 }
@@ -148,5 +199,35 @@ void kv_mem_fail_after(struct kv_mem *m, unsigned n_writes, enum err_code code)
 	pthread_mutex_lock(&m->lock);
 	m->fail = code;
 	m->fail_after = n_writes;
+	pthread_mutex_unlock(&m->lock);
+}
+
+void kv_mem_remember(struct kv_mem *m)
+{
+	pthread_mutex_lock(&m->lock);
+	m->remember = true;
+	pthread_mutex_unlock(&m->lock);
+}
+
+unsigned kv_mem_unsynced(struct kv_mem *m)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&m->lock);
+	n = m->unsynced;
+	pthread_mutex_unlock(&m->lock);
+	return n;
+}
+
+void kv_mem_crash(struct kv_mem *m, unsigned keep)
+{
+	pthread_mutex_lock(&m->lock);
+	while (m->undo.n && vec_last(&m->undo)->write > keep) {
+		struct undo u = vec_pop(&m->undo);
+
+		apply(m, &(struct kv_op){buf_str(&u.key), buf_str(&u.value), u.absent});
+		undo_fini(&u);
+	}
+	forget_undo(m);
 	pthread_mutex_unlock(&m->lock);
 }

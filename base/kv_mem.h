@@ -17,4 +17,10 @@ const struct kv *kv_mem_kv(struct kv_mem *m);
  * ERR_OK takes it back. */
 void kv_mem_fail_after(struct kv_mem *m, unsigned n_writes, enum err_code code);
 
+/* Writes that nothing has synced yet, if kv_mem_remember was called before them; and what a crash does: all but the first
+ * `keep` of them are undone. */
+void kv_mem_remember(struct kv_mem *m);
+unsigned kv_mem_unsynced(struct kv_mem *m);
+void kv_mem_crash(struct kv_mem *m, unsigned keep);
+
 #endif

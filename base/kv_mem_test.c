@@ -92,6 +92,35 @@ static void test_failing_writes(void **state)
 	put(kv, "b", "2");
 }
 
+static void put_unsynced(const struct kv *kv, const char *key, const char *value)
+{
+	assert_int_equal(kv_write(kv, &(struct kv_op){str_of(key), str_of(value), !value}, 1, false, NULL), 0);
+}
+
+static void test_crash(void **state)
+{
+	AUTO(kv_mem) struct kv_mem *m = kv_mem_new();
+	AUTO(buf) struct buf b = BUF_INIT;
+	const struct kv *kv = kv_mem_kv(m);
+
+	kv_mem_remember(m);
+	put(kv, "a", "1");
+	put_unsynced(kv, "a", "2");
+	put_unsynced(kv, "b", "1");
+	put_unsynced(kv, "a", NULL);
+	put_unsynced(kv, "b", "2");
+	assert_int_equal(kv_mem_unsynced(m), 4);
+	kv_mem_crash(m, 2);
+	assert_int_equal(kv_scan(kv, STR(""), collect, &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), "a=2 b=1 ");
+	put_unsynced(kv, "c", "1");
+	put(kv, "d", "1"); /* takes what came before it along */
+	kv_mem_crash(m, 0);
+	buf_clear(&b);
+	assert_int_equal(kv_scan(kv, STR(""), collect, &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), "a=2 b=1 c=1 d=1 ");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -99,6 +128,7 @@ int main(void)
 	    cmocka_unit_test(test_batch_and_removal),
 	    cmocka_unit_test(test_scan_ends_as_told),
 	    cmocka_unit_test(test_failing_writes),
+	    cmocka_unit_test(test_crash),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,10 +4,23 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/random.h>
+
+static bool fixed;
+
+void random_fix(void)
+{
+	fixed = true;
+}
 
 void random_bytes(void *dst, size_t n)
 {
+	if (fixed) {
+		memset(dst, 0x5a, n);
+		return;
+	}
 	for (size_t done = 0; done < n;) {
 		ssize_t got = getrandom((char *)dst + done, n - done, 0);
 

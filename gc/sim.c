@@ -8,6 +8,7 @@
  * Ends with 1, and says how to replay it, when something live was removed or garbage stayed.
  */
 #include "base/clock.h"
+#include "base/random.h"
 #include "gc/sim_bench.h"
 #include "gc/sim_world.h"
 
@@ -150,5 +151,6 @@ int main(int argc, char **argv)
 		                "       gc_sim --bench [NODES] [--budget N]\n");
 		return 2;
 	}
+	random_fix();
 	return o.bench ? sim_bench(o.nodes, o.budget) : run_all(&o);
 }

@@ -6,7 +6,7 @@
 #include "rpc/proto/leases.pb-c.h"
 #include "snapshotter/collect.h"
 
-#define FINISH_AT 64           /* removals that wait: one sync, and one call to contentfs, for so many */
+#define DROP_AT 64             /* removals that wait: one sync, and one call to contentfs, for so many */
 #define RESOURCES_AT_ONCE 1000 /* of a lease that is gone, in one batch */
 
 /* The order of the scan: a cursor is the number of the stage, and where in it. */
@@ -459,7 +459,7 @@ static int graph_release(void *arg, struct err *err)
 	vec_clear(&g->ops);
 	arena_clear(&g->op_texts);
 	TRY(r);
-	return g->gone.n >= FINISH_AT ? cd_graph_finish(g, err) : 0;
+	return g->gone.n >= DROP_AT ? cd_graph_drop(g, err) : 0;
 }
 
 /* ---- finishing ---- */
@@ -502,7 +502,7 @@ static int drop_list(struct cd_graph *g, const struct gc_id *lease, struct err *
 	return more;
 }
 
-int cd_graph_finish(struct cd_graph *g, struct err *err)
+int cd_graph_drop(struct cd_graph *g, struct err *err)
 {
 	int r = 0;
 
@@ -513,9 +513,16 @@ int cd_graph_finish(struct cd_graph *g, struct err *err)
 		else
 			g->store.drop(g->store.arg, g->gone.p, g->gone.n);
 	}
+	vec_clear(&g->gone);
+	return r;
+}
+
+int cd_graph_finish(struct cd_graph *g, struct err *err)
+{
+	int r = cd_graph_drop(g, err);
+
 	for (size_t i = 0; i < g->leases.n && r >= 0; i++)
 		r = drop_list(g, &g->leases.p[i], err);
-	vec_clear(&g->gone);
 	vec_clear(&g->leases);
 	arena_clear(&g->gone_texts);
 	return r;

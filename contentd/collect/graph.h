@@ -84,6 +84,9 @@ DEFINE_AUTO_FREE(cd_graph);
 const struct gc_graph *cd_graph_gc(const struct cd_graph *g);
 
 /* Brings the removals of holds that have ended to the disk. Also happens by itself, whenever some dozens wait. */
+int cd_graph_drop(struct cd_graph *g, struct err *err);
+/* The same at the end of a cycle, with the lists of leases that are gone: in the middle of one their names would count as
+ * being used. */
 int cd_graph_finish(struct cd_graph *g, struct err *err);
 
 /* How long the holds since the last call have lasted, together and at most. */

@@ -240,20 +240,42 @@ static enum cd_kind record_kind(enum gc_kind kind)
 	                              : CD_CONTENT;
 }
 
-void text_remove(struct text_store *s, const char *id)
+/* The key of a resource record: "type:id" in a lease's facts. */
+static void remove_resource(struct arena *a, struct cd_batch *b, const struct gc_id *lease, struct str resource)
 {
-	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
-	struct arena a;
-	struct gc_id it;
+	struct str type;
 
-	arena_init(&a, SIZE_MAX);
-	it = parse_id(&a, id);
-	cd_batch_remove(&b, record_kind(it.kind), it.ns.p, it.key);
-	OK(cd_meta_commit(s->meta, &b, err));
-	arena_fini(&a);
+	str_split(&resource, ':', &type);
+	cd_lease_remove(b, lease->ns.p, lease->key.p, arena_str(a, type), expand(a, resource));
 }
 
-/* ---- the files ---- */
+static int remove_resources(void *arg, const char *ns, struct str name, void *record, struct err *err)
+{
+	cd_batch_remove(arg, CD_RESOURCE, ns, name);
+	return 0;
+}
+
+static void remove_snapshot(struct text_store *s, const struct gc_id *id)
+{
+	AUTO(snap_removal) struct snap_removal r = {BUF_INIT, BUF_INIT, 0};
+	struct kv_op ops[2];
+
+	OK(snap_removal_make(cd_meta_kv(s->meta), (struct snap_space){id->ns.p, id->space.p}, id->key.p, &r, err));
+	ops[0] = (struct kv_op){.key = buf_str(&r.record_key), .remove = true};
+	ops[1] = (struct kv_op){.key = buf_str(&r.child_key), .remove = true};
+	OK(kv_write(cd_meta_kv(s->meta), ops, r.child_key.n ? 2 : 1, true, err));
+}
+
+static void remove_record(struct text_store *s, struct arena *a, const struct gc_id *id)
+{
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+
+	cd_batch_remove(&b, record_kind(id->kind), id->ns.p, id->key);
+	if (id->kind == GC_LEASE)
+		OK(cd_meta_scan(s->meta, CD_RESOURCE, id->ns.p, str_make(id->key.p, id->key.n + 1), a, remove_resources,
+		                &b, err));
+	OK(cd_meta_commit(s->meta, &b, err));
+}
 
 static struct text_file *find_file(struct text_store *s, const struct gc_id *id)
 {
@@ -262,6 +284,58 @@ static struct text_file *find_file(struct text_store *s, const struct gc_id *id)
 			return f;
 	return NULL;
 }
+
+static void remove_file(struct text_store *s, struct text_file *f)
+{
+	free(f->ns);
+	free(f->key);
+	free(f->facts);
+	vec_swap_remove(&s->files, f - s->files.p);
+}
+
+void text_remove(struct text_store *s, const char *id)
+{
+	struct arena a;
+	struct gc_id it;
+
+	arena_init(&a, SIZE_MAX);
+	it = parse_id(&a, id);
+	if (it.kind == GC_SNAPSHOT)
+		remove_snapshot(s, &it);
+	else if (find_file(s, &it))
+		remove_file(s, find_file(s, &it));
+	else
+		remove_record(s, &a, &it);
+	arena_fini(&a);
+}
+
+void text_unlease(struct text_store *s, const char *lease, const char *resource)
+{
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+	struct arena a;
+	struct gc_id it;
+
+	arena_init(&a, SIZE_MAX);
+	it = parse_id(&a, lease);
+	remove_resource(&a, &b, &it, str_of(resource));
+	OK(cd_meta_commit(s->meta, &b, err));
+	arena_fini(&a);
+}
+
+bool text_condemned(struct text_store *s, const char *id)
+{
+	const struct text_file *f;
+	struct arena a;
+	struct gc_id it;
+
+	arena_init(&a, SIZE_MAX);
+	it = parse_id(&a, id);
+	f = find_file(s, &it);
+	arena_fini(&a);
+	return f && f->condemned;
+}
+
+/* ---- the files ---- */
 
 static int list(void *arg, enum gc_kind kind, cd_file_fn fn, void *fn_arg, struct err *err)
 {
@@ -335,34 +409,92 @@ static void drop(void *arg, const struct cd_gone *gone, size_t n)
 		buf_addf(&s->dropped, "%s/", gc_kind_name(gone[i].id.kind));
 		shorten(gone[i].id.key, &s->dropped);
 		buf_addc(&s->dropped, ' ');
-		if (!f)
-			continue;
-		assert_true(f->condemned);
-		free(f->ns);
-		free(f->key);
-		free(f->facts);
-		vec_swap_remove(&s->files, f - s->files.p);
+		if (f && f->condemned) /* else it was gone by then, and is a new one */
+			remove_file(s, f);
+		if (s->watch.dropped)
+			s->watch.dropped(s->watch.arg, &gone[i].id);
 	}
 }
 
 /* ---- the whole ---- */
 
-void text_store_init(struct text_store *s)
+static int watched_scan(void *arg, struct buf *cursor, unsigned max, struct gc_sink *sink, struct err *err)
 {
-	*s = (struct text_store){.now = TEXT_NOW, .dropped = BUF_INIT, .found = BUF_INIT};
-	s->mem = kv_mem_new();
+	const struct gc_graph *g = cd_graph_gc(((struct text_store *)arg)->graph);
+
+	return g->scan(g->arg, cursor, max, sink, err);
+}
+
+static int watched_node(void *arg, const struct gc_id *id, struct gc_sink *sink, struct err *err)
+{
+	const struct gc_graph *g = cd_graph_gc(((struct text_store *)arg)->graph);
+
+	return g->node(g->arg, id, sink, err);
+}
+
+static void watched_hold(void *arg)
+{
+	struct text_store *s = arg;
+	const struct gc_graph *g = cd_graph_gc(s->graph);
+
+	g->hold(g->arg);
+	if (s->watch.hold)
+		s->watch.hold(s->watch.arg);
+}
+
+static int watched_release(void *arg, struct err *err)
+{
+	const struct gc_graph *g = cd_graph_gc(((struct text_store *)arg)->graph);
+
+	return g->release(g->arg, err);
+}
+
+static int watched_remove(void *arg, const struct gc_id *id, struct err *err)
+{
+	struct text_store *s = arg;
+	const struct gc_graph *g = cd_graph_gc(s->graph);
+	int r = g->remove(g->arg, id, err);
+
+	if (!r && s->watch.removing)
+		s->watch.removing(s->watch.arg, id);
+	return r;
+}
+
+static void open_store(struct text_store *s)
+{
 	OK(cd_meta_new(kv_mem_kv(s->mem), &s->meta, err));
 	s->graph = cd_graph_new(s->meta, &(struct cd_store){list, refs, condemn, spare, drop, s}, false);
-	s->gc = gc_new(cd_graph_gc(s->graph));
+	s->table = (struct gc_graph){watched_scan, watched_node, watched_hold, watched_release, watched_remove, s};
+	s->gc = gc_new(&s->table);
 	cd_uses_bind(cd_meta_uses(s->meta), s->gc, NULL, NULL);
 }
 
-void text_store_fini(struct text_store *s)
+static void close_store(struct text_store *s)
 {
 	cd_uses_bind(cd_meta_uses(s->meta), NULL, NULL, NULL);
 	gc_free(s->gc);
 	cd_graph_free(s->graph);
 	cd_meta_free(s->meta);
+}
+
+void text_store_init(struct text_store *s)
+{
+	*s = (struct text_store){.now = TEXT_NOW, .dropped = BUF_INIT, .found = BUF_INIT};
+	s->mem = kv_mem_new();
+	kv_mem_remember(s->mem);
+	open_store(s);
+}
+
+void text_store_crash(struct text_store *s, unsigned keep)
+{
+	close_store(s);
+	kv_mem_crash(s->mem, keep);
+	open_store(s);
+}
+
+void text_store_fini(struct text_store *s)
+{
+	close_store(s);
 	kv_mem_free(s->mem);
 	vec_each(&s->files, f) {
 		free(f->ns);

@@ -21,11 +21,21 @@ struct text_file {
 	bool condemned;
 };
 
+/* Somebody who looks on. Any of them NULL. */
+struct text_watch {
+	void (*hold)(void *arg);                             /* nobody else writes from here on */
+	void (*removing)(void *arg, const struct gc_id *id); /* in a hold: it is to go, and nothing speaks for it */
+	void (*dropped)(void *arg, const struct gc_id *id);  /* a file is deleted; a record has been, for good */
+	void *arg;
+};
+
 struct text_store {
 	struct kv_mem *mem;
 	struct cd_meta *meta;
 	struct cd_graph *graph;
 	struct gc *gc;
+	struct gc_graph table; /* the graph's, through the watch */
+	struct text_watch watch;
 	VEC(struct text_file) files;
 	unsigned drops;      /* calls of drop */
 	struct buf dropped;  /* what was deleted outside of holds, "kind/key ", in order */
@@ -41,9 +51,16 @@ void text_store_init(struct text_store *s);
 void text_store_fini(struct text_store *s);
 DEFINE_AUTO_FINI(text_store);
 
-/* Adds or replaces one. */
+/* The daemon dies: of what it wrote without a sync the first `keep` writes remain. The next one opens what is there. */
+void text_store_crash(struct text_store *s, unsigned keep);
+
+/* Adds or replaces one; resources of a lease are only added. */
 void text_put(struct text_store *s, const char *id, const char *facts);
+/* A record with what is part of it (no snapshot with children), or a file. */
 void text_remove(struct text_store *s, const char *id);
+/* `resource` as in the facts of a lease: "content:#a". */
+void text_unlease(struct text_store *s, const char *lease, const char *resource);
+bool text_condemned(struct text_store *s, const char *id);
 
 /* One cycle. */
 void text_collect(struct text_store *s);
