@@ -92,6 +92,9 @@ struct ttrpc_server_opts {
 	void (*after)(struct rpc_call *c, void *arg, int rc, const struct err *err, int64_t took_ns);
 	void (*on_disconnect)(const struct ucred *peer, void *arg); /* on the I/O thread; must not block; may be NULL */
 	void *arg;
+	/* A stop closes the connections without an answer to what was not done, instead of Unavailable: for clients that
+	 * repeat a call when its connection broke, but take any answer for the last word (containerd's shims). */
+	bool quiet_stop;
 };
 
 int ttrpc_server_new(const struct ttrpc_server_opts *opts, struct ttrpc_server **out, struct err *err);
@@ -108,7 +111,7 @@ int ttrpc_server_adopt(struct ttrpc_server *s, TAKE(int) fd, struct err *err);
 
 int ttrpc_server_start(struct ttrpc_server *s, struct err *err);
 
-/* Cancels all calls (Unavailable), waits for their handlers, closes the connections. */
+/* Cancels all calls (Unavailable; see quiet_stop), waits for their handlers, closes the connections. */
 void ttrpc_server_stop(struct ttrpc_server *s);
 
 /* ---- inside a handler that was called through ttrpc ---- */

@@ -111,11 +111,22 @@ static bool claim(struct call *c)
 	return first;
 }
 
+/* Failed for no reason but our own end. */
+static bool is_left_unanswered(struct call *c, int rc)
+{
+	bool left;
+
+	pthread_mutex_lock(&c->base.lock);
+	left = c->server->opts.quiet_stop && rc < 0 && c->base.cancelled == ERR_UNAVAILABLE;
+	pthread_mutex_unlock(&c->base.lock);
+	return left;
+}
+
 static void call_finish(struct rpc_call *base, int rc, const struct err *err)
 {
 	struct call *c = (struct call *)base;
 
-	if (claim(c))
+	if (claim(c) && !is_left_unanswered(c, rc))
 		send_answer(c, rc < 0 ? (enum err_code) - rc : ERR_OK, rc < 0 ? err->msg : NULL, buf_str(&base->reply));
 	loop_post(rpc_io_loop(c->server->io), on_finished, rpc_call_ref(base));
 }
@@ -268,10 +279,13 @@ static int prepare(struct call *c, const struct ttrpc_frame *f, struct err *err)
 
 static void on_request(struct conn *conn, const struct ttrpc_frame *f, struct ttrpc_fds *fds)
 {
-	struct call *c = call_new(conn, f->stream_id);
 	struct err err = ERR_INIT;
+	struct call *c;
 	int r;
 
+	if (conn->server->stopping && conn->server->opts.quiet_stop)
+		return;
+	c = call_new(conn, f->stream_id);
 	c->fds_in = *fds;
 	fds->n = 0;
 	r = prepare(c, f, &err);
@@ -472,7 +486,10 @@ static void stop_on_io(void *arg)
 	acceptor_close(&s->acceptor);
 	for (struct conn *conn = s->conns; conn; conn = conn->next)
 		for (struct call *c = conn->calls; c; c = c->next)
-			abort_call(c, ERR_UNAVAILABLE, "the server is stopping");
+			if (s->opts.quiet_stop)
+				rpc_call_cancel(&c->base, ERR_UNAVAILABLE);
+			else
+				abort_call(c, ERR_UNAVAILABLE, "the server is stopping");
 }
 
 static void close_on_io(void *arg)

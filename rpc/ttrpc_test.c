@@ -269,6 +269,7 @@ struct caller {
 	struct fixture *f;
 	const char *method;
 	int rc;
+	struct err why;
 };
 
 static void *call_in_thread(void *arg)
@@ -278,7 +279,7 @@ static void *call_in_thread(void *arg)
 	struct ttrpc_req req = call(c->method, &msg);
 
 	msg.wait_ms = 600000;
-	c->rc = ttrpc_call(c->f->client, &req, NULL, NULL, NULL);
+	c->rc = ttrpc_call(c->f->client, &req, NULL, NULL, &c->why);
 	return NULL;
 }
 
@@ -293,7 +294,7 @@ static void death_of_the_server(void **state)
 	struct ttrpc_req req = call("Unary", &msg);
 
 	for (int i = 0; i < 20; i++) {
-		callers[i] = (struct caller){f, "Wait", 0};
+		callers[i] = (struct caller){.f = f, .method = "Wait"};
 		assert_int_equal(pthread_create(&t[i], NULL, call_in_thread, &callers[i]), 0);
 	}
 	until(&f->echo.running, 20);
@@ -310,10 +311,34 @@ static void death_of_the_server(void **state)
 	assert_int_equal(ttrpc_call(f->client, &req, NULL, NULL, &err), -ERR_UNAVAILABLE);
 }
 
+/* A client that repeats what was cut off, but not what was answered, loses nothing to a server that stops quietly. */
+static void quiet_end_of_the_server(void **state)
+{
+	struct fixture f = {.type = SOCK_STREAM};
+	EchoRequest msg = request();
+	struct ttrpc_req req = call("Wait", &msg);
+	struct err err = ERR_INIT;
+	pthread_t t;
+	struct caller waiting = {.f = &f, .method = "Wait"};
+
+	start(&f, (struct ttrpc_server_opts){.quiet_stop = true});
+	assert_int_equal(pthread_create(&t, NULL, call_in_thread, &waiting), 0);
+	until(&f.echo.running, 1);
+	ttrpc_server_stop(f.server);
+	pthread_join(t, NULL);
+	assert_int_equal(waiting.rc, -ERR_UNAVAILABLE);
+	until(&f.closed, 1);
+	assert_int_equal(ttrpc_call(f.client, &req, NULL, NULL, &err), -ERR_UNAVAILABLE);
+	if (strstr(waiting.why.msg, "the server is stopping"))
+		fail_msg("it was answered: %s", waiting.why.msg);
+	ttrpc_client_free(f.client);
+	ttrpc_server_free(f.server);
+}
+
 static void death_of_the_client(void **state)
 {
 	struct fixture *f = *state;
-	struct caller caller = {f, "Wait", 0};
+	struct caller caller = {.f = f, .method = "Wait"};
 	pthread_t t;
 
 	assert_int_equal(pthread_create(&t, NULL, call_in_thread, &caller), 0);
@@ -705,6 +730,7 @@ int main(void)
 	    BOTH(async_calls),
 	    BOTH(death_of_the_server),
 	    BOTH(death_of_the_client),
+	    cmocka_unit_test(quiet_end_of_the_server),
 	    BOTH(many_threads),
 	    BOTH(progress),
 	    BOTH(giving_up),
