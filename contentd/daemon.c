@@ -385,6 +385,8 @@ void cd_daemon_stop(struct cd_daemon *d)
 	if (d->opener_started)
 		pthread_join(d->opener, NULL);
 	d->opener_started = false;
+	if (d->tasks)
+		cd_tasks_stop_events(d->tasks);
 	if (d->server)
 		rpc_server_stop(d->server, STOP_GRACE_NS);
 	rpc_server_free(STEAL(d->server));

@@ -20,7 +20,7 @@ typedef Contentd__Testing__EchoRequest EchoRequest;
 typedef Contentd__Testing__EchoReply EchoReply;
 
 #define ECHO (&contentd__testing__echo__descriptor)
-#define WAIT_NS (30 * NS_PER_S) /* for what must happen: only reached when it does not */
+#define WAIT_NS (30 * NS_PER_S)      /* for what must happen: only reached when it does not */
 #define ARRIVES_NS (500 * NS_PER_MS) /* a deadline before which a call has reached its handler */
 
 struct fixture {

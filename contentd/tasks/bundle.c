@@ -1,9 +1,11 @@
 #include "contentd/tasks/bundle.h"
 
 #include "base/file.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -40,6 +42,7 @@ static int make_entries(const struct bundle *b, struct str config, struct err *e
 	AUTO_FREE char *rootfs = xasprintf("%s/rootfs", b->path);
 	AUTO_FREE char *work = xasprintf("%s/work", b->path);
 	AUTO_FREE char *log = xasprintf("%s/log", b->path);
+	AUTO_FREE char *start = xasprintf("%s/" BUNDLE_START_FIFO, b->path);
 	AUTO_FREE char *config_path = xasprintf("%s/config.json", b->path);
 	AUTO_FD int fd = -1;
 
@@ -48,6 +51,8 @@ static int make_entries(const struct bundle *b, struct str config, struct err *e
 		return err_errno(err, errno, "link %s", work);
 	if (mkfifo(log, 0700) < 0)
 		return err_errno(err, errno, "make %s", log);
+	if (mkfifo(start, 0600) < 0)
+		return err_errno(err, errno, "make %s", start);
 	/* On a tmpfs, and of no use after a crash of the machine: not synced. */
 	fd = open(config_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -93,32 +98,105 @@ static int remove_path(const char *path, struct err *err)
 	return dir_remove(fd, slash + 1, err);
 }
 
-/* A shim that ends in order removes its socket; one that was killed leaves it, outside of the bundle. */
-static void remove_socket(const struct bundle *b)
+/* From here on nobody finds half a bundle. */
+static int set_aside(const struct bundle *b, char **aside, struct err *err)
 {
-	AUTO_FREE char *address = NULL;
-	struct str path;
-	struct stat st;
+	size_t ns_dir = strlen(b->path) - strlen(b->id);
 
-	if (bundle_read(b, "address", &address, NULL) < 0)
-		return;
-	path = str_of(address);
-	if (str_skip(&path, STR("unix://")) && lstat(path.p, &st) == 0 && S_ISSOCK(st.st_mode))
-		unlink(path.p);
+	*aside = xasprintf("%.*s.%s", (int)ns_dir, b->path, b->id);
+	TRY(remove_path(*aside, err)); /* of an earlier one, by a crash */
+	if (rename(b->path, *aside) < 0 && errno != ENOENT)
+		return err_errno(err, errno, "set %s aside", b->path);
+	return 0;
 }
 
 int bundle_remove(const struct bundle *b, struct err *err)
 {
 	AUTO_FREE char *rootfs = xasprintf("%s/rootfs", b->path);
+	AUTO_FREE char *aside = NULL;
 
 	TRY(unmount_all(rootfs, err));
 	/* Empty, or there is something that is not ours: then it stays, and we say so. */
 	if (rmdir(rootfs) < 0 && errno != ENOENT)
 		return err_errno(err, errno, "remove %s", rootfs);
-	remove_socket(b);
-	TRY(remove_path(b->path, err));
+	TRY(set_aside(b, &aside, err));
+	TRY(remove_path(aside, err));
 	return remove_path(b->work_path, err);
 }
+
+/* ---- sweeping ---- */
+
+/* Calls fn for each entry of the directory `dir`; absent is empty. */
+static int each_entry(const char *dir, void (*fn)(void *arg, const char *name), void *arg, struct err *err)
+{
+	AUTO_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_DIR DIR *d = NULL;
+	struct dirent *e;
+	int more;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_errno(err, errno, "open %s", dir);
+	TRY(dir_iter_open(fd, &d, err));
+	while ((more = dir_iter_next(d, &e, err)) > 0)
+		fn(arg, e->d_name);
+	return more;
+}
+
+struct sweep {
+	const char *dir, *ns;
+	const char *state; /* when the work directories are swept */
+	void (*fn)(void *arg, const char *ns, const char *id);
+	void *arg;
+};
+
+static void sweep_bundle(void *arg, const char *name)
+{
+	struct sweep *s = arg;
+	AUTO_FREE char *path = xasprintf("%s/%s/%s", s->dir, s->ns, name);
+	struct err err = ERR_INIT;
+
+	if (name[0] != '.')
+		s->fn(s->arg, s->ns, name);
+	else if (remove_path(path, &err) < 0)
+		log_warn("remove half a bundle: %s", err.msg);
+}
+
+static void sweep_work(void *arg, const char *name)
+{
+	struct sweep *s = arg;
+	AUTO_FREE char *bundle = xasprintf("%s/tasks/%s/%s", s->state, s->ns, name);
+	AUTO_FREE char *path = xasprintf("%s/%s/%s", s->dir, s->ns, name);
+	struct err err = ERR_INIT;
+
+	if (access(bundle, F_OK) < 0 && remove_path(path, &err) < 0)
+		log_warn("remove a work directory: %s", err.msg);
+}
+
+static void sweep_ns(void *arg, const char *name)
+{
+	struct sweep *s = arg;
+	AUTO_FREE char *path = xasprintf("%s/%s", s->dir, name);
+	struct err err = ERR_INIT;
+
+	s->ns = name;
+	if (each_entry(path, s->state ? sweep_work : sweep_bundle, s, &err) < 0)
+		log_warn("look for bundles: %s", err.msg);
+	rmdir(path); /* when it is empty */
+}
+
+int bundle_sweep(const char *root, const char *state, void (*fn)(void *arg, const char *ns, const char *id), void *arg,
+                 struct err *err)
+{
+	AUTO_FREE char *bundles = xasprintf("%s/tasks", state);
+	AUTO_FREE char *works = xasprintf("%s/tasks", root);
+	struct sweep s = {.dir = bundles, .fn = fn, .arg = arg};
+	struct sweep w = {.dir = works, .state = state};
+
+	TRY(each_entry(bundles, sweep_ns, &s, err));
+	return each_entry(works, sweep_ns, &w, err);
+}
+
+/* ---- small files ---- */
 
 int bundle_read(const struct bundle *b, const char *file, char **out, struct err *err)
 {

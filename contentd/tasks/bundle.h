@@ -4,8 +4,11 @@
  *	rootfs/            the shim mounts on it
  *	work               symbolic link to <root>/tasks/<namespace>/<id>
  *	log                FIFO the shim writes its log to
+ *	start              FIFO: the output of the shim's `start` action; open for writing as long as that runs
  *	shim-binary-path   which shim serves it, for `delete`
- *	address            written by the shim: its socket
+ *	bootstrap.json     where the shim listens; as the daemon got it
+ *	address            the same, written by the shim itself, earlier
+ *	told               what was published about the task (news.c)
  * Any thread; each bundle has one owner.
  */
 #ifndef TASKS_BUNDLE_H
@@ -13,6 +16,8 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+
+#define BUNDLE_START_FIFO "start"
 
 struct bundle {
 	char *ns, *id;
@@ -29,9 +34,14 @@ DEFINE_AUTO_FINI(bundle);
 /* Makes it on disk; what a dead task of this name left behind is removed first. */
 int bundle_make(const struct bundle *b, struct str config, struct err *err);
 
-/* Unmounts what is mounted on rootfs and removes everything, the socket of the shim too. Never descends into a mount.
- * Absent is fine. */
+/* Unmounts what is mounted on rootfs and removes everything. Never descends into a mount. Absent is fine. After a crash
+ * in the middle the bundle is either there, whole, or no longer under its name (bundle_sweep). */
 int bundle_remove(const struct bundle *b, struct err *err);
+
+/* Finds the bundles below `state` and calls fn for each; then removes what crashes have left: halves of bundles, work
+ * directories without a bundle, empty directories of namespaces. While nothing else uses them. */
+int bundle_sweep(const char *root, const char *state, void (*fn)(void *arg, const char *ns, const char *id), void *arg,
+                 struct err *err);
 
 /* Small text files in the bundle, without the white space at their ends; ERR_NOT_FOUND. */
 int bundle_read(const struct bundle *b, const char *file, char **out, struct err *err);

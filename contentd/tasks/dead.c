@@ -3,75 +3,98 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "rpc/proto/event.pb-c.h"
 
 #define STATUS_UNKNOWN 255
+#define CLEAN_PATIENCE (30 * NS_PER_S)
 
 /* The `delete` action kills what is left and says how it ended; when even that fails, nobody knows. */
-static void find_exit(struct task *task, struct timespec *at, uint32_t *pid, uint32_t *status)
+static void find_end(struct task *task)
 {
+	struct task_end end = {STATUS_UNKNOWN, clock_wall()};
 	AUTO(pb) Shim__DeleteResponse *rsp = NULL;
 	struct err err = ERR_INIT;
+	uint32_t pid = 0;
 
-	*at = clock_wall();
-	*pid = task->pid;
-	*status = STATUS_UNKNOWN;
 	if (shim_delete(&task->owner->env, task->binary, &task->bundle, &rsp, &err) < 0) {
 		log_warn("clean up after the dead shim of %s: %s", task->bundle.id, err.msg);
-		return;
+	} else {
+		end.status = rsp->exit_status;
+		if (rsp->exited_at)
+			end.at = pb_time(rsp->exited_at);
+		pid = rsp->pid;
 	}
-	*status = rsp->exit_status;
-	if (rsp->pid)
-		*pid = rsp->pid;
-	if (rsp->exited_at)
-		*at = pb_time(rsp->exited_at);
+	news_ended(task, pid, end);
 }
 
-static void tell(struct task *task, struct timespec at, uint32_t pid, uint32_t status)
+static void set_cleaned(struct task *task)
 {
-	const struct cd_tasks_host *host = &task->owner->host;
-	Pb__Timestamp stamp = PB__TIMESTAMP__INIT;
-	Event__TaskExit exit = EVENT__TASK_EXIT__INIT;
-	Event__TaskDelete gone = EVENT__TASK_DELETE__INIT;
-
-	stamp.seconds = at.tv_sec;
-	stamp.nanos = (int32_t)at.tv_nsec;
-	exit.container_id = exit.id = task->bundle.id;
-	exit.pid = gone.pid = pid;
-	exit.exit_status = gone.exit_status = status;
-	exit.exited_at = gone.exited_at = &stamp;
-	gone.container_id = task->bundle.id;
-	host->publish(host->arg, task->bundle.ns, "/tasks/exit", &exit.base);
-	host->publish(host->arg, task->bundle.ns, "/tasks/delete", &gone.base);
+	pthread_mutex_lock(&task->owner->lock);
+	task->cleaned = true;
+	pthread_cond_broadcast(&task->owner->changed);
+	pthread_mutex_unlock(&task->owner->lock);
 }
 
 void task_clean(struct task *task)
 {
-	struct err err = ERR_INIT;
-	struct timespec at;
-	uint32_t pid, status;
-
-	find_exit(task, &at, &pid, &status);
-	tell(task, at, pid, status);
-	if (bundle_remove(&task->bundle, &err) < 0)
-		log_warn("bundle of %s: %s", task->bundle.id, err.msg);
-	pthread_mutex_lock(&task->owner->lock);
-	task->exit_status = status;
-	task->exited_at = at;
-	task->pid = pid;
-	task->cleaned = true;
-	pthread_cond_broadcast(&task->owner->changed);
-	pthread_mutex_unlock(&task->owner->lock);
-	task_drop(task);
+	find_end(task);
+	set_cleaned(task);
 }
 
+/* True for the one who is to do it; the others wait. */
+static bool begin_burial(struct task *task)
+{
+	struct cd_tasks *t = task->owner;
+	bool first;
+
+	pthread_mutex_lock(&t->lock);
+	first = task->burial == NOT_BURIED;
+	if (first)
+		task->burial = BURYING;
+	while (!first && task->burial == BURYING)
+		pthread_cond_wait(&t->changed, &t->lock);
+	pthread_mutex_unlock(&t->lock);
+	return first;
+}
+
+void task_bury(struct task *task)
+{
+	if (!begin_burial(task))
+		return;
+	news_tell(task, TOLD_DELETE);
+	task_remove_traces(task, true);
+	task_drop(task);
+	pthread_mutex_lock(&task->owner->lock);
+	task->burial = BURIED;
+	pthread_cond_broadcast(&task->owner->changed);
+	pthread_mutex_unlock(&task->owner->lock);
+}
+
+bool task_wait_cleaned(struct task *task)
+{
+	struct cd_tasks *t = task->owner;
+	int64_t until = clock_mono_ns() + CLEAN_PATIENCE;
+	struct timespec deadline = {until / NS_PER_S, until % NS_PER_S};
+	bool cleaned;
+
+	pthread_mutex_lock(&t->lock);
+	while (task->dead && !task->cleaned && !t->stopping &&
+	       pthread_cond_clockwait(&t->changed, &t->lock, CLOCK_MONOTONIC, &deadline) == 0)
+		;
+	cleaned = task->cleaned;
+	pthread_mutex_unlock(&t->lock);
+	return cleaned;
+}
+
+/* Those who wait hear of it last: by then the name is free again. */
 static void *clean_thread(void *arg)
 {
 	struct task *task = arg;
 	struct cd_tasks *t = task->owner;
 
 	log_warn("the shim of task %s/%s died", task->bundle.ns, task->bundle.id);
-	task_clean(task);
+	find_end(task);
+	task_bury(task);
+	set_cleaned(task);
 	task_unref(task);
 	pthread_mutex_lock(&t->lock);
 	t->cleaners--;

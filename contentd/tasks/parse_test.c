@@ -41,10 +41,13 @@ static void answers_of_all_generations(void **state)
 {
 	static const struct {
 		const char *answer, *address; /* NULL: refused */
+		unsigned version;
 	} cases[] = {
-	    {"unix:///run/containerd/s/ab", "unix:///run/containerd/s/ab"},
-	    {"unix:///run/containerd/s/ab\n", "unix:///run/containerd/s/ab"},
-	    {"{\"version\":2,\"address\":\"unix:///x\",\"protocol\":\"ttrpc\"}", "unix:///x"},
+	    {"unix:///run/containerd/s/ab", "unix:///run/containerd/s/ab", 2},
+	    {"unix:///run/containerd/s/ab\n", "unix:///run/containerd/s/ab", 2},
+	    {"{\"version\":2,\"address\":\"unix:///x\",\"protocol\":\"ttrpc\"}", "unix:///x", 2},
+	    {"{\"version\":3,\"address\":\"unix:///x\",\"protocol\":\"ttrpc\"}", "unix:///x", 3},
+	    {"{\"version\":4,\"address\":\"unix:///x\",\"protocol\":\"ttrpc\"}", NULL},
 	    {"{\"version\":3,\"address\":\"unix:///x\",\"protocol\":\"grpc\"}", NULL},
 	    {"{\"version\":2,", NULL},
 	    {"{}", NULL},
@@ -53,13 +56,14 @@ static void answers_of_all_generations(void **state)
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		AUTO_FREE char *address = NULL;
+		AUTO(shim_answer) struct shim_answer answer = {NULL, 0};
 		struct err err = ERR_INIT;
-		int r = shim_parse_answer(str_of(cases[i].answer), &address, &err);
+		int r = shim_parse_answer(str_of(cases[i].answer), &answer, &err);
 
 		if (cases[i].address) {
 			assert_int_equal(r, 0);
-			assert_string_equal(address, cases[i].address);
+			assert_string_equal(answer.address, cases[i].address);
+			assert_int_equal(answer.version, cases[i].version);
 		} else {
 			assert_true(r < 0);
 		}

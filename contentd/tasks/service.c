@@ -3,18 +3,20 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "rpc/proto/runc.pb-c.h"
 #include "rpc/proto/tasks.pb-c.h"
 
 #define STATE_PATIENCE (2 * NS_PER_S)
-#define SHUTDOWN_PATIENCE (3 * NS_PER_S)
+#define TAKE_BACK_PATIENCE (10 * NS_PER_S)
+#define NEWS_PATIENCE (1 * NS_PER_S)
 
 static struct cd_tasks *tasks_of(void *svc)
 {
 	return svc;
 }
 
-/* The container must exist, then the task. */
-static int find(struct cd_tasks *t, struct rpc_call *c, const char *id, struct task **out, struct err *err)
+/* The container must exist, then the task, whose shim may be dead. */
+static int find_any(struct cd_tasks *t, struct rpc_call *c, const char *id, struct task **out, struct err *err)
 {
 	Containers__Container *record;
 	const char *ns;
@@ -22,6 +24,27 @@ static int find(struct cd_tasks *t, struct rpc_call *c, const char *id, struct t
 	TRY(t->host.ns(t->host.arg, c, &ns, err));
 	TRY(t->host.container(t->host.arg, ns, id, rpc_arena(c), &record, err));
 	return task_get(t, ns, id, out, err);
+}
+
+static bool is_dead(struct task *task)
+{
+	bool dead;
+
+	pthread_mutex_lock(&task->owner->lock);
+	dead = task->dead;
+	pthread_mutex_unlock(&task->owner->lock);
+	return dead;
+}
+
+static int find(struct cd_tasks *t, struct rpc_call *c, const char *id, struct task **out, struct err *err)
+{
+	AUTO(task) struct task *task = NULL;
+
+	TRY(find_any(t, c, id, &task, err));
+	if (is_dead(task))
+		return err_set(err, ERR_NOT_FOUND, "task %s not found: its shim died", id);
+	*out = STEAL(task);
+	return 0;
 }
 
 static int call(struct task *task, struct rpc_call *c, const char *method, const ProtobufCMessage *msg, void *rsp,
@@ -34,30 +57,18 @@ static int state_of(struct task *task, const char *exec_id, struct arena *a, Tas
 {
 	Shim__StateRequest req = SHIM__STATE_REQUEST__INIT;
 	AUTO(pb) Shim__StateResponse *got = NULL;
-	TaskTypes__Process *p;
 
 	req.id = task->bundle.id;
 	req.exec_id = exec_id;
 	TRY(shim_call(task->shim, "State", &req.base, clock_mono_ns() + STATE_PATIENCE, NULL, &got, err));
-	p = pb_new(a, &task_types__process__descriptor);
-	p->id = arena_strdup(a, *exec_id ? exec_id : task->bundle.id);
-	p->pid = got->pid;
-	p->status = got->status;
-	p->stdin = arena_strdup(a, got->stdin);
-	p->stdout = arena_strdup(a, got->stdout);
-	p->stderr = arena_strdup(a, got->stderr);
-	p->terminal = got->terminal;
-	p->exit_status = got->exit_status;
-	if (got->exited_at)
-		p->exited_at = pb_time_new(a, pb_time(got->exited_at));
-	*out = p;
+	*out = process_of(a, *exec_id ? exec_id : task->bundle.id, got);
 	return 0;
 }
 
 /* ---- Create ---- */
 
 static void fill_create(Shim__CreateTaskRequest *req, const struct task *task, const Tasks__CreateTaskRequest *from,
-                        const Containers__Container *record)
+                        Pb__Any *options)
 {
 	req->id = task->bundle.id;
 	req->bundle = task->bundle.path;
@@ -67,55 +78,82 @@ static void fill_create(Shim__CreateTaskRequest *req, const struct task *task, c
 	req->stdin = from->stdin;
 	req->stdout = from->stdout;
 	req->stderr = from->stderr;
-	req->options = from->options;
-	if (!req->options && record->runtime)
-		req->options = record->runtime->options;
+	req->options = options;
+}
+
+/* Of the task if it has any, else of the container. */
+static Pb__Any *options_of(const Tasks__CreateTaskRequest *from, const Containers__Container *record)
+{
+	if (from->options && from->options->value.len)
+		return from->options;
+	return record->runtime ? record->runtime->options : NULL;
 }
 
 static int create_steps(struct task *task, struct rpc_call *c, const Tasks__CreateTaskRequest *from,
-                        const Containers__Container *record, struct err *err)
+                        const Containers__Container *record, uint32_t *pid, struct err *err)
 {
 	Shim__CreateTaskRequest req = SHIM__CREATE_TASK_REQUEST__INIT;
 	AUTO(pb) Shim__CreateTaskResponse *rsp = NULL;
+	Pb__Any *options = options_of(from, record);
 	struct cd_tasks *t = task->owner;
 	const char *runtime = record->runtime && *record->runtime->name ? record->runtime->name : t->runtime;
+	struct str spec;
 
 	if (*from->runtime_path)
 		runtime = from->runtime_path;
 	if (!record->spec)
 		return err_set(err, ERR_PRECONDITION, "container %s has no specification", task->bundle.id);
-	TRY(shim_binary(runtime, &task->binary, err));
-	TRY(bundle_make(&task->bundle, str_make(record->spec->value.data, record->spec->value.len), err));
+	TRY(shim_find(&t->env, runtime, &task->binary, err));
+	spec = str_make(record->spec->value.data, record->spec->value.len);
+	task->cgroup = cgroups_path(spec);
+	if (task->cgroup)
+		cgroups_enter(t->cgroups, task->cgroup, false);
+	TRY(bundle_make(&task->bundle, spec, err));
 	task_follow_log(task);
-	TRY(shim_start(&t->env, task->binary, &task->bundle, task_shim_gone, task, &task->shim, err));
-	fill_create(&req, task, from, record);
+	TRY(shim_start(&t->env, task->binary, &task->bundle, options, task_shim_gone, task, &task->shim, err));
+	fill_create(&req, task, from, options);
 	TRY(call(task, c, "Create", &req.base, &rsp, err));
+	*pid = rsp->pid;
 	task_set_ready(task, rsp->pid);
 	return 0;
 }
 
-static void ask_shutdown(struct task *task)
+/* Nobody waits for a Create any more that the shim may still be at, or has just done. A new connection ends what came
+ * over the old one, and tells which it is. */
+static int undo_create(struct task *task, struct err *err)
 {
-	Shim__ShutdownRequest req = SHIM__SHUTDOWN_REQUEST__INIT;
+	Shim__ConnectRequest who = SHIM__CONNECT_REQUEST__INIT;
+	Shim__DeleteRequest req = SHIM__DELETE_REQUEST__INIT;
+	AUTO(pb) Shim__ConnectResponse *rsp = NULL;
+	int64_t deadline = clock_mono_ns() + TAKE_BACK_PATIENCE;
 
-	req.id = task->bundle.id;
-	shim_call(task->shim, "Shutdown", &req.base, clock_mono_ns() + SHUTDOWN_PATIENCE, NULL, NULL, NULL);
+	shim_close(STEAL(task->shim));
+	TRY(shim_reconnect(&task->owner->env, &task->bundle, task_shim_gone, task, &task->shim, err));
+	who.id = req.id = task->bundle.id;
+	TRY(shim_call(task->shim, "Connect", &who.base, deadline, NULL, &rsp, err));
+	return rsp->task_pid ? shim_call(task->shim, "Delete", &req.base, deadline, NULL, NULL, err) : 0;
 }
 
-/* Nothing of a task that was not created stays. */
-static void take_back(struct task *task)
+/* Nothing of a task that was not created stays. `why`: what Create failed with. */
+static void take_back(struct task *task, const struct err *why)
 {
 	AUTO(pb) Shim__DeleteResponse *rsp = NULL;
 	struct err err = ERR_INIT;
+	bool gave_up = why->code == ERR_CANCELLED || why->code == ERR_DEADLINE;
 
-	if (task->shim) {
-		ask_shutdown(task);
-		if (shim_delete(&task->owner->env, task->binary, &task->bundle, &rsp, &err) < 0)
-			log_warn("take back task %s: %s", task->bundle.id, err.msg);
+	if (task->shim && gave_up && undo_create(task, &err) < 0) {
+		log_warn("take back task %s: %s", task->bundle.id, err.msg);
+		shim_kill(&task->bundle);
 	}
-	err = ERR_INIT;
-	if (bundle_remove(&task->bundle, &err) < 0)
-		log_warn("bundle of %s: %s", task->bundle.id, err.msg);
+	if (task->shim) {
+		task_ask_shutdown(task);
+		/* It fails when the shim came to nothing. */
+		shim_delete(&task->owner->env, task->binary, &task->bundle, &rsp, NULL);
+	} else {
+		shim_kill(&task->bundle); /* one that was started, but cannot be reached */
+	}
+	news_close(task, NEWS_PATIENCE);
+	task_remove_traces(task, true);
 	task_drop(task);
 }
 
@@ -133,12 +171,11 @@ static int create(struct rpc_call *c, const void *request, void *svc, struct err
 		return err_set(err, ERR_UNIMPLEMENTED, "restoring from a checkpoint is not supported");
 	TRY(t->host.container(t->host.arg, ns, req->container_id, rpc_arena(c), &record, err));
 	TRY(task_add(t, ns, req->container_id, &task, err));
-	if (create_steps(task, c, req, record, err) < 0) {
-		take_back(task);
+	if (create_steps(task, c, req, record, &rsp.pid, err) < 0) {
+		take_back(task, err);
 		return err_wrap(err, "create task %s", req->container_id);
 	}
 	rsp.container_id = req->container_id;
-	rsp.pid = task->pid;
 	return rpc_reply(c, &rsp.base, err);
 }
 
@@ -151,11 +188,18 @@ static int start(struct rpc_call *c, const void *request, void *svc, struct err 
 	Tasks__StartResponse rsp = TASKS__START_RESPONSE__INIT;
 	AUTO(pb) Shim__StartResponse *got = NULL;
 	AUTO(task) struct task *task = NULL;
+	bool is_init = !*from->exec_id;
+	int r;
 
 	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
 	req.id = from->container_id;
 	req.exec_id = from->exec_id;
-	TRY(call(task, c, "Start", &req.base, &got, err));
+	if (is_init)
+		news_starting(task, true);
+	r = call(task, c, "Start", &req.base, &got, err);
+	if (r < 0 && is_init && r != -(int)ERR_CANCELLED && r != -(int)ERR_DEADLINE && r != -(int)ERR_UNAVAILABLE)
+		news_starting(task, false);
+	TRY(r);
 	rsp.pid = got->pid;
 	return rpc_reply(c, &rsp.base, err);
 }
@@ -178,17 +222,31 @@ static int reply_deleted(struct rpc_call *c, const char *id, const Shim__DeleteR
 	return rpc_reply(c, &rsp.base, err);
 }
 
-/* The shim was found dead: what its clean-up learnt is the answer. */
-static int reply_dead(struct rpc_call *c, struct task *task, struct err *err)
+/* The answer is what is known of its end. */
+static int reply_known(struct rpc_call *c, struct task *task, struct err *err)
 {
 	Tasks__DeleteResponse rsp = TASKS__DELETE_RESPONSE__INIT;
+	struct task_end end;
 
-	if (!task_wait_cleaned(task))
-		return err_set(err, ERR_UNAVAILABLE, "the shim of task %s died", task->bundle.id);
-	rsp.pid = task->pid;
-	rsp.exit_status = task->exit_status;
-	rsp.exited_at = pb_time_new(rpc_arena(c), task->exited_at);
+	news_end(task, &rsp.pid, &end);
+	rsp.exit_status = end.status;
+	rsp.exited_at = pb_time_new(rpc_arena(c), end.at);
 	return rpc_reply(c, &rsp.base, err);
+}
+
+static int wait_cleaned(struct task *task, struct err *err)
+{
+	if (task_wait_cleaned(task))
+		return 0;
+	return err_set(err, ERR_UNAVAILABLE, "the shim of task %s died", task->bundle.id);
+}
+
+/* The shim was found dead: what its clean-up learnt is the answer. */
+static int delete_dead(struct rpc_call *c, struct task *task, struct err *err)
+{
+	TRY(wait_cleaned(task, err));
+	task_bury(task);
+	return reply_known(c, task, err);
 }
 
 /* A call failed with `r` because the shim is gone. The connection's own report may come later than this. */
@@ -200,15 +258,25 @@ static bool is_lost(struct task *task, int r)
 	return true;
 }
 
-/* Shims before 1.7 refuse to delete a running task with an unclassed error. */
-static int refused(struct task *task, struct rpc_call *c, int r, struct err *err)
+/* Shims before 1.7 refuse to delete what is running with an unclassed error. */
+static int refused(struct task *task, const char *exec_id, struct rpc_call *c, int r, struct err *err)
 {
 	TaskTypes__Process *p;
 
-	if (r == -(int)ERR_UNKNOWN && state_of(task, "", rpc_arena(c), &p, NULL) >= 0 &&
+	if (r == -(int)ERR_UNKNOWN && state_of(task, exec_id, rpc_arena(c), &p, NULL) >= 0 &&
 	    p->status != TASK_TYPES__STATUS__STOPPED)
 		err->code = ERR_PRECONDITION;
 	return -(int)err->code;
+}
+
+/* The shim has forgotten the task: so do we. */
+static void forget(struct task *task)
+{
+	set_deleting(task, true);
+	task_ask_shutdown(task);
+	news_close(task, NEWS_PATIENCE);
+	task_remove_traces(task, false);
+	task_drop(task);
 }
 
 static int delete (struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -217,19 +285,23 @@ static int delete (struct rpc_call *c, const void *request, void *svc, struct er
 	Shim__DeleteRequest req = SHIM__DELETE_REQUEST__INIT;
 	AUTO(pb) Shim__DeleteResponse *got = NULL;
 	AUTO(task) struct task *task = NULL;
-	struct err late = ERR_INIT;
 	int r;
 
-	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
+	TRY(find_any(tasks_of(svc), c, from->container_id, &task, err));
+	if (is_dead(task))
+		return delete_dead(c, task, err);
 	req.id = from->container_id;
 	r = call(task, c, "Delete", &req.base, &got, err);
-	if (r < 0)
-		return is_lost(task, r) ? reply_dead(c, task, err) : refused(task, c, r, err);
-	set_deleting(task, true);
-	ask_shutdown(task);
-	if (bundle_remove(&task->bundle, &late) < 0)
-		log_warn("bundle of %s: %s", task->bundle.id, late.msg);
-	task_drop(task);
+	if (r < 0 && is_lost(task, r))
+		return delete_dead(c, task, err);
+	if (r < 0 && r != -(int)ERR_NOT_FOUND)
+		return refused(task, "", c, r, err);
+	if (r < 0) {
+		forget(task);
+		return reply_known(c, task, err);
+	}
+	news_ended(task, got->pid, (struct task_end){got->exit_status, pb_time(got->exited_at)});
+	forget(task);
 	return reply_deleted(c, "", got, err);
 }
 
@@ -239,17 +311,20 @@ static int delete_process(struct rpc_call *c, const void *request, void *svc, st
 	Shim__DeleteRequest req = SHIM__DELETE_REQUEST__INIT;
 	AUTO(pb) Shim__DeleteResponse *got = NULL;
 	AUTO(task) struct task *task = NULL;
+	int r;
 
 	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
 	if (!*from->exec_id)
 		return err_set(err, ERR_INVALID, "exec id is empty");
 	req.id = from->container_id;
 	req.exec_id = from->exec_id;
-	TRY(call(task, c, "Delete", &req.base, &got, err));
+	r = call(task, c, "Delete", &req.base, &got, err);
+	if (r < 0)
+		return refused(task, from->exec_id, c, r, err);
 	return reply_deleted(c, from->exec_id, got, err);
 }
 
-/* ---- Get, List ---- */
+/* ---- Get ---- */
 
 static int get(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
@@ -262,63 +337,18 @@ static int get(struct rpc_call *c, const void *request, void *svc, struct err *e
 	return rpc_reply(c, &rsp.base, err);
 }
 
-struct task_list {
-	VEC(struct task *) v;
-};
-
-static void task_list_fini(struct task_list *l)
-{
-	vec_each(&l->v, task)
-		task_unref(*task);
-	vec_fini(&l->v);
-}
-DEFINE_AUTO_FINI(task_list);
-
-static void list_ready(struct cd_tasks *t, const char *ns, struct task_list *out)
-{
-	struct str key;
-	void *value;
-
-	pthread_mutex_lock(&t->lock);
-	for (size_t at = 0; map_next(&t->table, &at, &key, &value);) {
-		struct task *task = value;
-
-		if (!task->ready || task->dead || strcmp(task->bundle.ns, ns) != 0)
-			continue;
-		task->refs++;
-		vec_push(&out->v, task);
-	}
-	pthread_mutex_unlock(&t->lock);
-}
-
-static int list(struct rpc_call *c, const void *request, void *svc, struct err *err)
-{
-	Tasks__ListTasksResponse rsp = TASKS__LIST_TASKS_RESPONSE__INIT;
-	AUTO(task_list) struct task_list tasks = {VEC_INIT};
-	struct cd_tasks *t = tasks_of(svc);
-	const char *ns;
-
-	(void)request;
-	TRY(t->host.ns(t->host.arg, c, &ns, err));
-	list_ready(t, ns, &tasks);
-	rsp.tasks = arena_zalloc(rpc_arena(c), tasks.v.n + 1, sizeof(*rsp.tasks));
-	vec_each(&tasks.v, task)
-		/* One that ends meanwhile is left out. */
-		if (state_of(*task, "", rpc_arena(c), &rsp.tasks[rsp.n_tasks], NULL) >= 0)
-			rsp.n_tasks++;
-	return rpc_reply(c, &rsp.base, err);
-}
-
 /* ---- Wait ---- */
 
 static int wait_dead(struct rpc_call *c, struct task *task, struct err *err)
 {
 	Tasks__WaitResponse rsp = TASKS__WAIT_RESPONSE__INIT;
+	struct task_end end;
+	uint32_t pid;
 
-	if (!task_wait_cleaned(task))
-		return err_set(err, ERR_UNAVAILABLE, "the shim of task %s died", task->bundle.id);
-	rsp.exit_status = task->exit_status;
-	rsp.exited_at = pb_time_new(rpc_arena(c), task->exited_at);
+	TRY(wait_cleaned(task, err));
+	news_end(task, &pid, &end);
+	rsp.exit_status = end.status;
+	rsp.exited_at = pb_time_new(rpc_arena(c), end.at);
 	return rpc_reply(c, &rsp.base, err);
 }
 
@@ -331,7 +361,9 @@ static int wait(struct rpc_call *c, const void *request, void *svc, struct err *
 	AUTO(task) struct task *task = NULL;
 	int r;
 
-	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
+	TRY(find_any(tasks_of(svc), c, from->container_id, &task, err));
+	if (is_dead(task))
+		return wait_dead(c, task, err);
 	req.id = from->container_id;
 	req.exec_id = from->exec_id;
 	r = call(task, c, "Wait", &req.base, &got, err);
@@ -456,13 +488,42 @@ static int list_pids(struct rpc_call *c, const void *request, void *svc, struct 
 	return rpc_reply(c, &rsp.base, err);
 }
 
+/* ---- Checkpoint ---- */
+
+static const char *image_path_of(struct arena *a, const Pb__Any *options)
+{
+	Runc__CheckpointOptions *o;
+
+	if (!options || pb_any_unpack_in(a, options, &runc__checkpoint_options__descriptor, &o, NULL) < 0)
+		return "";
+	return o->image_path;
+}
+
+static int checkpoint(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Tasks__CheckpointTaskRequest *from = request;
+	Tasks__CheckpointTaskResponse rsp = TASKS__CHECKPOINT_TASK_RESPONSE__INIT;
+	Shim__CheckpointTaskRequest req = SHIM__CHECKPOINT_TASK_REQUEST__INIT;
+	AUTO(task) struct task *task = NULL;
+
+	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
+	req.id = from->container_id;
+	req.path = image_path_of(rpc_arena(c), from->options);
+	req.options = from->options;
+	if (!*req.path)
+		return err_set(err, ERR_UNIMPLEMENTED,
+		               "checkpoints are written to an image path, not into the content store");
+	TRY(call(task, c, "Checkpoint", &req.base, NULL, err));
+	return rpc_reply(c, &rsp.base, err);
+}
+
 static const struct rpc_method METHODS[] = {
     {"Create", 0, create},
     {"Start", 0, start},
     {"Delete", 0, delete},
     {"DeleteProcess", 0, delete_process},
     {"Get", 0, get},
-    {"List", 0, list},
+    {"List", 0, tasks_list},
     {"Kill", 0, kill_task},
     {"Exec", 0, exec},
     {"ResizePty", 0, resize},
@@ -470,7 +531,9 @@ static const struct rpc_method METHODS[] = {
     {"Pause", 0, pause_task},
     {"Resume", 0, resume},
     {"ListPids", 0, list_pids},
+    {"Checkpoint", RPC_LONG, checkpoint},
     {"Update", 0, update},
+    {"Metrics", 0, tasks_metrics},
     {"Wait", RPC_LONG, wait},
 };
 

@@ -1,37 +1,26 @@
 /*
- * Shims: the process between the daemon and one container (runtime v2 of containerd). Starting one, finding a running
- * one again, calling it, and its `delete` action when it is dead. Any thread; calls may be outstanding in parallel.
+ * Shims: the process between the daemon and one container (runtime v2 of containerd; versions 2 and 3 of its protocol,
+ * over ttrpc). Starting one, finding a running one again, calling it, and its `delete` action when it is dead. Any
+ * thread; calls may be outstanding in parallel.
  */
 #ifndef TASKS_SHIM_H
 #define TASKS_SHIM_H
 
-#include "contentd/tasks/bundle.h"
+#include "contentd/tasks/action.h"
 #include "rpc/proto/shim.pb-c.h"
 #include "rpc/ttrpc.h"
 
-/* What every shim is told. Borrowed texts. */
-struct shim_env {
-	const char *address;       /* of our gRPC socket */
-	const char *ttrpc_address; /* where it sends events */
-	const char *daemon;        /* path of our program, for -publish-binary */
-	struct rpc_io *io;
-	bool debug;
-};
-
 struct shim;
-
-/* The binary for a runtime name: "io.containerd.runc.v2" -> "containerd-shim-runc-v2"; an absolute path is taken as it is.
- * ERR_INVALID for anything else. *out is the caller's. */
-int shim_binary(const char *runtime, char **out, struct err *err);
 
 /* Called once when the connection breaks, on an I/O thread: must not block. Not called by shim_close. */
 typedef void shim_gone_fn(void *arg);
 
-/* Runs the binary's `start` in the bundle and connects to what it answers. */
-int shim_start(const struct shim_env *env, const char *binary, const struct bundle *b, shim_gone_fn *gone, void *arg,
-               struct shim **out, struct err *err);
+/* Runs the binary's `start` in the bundle and connects to what it answers; both are noted in the bundle. `options` of
+ * the runtime: may be NULL. */
+int shim_start(const struct shim_env *env, const char *binary, const struct bundle *b, const Pb__Any *options,
+               shim_gone_fn *gone, void *arg, struct shim **out, struct err *err);
 
-/* Connects to the shim that wrote the bundle's `address`. */
+/* Connects to the shim that was started in the bundle. */
 int shim_reconnect(const struct shim_env *env, const struct bundle *b, shim_gone_fn *gone, void *arg, struct shim **out,
                    struct err *err);
 
@@ -49,13 +38,37 @@ bool shim_alive(const struct shim *s);
 int shim_call(struct shim *s, const char *method, const ProtobufCMessage *msg, int64_t deadline_ns,
               struct rpc_call *on_behalf, void *rsp, struct err *err);
 
+/* The same without a waiting thread; done() as of ttrpc_call_async. */
+int shim_call_async(struct shim *s, const char *method, const ProtobufCMessage *msg, int64_t deadline_ns,
+                    void (*done)(void *arg, int rc, void *rsp, const struct err *why), void *arg, struct err *err);
+
 /* Runs the binary's `delete` action: kills and cleans what is left of a container whose shim is dead. *out as of
  * pb_unpack, the caller's. */
 int shim_delete(const struct shim_env *env, const char *binary, const struct bundle *b, Shim__DeleteResponse **out,
                 struct err *err);
 
-/* Takes the address out of what `start` printed: plain text, or the JSON of bootstrap version 2 and 3 with protocol
- * ttrpc. ERR_INVALID otherwise. *out is the caller's. */
-int shim_parse_answer(struct str answer, char **out, struct err *err);
+/* Ends the shim process of a bundle that does not end by itself; no other process of that number. */
+void shim_kill(const struct bundle *b);
+
+/* Removes the socket that a killed shim has left; not one that somebody listens on (a shim may serve several containers). */
+void shim_remove_socket(const struct shim_env *env, const struct bundle *b);
+
+/* What `start` printed. */
+struct shim_answer {
+	char *address;
+	unsigned version; /* of the protocol: 2 or 3 */
+};
+static inline void shim_answer_fini(struct shim_answer *a)
+{
+	free(a->address);
+}
+DEFINE_AUTO_FINI(shim_answer);
+
+/* Plain text, or the JSON of newer shims with protocol ttrpc. ERR_INVALID otherwise, ERR_UNIMPLEMENTED for another
+ * protocol or version. *out is the caller's. */
+int shim_parse_answer(struct str answer, struct shim_answer *out, struct err *err);
+
+/* The answer that was noted in the bundle; ERR_NOT_FOUND. */
+int shim_kept_answer(const struct bundle *b, struct shim_answer *out, struct err *err);
 
 #endif

@@ -40,11 +40,14 @@ struct cd_tasks_opts {
 
 /* Listens for events. Texts are copied. */
 int cd_tasks_new(const struct cd_tasks_opts *opts, struct cd_tasks **out, struct err *err);
+/* Takes no more events: before those who follow them are cut off, so that what comes now is for the next daemon. */
+void cd_tasks_stop_events(struct cd_tasks *t);
 /* Closes the connections; shims and containers go on. */
 void cd_tasks_free(struct cd_tasks *t);
 DEFINE_AUTO_FREE(cd_tasks);
 
-/* Finds the tasks of an earlier daemon again; returns when each is reconnected or given up (5 s at most). */
+/* Finds the tasks of an earlier daemon again; returns when each is reconnected or given up. The dead are cleaned up after
+ * in the background. Once; until then no event of a shim is taken. */
 int cd_tasks_load(struct cd_tasks *t, struct err *err);
 
 size_t cd_tasks_count(struct cd_tasks *t);

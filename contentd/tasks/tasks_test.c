@@ -22,9 +22,10 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#define NS "test"
-#define CGROUP "contentd-tasks-test"
 #define PATIENCE (20 * NS_PER_S)
+
+/* Of this run alone: runc keeps containers by namespace and id, whoever started them. Also the name of the control group. */
+static char NS[40];
 
 struct world {
 	char dir[64];
@@ -33,6 +34,7 @@ struct world {
 	struct rpc_server *server;
 	struct rpc_client *client;
 	char *command; /* of the container "c": sh -c … */
+	int64_t patience;
 	pthread_mutex_t lock;
 	pthread_cond_t arrived;
 	struct buf topics; /* "/tasks/create /tasks/start …"; lock */
@@ -47,7 +49,7 @@ static int host_container(void *arg, const char *ns, const char *id, struct aren
 	AUTO(spec_process) struct spec_process p = SPEC_PROCESS_INIT;
 	AUTO(buf) struct buf spec = BUF_INIT;
 	char *args[] = {(char *)"/bin/sh", (char *)"-c", w->command};
-	struct spec_opts opts = {.id = id, .ns = CGROUP};
+	struct spec_opts opts = {.id = id, .ns = NS};
 	Containers__Container *c = pb_new(a, &containers__container__descriptor);
 	Pb__Any *any = pb_new(a, &pb__any__descriptor);
 
@@ -133,6 +135,7 @@ static int set_up(void **state)
 	w->address = xasprintf("%s/sock", w->dir);
 	w->rootfs = xasprintf("%s/rootfs", w->dir);
 	w->command = xstrdup("sleep 1000");
+	w->patience = PATIENCE;
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->arrived, NULL);
 	command = xasprintf("mkdir -p %s/bin %s/proc %s/dev %s/sys %s/run %s/tmp && cp /usr/bin/busybox %s/bin/sh && "
@@ -145,15 +148,15 @@ static int set_up(void **state)
 	return 0;
 }
 
-/* runc removes the container's cgroup, not the one above it that it made too. */
-static void remove_cgroups(void)
+/* In any hierarchy. */
+static bool has_cgroup(void)
 {
+	AUTO_FREE char *pattern = xasprintf("/sys/fs/cgroup{,/*}/%s", NS);
 	glob_t g;
+	bool has = glob(pattern, GLOB_BRACE, NULL, &g) == 0;
 
-	if (glob("/sys/fs/cgroup/" CGROUP, 0, NULL, &g) == 0 || glob("/sys/fs/cgroup/*/" CGROUP, 0, NULL, &g) == 0)
-		for (size_t i = 0; i < g.gl_pathc; i++)
-			rmdir(g.gl_pathv[i]);
 	globfree(&g);
+	return has;
 }
 
 static int tear_down(void **state)
@@ -163,7 +166,6 @@ static int tear_down(void **state)
 	int r;
 
 	stop_daemon(w);
-	remove_cgroups();
 	r = dir_remove(tmp, strrchr(w->dir, '/') + 1, NULL);
 	free(w->root);
 	free(w->state);
@@ -179,7 +181,7 @@ static int tear_down(void **state)
 
 static int do_call(struct world *w, const char *method, const ProtobufCMessage *req, void *rsp, struct err *err)
 {
-	struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + PATIENCE};
+	struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + w->patience};
 
 	return rpc_call(w->client, &tasks__tasks__descriptor, method, &opts, req, rsp, err);
 }
@@ -272,12 +274,16 @@ static void expect_topics(struct world *w, const char *want)
 
 static void expect_no_traces(const struct world *w)
 {
-	AUTO_FREE char *bundle = xasprintf("%s/tasks/" NS "/c1", w->state);
-	AUTO_FREE char *work = xasprintf("%s/tasks/" NS "/c1", w->root);
+	AUTO_FREE char *bundle = xasprintf("%s/tasks/%s/c1", w->state, NS);
+	AUTO_FREE char *work = xasprintf("%s/tasks/%s/c1", w->root, NS);
 	AUTO(buf) struct buf mounts = BUF_INIT;
 
+	for (int64_t until = clock_mono_ns() + PATIENCE;
+	     clock_mono_ns() < until && (access(bundle, F_OK) == 0 || access(work, F_OK) == 0 || has_cgroup());)
+		usleep(1000);
 	assert_int_equal(access(bundle, F_OK), -1);
 	assert_int_equal(access(work, F_OK), -1);
+	assert_false(has_cgroup());
 	OK(file_read(AT_FDCWD, "/proc/self/mountinfo", 1 << 20, &mounts, err));
 	assert_null(strstr(buf_cstr(&mounts), w->dir));
 }
@@ -310,6 +316,17 @@ static bool has_ended(uint32_t pid)
 			return true;
 	}
 	return false;
+}
+
+/* Processes that have our socket among their arguments; those that are ending get a moment. */
+static int count_shims(const struct world *w)
+{
+	AUTO_FREE char *command =
+	    xasprintf("for i in $(seq 200); do grep -lza -x '%s' /proc/[0-9]*/cmdline 2>/dev/null || exit 0; "
+	              "sleep 0.02; done; exit 1",
+	              w->address);
+
+	return system(command);
 }
 
 /* ---- tests ---- */
@@ -396,7 +413,7 @@ static void a_failed_create_leaves_nothing(void **state)
 static void a_dead_shim_is_cleaned_up_after(void **state)
 {
 	struct world *w = *state;
-	AUTO_FREE char *address_file = xasprintf("%s/tasks/" NS "/c1/address", w->state);
+	AUTO_FREE char *address_file = xasprintf("%s/tasks/%s/c1/address", w->state, NS);
 	AUTO(buf) struct buf address = BUF_INIT;
 	uint32_t status, pid = 0;
 
@@ -457,6 +474,144 @@ static void shims_that_died_meanwhile_are_found(void **state)
 	expect_no_traces(w);
 }
 
+/* An exit that nobody was there to hear of is told afterwards, once, whether the shim repeats it or not. */
+static void an_exit_without_a_daemon_is_told(void **state)
+{
+	struct world *w = *state;
+	AUTO_FREE char *go = xasprintf("%s/tmp/go", w->rootfs);
+	uint32_t status, pid = 0;
+
+	free(w->command);
+	w->command = xstrdup("while [ ! -e /tmp/go ]; do sleep 0.02; done; exit 5");
+	OK(create(w, "c1", NULL, err));
+	OK(start(w, "c1", "", err));
+	assert_int_equal(count_tasks(w, &status, &pid), 1);
+	expect_topics(w, "create start");
+	stop_daemon(w);
+	assert_int_equal(mknod(go, S_IFREG | 0600, 0), 0);
+	assert_true(has_ended(pid));
+	start_daemon(w);
+	expect_topics(w, "create start exit");
+	OK(wait_for(w, "c1", "", &status, err));
+	assert_int_equal(status, 5);
+	OK(delete (w, "c1", &status, err));
+	assert_int_equal(status, 5);
+	expect_topics(w, "create start exit delete");
+	expect_no_traces(w);
+}
+
+/* A daemon that was told of the end, and then lost the shim, still knows the status. */
+static void the_first_status_counts(void **state)
+{
+	struct world *w = *state;
+	uint32_t status, pid = 0;
+	pid_t shim;
+
+	free(w->command);
+	w->command = xstrdup("read x; exit 9");
+	OK(create(w, "c1", NULL, err));
+	assert_int_equal(count_tasks(w, &status, &pid), 1);
+	shim = parent_of(pid);
+	OK(start(w, "c1", "", err));
+	OK(wait_for(w, "c1", "", &status, err));
+	expect_topics(w, "create start exit");
+	stop_daemon(w);
+	assert_int_equal(kill(shim, SIGKILL), 0);
+	start_daemon(w);
+	OK(wait_for(w, "c1", "", &status, err));
+	assert_int_equal(status, 9);
+	OK(delete (w, "c1", &status, err));
+	assert_int_equal(status, 9);
+	expect_topics(w, "create start exit delete");
+	FAILS(delete (w, "c1", &status, err), ERR_NOT_FOUND);
+	expect_no_traces(w);
+}
+
+/* A client that does not wait for its Create leaves neither a task nor a shim, whenever it goes. */
+static void an_abandoned_create_leaves_nothing(void **state)
+{
+	struct world *w = *state;
+
+	for (int ms = 1; ms < 100; ms += 12) {
+		struct err why = ERR_INIT;
+		uint32_t status;
+		int r;
+
+		/* The name is free a moment after the traces are gone. */
+		do {
+			why = ERR_INIT;
+			w->patience = ms * NS_PER_MS;
+			r = create(w, "c1", NULL, &why);
+		} while (r == -(int)ERR_EXISTS);
+		w->patience = PATIENCE;
+		if (r >= 0)
+			OK(delete (w, "c1", &status, err));
+		else
+			assert_int_equal(why.code, ERR_DEADLINE);
+		expect_no_traces(w);
+		assert_int_equal(count_shims(w), 0);
+	}
+	FAILS(start(w, "c1", "", err), ERR_NOT_FOUND);
+}
+
+static void a_group_of_others_stays(void **state)
+{
+	struct world *w = *state;
+	AUTO_FREE char *pattern = xasprintf("/sys/fs/cgroup{,/*}/%s", NS);
+	glob_t g;
+	uint32_t status;
+
+	assert_int_equal(glob("/sys/fs/cgroup{,/pids}", GLOB_BRACE | GLOB_ONLYDIR, NULL, &g), 0);
+	AUTO_FREE char *path = xasprintf("%s/%s", g.gl_pathv[g.gl_pathc - 1], NS);
+	globfree(&g);
+	assert_int_equal(mkdir(path, 0755), 0);
+	for (int i = 0; i < 2; i++) {
+		OK(create(w, "c1", NULL, err));
+		OK(delete (w, "c1", &status, err));
+		assert_true(has_cgroup());
+	}
+	assert_int_equal(glob(pattern, GLOB_BRACE, NULL, &g), 0);
+	for (size_t i = 0; i < g.gl_pathc; i++)
+		assert_int_equal(rmdir(g.gl_pathv[i]), 0);
+	globfree(&g);
+}
+
+static void pause_stats_and_checkpoint(void **state)
+{
+	struct world *w = *state;
+	Tasks__PauseTaskRequest pause = TASKS__PAUSE_TASK_REQUEST__INIT;
+	Tasks__ResumeTaskRequest resume = TASKS__RESUME_TASK_REQUEST__INIT;
+	Tasks__MetricsRequest metrics = TASKS__METRICS_REQUEST__INIT;
+	Tasks__CheckpointTaskRequest checkpoint = TASKS__CHECKPOINT_TASK_REQUEST__INIT;
+	AUTO(pb) Tasks__MetricsResponse *all = NULL, *none = NULL;
+	const char *filters[] = {"id==c2"};
+	uint32_t status, pid = 0;
+
+	OK(create(w, "c1", NULL, err));
+	OK(start(w, "c1", "", err));
+	pause.container_id = resume.container_id = checkpoint.container_id = "c1";
+	OK(do_call(w, "Pause", &pause.base, NULL, err));
+	assert_int_equal(count_tasks(w, &status, &pid), 1);
+	assert_int_equal(status, TASK_TYPES__STATUS__PAUSED);
+	OK(do_call(w, "Resume", &resume.base, NULL, err));
+	OK(do_call(w, "Metrics", &metrics.base, &all, err));
+	assert_int_equal(all->n_metrics, 1);
+	assert_string_equal(all->metrics[0]->id, "c1");
+	assert_true(strstr(all->metrics[0]->data->type_url, "io.containerd.cgroups.v") != NULL);
+	metrics.filters = filters;
+	metrics.n_filters = 1;
+	OK(do_call(w, "Metrics", &metrics.base, &none, err));
+	assert_int_equal(none->n_metrics, 0);
+	filters[0] = "id==";
+	FAILS(do_call(w, "Metrics", &metrics.base, NULL, err), ERR_INVALID);
+	FAILS(do_call(w, "Checkpoint", &checkpoint.base, NULL, err), ERR_UNIMPLEMENTED);
+	OK(kill_all(w, "c1", SIGKILL, err));
+	OK(wait_for(w, "c1", "", &status, err));
+	OK(delete (w, "c1", &status, err));
+	expect_topics(w, "create start paused resumed exit delete");
+	expect_no_traces(w);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -467,7 +622,13 @@ int main(void)
 	    TEST(a_dead_shim_is_cleaned_up_after),
 	    TEST(containers_outlive_the_daemon),
 	    TEST(shims_that_died_meanwhile_are_found),
+	    TEST(an_exit_without_a_daemon_is_told),
+	    TEST(the_first_status_counts),
+	    TEST(an_abandoned_create_leaves_nothing),
+	    TEST(a_group_of_others_stays),
+	    TEST(pause_stats_and_checkpoint),
 	};
 
+	snprintf(NS, sizeof(NS), "tasks-test-%d", (int)getpid());
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
