@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include "base/compat.h"
 #include "base/random.h"
 
 #include <errno.h>
@@ -9,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 int fd_read_all(int fd, size_t max_bytes, struct buf *out, struct err *err)
 {
@@ -125,6 +127,26 @@ static int fill_new_file(int fd, struct str data, mode_t mode, struct err *err)
 		return err_errno(err, errno, "chmod");
 	if (fsync(fd))
 		return err_errno(err, errno, "sync");
+	return 0;
+}
+
+int fd_pread_all_uncached(int fd, void *dst, size_t n, off_t at, struct err *err)
+{
+	for (size_t done = 0; done < n;) {
+		struct iovec iov = {(char *)dst + done, n - done};
+		ssize_t got = preadv2(fd, &iov, 1, at + (off_t)done, RWF_DONTCACHE);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0 && (errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS))
+			return fd_pread_all(fd, iov.iov_base, iov.iov_len, at + (off_t)done, err);
+		if (got < 0)
+			return err_errno(err, errno, "read");
+		if (got == 0)
+			return err_set(err, ERR_DATA_LOSS, "file ends after %zu of %zu bytes at %lld", done, n,
+			               (long long)at);
+		done += (size_t)got;
+	}
 	return 0;
 }
 

@@ -31,6 +31,8 @@ int fd_pwrite_all(int fd, struct str data, off_t at, struct err *err);
 
 /* Reads exactly n bytes; an early end is ERR_DATA_LOSS. */
 int fd_pread_all(int fd, void *dst, size_t n, off_t at, struct err *err);
+/* The same without leaving in the page cache what was not there before, where the kernel can do that (6.14). */
+int fd_pread_all_uncached(int fd, void *dst, size_t n, off_t at, struct err *err);
 
 /* Replaces a file durably: temporary beside it, fsync, rename, fsync of the directory. */
 int file_write_atomic(int dir_fd, const char *path, struct str data, mode_t mode, struct err *err);

@@ -531,6 +531,17 @@ int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys
 	return call(c, &k, NULL, NULL, err);
 }
 
+int ffs_client_verify(struct ffs_client *c, struct rpc_call *on_behalf, bool remove, ffs_progress_fn progress,
+                      void *arg, Contentd__Contentfs__V1__VerifyResponse **out, struct err *err)
+{
+	Contentd__Contentfs__V1__VerifyRequest req = CONTENTD__CONTENTFS__V1__VERIFY_REQUEST__INIT;
+	struct transfer t = {progress, arg};
+	struct call k = {"Verify", &req.base, -1, on_behalf, take_transfer, &t};
+
+	req.remove = remove;
+	return call(c, &k, out, NULL, err);
+}
+
 int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__V1__SetCredentialsRequest *req,
                                struct err *err)
 {

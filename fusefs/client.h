@@ -62,6 +62,10 @@ int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *in
 int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err);
 int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf, const char *const *index_keys, unsigned n,
                     ffs_progress_fn progress, void *arg, struct err *err);
+/* Reads and checks all indexes and objects, which takes as long as the disk does; remove: deletes what is damaged. *out:
+ * pb_free. */
+int ffs_client_verify(struct ffs_client *c, struct rpc_call *on_behalf, bool remove, ffs_progress_fn progress,
+                      void *arg, Contentd__Contentfs__V1__VerifyResponse **out, struct err *err);
 int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys, unsigned n, struct err *err);
 int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__V1__SetCredentialsRequest *req,
                                struct err *err);

@@ -263,6 +263,35 @@ int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, bo
 	return 0;
 }
 
+static void add_users(struct ffs_data *d, const struct digest *key, bool by_content, struct ffs_object_users *out)
+{
+	uint32_t at = 0, entry;
+	struct esgz_entry e;
+	struct layer *l;
+
+	while (claims_next(&d->claims, key, by_content, &at, &l, &e, &entry)) {
+		bool known = false;
+
+		out->content = e.content;
+		out->lazy |= e.n_chunks > 0;
+		for (unsigned i = 0; i < out->n; i++)
+			known |= digest_eq(&out->layers[i].key, &l->key);
+		if (known || out->n == FFS_OBJECT_USERS_MAX)
+			continue;
+		out->layers[out->n].key = l->key;
+		out->layers[out->n++].blob = l->info->blob;
+	}
+}
+
+void ffs_data_object_users(struct ffs_data *d, const struct digest *key, struct ffs_object_users *out)
+{
+	*out = (struct ffs_object_users){.content = *key};
+	pthread_mutex_lock(&d->lock);
+	add_users(d, key, true, out);
+	add_users(d, key, false, out);
+	pthread_mutex_unlock(&d->lock);
+}
+
 void ffs_data_counters(struct ffs_data *d, struct ffs_data_counters *out)
 {
 	pthread_mutex_lock(&d->lock);

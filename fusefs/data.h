@@ -100,6 +100,19 @@ struct ffs_layer_status {
 int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, bool sizes_only,
                           struct ffs_layer_status *out, struct err *err);
 
+#define FFS_OBJECT_USERS_MAX 16
+
+/* Which loaded layers have a file whose object goes by a name. */
+struct ffs_object_users {
+	struct digest content; /* what such an object contains: the name itself, unless it is a claim */
+	bool lazy;             /* one of them says where its chunks are: it can be fetched when it is read */
+	struct {
+		struct digest key, blob;
+	} layers[FFS_OBJECT_USERS_MAX];
+	unsigned n; /* of layers: the first ones, if there are more */
+};
+void ffs_data_object_users(struct ffs_data *d, const struct digest *key, struct ffs_object_users *out);
+
 /* Keys of all loaded layers; *keys is the caller's to free. */
 void ffs_data_layers(struct ffs_data *d, struct digest **keys, size_t *n);
 

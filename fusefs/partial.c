@@ -148,29 +148,9 @@ int partial_write(int fd, const void *p, size_t n, uint64_t at, struct err *err)
 	return 0;
 }
 
-static int read_all(int fd, void *p, size_t n, uint64_t at, struct err *err)
-{
-	struct iovec iov = {p, n};
-
-	while (iov.iov_len) {
-		ssize_t r = preadv2(fd, &iov, 1, (off_t)at, RWF_DONTCACHE);
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0 && (errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS))
-			return fd_pread_all(fd, iov.iov_base, iov.iov_len, (off_t)at, err);
-		if (r <= 0)
-			return err_errno(err, r < 0 ? errno : EIO, "read");
-		iov.iov_base = (char *)iov.iov_base + r;
-		iov.iov_len -= (size_t)r;
-		at += (uint64_t)r;
-	}
-	return 0;
-}
-
 int partial_read(int fd, void *p, size_t n, uint64_t at, struct err *err)
 {
-	TRY(read_all(fd, p, n, at, err));
+	TRY(fd_pread_all_uncached(fd, p, n, (off_t)at, err));
 	/* What the kernel could not write back it drops, and reads as zeros: it says so once, to who asks. */
 	if (sync_file_range(fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WAIT_BEFORE) < 0 &&
 	    (errno == EIO || errno == ENOSPC || errno == EDQUOT))

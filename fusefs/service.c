@@ -215,6 +215,7 @@ static const struct rpc_method METHODS[] = {
     {"Metrics", 0, verb_metrics},
     {"Reload", 0, verb_reload},
     {"Keep", 0, verb_keep},
+    {"Verify", RPC_LONG, verb_verify},
 };
 
 static bool allow(const struct ucred *peer, void *arg)

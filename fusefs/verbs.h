@@ -8,6 +8,7 @@
  *   unpack.c       Unpack: ordinary layers into objects
  *   fetch_blob.c   FetchBlob
  *   push.c         PushBlob, PushManifest
+ *   verify.c       Verify
  *   download.c     a blob as blocks of bytes, for the two above
  *   secrets.c      credentials in memory that a successor inherits
  *   certs.c        certs.d
@@ -76,6 +77,7 @@ int verb_pin(struct rpc_call *c, const void *request, void *svc, struct err *err
 int verb_unpin(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_fill(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_delete_layers(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_verify(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_metrics(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_reload(struct rpc_call *c, const void *request, void *svc, struct err *err);
 
