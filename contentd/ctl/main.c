@@ -19,6 +19,7 @@ static const struct ctl_verb VERBS[] = {
     {"kill", "CONTAINER...", "send a signal to containers", ctl_kill_verb},
     {"rm", "CONTAINER...", "remove containers", ctl_rm_verb},
     {"logs", "CONTAINER", "print what a detached container wrote", ctl_logs_verb},
+    {"content", "VERB [ARGS...]", "blobs: list, read, write, label, verify", ctl_content_verb},
     {"convert", "SRC DST", "turn an image into a lazy one (no daemon needed)", ctl_convert_verb},
     {"info", "", "how the daemon works on this machine", ctl_info_verb},
     {"df", "", "disk use, and what nothing refers to", ctl_df_verb},

@@ -283,7 +283,7 @@ tasks() {
 }
 
 # Plugins that only say how the reference is built inside.
-INSIDE='sandbox-controllers|scheduler|grpc.v1 diff|native|bolt|linux|cgroups|restart|opt|-service$|io.containerd.(cri|internal|monitor|nri|ttrpc|tracing|warning|mount|image-verifier|sandbox|podsandbox|shim|metadata|service)'
+INSIDE='sandbox-controllers|scheduler|native|bolt|linux|cgroups|restart|opt|-service$|io.containerd.(cri|internal|monitor|nri|ttrpc|tracing|warning|mount|image-verifier|sandbox|podsandbox|shim|metadata|service)'
 plugins() { client --address "$(socket "$1")" plugins ls 2>/dev/null | awk 'NR > 1 {print $1, $2, $3, $4}' | sort; }
 
 others() {
