@@ -404,6 +404,8 @@ static int snapshots_cleanup(struct rpc_call *c, const void *request, void *svc,
 
 	TRY(scope_open(&s, c, svc, req->snapshotter, err));
 	snap_cleanup(s.store);
+	if (!*s.space.ns)
+		cd_release_proxied(s.d);
 	return 0;
 }
 

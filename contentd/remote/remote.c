@@ -119,7 +119,7 @@ struct preparing {
 	struct digest key;                            /* of the layer's index */
 };
 
-/* Lazy layers lie on such layers only. 0, or CD_REMOTE_ORDINARY, also when there is no such parent: Prepare says so. */
+/* Nothing indexed lies above a directory. 0, or CD_REMOTE_ORDINARY, also when there is no such parent: Prepare says so. */
 static int check_parent(struct preparing *p, struct err *err)
 {
 	AUTO(snap_info) struct snap_info info = {0};
@@ -131,7 +131,7 @@ static int check_parent(struct preparing *p, struct err *err)
 	if (r == -ERR_NOT_FOUND)
 		return CD_REMOTE_ORDINARY;
 	TRY(r);
-	return info.kind == SNAP_COMMITTED && info.indexed ? 0 : CD_REMOTE_ORDINARY;
+	return info.kind == SNAP_COMMITTED && !info.has_dir ? 0 : CD_REMOTE_ORDINARY;
 }
 
 /* The layer as the image has it, looked up once more when the image of a while ago lacks it. */
@@ -252,7 +252,7 @@ static int reuse(struct preparing *p, struct err *err)
 	AUTO(snap_info) struct snap_info there = {0};
 
 	TRY(snap_stat(p->snaps, p->space, p->layer.target, &there, err));
-	if (there.kind != SNAP_COMMITTED || !there.indexed || strcmp(there.parent, p->parent) != 0)
+	if (there.kind != SNAP_COMMITTED || !there.indexed || there.has_dir || strcmp(there.parent, p->parent) != 0)
 		return CD_REMOTE_ORDINARY;
 	return settle(p, &there, err);
 }
