@@ -3,11 +3,12 @@
 
     liar.py DIR SPEC
 
-SPEC is JSON: {"files": [FILE...], "base": LAYOUT, "blob_of": LAYOUT, "toc_digest": DIGEST}. FILE: {"name": NAME,
+SPEC is JSON: {"files": [FILE...], "base": LAYOUT, "blob_of": LAYOUT, "toc_digest": DIGEST, "diff_ids_of": LAYOUT}. FILE: {"name": NAME,
 "from": PATH or "text": TEXT, "xattrs": {NAME: TEXT}} and what the TOC says instead of the truth: "digest", "size",
 "chunk_digests" (list). "base": a layout whose layers come below. "blob_of": the layer's descriptor names the last blob
 of that layout, but the layer is this one, of the same size (for a registry that serves other bytes than the digest
-promises); prints that digest and the file with the bytes. "toc_digest" overrides the annotation.
+promises); prints that digest and the file with the bytes. "toc_digest" overrides the annotation. "diff_ids_of": the
+configuration claims the DiffIDs, and so the chain ids, of that layout.
 Always prints a last line "BLOB TOC": the digest of the layer's bytes and that of its TOC.
 """
 
@@ -149,8 +150,12 @@ def main():
     layer["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip"
     layer["annotations"] = {TOC_ANNOTATION: spec.get("toc_digest", toc)}
     arch = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    diff_ids = diff_ids + [sha(tar)]
+    if "diff_ids_of" in spec:
+        other = spec["diff_ids_of"]
+        diff_ids = read_json(other, manifest_of(other)["config"]["digest"])["rootfs"]["diff_ids"]
     config = {"architecture": arch, "os": "linux", "config": config.get("config", {}),
-              "rootfs": {"type": "layers", "diff_ids": diff_ids + [sha(tar)]}}
+              "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
                 "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
                            **put(directory, json.dumps(config).encode())},
