@@ -10,6 +10,7 @@ void resolver_fini(struct resolver *r)
 {
 	resolver_forget(r);
 	buf_fini(&r->path);
+	buf_fini(&r->real);
 	map_fini(&r->named);
 }
 
@@ -151,6 +152,8 @@ static int walk_to(struct resolver *r, struct str path, bool create, int *fd, st
 	while (w.todo.n)
 		TRY(step(&w, err));
 	*fd = STEAL_FD(w.fd);
+	buf_clear(&r->real);
+	buf_addstr(&r->real, buf_str(&w.done));
 	return 0;
 }
 

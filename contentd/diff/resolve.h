@@ -17,9 +17,11 @@ struct resolver {
 	int root_fd;      /* borrowed */
 	struct map named; /* what `resolver_name` was told: device and inode */
 	struct buf path;  /* the last directory asked for ... */
+	struct buf real;  /* ... without links ... */
 	int fd;           /* ... and found; -1: none */
 };
-#define RESOLVER_INIT(root) ((struct resolver){.root_fd = (root), .named = MAP_INIT, .path = BUF_INIT, .fd = -1})
+#define RESOLVER_INIT(root)                                                                                            \
+	((struct resolver){.root_fd = (root), .named = MAP_INIT, .path = BUF_INIT, .real = BUF_INIT, .fd = -1})
 void resolver_fini(struct resolver *r);
 DEFINE_AUTO_FINI(resolver);
 

@@ -21,9 +21,9 @@
 #define WHITEOUT_OPAQUE STR(".wh..wh..opq")
 #define PROC_PATH_MAX (64 + ESGZ_NAME_MAX)
 
-/* Times of a directory are set when nothing comes into it any more. */
+/* Times of a directory are set when nothing comes into it any more: what its entry says, or what they were. */
 struct dir_time {
-	char *path;
+	char *path; /* without links */
 	struct timespec mtime;
 };
 
@@ -40,6 +40,7 @@ struct unpack {
 	struct hasher *hasher;
 	uint64_t plain_bytes;
 	VEC(struct dir_time) dirs;
+	struct map timed; /* device and inode of those that are among `dirs` */
 
 	/* The file that is being written. */
 	int file_fd, dir_fd;
@@ -73,20 +74,72 @@ static void unpack_fini(struct unpack *u)
 	vec_each(&u->dirs, d)
 		free(d->path);
 	vec_fini(&u->dirs);
+	map_fini(&u->timed);
 	hasher_free(u->hasher);
 	esgz_tar_free(u->tar);
 	resolver_fini(&u->at);
 }
 DEFINE_AUTO_FINI(unpack);
 
+/* ---- times of directories ---- */
+
+struct inode {
+	uint64_t dev, ino;
+};
+
+static void note_time(struct unpack *u, struct str path, const struct stat *st, struct timespec mtime)
+{
+	struct inode id = {st->st_dev, st->st_ino};
+
+	map_put(&u->timed, str_make(&id, sizeof(id)), NULL);
+	vec_push(&u->dirs, (struct dir_time){str_dup(path), mtime});
+}
+
+/* The directory at `path`, in which something is about to change that is no change of the directory. */
+static int dir_at(struct unpack *u, struct str path, bool create, int *fd, struct err *err)
+{
+	struct inode id;
+	struct stat st;
+
+	TRY(resolver_dir(&u->at, path, create, fd, err));
+	if (fstat(*fd, &st) < 0)
+		return err_errno(err, errno, STR_FMT, STR_ARG(path));
+	id = (struct inode){st.st_dev, st.st_ino};
+	if (!map_has(&u->timed, str_make(&id, sizeof(id))))
+		note_time(u, buf_str(&u->at.real), &st, st.st_mtim);
+	return 0;
+}
+
+/* Directories that a later entry has removed or made something else are left alone. */
+static int set_dir_times(struct unpack *u, struct err *err)
+{
+	vec_each(&u->dirs, d) {
+		struct timespec times[2] = {d->mtime, d->mtime};
+		AUTO_FD int fd = -1;
+		struct err why = ERR_INIT;
+
+		if (file_open_beneath(u->at.root_fd, *d->path ? d->path : ".", O_RDONLY | O_DIRECTORY, 0, true, &fd,
+		                      &why) < 0)
+			continue;
+		if (futimens(fd, times) < 0)
+			return err_errno(err, errno, "times of %s", d->path);
+	}
+	return 0;
+}
+
 /* ---- removing ---- */
 
+/* dir_fd may be the resolver's, and is gone then. */
 static int remove_at(struct unpack *u, int dir_fd, const char *name, const struct stat *st, struct err *err)
 {
-	resolver_forget(&u->at);
+	int r;
+
 	if (S_ISDIR(st->st_mode))
-		return dir_remove(dir_fd, name, err);
-	return unlinkat(dir_fd, name, 0) < 0 ? err_errno(err, errno, "remove %s", name) : 0;
+		r = dir_remove(dir_fd, name, err);
+	else
+		r = unlinkat(dir_fd, name, 0) < 0 ? err_errno(err, errno, "remove %s", name) : 0;
+	resolver_forget(&u->at);
+	return r;
 }
 
 /* Removes what is in a directory and did not come with this layer. */
@@ -142,7 +195,7 @@ static int whiteout_entry(struct unpack *u, struct str parent, struct str base, 
 
 	if (str_starts(base, WHITEOUT_META) && !str_eq(base, WHITEOUT_OPAQUE))
 		return 0;
-	r = resolver_dir(&u->at, parent, false, &dir_fd, err);
+	r = dir_at(u, parent, false, &dir_fd, err);
 	if (r == -ERR_NOT_FOUND)
 		return 0; /* nothing there to be hidden */
 	TRY(r);
@@ -224,18 +277,27 @@ static int name_it(struct unpack *u, int dir_fd, const char *name, struct err *e
 
 /* Where an entry goes: a directory, and a name in it ("." for the root). */
 struct place {
-	struct str path; /* clean */
-	int dir_fd;      /* borrowed from the resolver */
+	int dir_fd; /* borrowed from the resolver */
 	char name[ESGZ_NAME_MAX + 1];
 };
 
 static int dir_entry(struct unpack *u, const struct place *p, bool exists, struct err *err)
 {
+	AUTO(buf) struct buf path = BUF_INIT;
+	struct stat st;
+
 	if (!exists && mkdirat(p->dir_fd, p->name, 0700) < 0)
 		return err_errno(err, errno, "make directory %s", p->name);
 	TRY(set_attributes(&u->attr, p->dir_fd, p->name, false, false, err));
-	vec_push(&u->dirs, (struct dir_time){str_dup(p->path), u->attr.mtime});
-	return name_it(u, p->dir_fd, p->name, err);
+	if (fstatat(p->dir_fd, p->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_errno(err, errno, "%s", p->name);
+	resolver_name(&u->at, &st);
+	if (u->at.real.n)
+		buf_addf(&path, STR_FMT "/", STR_ARG(buf_str(&u->at.real)));
+	if (strcmp(p->name, "."))
+		buf_adds(&path, p->name);
+	note_time(u, buf_str(&path), &st, u->attr.mtime);
+	return 0;
 }
 
 static int file_entry(struct unpack *u, const struct place *p, struct err *err)
@@ -313,7 +375,7 @@ static int place_entry(struct unpack *u, const struct esgz_entry *e, struct str 
 	ptrdiff_t slash = str_rfind(path, '/');
 	struct str parent = str_sub(path, 0, slash < 0 ? 0 : (size_t)slash);
 	struct str base = str_sub(path, (size_t)(slash + 1), SIZE_MAX);
-	struct place p = {.path = path};
+	struct place p = {0};
 	bool exists;
 
 	if (str_starts(base, WHITEOUT))
@@ -325,7 +387,7 @@ static int place_entry(struct unpack *u, const struct esgz_entry *e, struct str 
 		         STR_ARG(path));
 		return 0;
 	}
-	TRY(resolver_dir(&u->at, parent, true, &p.dir_fd, err));
+	TRY(dir_at(u, parent, true, &p.dir_fd, err));
 	str_copy(path.n ? base : STR("."), p.name, sizeof(p.name));
 	if (links_itself(e, path))
 		return 0;
@@ -408,26 +470,9 @@ static int feed_all(struct unpack *u, int blob_fd, struct rpc_call *on_behalf, s
 	return esgz_tar_finish(u->tar, err);
 }
 
-/* Directories that a later entry has removed or made something else are left alone. */
-static int set_dir_times(struct unpack *u, struct err *err)
-{
-	vec_each(&u->dirs, d) {
-		struct timespec times[2] = {d->mtime, d->mtime};
-		AUTO_FD int fd = -1;
-		struct err why = ERR_INIT;
-
-		if (file_open_beneath(u->at.root_fd, *d->path ? d->path : ".", O_RDONLY | O_DIRECTORY, 0, true, &fd,
-		                      &why) < 0)
-			continue;
-		if (futimens(fd, times) < 0)
-			return err_errno(err, errno, "times of %s", d->path);
-	}
-	return 0;
-}
-
 int diff_unpack(int blob_fd, int root_fd, struct rpc_call *on_behalf, struct unpacked *out, struct err *err)
 {
-	AUTO(unpack) struct unpack u = {.at = RESOLVER_INIT(root_fd), .file_fd = -1, .dir_fd = -1};
+	AUTO(unpack) struct unpack u = {.at = RESOLVER_INIT(root_fd), .timed = MAP_INIT, .file_fd = -1, .dir_fd = -1};
 
 	u.tar = esgz_tar_new(&(struct esgz_tar_sink){on_entry, on_data, on_end, &u});
 	u.hasher = hasher_new();
