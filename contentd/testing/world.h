@@ -33,6 +33,10 @@ struct world {
 int world_set_up(void **state);
 int world_tear_down(void **state);
 
+/* The same; or, when the environment has CONTENTD_TEST_ADDRESS, no daemon of its own but a client of the one that serves
+ * that socket, in the namespace CONTENTD_TEST_NAMESPACE. w->d is NULL then. */
+int world_set_up_or_join(void **state);
+
 /* One call; the answer lives as long as the world. The code, negative on failure, with w->err set. */
 int world_call(struct world *w, const ProtobufCServiceDescriptor *svc, const char *method, const void *req, void *rsp);
 
