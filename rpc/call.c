@@ -147,6 +147,7 @@ static int run_handler(struct rpc_call *c, struct err *err)
 		TRY(c->hook->before(c, c->hook->arg, err));
 	TRY(rpc_cancelled(c, err));
 	if (!(m->flags & RPC_CLIENT_STREAM)) {
+		TRY(pb_check_text(m->req, buf_str(&c->request), err));
 		c->arena.max_bytes = pb_memory_limit(c->request.n);
 		TRY(pb_unpack_in(&c->arena, m->req, buf_str(&c->request), &request, err));
 		buf_fini(&c->request);
@@ -171,6 +172,9 @@ void rpc_call_run(struct rpc_call *c)
 	vec_clear(&c->on_cancel);
 	pthread_mutex_unlock(&c->lock);
 	c->ops->finish(c, r, &err);
+	/* The call lives until its answer has been read, which is up to the client. */
+	arena_fini(&c->arena);
+	arena_fini(&c->recv_arena);
 }
 
 static void run_job(struct worker_job *job)
@@ -193,15 +197,17 @@ int rpc_call_submit(struct rpc_call *c, struct err *err)
 	return r;
 }
 
-void rpc_call_wait(struct rpc_call *c, bool (*wanted)(struct rpc_call *c))
+int rpc_call_wait(struct rpc_call *c, bool (*wanted)(struct rpc_call *c), struct err *err)
 {
 	bool counted = !(c->method->flags & RPC_LONG);
+	int r;
 
 	assert(c->workers);
 	if (counted) {
 		pthread_mutex_unlock(&c->lock);
-		workers_block_begin(c->workers);
+		r = workers_block_begin(c->workers, err);
 		pthread_mutex_lock(&c->lock);
+		TRY(r);
 	}
 	while (!c->cancelled && !wanted(c))
 		pthread_cond_wait(&c->cond, &c->lock);
@@ -210,6 +216,7 @@ void rpc_call_wait(struct rpc_call *c, bool (*wanted)(struct rpc_call *c))
 		workers_block_end(c->workers);
 		pthread_mutex_lock(&c->lock);
 	}
+	return 0;
 }
 
 /* ---- what handlers use ---- */
@@ -253,6 +260,7 @@ int rpc_recv(struct rpc_call *c, void *out, struct err *err)
 	r = c->ops->recv(c, &wire, err);
 	if (r <= 0)
 		return r;
+	TRY(pb_check_text(c->method->req, buf_str(&wire), err));
 	c->recv_arena.max_bytes = pb_memory_limit(wire.n);
 	TRY(pb_unpack_in(&c->recv_arena, c->method->req, buf_str(&wire), out, err));
 	return 1;

@@ -94,7 +94,8 @@ int rpc_call_submit(struct rpc_call *c, struct err *err);
 void rpc_call_run(struct rpc_call *c);
 
 /* Waits on c->cond with c->lock held, until *wanted() or cancellation; gives the worker's place in the pool to another
- * call meanwhile. Unlocks on the way, so that the caller looks again at everything. */
-void rpc_call_wait(struct rpc_call *c, bool (*wanted)(struct rpc_call *c));
+ * call meanwhile. Unlocks on the way, so that the caller looks again at everything. ERR_EXHAUSTED, at once, when too many
+ * calls wait. */
+int rpc_call_wait(struct rpc_call *c, bool (*wanted)(struct rpc_call *c), struct err *err);
 
 #endif

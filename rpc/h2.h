@@ -11,6 +11,7 @@
 
 #include "base/loop.h"
 #include "rpc/call.h"
+#include "rpc/h2_peer.h"
 
 #define H2_STREAMS_MAX 1024
 #define H2_HEADERS_MAX 8192 /* bytes of a request's headers, as HTTP/2 counts them */
@@ -20,8 +21,12 @@
 #define H2_CONN_BUFFER_SOFT (64u << 20)  /* of all calls: all senders but one are paused */
 #define H2_CONN_BUFFER_HARD (256u << 20) /* the call that would pass this is refused */
 #define H2_QUEUED_MAX (1u << 20)         /* answers not sent yet: then rpc_send waits */
-#define H2_RESET_BURST 2000              /* RST_STREAM frames a client may send at once, */
-#define H2_RESET_RATE 200                /* and per second after that */
+#define H2_CONTROL_BURST 4096  /* frames that ask for nothing (PING, SETTINGS, ...) a client may send at once, */
+#define H2_CONTROL_RATE 1000   /* per second after that, */
+#define H2_CONTROL_PER_FRAME 4 /* and for each frame of an answer: clients measure the link, and give credit */
+#define H2_INVALID_COST 16     /* a frame that is an error counts as so many */
+#define H2_RESET_BURST 2000    /* RST_STREAM frames a client may send at once, */
+#define H2_RESET_RATE 200      /* and per second after that */
 
 struct h2_call;
 
@@ -32,7 +37,10 @@ struct h2_env {
 	struct workers *workers; /* NULL: handlers run at once on this thread, when their request is complete */
 	struct loop *loop;       /* NULL: no timers, no wake-ups; with workers == NULL only */
 	size_t max_message_bytes;
-	size_t buffer_soft, buffer_hard; /* H2_CONN_BUFFER_SOFT, _HARD */
+	size_t buffer_soft, buffer_hard;         /* H2_CONN_BUFFER_SOFT, _HARD */
+	unsigned peer_conns_max, peer_calls_max; /* H2_PEER_CONNS_MAX, _CALLS_MAX */
+	size_t peer_buffer_max, peer_unsent_max; /* H2_PEER_BUFFER_MAX, _UNSENT_MAX */
+	struct h2_peer *peers;                   /* the I/O thread's: those with connections */
 
 	/* After one or more connections had `output` called outside h2_conn_feed; with loop. */
 	void (*flush)(void *arg);
@@ -51,18 +59,23 @@ void h2_env_service(struct h2_env *env);
 
 struct h2_conn;
 
-/* `output(arg)` notes that the connection has something to send: called for what did not come from h2_conn_feed. */
+/* `output(arg)` notes that the connection has something to send: called for what did not come from h2_conn_feed.
+ * ERR_EXHAUSTED when the process has too many connections. */
 int h2_conn_new(struct h2_env *env, const struct ucred *peer, void (*output)(void *arg), void *arg,
                 struct h2_conn **out, struct err *err);
 /* Cancels the calls. */
 void h2_conn_free(struct h2_conn *c);
 DEFINE_AUTO_FREE(h2_conn);
 
-/* Takes bytes from the peer; negative when the connection is beyond repair. */
+/* Takes bytes from the peer; negative when the connection is beyond repair. A flood is answered by GOAWAY: pull that,
+ * the connection is done then. */
 int h2_conn_feed(struct h2_conn *c, struct str bytes, struct err *err);
 
 /* Appends what is to be sent, until `out` holds about max_bytes or nothing is left. */
 int h2_conn_pull(struct h2_conn *c, struct buf *out, size_t max_bytes, struct err *err);
+
+/* True when the client's preface and settings have come. */
+bool h2_conn_greeted(const struct h2_conn *c);
 
 /* True when nothing is going on and nothing can come any more. */
 bool h2_conn_done(const struct h2_conn *c);

@@ -5,7 +5,34 @@
 #include <assert.h>
 #include <stdio.h>
 
-/* ---- queues ---- */
+/* ---- queues; with base.lock held ---- */
+
+static void out_push(struct h2_call *c, TAKE(struct buf *) message)
+{
+	atomic_fetch_add_explicit(&c->account->unsent, message->n, memory_order_relaxed);
+	msgq_push(&c->out, message);
+}
+
+static struct buf out_pop(struct h2_call *c)
+{
+	struct buf b = msgq_pop(&c->out);
+
+	atomic_fetch_sub_explicit(&c->account->unsent, b.n, memory_order_relaxed);
+	return b;
+}
+
+static void out_clear(struct h2_call *c)
+{
+	atomic_fetch_sub_explicit(&c->account->unsent, c->out.bytes, memory_order_relaxed);
+	msgq_clear(&c->out);
+}
+
+/* True when the client has to read before it gets more. Bounds what several calls hold, not exactly: calls that end at
+ * the same moment may all find room. */
+static bool is_unread(const struct h2_call *c)
+{
+	return atomic_load_explicit(&c->account->unsent, memory_order_relaxed) > c->env->peer_unsent_max;
+}
 
 /* ---- the handler's side (any thread) ---- */
 
@@ -42,12 +69,13 @@ static int call_recv(struct rpc_call *base, struct buf *out, struct err *err)
 {
 	struct h2_call *c = (struct h2_call *)base;
 	bool wake = false;
-	int r;
+	int r = 0;
 
 	pthread_mutex_lock(&base->lock);
 	if (!input_wanted(base) && !base->cancelled)
-		rpc_call_wait(base, input_wanted);
-	r = rpc_call_cancelled_locked(base, err);
+		r = rpc_call_wait(base, input_wanted, err);
+	if (!r)
+		r = rpc_call_cancelled_locked(base, err);
 	if (!r && c->in.head && !base->recv_stopped) {
 		*out = msgq_pop(&c->in);
 		c->taken += GRPC_PREFIX_BYTES + out->n;
@@ -61,23 +89,27 @@ static int call_recv(struct rpc_call *base, struct buf *out, struct err *err)
 	return r;
 }
 
+/* With an empty queue there is always room, so that a stream waits for nobody but its own reader. */
 static bool room_wanted(struct rpc_call *base)
 {
-	return ((struct h2_call *)base)->out.bytes <= H2_QUEUED_MAX;
+	const struct h2_call *c = (const struct h2_call *)base;
+
+	return c->out.bytes <= (is_unread(c) ? 0 : H2_QUEUED_MAX);
 }
 
 static int call_send(struct rpc_call *base, struct buf *msg, struct err *err)
 {
 	struct h2_call *c = (struct h2_call *)base;
-	int r;
+	int r = 0;
 
 	grpc_prefix_put(msg->p, msg->n - GRPC_PREFIX_BYTES);
 	pthread_mutex_lock(&base->lock);
 	if (base->workers && !room_wanted(base) && !base->cancelled)
-		rpc_call_wait(base, room_wanted);
-	r = rpc_call_cancelled_locked(base, err);
+		r = rpc_call_wait(base, room_wanted, err);
 	if (!r)
-		msgq_push(&c->out, msg);
+		r = rpc_call_cancelled_locked(base, err);
+	if (!r)
+		out_push(c, msg);
 	pthread_mutex_unlock(&base->lock);
 	if (!r)
 		wake_io(c);
@@ -98,13 +130,18 @@ static void set_status_locked(struct h2_call *c, enum err_code code, const char 
 static void call_finish(struct rpc_call *base, int rc, const struct err *err)
 {
 	struct h2_call *c = (struct h2_call *)base;
+	const char *message = rc < 0 ? err->msg : NULL;
 
 	pthread_mutex_lock(&base->lock);
+	if (rc >= 0 && base->reply.n && is_unread(c)) {
+		rc = -(int)ERR_EXHAUSTED;
+		message = "too many unread answers";
+	}
 	if (rc >= 0 && base->reply.n && !c->finished) {
 		grpc_prefix_put(base->reply.p, base->reply.n - GRPC_PREFIX_BYTES);
-		msgq_push(&c->out, &base->reply);
+		out_push(c, &base->reply);
 	}
-	set_status_locked(c, rc < 0 ? (enum err_code) - rc : ERR_OK, rc < 0 ? err->msg : NULL);
+	set_status_locked(c, rc < 0 ? (enum err_code) - rc : ERR_OK, message);
 	pthread_mutex_unlock(&base->lock);
 	if (base->workers && !(base->method->flags & RPC_INLINE))
 		wake_io(c);
@@ -116,7 +153,9 @@ static void call_free(struct rpc_call *base)
 
 	assert(!c->conn && !c->timer);
 	msgq_clear(&c->in);
-	msgq_clear(&c->out);
+	out_clear(c);
+	atomic_fetch_sub(&c->account->calls, 1);
+	h2_peer_unref(c->account);
 	grpc_cutter_fini(&c->cutter);
 	free(c->path);
 	free(c->content_type);
@@ -141,6 +180,8 @@ struct h2_call *h2_call_new(struct h2_conn *conn, int32_t stream_id)
 	c->base.max_message_bytes = conn->env->max_message_bytes;
 	c->base.reply_prefix_bytes = GRPC_PREFIX_BYTES;
 	c->env = conn->env;
+	c->account = h2_peer_ref(conn->account);
+	atomic_fetch_add(&c->account->calls, 1);
 	c->conn = conn;
 	c->stream_id = stream_id;
 	msgq_init(&c->in);
@@ -159,6 +200,7 @@ static void discharge(struct h2_call *c, size_t n)
 {
 	c->charged -= n;
 	c->conn->buffered -= n;
+	c->account->buffered -= n;
 }
 
 static void timer_drop(struct h2_call *c)
@@ -189,7 +231,7 @@ void h2_call_close(struct h2_call *c)
 	if (!c->finished)
 		rpc_call_cancel_locked(&c->base, ERR_CANCELLED);
 	c->finished = true;
-	msgq_clear(&c->out);
+	out_clear(c);
 	pthread_mutex_unlock(&c->base.lock);
 	rpc_call_unref(&c->base);
 	relax(conn);
@@ -263,7 +305,11 @@ static int check_headers(struct h2_call *c, struct err *err)
 	if (c->bad_timeout)
 		return err_set(err, ERR_INTERNAL, "malformed grpc-timeout");
 	if (c->encoding && strcmp(c->encoding, "identity") != 0)
-		return err_set(err, ERR_UNIMPLEMENTED, "unknown compression \"%s\"", c->encoding);
+		return err_set(err, ERR_UNIMPLEMENTED, "grpc: Decompressor is not installed for grpc-encoding \"%s\"",
+		               c->encoding);
+	if (atomic_load(&c->account->calls) > c->env->peer_calls_max)
+		return err_set(err, ERR_EXHAUSTED, "more than %u calls of this client are running",
+		               c->env->peer_calls_max);
 	if (c->conn->stopping)
 		return err_set(err, ERR_UNAVAILABLE, "the server is stopping");
 	if (!c->path || c->path[0] != '/')
@@ -431,8 +477,13 @@ void h2_call_data(struct h2_call *c, struct str bytes)
 		h2_call_abort(c, ERR_EXHAUSTED, "too many unread bytes on this connection");
 		return;
 	}
+	if (c->account->buffered + bytes.n > conn->env->peer_buffer_max) {
+		h2_call_abort(c, ERR_EXHAUSTED, "too many unread bytes of this client");
+		return;
+	}
 	c->charged += bytes.n;
 	conn->buffered += bytes.n;
+	c->account->buffered += bytes.n;
 	for (;;) {
 		AUTO(buf) struct buf message = BUF_INIT;
 
@@ -466,12 +517,12 @@ void h2_call_abort(struct h2_call *c, enum err_code code, const char *message)
 		set_status_locked(c, code, message);
 		/* What was not begun will not be sent; a message that is half out must be completed. */
 		if (c->out_offset) {
-			struct buf first = msgq_pop(&c->out);
+			struct buf first = out_pop(c);
 
-			msgq_clear(&c->out);
-			msgq_push(&c->out, &first);
+			out_clear(c);
+			out_push(c, &first);
 		} else {
-			msgq_clear(&c->out);
+			out_clear(c);
 		}
 		msgq_clear(&c->in);
 		c->taken = 0;
@@ -596,7 +647,7 @@ void h2_call_body_take(struct h2_call *c, size_t n, struct buf *out)
 		c->out_offset += part;
 		n -= part;
 		if (c->out_offset == first->n) {
-			struct buf b = msgq_pop(&c->out);
+			struct buf b = out_pop(c);
 
 			buf_fini(&b);
 			c->out_offset = 0;

@@ -12,6 +12,7 @@
 struct h2_call {
 	struct rpc_call base;
 	struct h2_env *env;
+	struct h2_peer *account; /* a reference */
 
 	/* The I/O thread's. */
 	struct h2_conn *conn;        /* NULL once the stream is closed */
@@ -30,7 +31,7 @@ struct h2_call {
 	struct h2_call *next_ready;
 	bool is_ready;
 
-	/* Guarded by base.lock. */
+	/* Guarded by base.lock. What is in `out` is charged to account->unsent. */
 	struct msgq in, out;
 	bool in_end;
 	size_t taken;      /* bytes taken by the handler since the I/O thread looked */
@@ -45,6 +46,7 @@ struct h2_conn {
 	struct h2_env *env;
 	nghttp2_session *session;
 	struct ucred peer;
+	struct h2_peer *account;
 	void (*output)(void *arg);
 	void *arg;
 	struct h2_call *calls;
@@ -55,6 +57,10 @@ struct h2_conn {
 	struct buf *pull_out;       /* during h2_conn_pull */
 	size_t pull_max;
 	bool stopping;
+	bool greeted;          /* preface and settings have come */
+	bool flooded;          /* `control` ran out */
+	unsigned control;      /* what is left of H2_CONTROL_BURST */
+	int64_t control_at_ns; /* when it was filled up the last time */
 };
 
 struct h2_call *h2_call_new(struct h2_conn *conn, int32_t stream_id);

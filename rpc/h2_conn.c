@@ -1,5 +1,7 @@
 #include "rpc/h2_call.h"
 
+#include "base/clock.h"
+
 #include <assert.h>
 
 void h2_env_init(struct h2_env *env)
@@ -9,13 +11,17 @@ void h2_env_init(struct h2_env *env)
 	    .max_message_bytes = GRPC_MESSAGE_MAX,
 	    .buffer_soft = H2_CONN_BUFFER_SOFT,
 	    .buffer_hard = H2_CONN_BUFFER_HARD,
+	    .peer_conns_max = H2_PEER_CONNS_MAX,
+	    .peer_calls_max = H2_PEER_CALLS_MAX,
+	    .peer_buffer_max = H2_PEER_BUFFER_MAX,
+	    .peer_unsent_max = H2_PEER_UNSENT_MAX,
 	};
 	pthread_mutex_init(&env->lock, NULL);
 }
 
 void h2_env_fini(struct h2_env *env)
 {
-	assert(!env->ready);
+	assert(!env->ready && !env->peers);
 	rpc_methods_fini(&env->methods);
 	pthread_mutex_destroy(&env->lock);
 }
@@ -53,6 +59,49 @@ static struct h2_call *call_of(nghttp2_session *session, int32_t stream_id)
 	return nghttp2_session_get_stream_user_data(session, stream_id);
 }
 
+/* Takes from what is left for frames that ask for nothing. */
+static int charge(struct h2_conn *conn, unsigned cost)
+{
+	int64_t now;
+
+	if (conn->control < cost) {
+		now = clock_mono_ns();
+		if (now - conn->control_at_ns >= H2_CONTROL_BURST * NS_PER_S / H2_CONTROL_RATE)
+			conn->control = H2_CONTROL_BURST;
+		else
+			conn->control += (unsigned)((now - conn->control_at_ns) * H2_CONTROL_RATE / NS_PER_S);
+		conn->control_at_ns = now;
+	}
+	if (conn->control < cost) {
+		conn->flooded = true;
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	}
+	conn->control -= cost;
+	return 0;
+}
+
+/* Floods of frames that cost their sender nothing: pings, settings, resets, credit, data without bytes. */
+static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *arg)
+{
+	if (hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_CONTINUATION)
+		return 0;
+	if (hd->type == NGHTTP2_DATA && (hd->length || (hd->flags & NGHTTP2_FLAG_END_STREAM)))
+		return 0;
+	return charge(arg, 1);
+}
+
+/* Frames of types that HTTP/2 does not have are ignored, as it wants. That there is this callback has on_begin_frame
+ * called for them, which counts them. */
+static int on_unknown_frame(nghttp2_session *session, void **payload, const nghttp2_frame_hd *hd, void *arg)
+{
+	return NGHTTP2_ERR_CANCEL;
+}
+
+static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error, void *arg)
+{
+	return charge(arg, H2_INVALID_COST);
+}
+
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	struct h2_conn *conn = arg;
@@ -76,7 +125,10 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	struct h2_call *c = call_of(session, frame->hd.stream_id);
+	struct h2_conn *conn = arg;
 
+	if (frame->hd.type == NGHTTP2_SETTINGS)
+		conn->greeted = true;
 	if (!c || (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
 		return 0;
 	if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
@@ -112,7 +164,12 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	int32_t id = frame->hd.stream_id;
+	struct h2_conn *conn = arg;
 
+	if (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)
+		conn->control = conn->control + H2_CONTROL_PER_FRAME < H2_CONTROL_BURST
+		                    ? conn->control + H2_CONTROL_PER_FRAME
+		                    : H2_CONTROL_BURST;
 	if (frame->hd.type == NGHTTP2_HEADERS && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
 	    nghttp2_session_get_stream_remote_close(session, id) == 0)
 		return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
@@ -153,6 +210,9 @@ static int make_session(struct h2_conn *c, struct err *err)
 		nghttp2_session_callbacks_del(cb);
 		return err_set(err, ERR_EXHAUSTED, "no memory for a connection");
 	}
+	nghttp2_session_callbacks_set_on_begin_frame_callback(cb, on_begin_frame);
+	nghttp2_session_callbacks_set_unpack_extension_callback(cb, on_unknown_frame);
+	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(cb, on_invalid_frame);
 	nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame_recv);
@@ -161,6 +221,8 @@ static int make_session(struct h2_conn *c, struct err *err)
 	nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_send);
 	nghttp2_session_callbacks_set_send_callback(cb, on_send);
 	nghttp2_session_callbacks_set_send_data_callback(cb, on_send_data);
+	for (unsigned type = NGHTTP2_CONTINUATION + 1; type < 256; type++)
+		nghttp2_option_set_user_recv_extension_type(opt, (uint8_t)type);
 	nghttp2_option_set_no_auto_window_update(opt, 1);
 	nghttp2_option_set_no_closed_streams(opt, 1);
 	nghttp2_option_set_stream_reset_rate_limit(opt, H2_RESET_BURST, H2_RESET_RATE);
@@ -185,6 +247,9 @@ int h2_conn_new(struct h2_env *env, const struct ucred *peer, void (*output)(voi
 	c->peer = *peer;
 	c->output = output;
 	c->arg = arg;
+	c->control = H2_CONTROL_BURST;
+	c->control_at_ns = clock_mono_ns();
+	TRY(h2_peer_connect(env, peer->pid, &c->account, err));
 	TRY(make_session(c, err));
 	if (nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) ||
 	    nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, H2_CONN_WINDOW))
@@ -201,6 +266,8 @@ void h2_conn_free(struct h2_conn *c)
 	while (c->calls)
 		h2_call_close(c->calls);
 	nghttp2_session_del(c->session);
+	if (c->account)
+		h2_peer_disconnect(c->env, c->account);
 	free(c);
 }
 
@@ -208,6 +275,8 @@ int h2_conn_feed(struct h2_conn *c, struct str bytes, struct err *err)
 {
 	ssize_t r = nghttp2_session_mem_recv(c->session, (const uint8_t *)bytes.p, bytes.n);
 
+	if (c->flooded)
+		r = nghttp2_session_terminate_session(c->session, NGHTTP2_ENHANCE_YOUR_CALM);
 	return r < 0 ? err_set(err, ERR_INVALID, "HTTP/2: %s", nghttp2_strerror((int)r)) : 0;
 }
 
@@ -220,6 +289,11 @@ int h2_conn_pull(struct h2_conn *c, struct buf *out, size_t max_bytes, struct er
 	r = nghttp2_session_send(c->session);
 	c->pull_out = NULL;
 	return r ? err_set(err, ERR_INTERNAL, "HTTP/2: %s", nghttp2_strerror(r)) : 0;
+}
+
+bool h2_conn_greeted(const struct h2_conn *c)
+{
+	return c->greeted;
 }
 
 bool h2_conn_done(const struct h2_conn *c)

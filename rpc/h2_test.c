@@ -420,7 +420,7 @@ static void rapid_reset(void **state)
 		AUTO(buf) struct buf block = BUF_INIT;
 		AUTO(buf) struct buf out = BUF_INIT;
 
-		buf_add(&block, "\x83\x86\x04", 3); /* :method POST, :scheme http, :path literal */
+		buf_add(&block, "\x83\x86\1\1x\4", 6); /* :method POST, :scheme http, :authority, :path literal */
 		buf_addc(&block, (char)(sizeof(path) - 1));
 		buf_add(&block, path, sizeof(path) - 1);
 		buf_add(&block,

@@ -125,6 +125,7 @@ int pb_any_unpack_in(struct arena *a, const Pb__Any *any, const ProtobufCMessage
 		return err_set(err, ERR_INVALID, "%s is missing", d->name);
 	if (!pb_any_is(any, d))
 		return err_set(err, ERR_INVALID, "expected %s, got %.200s", d->name, any->type_url);
+	TRY(pb_check_text(d, str_make(any->value.data, any->value.len), err));
 	return pb_unpack_in(a, d, str_make(any->value.data, any->value.len), out, err);
 }
 

@@ -22,6 +22,11 @@ size_t pb_memory_limit(size_t wire_bytes);
 /* Appends the wire form. */
 void pb_pack(const ProtobufCMessage *m, struct buf *out);
 
+/* ERR_INVALID when a string of the message, or of a message in it, is not UTF-8 or has a NUL (unpacking would cut it there),
+ * or when nesting passes protobuf's limit of 100. For what comes from clients: what they may store, others must be able to
+ * read, and Go's protobuf refuses whole answers for one bad string. Requests and pb_any_unpack_in are checked. */
+int pb_check_text(const ProtobufCMessageDescriptor *d, struct str wire, struct err *err);
+
 /* Unpacks into the arena: ERR_INVALID when malformed or beyond the arena's limit. *out: T **, borrowed from it. */
 int pb_unpack_in(struct arena *a, const ProtobufCMessageDescriptor *d, struct str wire, void *out, struct err *err);
 

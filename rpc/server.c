@@ -26,6 +26,7 @@ struct conn {
 	struct buf out;
 	size_t out_at;
 	bool waits_to_write, is_dirty;
+	struct loop_timer *greeting; /* until the client has said that it speaks HTTP/2 */
 };
 
 struct rpc_server {
@@ -63,6 +64,8 @@ static void conn_close(struct conn *c)
 			break;
 		}
 	s->n_conns--;
+	if (c->greeting)
+		loop_timer_free(c->greeting);
 	loop_io_free(c->io);
 	h2_conn_free(c->h2);
 	close(c->fd);
@@ -164,6 +167,8 @@ static bool conn_read(struct conn *c)
 		if ((size_t)n < READ_BYTES)
 			break;
 	}
+	if (c->greeting && h2_conn_greeted(c->h2))
+		loop_timer_free(STEAL(c->greeting));
 	return true;
 }
 
@@ -175,6 +180,22 @@ static void on_conn(void *arg, uint32_t events)
 	if (!(events & ~(uint32_t)EPOLLOUT) || conn_read(c))
 		conn_flush(c);
 	check_idle(s);
+}
+
+static void on_no_greeting(void *arg)
+{
+	struct err err = ERR_INIT;
+
+	err_set(&err, ERR_DEADLINE, "no HTTP/2 preface and settings in time");
+	conn_fail(arg, &err);
+}
+
+static int conn_watch(struct conn *c, struct err *err)
+{
+	TRY(loop_io_new(rpc_io_loop(c->s->io), c->fd, EPOLLIN, on_conn, c, &c->io, err));
+	TRY(loop_timer_new(rpc_io_loop(c->s->io), on_no_greeting, c, &c->greeting, err));
+	loop_timer_set(c->greeting, clock_mono_ns() + c->s->opts.greeting_ns);
+	return 0;
 }
 
 static void conn_output(void *arg)
@@ -218,8 +239,10 @@ static int conn_start(struct rpc_server *s, int fd, struct err *err)
 	c->pid = peer.pid;
 	r = h2_conn_new(&s->env, &peer, conn_output, c, &c->h2, err);
 	if (r >= 0)
-		r = loop_io_new(rpc_io_loop(s->io), fd, EPOLLIN, on_conn, c, &c->io, err);
+		r = conn_watch(c, err);
 	if (r < 0) {
+		if (c->io)
+			loop_io_free(c->io);
 		h2_conn_free(c->h2);
 		free(c);
 		return r;
@@ -255,6 +278,8 @@ int rpc_server_new(const struct rpc_server_opts *opts, struct rpc_server **out, 
 		s->opts.max_workers = 64;
 	if (!s->opts.max_connections)
 		s->opts.max_connections = 1024;
+	if (!s->opts.greeting_ns)
+		s->opts.greeting_ns = 20 * NS_PER_S;
 	s->acceptor = (struct acceptor){.name = "rpc", .accept = conn_open, .arg = s};
 	h2_env_init(&s->env);
 	s->env.hook = (struct rpc_hook){s->opts.before, s->opts.after, s->opts.arg};
@@ -265,6 +290,8 @@ int rpc_server_new(const struct rpc_server_opts *opts, struct rpc_server **out, 
 	if (s->opts.max_buffered_bytes) {
 		s->env.buffer_soft = s->opts.max_buffered_bytes;
 		s->env.buffer_hard = 4 * s->opts.max_buffered_bytes;
+		s->env.peer_buffer_max = 8 * s->opts.max_buffered_bytes;
+		s->env.peer_unsent_max = 4 * s->opts.max_buffered_bytes;
 	}
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -308,7 +335,7 @@ int rpc_server_start(struct rpc_server *s, struct err *err)
 	struct start start = {s, err, 0};
 
 	assert(!s->io);
-	TRY(workers_new(s->opts.max_workers, &s->env.workers, err));
+	TRY(workers_new(s->opts.max_workers, 0, &s->env.workers, err));
 	TRY(rpc_io_new(&s->io, err));
 	s->env.loop = rpc_io_loop(s->io);
 	rpc_io_run(s->io, start_on_io, &start);

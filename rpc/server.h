@@ -8,7 +8,9 @@
  *
  * Bounds, per connection: 1024 calls, 8 KiB of request headers, 1 MiB of window per call; above 64 MiB of unread request
  * bytes senders are paused, above four times that the call that adds to them is refused; clients that reset streams
- * or send control frames in floods are disconnected. Compressed messages are refused (Unimplemented).
+ * or send control frames in floods are disconnected, and those that do not begin to speak HTTP/2 within 20 s.
+ * Per process (rpc/h2_peer.h): 256 connections, 4096 calls that are open or still running, 512 MiB of unread requests,
+ * 256 MiB of unread answers. Compressed messages are refused (Unimplemented), as are strings that are not UTF-8.
  */
 #ifndef RPC_SERVER_H
 #define RPC_SERVER_H
@@ -23,7 +25,8 @@ struct rpc_server_opts {
 	unsigned max_workers;      /* 64 */
 	unsigned max_connections;  /* 1024; further ones are closed at once */
 	size_t max_message_bytes;  /* 16 MiB, requests and answers */
-	size_t max_buffered_bytes; /* 64 MiB of unread requests on a connection; see above */
+	size_t max_buffered_bytes; /* 64 MiB of unread requests on a connection; the other bounds are multiples */
+	int64_t greeting_ns;       /* 20 s until a connection has its HTTP/2 preface */
 	/* Who may talk to us, asked at accept; NULL: whoever could open the socket. `fd`: the connection, for more questions
 	 * about the peer. Others are disconnected. */
 	bool (*allow)(const struct ucred *peer, int fd, void *arg);

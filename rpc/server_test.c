@@ -1,31 +1,7 @@
-#include "rpc/server.h"
-
-#include "base/clock.h"
-#include "base/unix.h"
-#include "rpc/client.h"
-#include "rpc/pb.h"
-#include "rpc/testing/echo.h"
+#include "rpc/testing/fixture.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
-
-#include <cmocka.h>
-
-typedef Contentd__Testing__EchoRequest EchoRequest;
-typedef Contentd__Testing__EchoReply EchoReply;
-
-#define ECHO (&contentd__testing__echo__descriptor)
-#define WAIT_NS (30 * NS_PER_S) /* for what must happen: only reached when it does not */
-#define ARRIVES_NS (500 * NS_PER_MS) /* a deadline before which a call has reached its handler */
-
-struct fixture {
-	struct echo echo;
-	struct rpc_server *server;
-	struct rpc_client *client;
-	char path[64];
-};
 
 static int first_hook(struct rpc_call *c, void *arg, struct err *err)
 {
@@ -34,42 +10,10 @@ static int first_hook(struct rpc_call *c, void *arg, struct err *err)
 	return 0;
 }
 
-static struct rpc_client *dial(struct fixture *f)
+static struct grpc_fixture *start(struct rpc_server_opts opts)
 {
-	struct err err = ERR_INIT;
-	struct rpc_client *c = NULL;
-
-	if (rpc_client_connect(f->path, &c, &err) < 0)
-		fail_msg("connect: %s", err.msg);
-	return c;
-}
-
-static struct fixture *start(struct rpc_server_opts opts)
-{
-	static int serial;
-	struct fixture *f = xcalloc(1, sizeof(*f));
-	struct rpc_service svc = echo_service(&f->echo);
-	struct err err = ERR_INIT;
-	int fd;
-
-	snprintf(f->path, sizeof(f->path), "/tmp/rpc_server_test.%d.%d", getpid(), serial++);
 	opts.before = first_hook;
-	assert_int_equal(rpc_server_new(&opts, &f->server, &err), 0);
-	assert_int_equal(rpc_server_add(f->server, &svc, &err), 0);
-	assert_int_equal(unix_listen(f->path, SOCK_STREAM, 0600, &fd, &err), 0);
-	assert_int_equal(rpc_server_listen(f->server, fd, &err), 0);
-	if (rpc_server_start(f->server, &err) < 0)
-		fail_msg("start: %s", err.msg);
-	f->client = dial(f);
-	return f;
-}
-
-static void stop(struct fixture *f)
-{
-	rpc_client_free(f->client);
-	rpc_server_free(f->server);
-	unlink(f->path);
-	free(f);
+	return grpc_start(opts);
 }
 
 static int setup(void **state)
@@ -80,84 +24,21 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	stop(*state);
+	grpc_stop(*state);
 	return 0;
-}
-
-static void until(atomic_int *value, int wanted)
-{
-	int64_t end = clock_mono_ns() + WAIT_NS;
-
-	while (atomic_load(value) != wanted) {
-		if (clock_mono_ns() > end)
-			fail_msg("still %d, not %d", atomic_load(value), wanted);
-		usleep(1000);
-	}
-}
-
-static EchoRequest request(void)
-{
-	return (EchoRequest)CONTENTD__TESTING__ECHO_REQUEST__INIT;
-}
-
-static ProtobufCBinaryData bytes_of(size_t n)
-{
-	uint8_t *p = xmalloc(n + 1);
-
-	for (size_t i = 0; i < n; i++)
-		p[i] = (uint8_t)(i * 2654435761u >> 24);
-	return (ProtobufCBinaryData){n, p};
-}
-
-static void assert_bytes(ProtobufCBinaryData got, ProtobufCBinaryData want)
-{
-	assert_int_equal(got.len, want.len);
-	assert_memory_equal(got.data, want.data, want.len);
-}
-
-static struct rpc_stream *open_stream(struct rpc_client *c, const char *method, const EchoRequest *first, bool more)
-{
-	struct err err = ERR_INIT;
-	struct rpc_stream *s = NULL;
-
-	if (rpc_stream_open(c, ECHO, method, NULL, &s, &err) < 0)
-		fail_msg("open %s: %s", method, err.msg);
-	if (first)
-		assert_int_equal(rpc_stream_send(s, &first->base, &err), 0);
-	if (!more)
-		assert_int_equal(rpc_stream_close_send(s, &err), 0);
-	return s;
-}
-
-static EchoReply *must_recv(struct rpc_stream *s)
-{
-	struct err err = ERR_INIT;
-	EchoReply *rsp = NULL;
-	int r = rpc_stream_recv(s, clock_mono_ns() + WAIT_NS, &rsp, &err);
-
-	if (r != RPC_MESSAGE)
-		fail_msg("expected a message, got %d: %s", r, err.msg);
-	return rsp;
-}
-
-static int status_of(struct rpc_stream *s, struct err *err)
-{
-	AUTO(pb) EchoReply *rsp = NULL;
-
-	return rpc_stream_recv(s, clock_mono_ns() + WAIT_NS, &rsp, err);
 }
 
 /* ---- unary ---- */
 
 static void unary(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	const char *methods[] = {"Unary", "Quick"};
 
 	for (int i = 0; i < 100; i++) {
 		AUTO(pb) EchoReply *rsp = NULL;
 		struct err err = ERR_INIT;
-		EchoRequest req = request();
+		EchoRequest req = echo_request();
 
 		req.text = (char *)"hello";
 		req.count = (uint32_t)i;
@@ -169,12 +50,12 @@ static void unary(void **state)
 
 static void errors_keep_code_and_text(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	const char *text = "50 % of \xc3\xa4 \"%41\": not found";
 
 	for (int i = 1; i <= 16; i++) {
 		struct err err = ERR_INIT;
-		EchoRequest req = request();
+		EchoRequest req = echo_request();
 
 		req.code = (uint32_t)i;
 		req.text = (char *)text;
@@ -186,10 +67,10 @@ static void errors_keep_code_and_text(void **state)
 
 static void unknown_methods(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct rpc_call_opts opts = {.service = "contentd.testing.Nobody"};
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	assert_int_equal(rpc_call(f->client, ECHO, "Absent", NULL, &req.base, NULL, &err), -ERR_UNIMPLEMENTED);
 	assert_string_equal(err.msg, "unknown method Absent for service contentd.testing.Echo");
@@ -199,11 +80,11 @@ static void unknown_methods(void **state)
 
 static void metadata_first_value_wins(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct rpc_md md[] = {{"containerd-namespace", "first"}, {"containerd-namespace", "second"}};
 	struct rpc_call_opts opts = {.md = md, .n_md = 2};
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	req.key = (char *)"containerd-namespace";
 	rpc_client_set_metadata(f->client, "containerd-namespace", "of the client");
@@ -221,11 +102,11 @@ static void metadata_first_value_wins(void **state)
 
 static void hook_can_refuse(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct rpc_md md = {"refuse", "yes"};
 	struct rpc_call_opts opts = {.md = &md, .n_md = 1};
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	assert_int_equal(rpc_call(f->client, ECHO, "Unary", &opts, &req.base, NULL, &err), -ERR_PRECONDITION);
 	assert_string_equal(err.msg, "refused by the hook");
@@ -235,9 +116,9 @@ static void hook_can_refuse(void **state)
 
 static void server_stream(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	req.count = 5000;
 	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Down", &req, false);
@@ -251,9 +132,9 @@ static void server_stream(void **state)
 
 static void server_stream_that_fails_late(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	req.count = 3;
 	req.code = ERR_OUT_OF_RANGE;
@@ -267,9 +148,9 @@ static void server_stream_that_fails_late(void **state)
 
 static void client_stream(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	req.data = bytes_of(100000);
 	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Up", NULL, true);
@@ -284,9 +165,9 @@ static void client_stream(void **state)
 
 static void bidi_ping_pong(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Chat", NULL, true);
 	for (int i = 0; i < 500; i++) {
@@ -304,9 +185,9 @@ static void bidi_ping_pong(void **state)
 
 static void undecoded_messages(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Raw", NULL, true);
 	for (size_t n = 1; n < 5 << 20; n = n * 11 - 1) {
@@ -325,9 +206,9 @@ static void undecoded_messages(void **state)
 /* The server ends the call while the client still has its side open. */
 static void bidi_ended_by_server(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 	int r;
 
 	req.code = ERR_EXISTS;
@@ -341,9 +222,9 @@ static void bidi_ended_by_server(void **state)
 
 static void chat_beside_a_unary_call(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 	int echoes = 0, r;
 
 	req.wait_ms = 20;
@@ -370,9 +251,9 @@ static void chat_beside_a_unary_call(void **state)
 
 static void poll_watches_other_descriptors(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 	int fds[2];
 
 	assert_int_equal(pipe(fds), 0);
@@ -390,10 +271,10 @@ static void poll_watches_other_descriptors(void **state)
 
 static void deadline_reaches_both_sides(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + ARRIVES_NS};
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	assert_int_equal(rpc_call(f->client, ECHO, "Wait", &opts, &req.base, NULL, &err), -ERR_DEADLINE);
 	until(&f->echo.cancelled, 1);
@@ -403,11 +284,11 @@ static void deadline_reaches_both_sides(void **state)
 /* The server keeps to the deadline by itself, also when the handler does not. */
 static void deadline_of_a_stuck_handler(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct rpc_md md = {"grpc-timeout", "500m"};
 	struct rpc_call_opts opts = {.md = &md, .n_md = 1};
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	atomic_store(&f->echo.stuck, true);
 	assert_int_equal(rpc_call(f->client, ECHO, "Slow", &opts, &req.base, NULL, &err), -ERR_DEADLINE);
@@ -420,9 +301,9 @@ static void deadline_of_a_stuck_handler(void **state)
 
 static void cancel_reaches_the_handler(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	const char *methods[] = {"Wait", "Slow", "Chat", "Up", "Down"};
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	req.wait_ms = 600000;
 	req.count = UINT32_MAX;
@@ -445,9 +326,9 @@ static void cancel_reaches_the_handler(void **state)
 
 static void connection_loss_cancels(void **state)
 {
-	struct fixture *f = *state;
-	struct rpc_client *other = dial(f);
-	EchoRequest req = request();
+	struct grpc_fixture *f = *state;
+	struct rpc_client *other = grpc_dial(f->path);
+	EchoRequest req = echo_request();
 	struct rpc_stream *s = open_stream(other, "Wait", &req, false);
 
 	while (!atomic_load(&f->echo.running))
@@ -467,9 +348,9 @@ static void *stop_server(void *arg)
 /* Long calls end at once, short ones are waited for, new ones are refused. */
 static void stop_with_grace(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 	pthread_t t;
 
 	req.wait_ms = 200;
@@ -489,9 +370,9 @@ static void stop_with_grace(void **state)
 
 static void stop_without_grace(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	req.wait_ms = 600000;
 	AUTO(rpc_stream) struct rpc_stream *slow = open_stream(f->client, "Slow", &req, false);
@@ -510,13 +391,13 @@ static void stop_without_grace(void **state)
 
 static void big_messages(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	const size_t sizes[] = {0, 16 << 10, (1 << 20) - 3, 5 << 20, 15 << 20};
 
 	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
 		AUTO(pb) EchoReply *rsp = NULL;
 		struct err err = ERR_INIT;
-		EchoRequest req = request();
+		EchoRequest req = echo_request();
 
 		req.data = bytes_of(sizes[i]);
 		assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, &rsp, &err), 0);
@@ -527,9 +408,9 @@ static void big_messages(void **state)
 
 static void oversized_messages(void **state)
 {
-	struct fixture *f = start((struct rpc_server_opts){.max_message_bytes = 1 << 20});
+	struct grpc_fixture *f = start((struct rpc_server_opts){.max_message_bytes = 1 << 20});
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	req.data = bytes_of(2 << 20);
 	assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), -ERR_EXHAUSTED);
@@ -540,21 +421,21 @@ static void oversized_messages(void **state)
 	req.data.len = 1000;
 	assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), 0);
 	free(req.data.data);
-	stop(f);
+	grpc_stop(f);
 }
 
 /* A client that does not read a stream blocks its handler, and nothing else. */
 static void unread_stream(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	req.data = bytes_of(100000);
 	req.count = 400;
 	AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, "Down", &req, false);
 	for (int i = 0; i < 50; i++) {
-		EchoRequest small = request();
+		EchoRequest small = echo_request();
 
 		assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &small.base, NULL, &err), 0);
 	}
@@ -572,11 +453,11 @@ static void unread_stream(void **state)
 /* Handlers that do not read: their senders are paused by the connection's bound, all data arrives in the end. */
 static void unread_requests(void **state)
 {
-	struct fixture *f = start((struct rpc_server_opts){.max_buffered_bytes = 2 << 20});
+	struct grpc_fixture *f = start((struct rpc_server_opts){.max_buffered_bytes = 2 << 20});
 	enum { CALLS = 8, MESSAGES = 3, BYTES = 900000 };
 	struct rpc_stream *s[CALLS];
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	req.data = bytes_of(BYTES);
 	atomic_store(&f->echo.hold, true);
@@ -601,17 +482,17 @@ static void unread_requests(void **state)
 		rpc_stream_free(s[i]);
 	}
 	free(req.data.data);
-	stop(f);
+	grpc_stop(f);
 }
 
 /* Windows already granted let more arrive than the bound allows: from four times the bound on calls are refused. */
 static void flood_of_unread_requests(void **state)
 {
-	struct fixture *f = start((struct rpc_server_opts){.max_buffered_bytes = 1 << 20});
+	struct grpc_fixture *f = start((struct rpc_server_opts){.max_buffered_bytes = 1 << 20});
 	enum { CALLS = 8, BYTES = 900000 };
 	struct rpc_stream *s[CALLS];
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 	int refused = 0;
 
 	req.data = bytes_of(BYTES);
@@ -631,18 +512,18 @@ static void flood_of_unread_requests(void **state)
 	}
 	assert_in_range(refused, 1, CALLS - 4);
 	free(req.data.data);
-	stop(f);
+	grpc_stop(f);
 }
 
 /* ---- numbers ---- */
 
 static void many_calls_at_once(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	enum { CALLS = 600 };
 	static struct rpc_stream *s[CALLS];
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	req.count = 20;
 	req.data = bytes_of(200);
@@ -660,11 +541,11 @@ static void many_calls_at_once(void **state)
 /* Calls that wait for days, and calls that wait for their client, leave the pool to the others. */
 static void waiting_calls_do_not_starve(void **state)
 {
-	struct fixture *f = start((struct rpc_server_opts){.max_workers = 2});
+	struct grpc_fixture *f = start((struct rpc_server_opts){.max_workers = 2});
 	enum { WAITS = 100, CHATS = 50, SLOWS = 10 };
 	static struct rpc_stream *s[WAITS + CHATS + SLOWS];
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	for (int i = 0; i < WAITS + CHATS; i++)
 		s[i] = open_stream(f->client, i < WAITS ? "Wait" : "Chat", &req, i >= WAITS);
@@ -683,11 +564,11 @@ static void waiting_calls_do_not_starve(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(s); i++)
 		rpc_stream_free(s[i]);
 	until(&f->echo.running, 0);
-	stop(f);
+	grpc_stop(f);
 }
 
 struct hammer {
-	struct fixture *f;
+	struct grpc_fixture *f;
 	int failed;
 };
 
@@ -702,7 +583,7 @@ static void *hammer(void *arg)
 	}
 	for (int i = 0; i < 200; i++) {
 		AUTO(pb) EchoReply *rsp = NULL;
-		EchoRequest req = request();
+		EchoRequest req = echo_request();
 		struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + (i % 7 ? WAIT_NS : NS_PER_MS)};
 		int r;
 
@@ -716,7 +597,7 @@ static void *hammer(void *arg)
 
 static void many_connections(void **state)
 {
-	struct fixture *f = *state;
+	struct grpc_fixture *f = *state;
 	struct hammer h[8];
 	pthread_t t[8];
 
@@ -737,12 +618,12 @@ static bool nobody(const struct ucred *peer, int fd, void *arg)
 
 static void refused_peer(void **state)
 {
-	struct fixture *f = start((struct rpc_server_opts){.allow = nobody});
+	struct grpc_fixture *f = start((struct rpc_server_opts){.allow = nobody});
 	struct err err = ERR_INIT;
-	EchoRequest req = request();
+	EchoRequest req = echo_request();
 
 	assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), -ERR_UNAVAILABLE);
-	stop(f);
+	grpc_stop(f);
 }
 
 static void nobody_serves(void **state)

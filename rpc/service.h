@@ -110,7 +110,7 @@ void rpc_off_cancel(struct rpc_call *c, const void *arg);
 /* Who is at the other end, as of connect(2). */
 const struct ucred *rpc_peer(const struct rpc_call *c);
 
-/* Memory that lives as long as the call, for building answers. */
+/* Memory that lives until the handler has returned, for building answers. */
 struct arena *rpc_arena(struct rpc_call *c);
 
 #endif

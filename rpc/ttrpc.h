@@ -7,6 +7,9 @@
  * ends raise SO_SNDBUF for that. Extensions, used only towards our own server: data frames (type 3) from server to
  * client before the answer carry progress messages, and a data frame without data (flags 0x05) from the client says
  * that nobody waits for the call any more: ttrpc has no cancellation of its own.
+ *
+ * Bounds of a server, per connection: 1024 calls and 64 MiB of requests that have no answer yet, 64 MiB of answers that
+ * the client does not read (then it is disconnected).
  */
 #ifndef RPC_TTRPC_H
 #define RPC_TTRPC_H
@@ -86,6 +89,7 @@ struct ttrpc_server_opts {
 	struct rpc_io *io;                                             /* shared thread; NULL: one of its own */
 	unsigned max_workers;                                          /* 0: 64. RPC_LONG calls do not count */
 	unsigned max_calls;                                            /* outstanding on one connection; 0: 1024 */
+	unsigned max_connections;                                      /* 0: 4096 (each shim has one) */
 	bool (*allow)(const struct ucred *peer, void *arg);            /* asked at accept; NULL: everybody */
 	int (*before)(struct rpc_call *c, void *arg, struct err *err); /* before each handler, on its thread */
 	/* after both; as with gRPC (server.h) */

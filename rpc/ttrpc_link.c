@@ -255,6 +255,12 @@ int ttrpc_link_send(struct ttrpc_link *l, struct str frame, const int *fds, unsi
 	if (n_fds && !l->is_packets)
 		return err_set(err, ERR_PRECONDITION, "descriptors cannot be sent on this connection");
 	pthread_mutex_lock(&l->lock);
+	if (!l->closed && l->queued + frame.n > TTRPC_QUEUED_HARD) {
+		/* The I/O thread sees the end of the stream and does the rest. */
+		l->closed = true;
+		drop_queue(l);
+		shutdown(l->fd, SHUT_RDWR);
+	}
 	if (l->closed)
 		r = err_set(err, ERR_UNAVAILABLE, "the connection is closed");
 	else if (!l->head)

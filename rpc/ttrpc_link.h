@@ -13,8 +13,9 @@
 
 #include <sys/socket.h>
 
-#define TTRPC_QUEUED_MAX (1u << 20)  /* above this progress waits */
-#define TTRPC_PAUSE_BYTES (8u << 20) /* above this nothing is read from the peer (when the owner wants that) */
+#define TTRPC_QUEUED_MAX (1u << 20)   /* above this progress waits */
+#define TTRPC_PAUSE_BYTES (8u << 20)  /* above this nothing is read from the peer (when the owner wants that) */
+#define TTRPC_QUEUED_HARD (64u << 20) /* above this the connection ends: the peer does not read */
 
 struct ttrpc_link;
 
@@ -44,7 +45,7 @@ struct ttrpc_link *ttrpc_link_ref(struct ttrpc_link *l);
 void ttrpc_link_unref(struct ttrpc_link *l);
 
 /* Sends a whole frame, and descriptors beside it (they stay the caller's). Any thread, does not block. ERR_UNAVAILABLE
- * when the connection is gone, ERR_EXHAUSTED when the frame is too long, ERR_PRECONDITION for descriptors on a stream
+ * when the connection is gone, or the peer reads nothing of what was sent before, ERR_EXHAUSTED when the frame is too long, ERR_PRECONDITION for descriptors on a stream
  * socket. */
 int ttrpc_link_send(struct ttrpc_link *l, struct str frame, const int *fds, unsigned n_fds, struct err *err);
 

@@ -10,6 +10,8 @@
 #include <assert.h>
 #include <errno.h>
 
+#define TTRPC_REQUESTS_MAX (64u << 20) /* bytes of the requests of one connection that have no answer yet */
+
 struct conn;
 
 struct call {
@@ -19,6 +21,7 @@ struct call {
 	uint32_t stream_id;
 	struct ttrpc_fds fds_in;  /* the handler's */
 	struct ttrpc_fds fds_out; /* the handler's */
+	size_t request_bytes;     /* as charged to the connection */
 
 	/* The I/O thread's. */
 	struct conn *conn; /* NULL once it is no longer listed there */
@@ -35,6 +38,7 @@ struct conn {
 	struct ttrpc_link *link;
 	struct call *calls;
 	unsigned n_calls;
+	size_t request_bytes; /* of its calls */
 	uint32_t last_id;
 };
 
@@ -50,6 +54,7 @@ struct ttrpc_server {
 	/* The I/O thread's, from the start on. */
 	struct acceptor acceptor;
 	struct conn *conns;
+	unsigned n_conns;
 	bool stopping;
 };
 
@@ -87,6 +92,7 @@ static void unlist(struct call *c)
 	if (c->next)
 		c->next->prev = c->prev;
 	conn->n_calls--;
+	conn->request_bytes -= c->request_bytes;
 	c->conn = NULL;
 	rpc_call_unref(&c->base);
 }
@@ -192,12 +198,13 @@ int ttrpc_progress(struct rpc_call *base, const ProtobufCMessage *msg, struct er
 {
 	AUTO(buf) struct buf payload = BUF_INIT, frame = BUF_INIT;
 	struct call *c = call_of(base);
-	int r;
+	int r = 0;
 
 	pthread_mutex_lock(&base->lock);
 	if (!base->cancelled && !room_wanted(base))
-		rpc_call_wait(base, room_wanted);
-	r = rpc_call_cancelled_locked(base, err);
+		r = rpc_call_wait(base, room_wanted, err);
+	if (!r)
+		r = rpc_call_cancelled_locked(base, err);
 	pthread_mutex_unlock(&base->lock);
 	TRY(r);
 	pb_pack(msg, &payload);
@@ -252,6 +259,9 @@ static int check_frame(struct conn *conn, const struct ttrpc_frame *f, struct er
 		return err_set(err, ERR_UNAVAILABLE, "the server is stopping");
 	if (conn->n_calls > conn->server->opts.max_calls)
 		return err_set(err, ERR_EXHAUSTED, "more than %u calls are outstanding", conn->server->opts.max_calls);
+	if (conn->request_bytes + f->data.n > TTRPC_REQUESTS_MAX)
+		return err_set(err, ERR_EXHAUSTED, "requests of more than %u bytes are outstanding",
+		               TTRPC_REQUESTS_MAX);
 	return 0;
 }
 
@@ -263,6 +273,8 @@ static int prepare(struct call *c, const struct ttrpc_frame *f, struct err *err)
 	int64_t now = clock_mono_ns();
 
 	TRY(check_frame(c->conn, f, err));
+	c->request_bytes = f->data.n;
+	c->conn->request_bytes += f->data.n;
 	TRY(pb_unpack(&ttrpc__request__descriptor, f->data, &req, err));
 	name = xasprintf("%s/%s", req->service, req->method);
 	TRY(rpc_methods_find(&c->server->methods, str_of(name), &c->base.method, err));
@@ -349,6 +361,7 @@ static void conn_free(struct conn *conn)
 		s->conns = conn->next;
 	if (conn->next)
 		conn->next->prev = conn->prev;
+	s->n_conns--;
 	ttrpc_link_close(conn->link);
 	free(conn);
 }
@@ -384,9 +397,12 @@ static int conn_open(void *arg, TAKE(int) fd, struct err *err)
 	if (conn->next)
 		conn->next->prev = conn;
 	s->conns = conn;
+	s->n_conns++;
 	peer = ttrpc_link_peer(conn->link);
 	if (s->opts.allow && !s->opts.allow(peer, s->opts.arg))
 		r = err_set(err, ERR_PERMISSION, "uid %u may not connect", peer->uid);
+	else if (s->n_conns > s->opts.max_connections)
+		r = err_set(err, ERR_EXHAUSTED, "%u connections are open", s->n_conns - 1);
 	if (r >= 0)
 		r = ttrpc_link_start(conn->link, err);
 	if (r < 0)
@@ -406,6 +422,8 @@ int ttrpc_server_new(const struct ttrpc_server_opts *opts, struct ttrpc_server *
 		s->opts.max_workers = 64;
 	if (!s->opts.max_calls)
 		s->opts.max_calls = 1024;
+	if (!s->opts.max_connections)
+		s->opts.max_connections = 4096;
 	s->acceptor = (struct acceptor){.name = "ttrpc", .accept = conn_open, .arg = s};
 	s->hook = (struct rpc_hook){s->opts.before, s->opts.after, s->opts.arg};
 	s->methods = RPC_METHODS_INIT;
@@ -468,7 +486,7 @@ int ttrpc_server_start(struct ttrpc_server *s, struct err *err)
 	struct order o = {s, -1, err, 0};
 
 	assert(!s->started);
-	TRY(workers_new(s->opts.max_workers, &s->workers, err));
+	TRY(workers_new(s->opts.max_workers, 0, &s->workers, err));
 	if (!s->io) {
 		TRY(rpc_io_new(&s->io, err));
 		s->own_io = true;

@@ -1,27 +1,12 @@
 #include "rpc/ttrpc.h"
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/unix.h"
-#include "rpc/client.h"
-#include "rpc/pb.h"
-#include "rpc/server.h"
-#include "rpc/testing/echo.h"
+#include "rpc/testing/fixture.h"
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
-
-#include <cmocka.h>
-
-typedef Contentd__Testing__EchoRequest EchoRequest;
-typedef Contentd__Testing__EchoReply EchoReply;
-
-#define ECHO (&contentd__testing__echo__descriptor)
-#define WAIT_NS (30 * NS_PER_S)      /* for what must happen: only reached when it does not */
-#define ARRIVES_NS (500 * NS_PER_MS) /* a deadline before which a call has reached its handler */
 
 struct fixture {
 	struct echo echo;
@@ -93,34 +78,9 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void until(atomic_int *value, int wanted)
-{
-	int64_t end = clock_mono_ns() + WAIT_NS;
-
-	while (atomic_load(value) != wanted) {
-		if (clock_mono_ns() > end)
-			fail_msg("still %d, not %d", atomic_load(value), wanted);
-		usleep(1000);
-	}
-}
-
-static EchoRequest request(void)
-{
-	return (EchoRequest)CONTENTD__TESTING__ECHO_REQUEST__INIT;
-}
-
 static struct ttrpc_req call(const char *method, const EchoRequest *msg)
 {
 	return (struct ttrpc_req){.svc = ECHO, .method = method, .msg = &msg->base};
-}
-
-static ProtobufCBinaryData bytes_of(size_t n)
-{
-	uint8_t *p = xmalloc(n + 1);
-
-	for (size_t i = 0; i < n; i++)
-		p[i] = (uint8_t)(i * 2654435761u >> 24);
-	return (ProtobufCBinaryData){n, p};
 }
 
 /* ---- both kinds of socket ---- */
@@ -132,7 +92,7 @@ static void unary(void **state)
 	for (int i = 0; i < 200; i++) {
 		AUTO(pb) EchoReply *rsp = NULL;
 		struct err err = ERR_INIT;
-		EchoRequest msg = request();
+		EchoRequest msg = echo_request();
 		struct ttrpc_req req = call(i % 2 ? "Unary" : "Quick", &msg);
 
 		msg.text = (char *)"hello";
@@ -149,7 +109,7 @@ static void empty_answer(void **state)
 	struct fixture *f = *state;
 	AUTO(pb) EchoReply *rsp = NULL;
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Unary", &msg);
 
 	assert_int_equal(ttrpc_call(f->client, &req, &rsp, NULL, &err), 0);
@@ -160,7 +120,7 @@ static void errors(void **state)
 {
 	struct fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Unary", &msg);
 
 	for (int i = 1; i <= 16; i++) {
@@ -182,7 +142,7 @@ static void namespace_metadata(void **state)
 	struct fixture *f = *state;
 	AUTO(pb) EchoReply *rsp = NULL;
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Unary", &msg);
 
 	msg.key = (char *)"containerd-namespace-ttrpc";
@@ -196,7 +156,7 @@ static void sizes(void **state)
 	struct fixture *f = *state;
 	size_t max = f->type == SOCK_STREAM ? TTRPC_FRAME_MAX : TTRPC_PACKET_MAX;
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Unary", &msg);
 
 	msg.data = bytes_of(max);
@@ -222,7 +182,7 @@ static void deadline(void **state)
 {
 	struct fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Wait", &msg);
 
 	req.deadline_ns = clock_mono_ns() + ARRIVES_NS;
@@ -246,7 +206,7 @@ static void async_calls(void **state)
 {
 	struct fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Slow", &msg);
 
 	msg.wait_ms = 5;
@@ -275,7 +235,7 @@ struct caller {
 static void *call_in_thread(void *arg)
 {
 	struct caller *c = arg;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call(c->method, &msg);
 
 	msg.wait_ms = 600000;
@@ -290,7 +250,7 @@ static void death_of_the_server(void **state)
 	struct caller callers[20];
 	pthread_t t[20];
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Unary", &msg);
 
 	for (int i = 0; i < 20; i++) {
@@ -315,7 +275,7 @@ static void death_of_the_server(void **state)
 static void quiet_end_of_the_server(void **state)
 {
 	struct fixture f = {.type = SOCK_STREAM};
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Wait", &msg);
 	struct err err = ERR_INIT;
 	pthread_t t;
@@ -362,7 +322,7 @@ static void *hammer(void *arg)
 
 	for (int i = 0; i < 300; i++) {
 		AUTO(pb) EchoReply *rsp = NULL;
-		EchoRequest msg = request();
+		EchoRequest msg = echo_request();
 		struct ttrpc_req req = call(i % 3 ? "Unary" : "Quick", &msg);
 
 		msg.count = (uint32_t)i;
@@ -416,7 +376,7 @@ static void progress(void **state)
 	AUTO(pb) EchoReply *rsp = NULL;
 	struct seen seen = {0};
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Progress", &msg);
 
 	/* 20 MB: more than any queue holds. */
@@ -441,7 +401,7 @@ static void giving_up(void **state)
 {
 	struct fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Slow", &msg);
 
 	/* The server knows no deadline: this is what on_behalf and a local deadline come down to. */
@@ -464,7 +424,7 @@ static void descriptors(void **state)
 		AUTO(pb) EchoReply *rsp = NULL;
 		AUTO_FD int file = -1;
 		struct err err = ERR_INIT;
-		EchoRequest msg = request();
+		EchoRequest msg = echo_request();
 		struct ttrpc_req req = call("Fds", &msg);
 		int send[TTRPC_FDS_MAX];
 
@@ -503,7 +463,7 @@ static void descriptors_do_not_leak(void **state)
 	struct fixture *f = *state;
 	AUTO_FD int file = -1;
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Fds", &msg);
 	unsigned before;
 	int send[4];
@@ -536,7 +496,7 @@ static void no_descriptors_on_a_stream(void **state)
 {
 	struct fixture *f = *state;
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Fds", &msg);
 	int one = 1;
 
@@ -581,7 +541,7 @@ static void cancellation_travels(void **state)
 	AUTO(rpc_client) struct rpc_client *client = NULL;
 	struct rpc_stream *s = NULL;
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	char path[64];
 	int fd;
 
@@ -627,7 +587,7 @@ static void listening(void **state)
 	struct echo echo = {0};
 	struct rpc_service svc = echo_ttrpc_service(&echo);
 	struct err err = ERR_INIT;
-	EchoRequest msg = request();
+	EchoRequest msg = echo_request();
 	struct ttrpc_req req = call("Unary", &msg);
 	char path[64];
 

@@ -25,7 +25,8 @@ struct workers {
 	pthread_cond_t wake; /* a job may run, or the pool ends */
 	pthread_cond_t gone; /* a thread has ended */
 	struct queue jobs, long_jobs;
-	unsigned cap;
+	unsigned cap, max_waiting;
+	unsigned n_waiting; /* long jobs, queued or running, and waits inside others */
 	unsigned n_running; /* counted jobs that run now; may pass cap for a moment when waits end */
 	unsigned n_threads, n_starting, n_idle; /* those starting will look for a job before they idle */
 	bool ending;
@@ -51,12 +52,13 @@ static struct worker_job *queue_pop(struct queue *q)
 	return job;
 }
 
-int workers_new(unsigned cap, struct workers **out, struct err *err)
+int workers_new(unsigned cap, unsigned max_waiting, struct workers **out, struct err *err)
 {
 	struct workers *w = xcalloc(1, sizeof(*w));
 	pthread_condattr_t attr;
 
 	w->cap = cap;
+	w->max_waiting = max_waiting ?: WORKERS_WAITING_MAX;
 	w->jobs.tail = &w->jobs.head;
 	w->long_jobs.tail = &w->long_jobs.head;
 	pthread_mutex_init(&w->lock, NULL);
@@ -110,6 +112,7 @@ static void *worker_main(void *arg)
 		job->fn(job);
 		pthread_mutex_lock(&w->lock);
 		w->n_running -= counted;
+		w->n_waiting -= !counted;
 	}
 	w->n_threads--;
 	self->next = w->ended;
@@ -167,12 +170,25 @@ static int provide(struct workers *w)
 	return r;
 }
 
+/* One more that waits; with the lock held. */
+static int wait_one(struct workers *w, struct err *err)
+{
+	if (w->n_waiting >= w->max_waiting)
+		return err_set(err, ERR_EXHAUSTED, "%u calls are waiting already", w->n_waiting);
+	w->n_waiting++;
+	return 0;
+}
+
 int workers_submit(struct workers *w, struct worker_job *job, bool is_long, struct err *err)
 {
 	struct worker *ended;
 	int r;
 
 	pthread_mutex_lock(&w->lock);
+	if (is_long && wait_one(w, err) < 0) {
+		pthread_mutex_unlock(&w->lock);
+		return -(int)ERR_EXHAUSTED;
+	}
 	ended = STEAL(w->ended);
 	queue_push(is_long ? &w->long_jobs : &w->jobs, job);
 	r = provide(w);
@@ -187,6 +203,7 @@ int workers_submit(struct workers *w, struct worker_job *job, bool is_long, stru
 		*at = NULL;
 		q->tail = at;
 		q->n--;
+		w->n_waiting -= is_long;
 	} else {
 		r = 0;
 	}
@@ -195,18 +212,25 @@ int workers_submit(struct workers *w, struct worker_job *job, bool is_long, stru
 	return r ? err_set(err, ERR_EXHAUSTED, "no thread for this call: %s", strerror(r)) : 0;
 }
 
-void workers_block_begin(struct workers *w)
+int workers_block_begin(struct workers *w, struct err *err)
 {
+	int r;
+
 	pthread_mutex_lock(&w->lock);
-	w->n_running--;
-	provide(w);
+	r = wait_one(w, err);
+	if (r >= 0) {
+		w->n_running--;
+		provide(w);
+	}
 	pthread_mutex_unlock(&w->lock);
+	return r;
 }
 
 void workers_block_end(struct workers *w)
 {
 	pthread_mutex_lock(&w->lock);
 	w->n_running++;
+	w->n_waiting--;
 	pthread_mutex_unlock(&w->lock);
 }
 

@@ -1,7 +1,8 @@
 /*
  * Threads for call handlers: blocking work of unknown length. A thread is made when a job may run and nobody is idle,
  * and goes after ten idle seconds. At most `cap` jobs run at a time; not counted are jobs submitted as long and those
- * between workers_block_begin and _end (waiting for a client), so that neither can starve the rest.
+ * between workers_block_begin and _end (waiting for a client), so that neither can starve the rest; of those there are at
+ * most WORKERS_WAITING_MAX, for each has a thread.
  * Any thread. Jobs are intrusive, the submitter's until they run.
  */
 #ifndef RPC_WORKERS_H
@@ -10,6 +11,8 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 
+#define WORKERS_WAITING_MAX 8192
+
 struct workers;
 
 struct worker_job {
@@ -17,15 +20,17 @@ struct worker_job {
 	struct worker_job *next;            /* the pool's */
 };
 
-int workers_new(unsigned cap, struct workers **out, struct err *err);
+/* max_waiting 0: WORKERS_WAITING_MAX. */
+int workers_new(unsigned cap, unsigned max_waiting, struct workers **out, struct err *err);
 void workers_free(struct workers *w); /* runs what is queued, joins the threads */
 DEFINE_AUTO_FREE(workers);
 
-/* ERR_EXHAUSTED when no thread can be made and none could ever take the job: it is not queued then. */
+/* ERR_EXHAUSTED when too many jobs wait, or no thread can be made and none could ever take the job: it is not queued
+ * then. */
 int workers_submit(struct workers *w, struct worker_job *job, bool is_long, struct err *err);
 
-/* Around a wait inside a job that was not submitted as long. */
-void workers_block_begin(struct workers *w);
+/* Around a wait inside a job that was not submitted as long. ERR_EXHAUSTED when too many wait: this one must not. */
+int workers_block_begin(struct workers *w, struct err *err);
 void workers_block_end(struct workers *w);
 
 #endif

@@ -1,17 +1,8 @@
 #include "rpc/workers.h"
 
-#include "base/buf.h"
-#include "base/clock.h"
+#include "rpc/testing/fixture.h"
 
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
-
-#include <cmocka.h>
-
-#define WAIT_NS (30 * NS_PER_S) /* for what must happen: only reached when it does not */
 
 struct shared {
 	struct workers *w;
@@ -34,7 +25,7 @@ static void run(struct worker_job *wj)
 	while (now > max && !atomic_compare_exchange_weak(&s->max_running, &max, now))
 		;
 	if (j->blocks)
-		workers_block_begin(s->w);
+		assert_int_equal(workers_block_begin(s->w, NULL), 0);
 	while (!atomic_load(&s->go))
 		usleep(500);
 	if (j->blocks)
@@ -56,22 +47,11 @@ static void submit(struct shared *s, unsigned n, bool is_long, bool blocks)
 	}
 }
 
-static void until(atomic_int *value, int wanted)
-{
-	int64_t end = clock_mono_ns() + WAIT_NS;
-
-	while (atomic_load(value) != wanted) {
-		if (clock_mono_ns() > end)
-			fail_msg("still %d, not %d", atomic_load(value), wanted);
-		usleep(500);
-	}
-}
-
 static void cap_holds(void **state)
 {
 	struct shared s = {0};
 
-	assert_int_equal(workers_new(3, &s.w, NULL), 0);
+	assert_int_equal(workers_new(3, 0, &s.w, NULL), 0);
 	submit(&s, 50, false, false);
 	until(&s.running, 3);
 	usleep(20000);
@@ -85,7 +65,7 @@ static void long_jobs_are_not_counted(void **state)
 {
 	struct shared longs = {0}, others = {0};
 
-	assert_int_equal(workers_new(2, &longs.w, NULL), 0);
+	assert_int_equal(workers_new(2, 0, &longs.w, NULL), 0);
 	others.w = longs.w;
 	submit(&longs, 40, true, false);
 	until(&longs.running, 40);
@@ -111,7 +91,7 @@ static void blocked_jobs_give_their_place(void **state)
 {
 	struct shared blocked = {0}, others = {0};
 
-	assert_int_equal(workers_new(1, &blocked.w, NULL), 0);
+	assert_int_equal(workers_new(1, 0, &blocked.w, NULL), 0);
 	others.w = blocked.w;
 	submit(&blocked, 30, false, true);
 	until(&blocked.running, 30);
@@ -125,12 +105,32 @@ static void blocked_jobs_give_their_place(void **state)
 	workers_free(blocked.w);
 }
 
+/* Each wait has a thread: beyond the bound it is refused, and possible again when one has ended. */
+static void waits_are_bounded(void **state)
+{
+	struct shared longs = {0}, more = {.go = true};
+	struct worker_job job = {NULL, NULL};
+
+	OK(workers_new(2, 5, &longs.w, err));
+	more.w = longs.w;
+	submit(&longs, 4, true, false);
+	submit(&longs, 1, false, true);
+	until(&longs.running, 5);
+	FAILS(workers_submit(longs.w, &job, true, err), ERR_EXHAUSTED);
+	FAILS(workers_block_begin(longs.w, err), ERR_EXHAUSTED);
+	submit(&more, 3, false, false);
+	until(&more.done, 3);
+	atomic_store(&longs.go, true);
+	until(&longs.done, 5);
+	workers_free(longs.w);
+}
+
 /* What was queued runs before the pool goes. */
 static void free_runs_the_queue(void **state)
 {
 	struct shared s = {.go = true};
 
-	assert_int_equal(workers_new(2, &s.w, NULL), 0);
+	assert_int_equal(workers_new(2, 0, &s.w, NULL), 0);
 	submit(&s, 1000, false, false);
 	workers_free(s.w);
 	assert_int_equal(s.done, 1000);
@@ -142,6 +142,7 @@ int main(void)
 	    cmocka_unit_test(cap_holds),
 	    cmocka_unit_test(long_jobs_are_not_counted),
 	    cmocka_unit_test(blocked_jobs_give_their_place),
+	    cmocka_unit_test(waits_are_bounded),
 	    cmocka_unit_test(free_runs_the_queue),
 	};
 
