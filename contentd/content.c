@@ -1,6 +1,7 @@
 #include "contentd/content.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -544,6 +545,7 @@ int cd_writer_commit(struct cd_writer *w, const struct digest *digest, struct er
 			return err_errno(err, errno, "content: sync");
 		if (renameat(c->ingest_fd, path, c->blobs_fd, digest_hex(digest, hex)) < 0)
 			return err_errno(err, errno, "content: publish %s", hex);
+		FAILPOINT("content-moved");
 		TRY(dir_sync(c->blobs_fd, err));
 	}
 	return drop(w, err);

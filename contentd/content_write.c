@@ -7,6 +7,7 @@
 #include "contentd/content_write.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "contentd/blobs.h"
 #include "contentd/ident.h"
@@ -252,7 +253,9 @@ static int commit(struct session *s, const Content__WriteContentRequest *req, st
 		return known_already(s, text, err);
 	if (s->writer)
 		TRY(cd_writer_commit(s->writer, &digest, err));
+	FAILPOINT("content-published");
 	r = put_record(s, text, labels, n_labels, err);
+	FAILPOINT("content-recorded");
 	if (r > 0) {
 		TRY(make_own(s, err));
 		TRY(cd_writer_commit(s->writer, &digest, err));

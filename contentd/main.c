@@ -1,4 +1,5 @@
 /* Program contentd: its command line. */
+#include "base/failpoint.h"
 #include "contentd/ops/serve.h"
 
 #include <argp.h>
@@ -172,6 +173,7 @@ int main(int argc, char **argv)
 	const struct cd_config_source source = {load_again, &options};
 	struct err err = ERR_INIT;
 
+	failpoint_init();
 	argp_err_exit_status = EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
 	if (options.n_words)

@@ -5,6 +5,7 @@
  */
 #include "fusefs/store_internal.h"
 
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "base/map.h"
 
@@ -148,9 +149,13 @@ int ffs_batch_publish(struct ffs_batch *b, struct err *err)
 
 	if (!b->made.n)
 		return 0;
+	FAILPOINT("objects-written");
 	TRY(ffs_objects_sync(b->store, err));
-	vec_each(&b->made, m)
+	vec_each(&b->made, m) {
 		TRY(ffs_object_adopt(b->store, b->dir_fd, file_name(m->number, name), &m->key, false, err));
+		FAILPOINT("object-adopted");
+	}
 	vec_clear(&b->made);
+	FAILPOINT("objects-adopted");
 	return ffs_objects_sync(b->store, err);
 }

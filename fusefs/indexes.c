@@ -1,6 +1,7 @@
 /* Layer indexes on disk, and where their blobs come from. */
 #include "fusefs/store_internal.h"
 
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "base/json.h"
 
@@ -74,7 +75,9 @@ int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str inde
 	source_name(key, name);
 	source_encode(src, &source);
 	TRY(put_fast(dir, name, buf_str(&source), err));
+	FAILPOINT("index-source");
 	TRY(put_fast(dir, hex, index, err));
+	FAILPOINT("index-written");
 	/* One sync of all instead of four: what a crash in between tears, the checksum shows, and nobody was told of it. */
 	return durable ? ffs_objects_sync(s, err) : 0;
 }
@@ -191,6 +194,7 @@ int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *
 
 	if (unlinkat(dir, digest_hex(key, hex), 0) < 0 && errno != ENOENT)
 		return err_errno(err, errno, "remove index/%s", hex);
+	FAILPOINT("index-removed");
 	if (unlinkat(dir, source_name(key, name), 0) < 0 && errno != ENOENT)
 		return err_errno(err, errno, "remove index/%s", name);
 	return 0;

@@ -1,6 +1,7 @@
 /* Pins: which layers somebody wants kept and filled. One small JSON file each. */
 #include "fusefs/store_internal.h"
 
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -37,8 +38,10 @@ int ffs_pin_put(struct ffs_store *s, const char *name, const struct digest *keys
 		json_w_cstr(&w, digest_hex(&keys[i], hex));
 	json_w_array_end(&w);
 	json_w_object_end(&w);
+	FAILPOINT("pin");
 	TRY_WRAP(file_write_atomic(s->dirs[FFS_DIR_PINS], pin_file(name, hex), buf_str(&text), 0600, err), err,
 	         "pin %s", name);
+	FAILPOINT("pinned");
 	return 0;
 }
 

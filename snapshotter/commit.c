@@ -2,6 +2,7 @@
 #include "snapshotter/internal.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/file.h"
 
 #include <errno.h>
@@ -81,7 +82,10 @@ static int commit_record(struct snap_store *s, struct snap_space sp, const char 
 	}
 	snap_record_stamp(&r);
 	labels_copy(labels, &r.info.labels);
-	return snap_record_put(s->kv, sp, &r, key, true, err);
+	FAILPOINT("snapshot-commit");
+	TRY(snap_record_put(s->kv, sp, &r, key, true, err));
+	FAILPOINT("snapshot-committed");
+	return 0;
 }
 
 int snap_commit(struct snap_store *s, struct snap_space sp, const char *name, const char *key, const char *parent,

@@ -1,5 +1,6 @@
 #include "snapshotter/meta.h"
 
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -121,6 +122,7 @@ static int write_image(const char *path, struct str image, struct err *err)
 		unlink(tmp);
 		return err_wrap(err, "write %s", tmp);
 	}
+	FAILPOINT("meta-written");
 	if (rename(tmp, path) < 0)
 		return err_errno(err, errno, "rename %s", tmp);
 	return 0;

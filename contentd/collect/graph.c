@@ -1,6 +1,7 @@
 #include "contentd/collect/graph.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "contentd/collect/records.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 #include "rpc/proto/leases.pb-c.h"
@@ -175,7 +176,8 @@ static int on_snapshot(void *arg, const struct snap_node *n, struct err *err)
 	char hex[65];
 
 	gc_sink_node(r->sink, &id);
-	if (!*n->space.ns) /* of a containerd that has contentd as its proxy plugin, and removes what it does not need */
+	if (!*n->space
+	          .ns) /* of a containerd that has contentd as its proxy plugin, and removes what it does not need */
 		gc_sink_root(r->sink);
 	vec_each(&n->info->labels.v, l)
 		gc_sink_label(r->sink, str_of(l->key), str_of(l->value));
@@ -445,6 +447,7 @@ static int graph_release(void *arg, struct err *err)
 	int64_t held;
 	int r = 0;
 
+	FAILPOINT("gc-condemned");
 	if (g->batch.ops.n + g->ops.n)
 		r = cd_meta_apply(g->meta, &g->batch, g->ops.p, (unsigned)g->ops.n, err);
 	if (r < 0)
@@ -507,7 +510,9 @@ int cd_graph_drop(struct cd_graph *g, struct err *err)
 	int r = 0;
 
 	if (g->gone.n) {
+		FAILPOINT("gc-applied");
 		r = cd_meta_sync(g->meta, err);
+		FAILPOINT("gc-synced");
 		if (r < 0)
 			spare(g, g->gone.n);
 		else
@@ -521,6 +526,7 @@ int cd_graph_finish(struct cd_graph *g, struct err *err)
 {
 	int r = cd_graph_drop(g, err);
 
+	FAILPOINT("gc-dropped");
 	for (size_t i = 0; i < g->leases.n && r >= 0; i++)
 		r = drop_list(g, &g->leases.p[i], err);
 	vec_clear(&g->leases);

@@ -1,6 +1,7 @@
 #include "contentd/transfer/pull.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "base/metrics.h"
 #include "contentd/release.h"
@@ -87,6 +88,7 @@ static int open_image(struct pull *p, const Types__Platform *want, struct err *e
 		return err_set(err, ERR_INTERNAL, "contentfs gave an image without a manifest");
 	p->source = p->image->reference;
 	TRY(pull_layers_init(p, err));
+	FAILPOINT("pull-opened");
 	pull_phase_end(p, "open layers");
 	return 0;
 }
@@ -115,6 +117,7 @@ static int make_snapshots(struct pull *p, struct err *err)
 	if (!p->top)
 		return 0;
 	TRY(pull_layers_commit(p, err));
+	FAILPOINT("pull-snapshots");
 	TRY_WRAP(snap_warm(p->snaps, p->space, p->top, err), err, "mount the metadata image");
 	pull_phase_end(p, "mount");
 	return 0;
@@ -134,6 +137,7 @@ static int store(struct pull *p, struct err *err)
 		r = w.result;
 	}
 	TRY(r);
+	FAILPOINT("pull-stored");
 	TRY(rpc_cancelled(p->call, err));
 	return pull_records_commit(p, err);
 }
@@ -172,6 +176,7 @@ static int run_part(struct pull *p, const Types__Platform *platform, struct err 
 	if (!p->documents_only)
 		TRY(pull_layers_unpack(p, err));
 	pull_phase_end(p, "unpack");
+	FAILPOINT("pull-unpacked");
 	pull_hold(p);
 	TRY_WRAP(store(p, err), err, "image %s", p->reference);
 	return 0;
@@ -288,7 +293,9 @@ static int run(struct whole *w, struct err *err)
 	target.size = from->size;
 	TRY(join_parts(w, &target, err));
 	cd_progress_step(w->req->progress, "pulled image content", w->parts.p[0]->name, NULL, &target, 0, 0);
+	FAILPOINT("pull-records");
 	TRY_WRAP(w->req->put(w->req->arg, &target, err), err, "image %s", w->req->reference);
+	FAILPOINT("pull-image");
 	cd_progress_headline(w->req->progress, "Completed pull from %s", w->req->reference);
 	return 0;
 }
