@@ -196,15 +196,13 @@ static int parse_field(struct parser *p, struct selector *s)
 	return 0;
 }
 
-/* True when an operator follows; it is consumed. */
 static int parse_operator(struct parser *p, enum filter_op *op)
 {
 	static const char chars[] = "=!~";
 	size_t start;
 	struct str text;
 
-	if (!peek(p) || !strchr(chars, peek(p)))
-		return 0;
+	peek(p);
 	start = p->at;
 	while (p->at < p->in.n && strchr(chars, p->in.p[p->at]) && p->in.p[p->at])
 		p->at++;
@@ -216,8 +214,8 @@ static int parse_operator(struct parser *p, enum filter_op *op)
 	else if (str_eqc(text, "~="))
 		*op = OP_MATCHES;
 	else
-		return fail(p, "unknown operator");
-	return 1;
+		return fail(p, text.n ? "unknown operator" : "an operator, a comma or the end is expected");
+	return 0;
 }
 
 static int parse_value(struct parser *p, struct selector *s)
@@ -227,6 +225,8 @@ static int parse_value(struct parser *p, struct selector *s)
 
 	if (c == '"' || (s->op == OP_MATCHES && (c == '/' || c == '|')))
 		return parse_quoted(p, &s->value);
+	if (c == '/' || c == '|')
+		return fail(p, "only an expression can stand between such quotes");
 	while (p->at < p->in.n && (uint8_t)p->in.p[p->at] > ' ' && p->in.p[p->at] != ',' && p->in.p[p->at] != 0x7f)
 		p->at++;
 	if (p->at == start)
@@ -235,18 +235,22 @@ static int parse_value(struct parser *p, struct selector *s)
 	return 0;
 }
 
+/* What directly follows: white space may stand before tokens, but not at the end of a path or a value. */
+static char here(const struct parser *p)
+{
+	return p->at < p->in.n ? p->in.p[p->at] : '\0';
+}
+
 static int parse_selector(struct parser *p, struct selector *s)
 {
-	int r;
-
 	TRY(parse_field(p, s));
-	while (peek(p) == '.') {
+	while (here(p) == '.') {
 		p->at++;
 		TRY(parse_field(p, s));
 	}
-	r = parse_operator(p, &s->op);
-	if (r <= 0)
-		return r;
+	if (p->at == p->in.n || here(p) == ',')
+		return 0;
+	TRY(parse_operator(p, &s->op));
 	TRY(parse_value(p, s));
 	if (s->op == OP_MATCHES)
 		cd_regex_new(buf_str(&s->value), &s->regex, NULL); /* a broken one stays NULL */
@@ -261,7 +265,7 @@ static int parse_clause(struct str text, struct clause *c, struct err *err)
 		return 0;
 	do {
 		TRY(parse_selector(&p, vec_add(&c->selectors)));
-	} while (peek(&p) == ',' && ++p.at);
+	} while (here(&p) == ',' && ++p.at);
 	if (p.at < p.in.n)
 		return fail(&p, "comma or end is expected");
 	return 0;

@@ -8,8 +8,9 @@
  *	value    := printable characters but comma and white space | quoted; after ~= also /.../ and |...|
  *	quoted   := "..." with Go's escapes
  *
- * A list of filters holds when any of them does; an empty list, and an empty filter, hold for everything. An absent
- * field is != to everything, and "" for ~=. A broken regular expression matches nothing. Immutable: any thread.
+ * White space may stand before each token, but not behind a path or a value. A list of filters holds when any of them does;
+ * an empty list, and an empty filter, hold for everything. An absent field is != to everything, and "" for ~=. A broken
+ * regular expression matches nothing. Immutable: any thread.
  */
 #ifndef CONTENTD_FILTER_H
 #define CONTENTD_FILTER_H

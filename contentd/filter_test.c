@@ -1,5 +1,9 @@
 #include "contentd/filter.h"
 
+#include "base/buf.h"
+#include "base/file.h"
+
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,7 +43,7 @@ static void selectors(void **state)
 	    "",
 	    "name",
 	    "name==foo",
-	    " name == foo ",
+	    " name == foo",
 	    "name!=bar",
 	    "absent!=x",
 	    "name~=^f",
@@ -108,6 +112,68 @@ static void mistakes(void **state)
 	}
 }
 
+/* ---- a table made by a real containerd: tests/golden/filters.txt ---- */
+
+static bool container_field(const void *object, const struct str *path, size_t n, struct str *value)
+{
+	static const struct {
+		const char *key, *value;
+	} labels[] = {{"foo", "bar"},
+	              {"very complex.key/with:all", "1"},
+	              {"a.b", "1"},
+	              {"slash", "/x/y"},
+	              {"quoted", "a\"b"},
+	              {"comma", "a,b c"},
+	              {"under_score", "1"},
+	              {"0digit", "1"},
+	              {"unicode", "\xc3\xbc"},
+	              {"foo-bar", "1"}};
+	AUTO(buf) struct buf key = BUF_INIT;
+
+	if (n == 1 && str_eqc(path[0], "id")) {
+		*value = STR("c1");
+		return true;
+	}
+	if (n < 2 || !str_eqc(path[0], "labels"))
+		return false;
+	for (size_t i = 1; i < n; i++)
+		buf_addf(&key, "%s" STR_FMT, i > 1 ? "." : "", STR_ARG(path[i]));
+	for (size_t i = 0; i < ARRAY_LEN(labels); i++)
+		if (!strcmp(buf_cstr(&key), labels[i].key)) {
+			*value = str_of(labels[i].value);
+			return true;
+		}
+	return false;
+}
+
+static void as_containerd(void **state)
+{
+	AUTO(buf) struct buf text = BUF_INIT;
+	struct str rest, line, verdict;
+	unsigned n = 0, wrong = 0;
+
+	assert_int_equal(file_read(AT_FDCWD, "../tests/golden/filters.txt", 1u << 20, &text, NULL), 0);
+	rest = buf_str(&text);
+	while (str_split(&rest, '\n', &line)) {
+		AUTO(cd_filter) struct cd_filter *f = NULL;
+		AUTO_FREE char *filter = NULL;
+		const char *got = "bad";
+
+		if (!line.n || line.p[0] == '#' || !str_split(&line, '\t', &verdict))
+			continue;
+		filter = str_dup(line);
+		if (cd_filter_new((const char *const *)&filter, 1, &f, NULL) >= 0)
+			got = cd_filter_match(f, container_field, NULL) ? "yes" : "no";
+		n++;
+		if (str_eqc(verdict, got))
+			continue;
+		wrong++;
+		print_error("%s: %s, but containerd says " STR_FMT "\n", filter, got, STR_ARG(verdict));
+	}
+	assert_true(n > 100);
+	assert_int_equal(wrong, 0);
+}
+
 static void any_of_several(void **state)
 {
 	const char *const texts[] = {"name==bar", "labels.a.b==1"}, *const none[] = {"name==bar", "absent"};
@@ -128,6 +194,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(selectors),
 	    cmocka_unit_test(mistakes),
+	    cmocka_unit_test(as_containerd),
 	    cmocka_unit_test(any_of_several),
 	};
 
