@@ -27,6 +27,7 @@ bench:
 	bench/demo.sh --image python
 	bench/demo.sh --image java --rtt 10
 	bench/demo.sh --image python --rtt 10
+	bench/proxy.sh --image java
 	bench/api.sh
 
 # Every fuzz target for a minute, or FUZZ_SECONDS.
