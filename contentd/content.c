@@ -228,13 +228,38 @@ static int info_write(struct cd_content *c, const char *name, const Records__Ing
 }
 
 /* *out: pb_free. */
-static int info_read(struct cd_content *c, const char *name, Records__Ingest **out, struct err *err)
+static int info_read_at(int ingest_fd, const char *name, Records__Ingest **out, struct err *err)
 {
 	AUTO(buf) struct buf wire = BUF_INIT;
 	AUTO_FREE char *path = xasprintf("%s/info", name);
 
-	TRY(file_read(c->ingest_fd, path, INFO_BYTES_MAX, &wire, err));
+	TRY(file_read(ingest_fd, path, INFO_BYTES_MAX, &wire, err));
 	return pb_unpack(&records__ingest__descriptor, buf_str(&wire), out, err);
+}
+
+static int info_read(struct cd_content *c, const char *name, Records__Ingest **out, struct err *err)
+{
+	return info_read_at(c->ingest_fd, name, out, err);
+}
+
+int cd_ingest_check(int ingest_fd, const char *name, struct err *err)
+{
+	AUTO_FREE char *data = xasprintf("%s/data", name);
+	AUTO(pb) Records__Ingest *info = NULL;
+	struct stat st;
+	char right[65];
+
+	if (info_read_at(ingest_fd, name, &info, err) < 0)
+		return err_set(err, ERR_DATA_LOSS, "does not say what is being written");
+	ingest_name(info->namespace_, info->ref, right);
+	if (strcmp(name, right))
+		return err_set(err, ERR_DATA_LOSS, "is that of another ref than its name says");
+	if (fstatat(ingest_fd, data, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+		return err_set(err, ERR_DATA_LOSS, "has no data");
+	if (info->total && st.st_size > info->total)
+		return err_set(err, ERR_DATA_LOSS, "has %lld bytes of %lld", (long long)st.st_size,
+		               (long long)info->total);
+	return 0;
 }
 
 void cd_ingest_status_fini(struct cd_ingest_status *s)

@@ -64,6 +64,8 @@ int cd_ingest_stat(struct cd_content *c, const char *ns, const char *ref, struct
 /* All ingests of a namespace (NULL: all); those that cannot be read are skipped. */
 int cd_ingest_each(struct cd_content *c, const char *ns,
                    int (*fn)(void *arg, const struct cd_ingest_status *s, struct err *err), void *arg, struct err *err);
+/* Checks the directory of an ingest as it lies in content/ingest: ERR_DATA_LOSS says what is wrong with it. */
+int cd_ingest_check(int ingest_fd, const char *name, struct err *err);
 /* True while a writer has it. */
 bool cd_ingest_is_busy(struct cd_content *c, const char *ns, const char *ref);
 /* Removes it, also under a writer, whose later calls fail; ERR_NOT_FOUND. */

@@ -33,6 +33,8 @@ static int fail(char *why, const char *what, struct err *err)
 		}
 	if (strstr(why, "No space left"))
 		code = ERR_EXHAUSTED;
+	if (strstr(why, "No such file or directory"))
+		code = ERR_DATA_LOSS; /* it makes what a new database has: one of its own files is gone */
 	if (strstr(why, "LOCK") && strstr(why, "temporarily unavailable"))
 		code = ERR_UNAVAILABLE;
 	err_set(err, code, "%s: %s%s", what, code == ERR_UNAVAILABLE ? "in use by another process: " : "", why);
@@ -174,6 +176,16 @@ int kv_rocks_open(const char *dir, struct kv_rocks **out, struct err *err)
 		return fail(why, dir, err);
 	*out = STEAL(k);
 	return 0;
+}
+
+int kv_rocks_repair(const char *dir, struct err *err)
+{
+	AUTO(kv_rocks) struct kv_rocks *k = xcalloc(1, sizeof(*k));
+	char *why = NULL;
+
+	k->options = options_new(k);
+	rocksdb_repair_db(k->options, dir, &why);
+	return why ? fail(why, dir, err) : 0;
 }
 
 void kv_rocks_close(struct kv_rocks *k)

@@ -13,6 +13,8 @@ struct kv_rocks;
 /* Opens or makes the database in `dir` (its parent exists). Takes some 10 to 100 ms. ERR_UNAVAILABLE when another
  * process has it open, ERR_DATA_LOSS when it is damaged. */
 int kv_rocks_open(const char *dir, struct kv_rocks **out, struct err *err);
+/* Makes a database that does not open into one that does, of what its files still have. Nobody has it open. */
+int kv_rocks_repair(const char *dir, struct err *err);
 void kv_rocks_close(struct kv_rocks *k);
 
 static inline void kv_rocks_cleanup(struct kv_rocks **k)

@@ -1,5 +1,6 @@
 /* Program contentd: its command line. */
 #include "base/failpoint.h"
+#include "contentd/fsck/fsck.h"
 #include "contentd/ops/serve.h"
 
 #include <argp.h>
@@ -9,7 +10,8 @@
 
 const char *argp_program_version = "contentd " CONTENTD_VERSION;
 
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, FSCK_EXIT_USAGE = 16 };
+enum { OPT_REPAIR = 512, OPT_CONTENTS, OPT_JSON };
 enum { OPT_ROOT = 256, OPT_STATE, OPT_ADDRESS, OPT_CONFIG, OPT_LOG_LEVEL, OPT_LOG_FORMAT };
 
 static const struct argp_option OPTIONS[] = {
@@ -19,6 +21,9 @@ static const struct argp_option OPTIONS[] = {
     {"config", OPT_CONFIG, "FILE", 0, "configuration (default " CD_CONFIG_PATH ", if it is there)", 0},
     {"log-level", OPT_LOG_LEVEL, "LEVEL", 0, "error, warn, info (default) or debug", 0},
     {"log-format", OPT_LOG_FORMAT, "FORMAT", 0, "text (default) or json", 0},
+    {"repair", OPT_REPAIR, NULL, 0, "of fsck: repair what can be repaired", 2},
+    {"contents", OPT_CONTENTS, NULL, 0, "of fsck: compare contents with digests, not only sizes", 2},
+    {"json", OPT_JSON, NULL, 0, "of fsck: one JSON object a line", 2},
     {0},
 };
 
@@ -26,6 +31,7 @@ struct options {
 	const char *root, *state, *address, *config, *log_level, *log_format;
 	const char *words[3]; /* "config", "check", FILE */
 	unsigned n_words;
+	bool repair, contents, json;
 };
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -55,6 +61,15 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		if (strcmp(arg, "text") && strcmp(arg, "json"))
 			argp_error(state, "unknown log format '%s'", arg);
 		o->log_format = arg;
+		return 0;
+	case OPT_REPAIR:
+		o->repair = true;
+		return 0;
+	case OPT_CONTENTS:
+		o->contents = true;
+		return 0;
+	case OPT_JSON:
+		o->json = true;
 		return 0;
 	case ARGP_KEY_ARG:
 		if (o->n_words == ARRAY_LEN(o->words))
@@ -137,6 +152,19 @@ static int dump_config(struct options *o)
 	return EXIT_USAGE;
 }
 
+/* ---- contentd fsck ---- */
+
+static int check_root(struct options *o)
+{
+	AUTO(cd_config) struct cd_config config = {0};
+	struct err err = ERR_INIT;
+
+	if (load_config(&config, o, NULL, &err) >= 0)
+		return cd_fsck_main(config.root, config.state, o->repair, o->contents, o->json);
+	fprintf(stderr, "contentd: %s\n", err.msg);
+	return FSCK_EXIT_USAGE;
+}
+
 /* What the words of the command line ask for instead of serving. */
 static int command(struct options *o)
 {
@@ -152,6 +180,8 @@ static int command(struct options *o)
 			return check_config(o);
 		}
 	}
+	if (!strcmp(o->words[0], "fsck") && o->n_words == 1)
+		return check_root(o);
 	fprintf(stderr, "contentd: unknown command '%s%s%s'; see contentd --help\n", o->words[0], *verb ? " " : "",
 	        verb);
 	return EXIT_USAGE;
@@ -161,10 +191,11 @@ int main(int argc, char **argv)
 {
 	static const struct argp argp = {OPTIONS,
 	                                 parse_option,
-	                                 "\nconfig default\nconfig check [FILE]\nconfig dump",
+	                                 "\nconfig default\nconfig check [FILE]\nconfig dump\nfsck",
 	                                 "contentd, a containerd-compatible daemon with lazy images.\v"
 	                                 "config default prints the configuration with all defaults, config dump the\n"
-	                                 "one in force, config check all mistakes of a file.",
+	                                 "one in force, config check all mistakes of a file. fsck checks the\n"
+	                                 "root directory of a daemon that does not run.",
 	                                 NULL,
 	                                 NULL,
 	                                 NULL};

@@ -18,7 +18,6 @@
 #define SCHEMA_KEY STR("schema")
 #define SYNC_KEY STR("sync") /* never there */
 #define SCHEMA_VERSION 1
-#define RECORD_VERSION 1 /* the byte before a message */
 
 struct cd_meta {
 	struct kv kv;
@@ -41,6 +40,14 @@ static const struct {
     {CD_SANDBOX, &types__sandbox__descriptor, "sandbox"},
     {CD_RESOURCE, &records__resource__descriptor, "lease resource"},
 };
+
+bool cd_meta_is_kind(char letter)
+{
+	for (size_t i = 0; i < ARRAY_LEN(KINDS); i++)
+		if ((char)KINDS[i].kind == letter)
+			return true;
+	return false;
+}
 
 static size_t kind_index(enum cd_kind kind)
 {
@@ -116,7 +123,7 @@ struct cd_uses *cd_meta_uses(const struct cd_meta *m)
 
 /* ---- records ---- */
 
-static void add_key(struct buf *b, enum cd_kind kind, const char *ns, struct str name)
+void cd_meta_key(struct buf *b, enum cd_kind kind, const char *ns, struct str name)
 {
 	buf_addc(b, (char)kind);
 	buf_addc(b, '\0');
@@ -125,13 +132,13 @@ static void add_key(struct buf *b, enum cd_kind kind, const char *ns, struct str
 	buf_addstr(b, name);
 }
 
-static int unpack(enum cd_kind kind, struct str value, struct arena *a, void *out, struct err *err)
+int cd_meta_unpack(enum cd_kind kind, struct str value, struct arena *a, void *out, struct err *err)
 {
 	const char *noun = KINDS[kind_index(kind)].noun;
 	size_t max = a->max_bytes, used = a->used_bytes;
 	int r;
 
-	if (value.n < 1 || value.p[0] != RECORD_VERSION)
+	if (value.n < 1 || value.p[0] != CD_RECORD_VERSION)
 		return err_set(err, ERR_DATA_LOSS, "%s record of unknown version", noun);
 	/* The limit of a call's arena is for what came with the call. */
 	a->max_bytes = SIZE_MAX;
@@ -147,13 +154,13 @@ int cd_meta_get(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str
 	AUTO(buf) struct buf value = BUF_INIT;
 	int r;
 
-	add_key(&key, kind, ns, name);
+	cd_meta_key(&key, kind, ns, name);
 	r = kv_get(&m->kv, buf_str(&key), &value, err);
 	if (r == -ERR_NOT_FOUND)
 		return err_set(err, ERR_NOT_FOUND, "%s \"" STR_FMT "\": not found", KINDS[kind_index(kind)].noun,
 		               STR_ARG(kind == CD_NAMESPACE ? str_of(ns) : name));
 	TRY(r);
-	return unpack(kind, buf_str(&value), a, out, err);
+	return cd_meta_unpack(kind, buf_str(&value), a, out, err);
 }
 
 int cd_meta_has(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, struct err *err)
@@ -162,7 +169,7 @@ int cd_meta_has(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str
 	AUTO(buf) struct buf value = BUF_INIT;
 	int r;
 
-	add_key(&key, kind, ns, name);
+	cd_meta_key(&key, kind, ns, name);
 	r = kv_get(&m->kv, buf_str(&key), &value, err);
 	return r == -ERR_NOT_FOUND ? 0 : r < 0 ? r : 1;
 }
@@ -181,7 +188,7 @@ static int scan_one(void *arg, struct str key, struct str value, struct err *err
 	struct str name = str_sub(key, 2 + strlen(ns) + 1, SIZE_MAX);
 	void *record;
 
-	TRY(unpack(s->kind, value, s->a, &record, err));
+	TRY(cd_meta_unpack(s->kind, value, s->a, &record, err));
 	return s->fn(s->arg, ns, name, record, err);
 }
 
@@ -192,7 +199,7 @@ int cd_meta_scan(struct cd_meta *m, enum cd_kind kind, const char *ns, struct st
 	struct scan s = {kind, a, fn, arg};
 
 	if (ns)
-		add_key(&key, kind, ns, prefix);
+		cd_meta_key(&key, kind, ns, prefix);
 	else {
 		buf_addc(&key, (char)kind);
 		buf_addc(&key, '\0');
@@ -327,7 +334,7 @@ static struct cd_batch_op *batch_add(struct cd_batch *b, enum cd_kind kind, cons
 	buf_adds(&b->bytes, ns);
 	buf_addc(&b->bytes, '\0');
 	op->key_at = b->bytes.n;
-	add_key(&b->bytes, kind, ns, name);
+	cd_meta_key(&b->bytes, kind, ns, name);
 	op->key_bytes = b->bytes.n - op->key_at;
 	return op;
 }
@@ -338,7 +345,7 @@ void cd_batch_put(struct cd_batch *b, enum cd_kind kind, const char *ns, struct 
 	struct cd_batch_op *op = batch_add(b, kind, ns, name);
 
 	op->value_at = b->bytes.n;
-	buf_addc(&b->bytes, RECORD_VERSION);
+	buf_addc(&b->bytes, CD_RECORD_VERSION);
 	pb_pack(record, &b->bytes);
 	op->value_bytes = b->bytes.n - op->value_at;
 }
@@ -471,7 +478,8 @@ static int tell_op(struct told *t, const struct cd_batch *b, const struct cd_bat
 	if (node) {
 		cd_use_add(&t->use, &t->id);
 		vec_push(&t->wrote, t->id);
-		TRY(unpack(op->kind, str_make(b->bytes.p + op->value_at, op->value_bytes), &t->arena, &record, err));
+		TRY(cd_meta_unpack(op->kind, str_make(b->bytes.p + op->value_at, op->value_bytes), &t->arena, &record,
+		                   err));
 	}
 	cd_record_report(op->kind, ns, name, record, &out);
 	return 0;

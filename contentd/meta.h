@@ -110,4 +110,17 @@ int cd_meta_sync(struct cd_meta *m, struct err *err);
 /* Makes sure that a namespace exists: for objects that are kept elsewhere (snapshots). Not while holding. */
 int cd_meta_touch(struct cd_meta *m, const char *ns, struct err *err);
 
+/* ---- the table itself: for a check of one that nobody uses (contentd/fsck) ---- */
+
+#define CD_RECORD_VERSION 1 /* the byte before a message */
+
+/* Has somebody's record a key that begins so? */
+bool cd_meta_is_kind(char letter);
+
+/* Appends the key of a record. */
+void cd_meta_key(struct buf *out, enum cd_kind kind, const char *ns, struct str name);
+
+/* Unpacks the value of a record: *out: T **, in the arena. ERR_DATA_LOSS. */
+int cd_meta_unpack(enum cd_kind kind, struct str value, struct arena *a, void *out, struct err *err);
+
 #endif

@@ -62,13 +62,18 @@ static int open_dirs(struct ffs_store *s, const char *root, struct err *err)
 		return err_errno(err, errno, "open %s", root);
 	for (int i = 0; i < FFS_DIRS; i++)
 		TRY_WRAP(dir_open(root_fd, DIR_NAMES[i], 0700, &s->dirs[i], err), err, "%s", root);
+	return 0;
+}
+
+static int clean(struct ffs_store *s, struct err *err)
+{
 	spread_batches(s);
 	TRY(sweep(s, FFS_DIR_PARTIAL, STR(FFS_BATCH_PREFIX), err));
 	TRY(sweep(s, FFS_DIR_INDEX, STR("."), err));
 	return sweep(s, FFS_DIR_PINS, STR("."), err);
 }
 
-int ffs_store_open(const char *root, struct ffs_store **out, struct err *err)
+int ffs_store_look(const char *root, struct ffs_store **out, struct err *err)
 {
 	struct ffs_store *s = xcalloc(1, sizeof(*s));
 	int r;
@@ -81,6 +86,16 @@ int ffs_store_open(const char *root, struct ffs_store **out, struct err *err)
 		return r;
 	}
 	*out = s;
+	return 0;
+}
+
+int ffs_store_open(const char *root, struct ffs_store **out, struct err *err)
+{
+	AUTO(ffs_store) struct ffs_store *s = NULL;
+
+	TRY(ffs_store_look(root, &s, err));
+	TRY(clean(s, err));
+	*out = STEAL(s);
 	return 0;
 }
 

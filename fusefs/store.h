@@ -21,6 +21,8 @@ enum ffs_dir { FFS_DIR_OBJECTS, FFS_DIR_PARTIAL, FFS_DIR_INDEX, FFS_DIR_PINS, FF
 
 /* Opens, making what is absent. Batches that a dead process left unpublished are removed. */
 int ffs_store_open(const char *root, struct ffs_store **out, struct err *err);
+/* The same for a look at a store, perhaps beside a contentfs: removes nothing. */
+int ffs_store_look(const char *root, struct ffs_store **out, struct err *err);
 void ffs_store_close(struct ffs_store *s);
 static inline void ffs_store_cleanup(struct ffs_store **s)
 {

@@ -3,7 +3,7 @@
  *	snap/<ns>\0<snapshotter>\0<name>                 one record, JSON
  *	snapchild/<ns>\0<snapshotter>\0<parent>\0<name>  marks a child, empty
  *	snapid                                           last directory id given out, decimal
- * Internal to snapshotter/; no state, any thread.
+ * Internal to snapshotter/, but for a check of the table (contentd/fsck); no state, any thread.
  */
 #ifndef SNAPSHOTTER_RECORD_H
 #define SNAPSHOTTER_RECORD_H

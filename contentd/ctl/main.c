@@ -23,6 +23,7 @@ static const struct ctl_verb VERBS[] = {
     {"convert", "SRC DST", "turn an image into a lazy one (no daemon needed)", ctl_convert_verb},
     {"info", "", "how the daemon works on this machine", ctl_info_verb},
     {"df", "", "disk use, and what nothing refers to", ctl_df_verb},
+    {"fsck", "[--repair]", "check the root directory of a stopped daemon", ctl_fsck_verb},
     {"version", "", "versions of client and daemon", ctl_version_verb},
 };
 
