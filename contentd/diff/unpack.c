@@ -340,9 +340,10 @@ static int other_entry(struct unpack *u, const struct place *p, const struct esg
 	                      kind == S_IFIFO ? 0 : makedev(e->dev_major, e->dev_minor)) < 0)
 		return err_errno(err, errno, "make %s", p->name);
 	TRY(set_attributes(&u->attr, p->dir_fd, p->name, is_link, true, err));
+	TRY(name_it(u, p->dir_fd, p->name, err));
 	if (is_link)
 		resolver_forget(&u->at);
-	return name_it(u, p->dir_fd, p->name, err);
+	return 0;
 }
 
 /* True when the entry is another name of itself: what there is must not be removed for it. */
