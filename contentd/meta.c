@@ -4,6 +4,7 @@
 #include "contentd/collect/records.h"
 #include "contentd/collect/uses.h"
 #include "contentd/ident.h"
+#include "contentd/schema.h"
 #include "gc/label.h"
 #include "rpc/proto/containers.pb-c.h"
 #include "rpc/proto/contentd_records.pb-c.h"
@@ -15,9 +16,7 @@
 #include <stdio.h>
 
 #define STRIPES 32 /* ThreadSanitizer follows 64 locks held at once, and one may hold them all */
-#define SCHEMA_KEY STR("schema")
 #define SYNC_KEY STR("sync") /* never there */
-#define SCHEMA_VERSION 1
 
 struct cd_meta {
 	struct kv kv;
@@ -58,33 +57,6 @@ static size_t kind_index(enum cd_kind kind)
 	return i;
 }
 
-/* ---- schema ---- */
-
-static int schema_check(struct cd_meta *m, struct err *err)
-{
-	AUTO(buf) struct buf value = BUF_INIT;
-	char text[24];
-	uint64_t version;
-	struct kv_op op;
-	int r = kv_get(&m->kv, SCHEMA_KEY, &value, err);
-
-	if (r == -ERR_NOT_FOUND) {
-		snprintf(text, sizeof(text), "%d", SCHEMA_VERSION);
-		op = (struct kv_op){SCHEMA_KEY, str_of(text), false};
-		return kv_write(&m->kv, &op, 1, true, err);
-	}
-	TRY(r);
-	if (!str_u64(buf_str(&value), 10, &version))
-		return err_set(err, ERR_DATA_LOSS, "the database has no readable schema version");
-	if (version > SCHEMA_VERSION)
-		return err_set(
-		    err, ERR_PRECONDITION,
-		    "the database has schema version %llu, this contentd knows only up to %d: a newer contentd wrote "
-		    "it; use that one, or another --root",
-		    (unsigned long long)version, SCHEMA_VERSION);
-	return 0;
-}
-
 int cd_meta_new(const struct kv *kv, struct cd_meta **out, struct err *err)
 {
 	AUTO(cd_meta) struct cd_meta *m = xcalloc(1, sizeof(*m));
@@ -94,7 +66,7 @@ int cd_meta_new(const struct kv *kv, struct cd_meta **out, struct err *err)
 	pthread_mutex_init(&m->lock, NULL);
 	for (size_t i = 0; i < STRIPES; i++)
 		pthread_mutex_init(&m->stripes[i], NULL);
-	TRY(schema_check(m, err));
+	TRY(cd_schema_check(kv, err));
 	*out = STEAL(m);
 	return 0;
 }
