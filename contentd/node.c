@@ -1,4 +1,5 @@
 /* The Node service: what only contentd has. */
+#include "contentd/dataplane.h"
 #include "contentd/kvs.h"
 #include "contentd/services.h"
 #include "contentd/usage.h"
@@ -74,6 +75,26 @@ static int node_info(struct rpc_call *c, const void *request, void *svc, struct 
 	return answer(c, svc, snaps, err);
 }
 
+static int node_log(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	Node__LogResponse rsp = NODE__LOG_RESPONSE__INIT;
+	enum log_level level = log_level_get();
+	const Node__LogRequest *req = request;
+	bool json = *req->format ? !strcmp(req->format, "json") : log_is_json();
+
+	if (*req->level && !log_level_parse(req->level, &level))
+		return err_set(err, ERR_INVALID, "no log level \"%.40s\": error, warn, info or debug", req->level);
+	if (*req->format && !json && strcmp(req->format, "text"))
+		return err_set(err, ERR_INVALID, "no log format \"%.40s\": text or json", req->format);
+	if (*req->level || *req->format) {
+		log_set(level, json);
+		TRY(cd_data_reload(svc, err));
+	}
+	rsp.level = log_level_name(log_level_get());
+	rsp.format = log_is_json() ? "json" : "text";
+	return rpc_reply(c, &rsp.base, err);
+}
+
 static int node_disk_usage(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	Node__DiskUsageResponse rsp = NODE__DISK_USAGE_RESPONSE__INIT;
@@ -84,6 +105,7 @@ static int node_disk_usage(struct rpc_call *c, const void *request, void *svc, s
 
 static const struct rpc_method methods[] = {
     {"Info", 0, node_info},
+    {"Log", 0, node_log},
     {"DiskUsage", 0, node_disk_usage},
     {"Verify", RPC_SERVER_STREAM | RPC_LONG, cd_node_verify},
 };

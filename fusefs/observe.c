@@ -72,7 +72,11 @@ void verb_done(struct rpc_call *c, void *arg, int rc, const struct err *err, int
 {
 	const char *verb = strrchr(rpc_call_name(c), '/') + 1;
 	const char *code = err_code_camel(rc < 0 ? err->code : ERR_OK);
+	struct ffs_service *s = arg;
 
+	/* Tables of contents, and layers that passed through. */
+	if (!strcmp(verb, "Open") || !strcmp(verb, "Unpack"))
+		atomic_store(&s->w->trim_due, true);
 	metric_add(&calls_total, 1, verb, code);
 	metric_observe_ns(&call_seconds, took_ns, verb);
 	log_debug("%s: %s%s%s, %.3f ms", verb, code, rc < 0 ? ": " : "", rc < 0 ? err->msg : "",

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -140,6 +141,8 @@ static void beat(struct touch *t)
 
 	if (data)
 		ffs_data_poke(data);
+	if (atomic_exchange(&t->w->trim_due, false))
+		malloc_trim(0);
 	/* A silent worker is replaced. */
 	if (!session || ffs_session_stuck_ns(session) < STUCK_NS)
 		say(t->w, FFS_LINK_BEAT);

@@ -12,6 +12,8 @@
 #include "fusefs/data.h"
 #include "fusefs/options.h"
 
+#include <stdatomic.h>
+
 struct ffs_session;
 struct ffs_table;
 struct reg_client;
@@ -34,6 +36,10 @@ struct ffs_worker {
 	struct reg_client *client;
 	struct ffs_data *data;
 	struct ffs_session *session;
+
+	/* A call has freed much (set by any thread): what malloc keeps of it is given back with the next heartbeat, when nobody
+	 * waits for it. */
+	atomic_bool trim_due;
 };
 
 /* The holder's process id now: it changes when the holder was replaced. */

@@ -54,6 +54,7 @@ int ctl_logs_verb(struct ctl *c, int argc, char **argv);
 int ctl_content_verb(struct ctl *c, int argc, char **argv);
 int ctl_convert_verb(struct ctl *c, int argc, char **argv);
 int ctl_fsck_verb(struct ctl *c, int argc, char **argv);
+int ctl_log_level_verb(struct ctl *c, int argc, char **argv);
 int ctl_info_verb(struct ctl *c, int argc, char **argv);
 int ctl_df_verb(struct ctl *c, int argc, char **argv);
 int ctl_version_verb(struct ctl *c, int argc, char **argv);

@@ -24,6 +24,7 @@ static const struct ctl_verb VERBS[] = {
     {"info", "", "how the daemon works on this machine", ctl_info_verb},
     {"df", "", "disk use, and what nothing refers to", ctl_df_verb},
     {"fsck", "[--repair]", "check the root directory of a stopped daemon", ctl_fsck_verb},
+    {"log-level", "[LEVEL]", "show or change what the daemon logs", ctl_log_level_verb},
     {"version", "", "versions of client and daemon", ctl_version_verb},
 };
 

@@ -116,6 +116,13 @@ holder_logged() { jq -se 'any(.level == "warn" and (.msg | test("was killed by s
 check "its holder has opened the log again, too" wait_for 5 holder_logged
 worker_debug() { ctl info >/dev/null && tail -n 1 "$D/state/contentfs.log" | grep -q '"Status: OK'; }
 check "and the new worker logs as the old one did" wait_for 5 worker_debug
+check_eq "the level can be asked for" "$(ctl log-level)" "debug (json)"
+check_eq "and changed, for this run" "$(ctl log-level --format text warn)" "warn (text)"
+lines=$(cat "$T/service.log" "$D/state/contentfs.log" | wc -l)
+ctl info >/dev/null
+check_eq "then less is logged, by contentfs too" "$(cat "$T/service.log" "$D/state/contentfs.log" | wc -l)" "$lines"
+check_fails "a level that there is not" ctl log-level loud
+check_eq "back again" "$(ctl --json log-level --format json debug)" '{"level":"debug","format":"json"}'
 printf 'roto = 1\n' >"$T/config.toml"
 kill -HUP "$CONTENTD"
 refused() { grep -q 'reload: .*config.toml:1: unknown key roto' "$T/service.log"; }
