@@ -312,7 +312,8 @@ static int check_dirs(struct chains *c, struct err *err)
 	vec_each(&names.v, name) {
 		struct err why = ERR_INIT;
 
-		if (map_has(&c->by_dir, str_of(*name)))
+		/* Those with a dot are being removed: each start goes on with it. */
+		if (**name == '.' || map_has(&c->by_dir, str_of(*name)))
 			continue;
 		if (fsck_found(c->f, "snapshot", *name, "directory moved to lost+found",
 		               "no snapshot has this directory"))

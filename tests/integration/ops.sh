@@ -250,6 +250,22 @@ check "it is tried again until it is there" wait_for 60 ctl info
 check_eq "an image runs" "$(stock run --rm "$LAZY" c2)" "hello from tiny"
 stop_contentd
 
+# ---- settings of registry hosts ----
+start_tls_front "$REGISTRY"
+kill "$(cat "$D/state/contentfs.pid")"
+wait_for 10 test ! -e "$D/state/contentfs.pid" || bail "contentfs does not end"
+write_config '[fetch]' "certs_dir = \"$T/certs.d\""
+contentd
+check_fails "a registry of an unknown authority" ctl pull "$TLS_REGISTRY/lazy:latest"
+mkdir -p "$T/certs.d/$TLS_REGISTRY"
+cp "$TLS_CA" "$T/certs.d/$TLS_REGISTRY/ca.crt"
+check_fails "is not trusted because a file has come" ctl pull "$TLS_REGISTRY/lazy:latest"
+kill -HUP "$CONTENTD"
+again() { [ "$(grep -c 'info contentd: reloaded ' "$T/contentd.log")" -gt 0 ]; }
+check "but by a reload" wait_for 10 again
+check "so that it can be pulled from" ctl pull "$TLS_REGISTRY/lazy:latest"
+stop_contentd
+
 # ---- the unit, and completion ----
 if command -v systemd-analyze >/dev/null; then
 	cmake --install "$BUILD" --prefix "$T/inst" >"$T/install.log" 2>&1 || bail "$(cat "$T/install.log")"
