@@ -161,6 +161,32 @@ static int mark_objects(struct usage *u, const struct digest *key, struct err *e
 	return 0;
 }
 
+struct names {
+	struct arena *arena;
+	VEC(const char *) v;
+};
+
+static int note_name(void *arg, const struct snap_info *i, struct err *err)
+{
+	struct names *n = arg;
+
+	vec_push(&n->v, arena_strdup(n->arena, i->name));
+	return 0;
+}
+
+/* What a containerd in front has: it alone knows what for. */
+static int mark_proxied(struct usage *u, const char *snapshotter, struct err *err)
+{
+	struct snap_space space = {"", snapshotter};
+	struct names names = {.arena = u->arena};
+	int r = snap_list(u->snaps, space, note_name, &names, err);
+
+	for (size_t i = 0; i < names.v.n && r >= 0; i++)
+		r = mark_chain(u, "", space, names.v.p[i], err);
+	vec_fini(&names.v);
+	return r;
+}
+
 static int mark(struct usage *u, struct err *err)
 {
 	struct cd_refs refs = {mark_content, mark_chain, u};
@@ -168,6 +194,8 @@ static int mark(struct usage *u, struct err *err)
 	int r;
 
 	TRY(cd_refs_of_images(u->d, &refs, err));
+	vec_each(&u->d->config.snapshotter_proxy_names, name)
+		TRY(mark_proxied(u, *name, err));
 	r = cd_meta_scan(u->d->meta, CD_CONTAINER, NULL, STR_NONE, u->arena, note_container, &roots, err);
 	if (r >= 0)
 		r = cd_meta_scan(u->d->meta, CD_RESOURCE, NULL, STR_NONE, u->arena, note_resource, &roots, err);
@@ -343,6 +371,8 @@ static int count_snapshots(struct usage *u, struct err *err)
 	vec_each(&all.v, ns)
 		vec_each(&u->d->config.snapshotter_names, snapshotter)
 			TRY(count_space(u, (struct snap_space){*ns, *snapshotter}, err));
+	vec_each(&u->d->config.snapshotter_proxy_names, snapshotter)
+		TRY(count_space(u, (struct snap_space){"", *snapshotter}, err));
 	return 0;
 }
 

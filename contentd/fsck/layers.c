@@ -352,6 +352,26 @@ static bool has_image(struct fsck *f, const char *ns_and_name)
 	return false;
 }
 
+/* Of a proxied space: those pin their layers themselves. */
+static bool has_snapshot(struct fsck *f, const char *snapshotter_and_name)
+{
+	vec_each(&f->snapshots, s) {
+		struct str rest = str_of(snapshotter_and_name);
+
+		if (!s->gone && !*s->space.ns && str_skip(&rest, str_of(s->space.snapshotter)) &&
+		    str_skip(&rest, STR("/")) && str_eqc(rest, s->record.info.name))
+			return true;
+	}
+	return false;
+}
+
+static bool is_orphan(struct fsck *f, const char *pin)
+{
+	if (str_starts(str_of(pin), STR("image/")))
+		return !has_image(f, pin + strlen("image/"));
+	return str_starts(str_of(pin), STR("snapshot/")) && !has_snapshot(f, pin + strlen("snapshot/"));
+}
+
 struct pins {
 	struct fsck *f;
 	struct map files;          /* of those that could be read */
@@ -366,7 +386,7 @@ static int take_pin(void *arg, const char *name, const struct digest *keys, size
 
 	digest_of(name, strlen(name), &d);
 	map_put(&p->files, str_of(digest_hex(&d, hex)), NULL);
-	if (str_starts(str_of(name), STR("image/")) && !has_image(p->f, name + strlen("image/")))
+	if (is_orphan(p->f, name))
 		vec_push(&p->orphans, arena_strdup(&p->f->arena, name));
 	return 0;
 }
@@ -379,7 +399,8 @@ static int check_pins(struct pins *p, struct err *err)
 
 	TRY(ffs_pin_list(p->f->store, take_pin, p, err));
 	vec_each(&p->orphans, name)
-		if (fsck_found(p->f, "pin", *name, "removed", "there is no such image"))
+		if (fsck_found(p->f, "pin", *name, "removed", "there is no such %s",
+		               str_starts(str_of(*name), STR("image/")) ? "image" : "snapshot"))
 			fsck_repaired(p->f, ffs_pin_remove(p->f->store, *name, &why), &why);
 	TRY(fsck_names(dir, &names, err));
 	vec_each(&names.v, name) {

@@ -77,7 +77,7 @@ int fsck_refs(struct fsck *f, struct err *err)
 		if (!r->gone && r->kind != CD_NAMESPACE)
 			need_namespace(f, r->ns);
 	vec_each(&f->snapshots, s)
-		if (!s->gone)
+		if (!s->gone && *s->space.ns) /* without: of a containerd that has its own namespaces */
 			need_namespace(f, s->space.ns);
 	return 0;
 }

@@ -150,6 +150,7 @@ on_demand() {
 	check_eq "it runs" "$(run_in --rm "$lazy" lazy)" "hello from tiny"
 	check "some of it is here now, and some is not" eval 'test "$(info "[.layers[].presentBytes] | add")" -gt 0 &&
 		test "$(info "[.layers[].presentBytes] | add")" -lt "$(info "[.layers[].contentBytes] | add")"'
+	check_eq "all that it takes here is in use" "$(ctl --json df | jq '[.[] | select(.kind != "partial") | .unreferencedCount] | add')" 0
 	check "its tree can be seen" front_tree contentd "$T/lazy.got"
 	check_same "and is the original's" "$T/lazy.got" "$T/tiny.want"
 }
@@ -181,6 +182,10 @@ restarts() {
 }
 
 collected() {
+	stop_contentd
+	check "what is on disk is as it should be" "$BIN/contentctl" fsck --root "$CONTENTD/root" --state "$CONTENTD/state"
+	restart_contentd
+	check "containerd finds contentd again" wait_for 20 front snapshots --snapshotter contentd ls
 	check "the image is removed" front images rm --sync "$lazy"
 	check "its snapshots are gone from contentd" wait_for 10 eval '[ -z "$(ours)" ]'
 	check_eq "so are the pins of its layers" "$(ls "$CONTENTD/root/pins")" ""
