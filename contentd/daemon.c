@@ -30,7 +30,7 @@ static const struct rpc_service *const SERVICES[] = {
     &cd_version_service, &cd_health_service,     &cd_introspection_service, &cd_namespaces_service,
     &cd_images_service,  &cd_containers_service, &cd_content_service,       &cd_leases_service,
     &cd_events_service,  &cd_snapshots_service,  &cd_streaming_service,     &cd_transfer_service,
-    &cd_node_service,    &cd_sandboxes_service, &cd_diff_service,
+    &cd_node_service,    &cd_sandboxes_service,  &cd_diff_service,
 };
 
 bool cd_knows_service(const char *name)
@@ -195,6 +195,37 @@ static int before_call(struct rpc_call *c, void *arg, struct err *err)
 	return 0;
 }
 
+/* containerd's clients find the class of an error by its code; since 2.x they print the message alone, which ends with the
+ * class when it comes from containerd. */
+static void name_class(const struct rpc_call *c, struct err *err)
+{
+	static const struct {
+		enum err_code code;
+		const char *text;
+	} classes[] = {{ERR_INVALID, "invalid argument"},     {ERR_NOT_FOUND, "not found"},
+	               {ERR_EXISTS, "already exists"},        {ERR_PRECONDITION, "failed precondition"},
+	               {ERR_UNAVAILABLE, "unavailable"},      {ERR_OUT_OF_RANGE, "out of range"},
+	               {ERR_UNIMPLEMENTED, "not implemented"}};
+	const char *agent = rpc_metadata(c, "user-agent");
+	size_t n = strlen(err->msg);
+
+	for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
+		size_t n_text = strlen(classes[i].text);
+
+		if (classes[i].code != err->code || !agent || !strstr(agent, "grpc-go/") ||
+		    (n >= n_text && !strcmp(err->msg + n - n_text, classes[i].text)))
+			continue;
+		snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", classes[i].text);
+	}
+}
+
+static void after_call(struct rpc_call *c, void *arg, int rc, struct err *err, int64_t took_ns)
+{
+	cd_call_ended(c, arg, rc, err, took_ns);
+	if (rc < 0)
+		name_class(c, err);
+}
+
 static bool allow(const struct ucred *peer, int fd, void *arg)
 {
 	struct cd_daemon *d = arg;
@@ -212,7 +243,7 @@ static int add_service(struct cd_daemon *d, const struct rpc_service *table, voi
 
 int cd_daemon_serve(struct cd_daemon *d, int listen_fd, struct err *err)
 {
-	struct rpc_server_opts opts = {.allow = allow, .before = before_call, .after = cd_call_ended, .arg = d};
+	struct rpc_server_opts opts = {.allow = allow, .before = before_call, .after = after_call, .arg = d};
 	AUTO_FD int fd = listen_fd;
 
 	TRY(rpc_server_new(&opts, &d->server, err));

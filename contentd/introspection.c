@@ -1,6 +1,7 @@
 #include "contentd/daemon.h"
 #include "contentd/filter.h"
 #include "contentd/services.h"
+#include "contentd/tasks/tasks.h"
 #include "rpc/proto/introspection.pb-c.h"
 
 #include <sys/stat.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #define DIFF "containerd.services.diff.v1.Diff"
+#define TYPE_RUNTIME "io.containerd.runtime.v2"
 
 /* What clients look for when they decide what this server can do; the names are containerd's. Rows of type and id. */
 static const struct plugin {
@@ -21,8 +23,8 @@ static const struct plugin {
     {"io.containerd.event.v1", "exchange"},
     {"io.containerd.lease.v1", "manager"},
     {"io.containerd.sandbox.store.v1", "local"},
-    {"io.containerd.runtime.v2", "task", true}, /* buildkitd takes its platforms from here */
-    {"io.containerd.runtime.v2", "shim"},
+    {TYPE_RUNTIME, "task", true}, /* buildkitd takes its platforms from here */
+    {TYPE_RUNTIME, "shim"},
     {"io.containerd.transfer.v1", "local"},
     {"io.containerd.streaming.v1", "manager"},
     {"io.containerd.service.v1", "containers-service"},
@@ -132,6 +134,23 @@ static int introspection_plugins(struct rpc_call *c, const void *request, void *
 	return rpc_reply(c, &rsp.base, err);
 }
 
+/* Only runtimes can be asked for more: a RuntimeRequest gives a RuntimeInfo. */
+static int extra(struct cd_daemon *d, struct arena *a, const Introspection__PluginInfoRequest *req, Pb__Any **out,
+                 struct err *err)
+{
+	Types__RuntimeRequest *runtime;
+	Types__RuntimeInfo *info;
+
+	if (!d->tasks || strcmp(req->type, TYPE_RUNTIME) || strcmp(req->id, "task") ||
+	    !pb_any_is(req->options, &types__runtime_request__descriptor))
+		return err_set(err, ERR_UNIMPLEMENTED, "such options of plugin %.100s.%.100s: not implemented",
+		               req->type, req->id);
+	TRY(pb_any_unpack_in(a, req->options, &types__runtime_request__descriptor, &runtime, err));
+	TRY(cd_tasks_runtime_info(d->tasks, runtime, a, &info, err));
+	*out = pb_any_new(a, &info->base);
+	return 0;
+}
+
 static int introspection_plugin_info(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Introspection__PluginInfoRequest *req = request;
@@ -146,8 +165,7 @@ static int introspection_plugin_info(struct rpc_call *c, const void *request, vo
 	if (!rsp.plugin)
 		return err_set(err, ERR_NOT_FOUND, "plugin %.100s.%.100s: not found", req->type, req->id);
 	if (req->options)
-		return err_set(err, ERR_UNIMPLEMENTED, "options of plugin %.100s.%.100s: not implemented", req->type,
-		               req->id);
+		TRY(extra(svc, rpc_arena(c), req, &rsp.extra, err));
 	return rpc_reply(c, &rsp.base, err);
 }
 

@@ -68,7 +68,7 @@ int verb_reload(struct rpc_call *c, const void *request, void *svc, struct err *
 	return ffs_worker_reopen_log(s->w, err);
 }
 
-void verb_done(struct rpc_call *c, void *arg, int rc, const struct err *err, int64_t took_ns)
+void verb_done(struct rpc_call *c, void *arg, int rc, struct err *err, int64_t took_ns)
 {
 	const char *verb = strrchr(rpc_call_name(c), '/') + 1;
 	const char *code = err_code_camel(rc < 0 ? err->code : ERR_OK);

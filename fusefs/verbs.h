@@ -82,7 +82,7 @@ int verb_metrics(struct rpc_call *c, const void *request, void *svc, struct err 
 int verb_reload(struct rpc_call *c, const void *request, void *svc, struct err *err);
 
 /* Around each verb: counts it, and logs it at debug. */
-void verb_done(struct rpc_call *c, void *arg, int rc, const struct err *err, int64_t took_ns);
+void verb_done(struct rpc_call *c, void *arg, int rc, struct err *err, int64_t took_ns);
 
 /* 0, or why the call ends whatever its work came to: rpc_cancelled, or this worker stops. The registry's requests are
  * cancelled then before the calls are; who asks again finds the next worker. */

@@ -31,7 +31,7 @@ struct rpc_call_ops {
 /* Runs around each handler; see rpc_server_opts. */
 struct rpc_hook {
 	int (*before)(struct rpc_call *c, void *arg, struct err *err);
-	void (*after)(struct rpc_call *c, void *arg, int rc, const struct err *err, int64_t took_ns);
+	void (*after)(struct rpc_call *c, void *arg, int rc, struct err *err, int64_t took_ns);
 	void *arg;
 };
 

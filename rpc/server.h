@@ -33,8 +33,8 @@ struct rpc_server_opts {
 	/* Runs before each handler on its thread; a negative return ends the call with `err`. */
 	int (*before)(struct rpc_call *c, void *arg, struct err *err);
 	/* Runs after `before` (which ran in any case) and the handler, on their thread, before the client has the answer.
-	 * rc: what the handler (or `before`) returned, `err` as it filled it. */
-	void (*after)(struct rpc_call *c, void *arg, int rc, const struct err *err, int64_t took_ns);
+	 * rc: what the handler (or `before`) returned, `err` as it filled it; its message may be changed. */
+	void (*after)(struct rpc_call *c, void *arg, int rc, struct err *err, int64_t took_ns);
 	void *arg;
 };
 

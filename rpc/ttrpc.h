@@ -93,7 +93,7 @@ struct ttrpc_server_opts {
 	bool (*allow)(const struct ucred *peer, void *arg);            /* asked at accept; NULL: everybody */
 	int (*before)(struct rpc_call *c, void *arg, struct err *err); /* before each handler, on its thread */
 	/* after both; as with gRPC (server.h) */
-	void (*after)(struct rpc_call *c, void *arg, int rc, const struct err *err, int64_t took_ns);
+	void (*after)(struct rpc_call *c, void *arg, int rc, struct err *err, int64_t took_ns);
 	void (*on_disconnect)(const struct ucred *peer, void *arg); /* on the I/O thread; must not block; may be NULL */
 	void *arg;
 	/* A stop closes the connections without an answer to what was not done, instead of Unavailable: for clients that

@@ -260,23 +260,54 @@ void action_wait_start(const struct bundle *b, int64_t deadline_ns)
 		read_until(fd, deadline_ns, &answer, NULL);
 }
 
+/* Takes output and complaints to their ends, and the program to its. */
+static int collect(const char *binary, const char *action, pid_t pid, struct output *out, struct output *complaints,
+                   int64_t deadline, struct buf *answer, struct err *err)
+{
+	AUTO(buf) struct buf complaint = BUF_INIT;
+	int status = 0, r;
+
+	close(STEAL_FD(out->write_fd));
+	close(STEAL_FD(complaints->write_fd));
+	r = read_until(out->read_fd, deadline, answer, err);
+	if (r >= 0)
+		r = read_until(complaints->read_fd, deadline, &complaint, err);
+	TRY_WRAP(reap(pid, r, deadline, &status, err), err, "%s %s", binary, action);
+	return check_status(binary, action, status, &complaint, err);
+}
+
 int action_delete(const struct shim_env *env, const char *binary, const struct bundle *b, struct buf *answer,
                   struct err *err)
 {
 	int64_t deadline = clock_mono_ns() + DELETE_PATIENCE;
 	AUTO(output) struct output out = OUTPUT_INIT, complaints = OUTPUT_INIT;
-	AUTO(buf) struct buf complaint = BUF_INIT;
-	int status = 0, r;
 	pid_t pid;
 
 	TRY(output_pipe(&out, err));
 	TRY(output_pipe(&complaints, err));
 	TRY(start_action(env, binary, b, "delete", (int[]){-1, out.write_fd, complaints.write_fd}, &pid, err));
-	close(STEAL_FD(out.write_fd));
-	close(STEAL_FD(complaints.write_fd));
-	r = read_until(out.read_fd, deadline, answer, err);
-	if (r >= 0)
-		r = read_until(complaints.read_fd, deadline, &complaint, err);
-	TRY_WRAP(reap(pid, r, deadline, &status, err), err, "%s delete", binary);
-	return check_status(binary, "delete", status, &complaint, err);
+	return collect(binary, "delete", pid, &out, &complaints, deadline, answer, err);
+}
+
+int action_info(const struct shim_env *env, const char *binary, const Pb__Any *options, struct buf *answer,
+                struct err *err)
+{
+	int64_t deadline = clock_mono_ns() + START_PATIENCE;
+	AUTO(output) struct output out = OUTPUT_INIT, complaints = OUTPUT_INIT;
+	const char *argv[] = {binary, "-info", NULL};
+	AUTO(buf) struct buf input = BUF_INIT;
+	AUTO_FD int input_fd = -1;
+	pid_t pid;
+
+	TRY(output_pipe(&out, err));
+	TRY(output_pipe(&complaints, err));
+	if (options)
+		pb_pack(&options->base, &input);
+	TRY(memfd_of("options", buf_str(&input), &input_fd, err));
+	TRY_WRAP(spawn_start(&(struct spawn){.argv = argv,
+	                                     .stdio = {input_fd, out.write_fd, complaints.write_fd},
+	                                     .new_group = true},
+	                     &pid, err),
+	         err, "run %s", binary);
+	return collect(binary, "-info", pid, &out, &complaints, deadline, answer, err);
 }

@@ -1,5 +1,5 @@
 /*
- * The shim binary as a program: which one a runtime name means, and its two actions. `start` leaves a running shim and
+ * The shim binary as a program: which one a runtime name means, and its actions. `start` leaves a running shim and
  * prints how to reach it; `delete` cleans up after one that is dead. Any thread; both actions block.
  */
 #ifndef TASKS_ACTION_H
@@ -37,5 +37,10 @@ void action_wait_start(const struct bundle *b, int64_t deadline_ns);
 /* Runs `delete`: what it prints (a DeleteResponse) is appended to `answer`. */
 int action_delete(const struct shim_env *env, const char *binary, const struct bundle *b, struct buf *answer,
                   struct err *err);
+
+/* Runs `-info` with the runtime's options (may be NULL): what it prints (a RuntimeInfo) is appended to `answer`. Shims
+ * before containerd 2.0 do not know it: ERR_UNKNOWN with what they say. */
+int action_info(const struct shim_env *env, const char *binary, const Pb__Any *options, struct buf *answer,
+                struct err *err);
 
 #endif

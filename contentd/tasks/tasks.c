@@ -129,6 +129,17 @@ void task_drop(struct task *task)
 		task_unref(task);
 }
 
+int cd_tasks_runtime_info(struct cd_tasks *t, const Types__RuntimeRequest *req, struct arena *a,
+                          Types__RuntimeInfo **out, struct err *err)
+{
+	AUTO_FREE char *binary = NULL;
+	AUTO(buf) struct buf answer = BUF_INIT;
+
+	TRY(shim_find(&t->env, req->runtime_path, &binary, err));
+	TRY(action_info(&t->env, binary, req->options, &answer, err));
+	return pb_unpack_in(a, &types__runtime_info__descriptor, buf_str(&answer), out, err);
+}
+
 size_t cd_tasks_count(struct cd_tasks *t)
 {
 	size_t n;

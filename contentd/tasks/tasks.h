@@ -50,6 +50,10 @@ DEFINE_AUTO_FREE(cd_tasks);
  * in the background. Once; until then no event of a shim is taken. */
 int cd_tasks_load(struct cd_tasks *t, struct err *err);
 
+/* What a runtime says of itself. ERR_NOT_FOUND when its shim is not installed; *out lives in the arena. */
+int cd_tasks_runtime_info(struct cd_tasks *t, const Types__RuntimeRequest *req, struct arena *a,
+                          Types__RuntimeInfo **out, struct err *err);
+
 size_t cd_tasks_count(struct cd_tasks *t);
 
 /* True when a container has a task. */
