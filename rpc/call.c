@@ -26,6 +26,7 @@ void rpc_call_fini(struct rpc_call *c)
 	}
 	vec_fini(&c->md);
 	vec_fini(&c->on_cancel);
+	vec_fini(&c->at_end);
 	buf_fini(&c->request);
 	buf_fini(&c->reply);
 	arena_fini(&c->arena);
@@ -135,7 +136,24 @@ void rpc_off_cancel(struct rpc_call *c, const void *arg)
 	pthread_mutex_unlock(&c->lock);
 }
 
+void rpc_at_end(struct rpc_call *c, void (*fn)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&c->lock);
+	vec_push(&c->at_end, (struct rpc_cancel_hook){fn, arg});
+	pthread_mutex_unlock(&c->lock);
+}
+
 /* ---- running ---- */
+
+/* The handler has returned: nobody adds any more. */
+static void run_at_end(struct rpc_call *c)
+{
+	while (c->at_end.n) {
+		struct rpc_cancel_hook hook = vec_pop(&c->at_end);
+
+		hook.fn(hook.arg);
+	}
+}
 
 static int run_handler(struct rpc_call *c, struct err *err)
 {
@@ -166,6 +184,7 @@ void rpc_call_run(struct rpc_call *c)
 	struct err err = ERR_INIT;
 	int r = run_handler(c, &err);
 
+	run_at_end(c);
 	if (c->hook && c->hook->after)
 		c->hook->after(c, c->hook->arg, r, &err, clock_mono_ns() - began_ns);
 	pthread_mutex_lock(&c->lock);

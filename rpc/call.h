@@ -71,6 +71,7 @@ struct rpc_call {
 	bool recv_stopped;       /* guarded by lock */
 	int cancel_fd;           /* guarded by lock; -1 until asked for */
 	VEC(struct rpc_cancel_hook) on_cancel; /* guarded by lock */
+	VEC(struct rpc_cancel_hook) at_end;    /* guarded by lock */
 };
 
 void rpc_call_init(struct rpc_call *c, const struct rpc_call_ops *ops);

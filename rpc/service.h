@@ -107,6 +107,10 @@ int rpc_cancel_fd(struct rpc_call *c);
 void rpc_on_cancel(struct rpc_call *c, void (*fn)(void *arg), void *arg);
 void rpc_off_cancel(struct rpc_call *c, const void *arg);
 
+/* Has fn(arg) called when the handler has returned, on its thread, before the client learns of it: the last one first. Any
+ * thread that works for the call. */
+void rpc_at_end(struct rpc_call *c, void (*fn)(void *arg), void *arg);
+
 /* Who is at the other end, as of connect(2). */
 const struct ucred *rpc_peer(const struct rpc_call *c);
 
