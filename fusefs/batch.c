@@ -22,12 +22,17 @@ struct made {
 	struct digest key;
 };
 
+/* In the store: how many batches rely on an object. */
+struct relied {
+	unsigned batches;
+};
+
 struct ffs_batch {
 	struct ffs_store *store;
 	char *name; /* below partial/ */
 	int dir_fd;
 	VEC(struct made) made;
-	struct map seen; /* digest -> anything: contents of this very batch */
+	struct map seen; /* digest -> anything: contents of this very batch, new or found */
 	uint32_t next;
 	/* the file at hand */
 	uint64_t size, got;
@@ -55,10 +60,49 @@ int ffs_batch_new(struct ffs_store *s, struct ffs_batch **out, struct err *err)
 	return 0;
 }
 
+/* From here on a sweep spares the object; true when it is there. */
+static bool rely_on(struct ffs_batch *b, const struct digest *content)
+{
+	struct str key = str_make(content, sizeof(*content));
+	struct ffs_store *s = b->store;
+	struct relied *r;
+	bool there;
+
+	map_put(&b->seen, key, b);
+	ffs_store_rely_begin(s);
+	pthread_mutex_lock(&s->relied_lock);
+	r = map_get(&s->relied, key);
+	if (!r) {
+		r = xcalloc(1, sizeof(*r));
+		map_put(&s->relied, key, r);
+	}
+	r->batches++;
+	pthread_mutex_unlock(&s->relied_lock);
+	there = ffs_object_has(s, content, b->size);
+	ffs_store_rely_end(s);
+	return there;
+}
+
+static void rely_on_none(struct ffs_batch *b)
+{
+	struct ffs_store *s = b->store;
+	struct str key;
+
+	pthread_mutex_lock(&s->relied_lock);
+	for (size_t at = 0; map_next(&b->seen, &at, &key, NULL);) {
+		struct relied *r = map_get(&s->relied, key);
+
+		if (--r->batches == 0)
+			free(map_del(&s->relied, key));
+	}
+	pthread_mutex_unlock(&s->relied_lock);
+}
+
 void ffs_batch_free(struct ffs_batch *b)
 {
 	if (!b)
 		return;
+	rely_on_none(b);
 	if (b->fd >= 0)
 		close(b->fd);
 	if (b->dir_fd >= 0) {
@@ -131,14 +175,13 @@ int ffs_batch_end(struct ffs_batch *b, const struct digest *content, struct err 
 	if (b->got != b->size)
 		return err_set(err, ERR_DATA_LOSS, "%llu bytes instead of the %llu announced",
 		               (unsigned long long)b->got, (unsigned long long)b->size);
-	if (map_has(&b->seen, key) || ffs_object_has(b->store, content, b->size)) {
+	if (map_has(&b->seen, key) || rely_on(b, content)) {
 		drop_file(b);
 		return 0;
 	}
 	if (b->fd < 0)
 		TRY(spill(b, err));
 	close(STEAL_FD(b->fd));
-	map_put(&b->seen, key, b);
 	vec_push(&b->made, (struct made){b->next++, *content});
 	return 0;
 }

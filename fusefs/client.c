@@ -43,6 +43,7 @@ struct ffs_client {
 	char **extra; /* further arguments, NULL-terminated */
 	void (*lost)(void *arg);
 	void *lost_arg;
+	struct ffs_client_watch watch;
 	struct rpc_io *io;
 	pthread_mutex_t lock;       /* guards conn and its references */
 	pthread_mutex_t connecting; /* held while connecting or starting; guards what follows */
@@ -413,6 +414,43 @@ static void take_phase(void *arg, struct str wire)
 		p->fn(p->arg, m->phase, m->digest);
 }
 
+static uint64_t watch_asked(struct ffs_client *c)
+{
+	return c->watch.asked ? c->watch.asked(c->watch.arg) : 0;
+}
+
+/* `key` of each answer: "" is none. */
+static bool watch_answered(struct ffs_client *c, uint64_t asked, const struct call *k, const char *const *keys,
+                           size_t n)
+{
+	return c->watch.answered && c->watch.answered(c->watch.arg, asked, k->on_behalf, keys, n);
+}
+
+/* Asks until what is answered is there. */
+static int ask_open(struct ffs_client *c, const struct call *k, Contentd__Contentfs__V1__OpenResponse **out,
+                    struct ttrpc_fds *fds, struct err *err)
+{
+	bool again = true;
+	int r = 0;
+
+	while (again && r >= 0) {
+		uint64_t asked = watch_asked(c);
+		VEC(const char *) keys = VEC_INIT;
+
+		r = call(c, k, out, fds, err);
+		for (size_t i = 0; r >= 0 && i < (*out)->n_layers; i++)
+			if (*(*out)->layers[i]->index_key)
+				vec_push(&keys, (const char *)(*out)->layers[i]->index_key);
+		again = watch_answered(c, asked, k, keys.p, keys.n) && r >= 0;
+		vec_fini(&keys);
+		if (again) {
+			pb_free(STEAL(*out));
+			ttrpc_fds_fini(fds);
+		}
+	}
+	return r;
+}
+
 int ffs_client_open(struct ffs_client *c, struct rpc_call *on_behalf, const Contentd__Contentfs__V1__OpenRequest *req,
                     void (*phase)(void *arg, const char *phase, const char *digest), void *arg,
                     Contentd__Contentfs__V1__OpenResponse **out, int *docs_fd, struct err *err)
@@ -421,7 +459,7 @@ int ffs_client_open(struct ffs_client *c, struct rpc_call *on_behalf, const Cont
 	struct phases phases = {phase, arg};
 	struct call k = {"Open", &req->base, -1, on_behalf, take_phase, &phases, .image = req->reference};
 
-	TRY(call(c, &k, out, &fds, err));
+	TRY(ask_open(c, &k, out, &fds, err));
 	if (fds.n != 1) {
 		pb_free(*out);
 		*out = NULL;
@@ -452,8 +490,23 @@ int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
 	struct transfer t = {progress, arg};
 	struct call k = {"Unpack",       &req->base,        fd, on_behalf, take_transfer, &t, req->tee,
 	                 req->reference, req->layer->digest};
+	bool again = true;
+	int r = 0;
 
-	return call(c, &k, out, NULL, err);
+	while (again && r >= 0) {
+		uint64_t asked = watch_asked(c);
+		const char *key;
+
+		r = call(c, &k, out, NULL, err);
+		key = r >= 0 ? (*out)->index_key : NULL;
+		again = watch_answered(c, asked, &k, &key, r >= 0) && r >= 0;
+		if (!again)
+			break;
+		pb_free(STEAL(*out));
+		if (k.tee && ftruncate(fd, 0) < 0)
+			return err_errno(err, errno, "truncate the copy of a layer");
+	}
+	return r;
 }
 
 int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
@@ -539,6 +592,23 @@ int ffs_client_verify(struct ffs_client *c, struct rpc_call *on_behalf, bool rem
 	struct call k = {"Verify", &req.base, -1, on_behalf, take_transfer, &t};
 
 	req.remove = remove;
+	return call(c, &k, out, NULL, err);
+}
+
+int ffs_client_sweep(struct ffs_client *c, struct rpc_call *on_behalf, Contentd__Contentfs__V1__SweepResponse **out,
+                     struct err *err)
+{
+	Contentd__Contentfs__V1__Empty req = CONTENTD__CONTENTFS__V1__EMPTY__INIT;
+	struct call k = {"Sweep", &req.base, -1, on_behalf, NULL, NULL};
+
+	return call(c, &k, out, NULL, err);
+}
+
+int ffs_client_pins(struct ffs_client *c, Contentd__Contentfs__V1__PinsResponse **out, struct err *err)
+{
+	Contentd__Contentfs__V1__Empty req = CONTENTD__CONTENTFS__V1__EMPTY__INIT;
+	struct call k = {"Pins", &req.base, -1, NULL, NULL, NULL};
+
 	return call(c, &k, out, NULL, err);
 }
 
@@ -633,6 +703,7 @@ int ffs_client_new(const struct ffs_client_opts *opts, struct ffs_client **out, 
 	c->extra = copy_extra(opts->extra);
 	c->lost = opts->lost;
 	c->lost_arg = opts->arg;
+	c->watch = opts->watch;
 	c->socket = xasprintf("%s/contentfs.sock", opts->state);
 	for (unsigned i = 0; i < N_KEPT; i++)
 		c->kept[i] = -1;

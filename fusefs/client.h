@@ -13,6 +13,17 @@
 struct ffs_client;
 struct rpc_call;
 
+/*
+ * For who collects layer indexes while others ask for them: told before a question whose answer names indexes (Open,
+ * Unpack), and after it. `answered` sees to it that they stay for as long as `on_behalf` lasts, or returns true when one
+ * of them was deleted since the question was asked: then it is asked again. keys NULL: there was no answer. Any thread.
+ */
+struct ffs_client_watch {
+	uint64_t (*asked)(void *arg);
+	bool (*answered)(void *arg, uint64_t asked, struct rpc_call *on_behalf, const char *const *keys, size_t n);
+	void *arg;
+};
+
 /* What is needed to start contentfs when none serves the state directory. */
 struct ffs_client_opts {
 	const char *root, *state; /* absolute */
@@ -23,6 +34,7 @@ struct ffs_client_opts {
 	 * some call soon. On a thread that must not block; may be NULL. */
 	void (*lost)(void *arg);
 	void *arg;
+	struct ffs_client_watch watch; /* zeroed: nobody collects */
 };
 
 /* Connects to <state>/contentfs.sock; starts contentfs (detached, its stderr to <state>/contentfs.log) when none
@@ -67,6 +79,15 @@ int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf, const char
 int ffs_client_verify(struct ffs_client *c, struct rpc_call *on_behalf, bool remove, ffs_progress_fn progress,
                       void *arg, Contentd__Contentfs__V1__VerifyResponse **out, struct err *err);
 int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys, unsigned n, struct err *err);
+
+/* Deletes objects and partial files that no layer index names. Long, and can be repeated: what is deleted is deleted. Ends
+ * early with an error when `on_behalf` (may be NULL) is cancelled. *out: pb_free. */
+int ffs_client_sweep(struct ffs_client *c, struct rpc_call *on_behalf, Contentd__Contentfs__V1__SweepResponse **out,
+                     struct err *err);
+
+/* Names of all pins. *out: pb_free. */
+int ffs_client_pins(struct ffs_client *c, Contentd__Contentfs__V1__PinsResponse **out, struct err *err);
+
 int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__V1__SetCredentialsRequest *req,
                                struct err *err);
 int ffs_client_status(struct ffs_client *c, const char *const *index_keys, unsigned n,

@@ -114,10 +114,21 @@ void ffs_data_poke(struct ffs_data *d)
 
 /* ---- layers ---- */
 
+/* Lock held. */
+static void append_layer(struct ffs_data *d, TAKE(struct layer *) l)
+{
+	struct layer **at = &d->layers;
+
+	l->refs = 1;
+	while (*at)
+		at = &(*at)->next;
+	*at = l;
+	claims_add(&d->claims, l);
+}
+
 int ffs_data_add_layer(struct ffs_data *d, const struct digest *index_key, struct err *err)
 {
 	AUTO(layer) struct layer *l = NULL;
-	struct layer **at;
 	bool known;
 
 	pthread_mutex_lock(&d->lock);
@@ -126,15 +137,13 @@ int ffs_data_add_layer(struct ffs_data *d, const struct digest *index_key, struc
 	if (known)
 		return 0;
 	TRY(layer_load(d->store, index_key, &l, err));
+	/* A sweep that has just looked whether anybody claims an object has deleted it before, or spares it. */
+	ffs_store_rely_begin(d->store);
 	pthread_mutex_lock(&d->lock);
-	if (!layer_find(d, index_key)) {
-		l->refs = 1;
-		for (at = &d->layers; *at;)
-			at = &(*at)->next;
-		*at = l;
-		claims_add(&d->claims, STEAL(l));
-	}
+	if (!layer_find(d, index_key))
+		append_layer(d, STEAL(l));
 	pthread_mutex_unlock(&d->lock);
+	ffs_store_rely_end(d->store);
 	return 0;
 }
 
@@ -188,6 +197,30 @@ void ffs_data_remove_layer(struct ffs_data *d, const struct digest *index_key)
 	}
 	pthread_mutex_unlock(&d->lock);
 	fetch_send(d);
+}
+
+bool ffs_data_has_layer(struct ffs_data *d, const struct digest *index_key)
+{
+	bool has;
+
+	pthread_mutex_lock(&d->lock);
+	has = layer_find(d, index_key);
+	pthread_mutex_unlock(&d->lock);
+	return has;
+}
+
+bool ffs_data_is_claimed(struct ffs_data *d, const struct digest *key)
+{
+	uint32_t at = 0, also = 0, entry;
+	struct layer *l;
+	struct esgz_entry e;
+	bool claimed;
+
+	pthread_mutex_lock(&d->lock);
+	claimed = claims_next(&d->claims, key, true, &at, &l, &e, &entry) ||
+	          claims_next(&d->claims, key, false, &also, &l, &e, &entry);
+	pthread_mutex_unlock(&d->lock);
+	return claimed;
 }
 
 /* ---- status ---- */

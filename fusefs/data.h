@@ -58,6 +58,11 @@ void ffs_data_set_reference(struct ffs_data *d, const struct digest *index_key, 
 /* Forgets a layer: reads of files that only it could deliver fail from then on, its transfers end. Absent: nothing. */
 void ffs_data_remove_layer(struct ffs_data *d, const struct digest *index_key);
 
+bool ffs_data_has_layer(struct ffs_data *d, const struct digest *index_key);
+
+/* Whether a layer that is loaded has a file whose object, or claim, goes by this name. */
+bool ffs_data_is_claimed(struct ffs_data *d, const struct digest *key);
+
 /* Background fill runs for pinned layers only, in the order in which they were pinned. Absent layer: nothing. */
 void ffs_data_set_pinned(struct ffs_data *d, const struct digest *index_key, bool pinned);
 

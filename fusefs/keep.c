@@ -123,6 +123,21 @@ int verb_unpin(struct rpc_call *c, const void *request, void *svc, struct err *e
 	return r;
 }
 
+int verb_pins(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	PB(PinsResponse) rsp = CONTENTD__CONTENTFS__V1__PINS_RESPONSE__INIT;
+	struct ffs_service *s = svc;
+	size_t at = 0;
+	struct str name;
+
+	pthread_mutex_lock(&s->pins_lock);
+	rsp.names = arena_zalloc(rpc_arena(c), s->pins.n + 1, sizeof(*rsp.names));
+	while (map_next(&s->pins, &at, &name, NULL))
+		rsp.names[rsp.n_names++] = arena_str(rpc_arena(c), name);
+	pthread_mutex_unlock(&s->pins_lock);
+	return rpc_reply(c, &rsp.base, err);
+}
+
 /* All or none of what is pinned; then one by one. */
 static int delete_locked(struct ffs_service *s, const struct ffs_keys *keys, struct err *err)
 {

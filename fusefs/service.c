@@ -210,6 +210,8 @@ static const struct rpc_method METHODS[] = {
     {"Unpin", 0, verb_unpin},
     {"Fill", RPC_LONG, verb_fill},
     {"DeleteLayers", 0, verb_delete_layers},
+    {"Sweep", RPC_LONG, verb_sweep},
+    {"Pins", 0, verb_pins},
     {"SetCredentials", 0, verb_set_credentials},
     {"Status", 0, verb_status},
     {"Metrics", 0, verb_metrics},

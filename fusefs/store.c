@@ -80,6 +80,8 @@ int ffs_store_look(const char *root, struct ffs_store **out, struct err *err)
 
 	for (int i = 0; i < FFS_DIRS; i++)
 		s->dirs[i] = -1;
+	pthread_rwlock_init(&s->deleting, NULL);
+	pthread_mutex_init(&s->relied_lock, NULL);
 	r = open_dirs(s, root, err);
 	if (r < 0) {
 		ffs_store_close(s);
@@ -106,12 +108,25 @@ void ffs_store_close(struct ffs_store *s)
 	for (int i = 0; i < FFS_DIRS; i++)
 		if (s->dirs[i] >= 0)
 			close(s->dirs[i]);
+	map_fini(&s->relied);
+	pthread_mutex_destroy(&s->relied_lock);
+	pthread_rwlock_destroy(&s->deleting);
 	free(s);
 }
 
 int ffs_store_dir(const struct ffs_store *s, enum ffs_dir which)
 {
 	return s->dirs[which];
+}
+
+void ffs_store_rely_begin(struct ffs_store *s)
+{
+	pthread_rwlock_rdlock(&s->deleting);
+}
+
+void ffs_store_rely_end(struct ffs_store *s)
+{
+	pthread_rwlock_unlock(&s->deleting);
 }
 
 /* ---- objects ---- */

@@ -32,6 +32,10 @@ static inline void ffs_store_cleanup(struct ffs_store **s)
 /* A directory's descriptor: the store's, for *at calls. */
 int ffs_store_dir(const struct ffs_store *s, enum ffs_dir which);
 
+/* Between the two no object is deleted by a sweep (sweep.c): for who makes names of objects known that it would spare. */
+void ffs_store_rely_begin(struct ffs_store *s);
+void ffs_store_rely_end(struct ffs_store *s);
+
 /* ---- objects ---- */
 
 #define FFS_OBJECT_PATH_MAX 66 /* "<2 hex>/<62 hex>" and a NUL */
@@ -61,7 +65,8 @@ int ffs_objects_sync(struct ffs_store *s, struct err *err);
 /* ---- batches: new objects, as unpacking makes them ---- */
 
 /* Files are written under private names and become visible together by ffs_batch_publish (one syncfs, the renames,
- * one syncfs). Freeing drops what was not published. */
+ * one syncfs). Freeing drops what was not published. Until then no sweep takes away an object of the batch, new or found:
+ * free it when the index that names them is known. */
 struct ffs_batch;
 int ffs_batch_new(struct ffs_store *s, struct ffs_batch **out, struct err *err);
 void ffs_batch_free(struct ffs_batch *b);

@@ -2,10 +2,18 @@
 #ifndef FUSEFS_STORE_INTERNAL_H
 #define FUSEFS_STORE_INTERNAL_H
 
+#include "base/map.h"
 #include "fusefs/store.h"
+
+#include <pthread.h>
 
 struct ffs_store {
 	int dirs[FFS_DIRS];
+
+	/* Held alone while objects are deleted: shared by those who look for one and rely on what they see. */
+	pthread_rwlock_t deleting;
+	pthread_mutex_t relied_lock;
+	struct map relied; /* digest -> number of batches with that file; relied_lock */
 };
 
 #define FFS_BATCH_PREFIX "unpack-"

@@ -2,10 +2,11 @@
  * Inside of the service (service.h): what the files of the verbs share. Not for anybody else.
  *
  *   service.c      life-cycle, Status, Keep, SetCredentials
- *   keep.c         Pin, Unpin, DeleteLayers, Fill; indexes and pins at the start of a worker
+ *   keep.c         Pin, Unpin, Pins, DeleteLayers, Fill; indexes and pins at the start of a worker
  *   open.c         Open: resolve, then everything else at once
  *   open_layer.c   one lazy layer, from its descriptor to its index
  *   unpack.c       Unpack: ordinary layers into objects
+ *   sweep.c        Sweep: objects that no index names
  *   fetch_blob.c   FetchBlob
  *   push.c         PushBlob, PushManifest
  *   verify.c       Verify
@@ -76,6 +77,8 @@ int verb_push_manifest(struct rpc_call *c, const void *request, void *svc, struc
 int verb_pin(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_unpin(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_fill(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_pins(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_sweep(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_delete_layers(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_verify(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_metrics(struct rpc_call *c, const void *request, void *svc, struct err *err);
