@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "contentd/ident.h"
 #include "contentd/leases.h"
-#include "contentd/release.h"
 #include "rpc/proto/event.pb-c.h"
 
 #include <pthread.h>
@@ -103,7 +102,6 @@ int cd_content_put(struct cd_daemon *d, struct arena *a, const struct cd_content
 		cd_lease_remove(&b, content->ns, content->lease, "ingests", content->ref);
 	}
 	TRY(cd_meta_commit(d->meta, &b, err));
-	cd_release_changed(d);
 	cd_content_created(d, content->ns, &record);
 	return 0;
 }

@@ -61,6 +61,17 @@
 	X(TEXT, content_sharing, "content.sharing", "\"shared\"", CHOICE("shared|isolated"), START, \
 	  "What a namespace gets of blobs that another one has: shared (it need not send them again), or isolated (it\n" \
 	  "sends every byte, unless one that has them is labelled containerd.io/namespace.shareable=true).") \
+	X(REAL, gc_pause_threshold, "gc.pause_threshold", "0.02", RANGE(0.0001, 0.5), START, \
+	  "The share of time that calls may have to wait for garbage collection: the more they waited, the longer until the\n" \
+	  "next run.") \
+	X(NUMBER, gc_deletion_threshold, "gc.deletion_threshold", "0", RANGE(0, 1000000000), START, \
+	  "Collect at once after so many deletions. 0: soon, as pause_threshold has it.") \
+	X(NUMBER, gc_mutation_threshold, "gc.mutation_threshold", "100", RANGE(1, 1000000000), START, \
+	  "Collect soon after so many writes, though nothing was deleted.") \
+	X(NUMBER, gc_schedule_delay_ms, "gc.schedule_delay_ms", "0", RANGE(0, 86400000), START, \
+	  "Between a reason to collect at once and the run, in milliseconds.") \
+	X(NUMBER, gc_startup_delay_ms, "gc.startup_delay_ms", "100", RANGE(0, 86400000), START, \
+	  "The first run after the start, in milliseconds; 0: none before there is a reason.") \
 	X(TEXT, runtime_default, "runtime.default", "\"io.containerd.runc.v2\"", ANY, START, \
 	  "The runtime of containers whose client names none.")
 /* clang-format on */

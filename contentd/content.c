@@ -23,8 +23,9 @@
 struct cd_content {
 	int blobs_fd, ingest_fd;
 	pthread_mutex_t lock;
-	pthread_cond_t freed; /* a writer went */
+	pthread_cond_t freed; /* a writer went, or what was condemned */
 	struct map writers;   /* ingest name -> struct cd_writer; lock */
+	struct map condemned; /* names of blobs and ingests that are about to be deleted; lock */
 	atomic_uint temporaries;
 };
 
@@ -59,15 +60,22 @@ static int dir_stream(int dir_fd, DIR **out, struct err *err)
 	return err_errno(err, errno, "content: read directory");
 }
 
+/* Small blobs that were being written, and ingests that have not come to say what they are. */
 static int remove_temporaries(struct cd_content *c, struct err *err)
 {
 	struct dirent *e;
 	DIR *dir;
 
 	TRY(dir_stream(c->ingest_fd, &dir, err));
-	while ((e = readdir(dir)))
-		if (str_starts(str_of(e->d_name), STR(TEMPORARY)))
-			unlinkat(c->ingest_fd, e->d_name, 0);
+	while ((e = readdir(dir))) {
+		AUTO_FREE char *info = xasprintf("%s/info", e->d_name);
+		struct err why = ERR_INIT;
+
+		if (is_dot(e->d_name) || faccessat(c->ingest_fd, info, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			continue;
+		if (dir_remove(c->ingest_fd, e->d_name, &why) < 0)
+			log_warn("content/ingest: %s", why.msg);
+	}
 	closedir(dir);
 	return 0;
 }
@@ -104,9 +112,46 @@ void cd_content_close(struct cd_content *c)
 	if (c->ingest_fd >= 0)
 		close(c->ingest_fd);
 	map_fini(&c->writers);
+	map_fini(&c->condemned);
 	pthread_mutex_destroy(&c->lock);
 	pthread_cond_destroy(&c->freed);
 	free(c);
+}
+
+/* ---- what is about to be deleted: blobs by their hex digits, ingests by the name of their directory and a slash ---- */
+
+static void condemn(struct cd_content *c, struct str name)
+{
+	pthread_mutex_lock(&c->lock);
+	map_put(&c->condemned, name, c);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void spare(struct cd_content *c, struct str name)
+{
+	pthread_mutex_lock(&c->lock);
+	map_del(&c->condemned, name);
+	pthread_cond_broadcast(&c->freed);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static bool is_condemned(struct cd_content *c, struct str name)
+{
+	bool condemned;
+
+	pthread_mutex_lock(&c->lock);
+	condemned = map_has(&c->condemned, name);
+	pthread_mutex_unlock(&c->lock);
+	return condemned;
+}
+
+/* A moment: the collector is between a removal of records and of their files. */
+static void wait_until_dropped(struct cd_content *c, struct str name)
+{
+	pthread_mutex_lock(&c->lock);
+	while (map_has(&c->condemned, name))
+		pthread_cond_wait(&c->freed, &c->lock);
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* ---- blobs ---- */
@@ -117,7 +162,10 @@ int cd_blob_open(struct cd_content *c, const struct digest *d, int *fd, int64_t 
 	char hex[65], text[DIGEST_TEXT_MAX];
 	struct stat st;
 
-	blob = openat(c->blobs_fd, digest_hex(d, hex), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	digest_hex(d, hex);
+	if (is_condemned(c, str_of(hex)))
+		return err_set(err, ERR_NOT_FOUND, "content %s: not found", digest_text(d, text));
+	blob = openat(c->blobs_fd, hex, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (blob < 0 && errno == ENOENT)
 		return err_set(err, ERR_NOT_FOUND, "content %s: not found", digest_text(d, text));
 	if (blob < 0 || fstat(blob, &st) < 0)
@@ -131,7 +179,8 @@ bool cd_blob_has(struct cd_content *c, const struct digest *d)
 {
 	char hex[65];
 
-	return faccessat(c->blobs_fd, digest_hex(d, hex), F_OK, 0) == 0;
+	digest_hex(d, hex);
+	return !is_condemned(c, str_of(hex)) && faccessat(c->blobs_fd, hex, F_OK, 0) == 0;
 }
 
 static int write_temporary(struct cd_content *c, const char *name, struct str bytes, struct err *err)
@@ -150,10 +199,10 @@ static int put_one(struct cd_content *c, const struct cd_blob_new *b, struct err
 	char hex[65], name[128];
 	int r;
 
+	wait_until_dropped(c, str_of(digest_hex(&b->digest, hex)));
 	if (cd_blob_has(c, &b->digest))
 		return 0;
-	snprintf(name, sizeof(name), TEMPORARY "%u-%s", atomic_fetch_add(&c->temporaries, 1),
-	         digest_hex(&b->digest, hex));
+	snprintf(name, sizeof(name), TEMPORARY "%u-%s", atomic_fetch_add(&c->temporaries, 1), hex);
 	r = write_temporary(c, name, b->bytes, err);
 	if (r >= 0 && renameat(c->ingest_fd, name, c->blobs_fd, hex) < 0)
 		r = err_errno(err, errno, "content: rename");
@@ -169,13 +218,29 @@ int cd_blobs_put(struct cd_content *c, const struct cd_blob_new *blobs, size_t n
 	return dir_sync(c->blobs_fd, err);
 }
 
-int cd_blob_remove(struct cd_content *c, const struct digest *d, struct err *err)
+void cd_blob_condemn(struct cd_content *c, const struct digest *d)
 {
 	char hex[65];
 
+	condemn(c, str_of(digest_hex(d, hex)));
+}
+
+void cd_blob_spare(struct cd_content *c, const struct digest *d)
+{
+	char hex[65];
+
+	spare(c, str_of(digest_hex(d, hex)));
+}
+
+int cd_blob_drop(struct cd_content *c, const struct digest *d, struct err *err)
+{
+	char hex[65];
+	int r = 0;
+
 	if (unlinkat(c->blobs_fd, digest_hex(d, hex), 0) < 0 && errno != ENOENT)
-		return err_errno(err, errno, "content: remove %s", hex);
-	return 0;
+		r = err_errno(err, errno, "content: remove %s", hex);
+	spare(c, str_of(hex));
+	return r;
 }
 
 int cd_blob_each(struct cd_content *c, int (*fn)(void *arg, const struct digest *d, int64_t bytes, struct err *err),
@@ -334,14 +399,60 @@ bool cd_ingest_is_busy(struct cd_content *c, const char *ns, const char *ref)
 	return busy;
 }
 
+#define INGEST_CONDEMNED_BYTES 66
+
+static void condemned_ingest(const char name[static 65], char out[static INGEST_CONDEMNED_BYTES])
+{
+	snprintf(out, INGEST_CONDEMNED_BYTES, "%.64s/", name);
+}
+
+bool cd_ingest_condemn(struct cd_content *c, const char *ns, const char *ref)
+{
+	char name[65], condemned[INGEST_CONDEMNED_BYTES];
+	bool busy;
+
+	ingest_name(ns, ref, name);
+	condemned_ingest(name, condemned);
+	pthread_mutex_lock(&c->lock);
+	busy = map_has(&c->writers, str_of(name));
+	if (!busy)
+		map_put(&c->condemned, str_of(condemned), c);
+	pthread_mutex_unlock(&c->lock);
+	return !busy;
+}
+
+void cd_ingest_spare(struct cd_content *c, const char *ns, const char *ref)
+{
+	char name[65], condemned[INGEST_CONDEMNED_BYTES];
+
+	ingest_name(ns, ref, name);
+	condemned_ingest(name, condemned);
+	spare(c, str_of(condemned));
+}
+
+int cd_ingest_drop(struct cd_content *c, const char *ns, const char *ref, struct err *err)
+{
+	char name[65];
+	int r;
+
+	ingest_name(ns, ref, name);
+	r = dir_remove(c->ingest_fd, name, err);
+	cd_ingest_spare(c, ns, ref);
+	return r;
+}
+
 /* ---- writers ---- */
 
 /* Takes the ingest's name for a writer: ERR_UNAVAILABLE when it is taken. */
 static int claim(struct cd_content *c, struct cd_writer *w, const char *ref, struct err *err)
 {
+	char condemned[INGEST_CONDEMNED_BYTES];
 	bool taken;
 
+	condemned_ingest(w->name, condemned);
 	pthread_mutex_lock(&c->lock);
+	while (map_has(&c->condemned, str_of(condemned)))
+		pthread_cond_wait(&c->freed, &c->lock);
 	taken = map_has(&c->writers, str_of(w->name));
 	if (!taken)
 		map_put(&c->writers, str_of(w->name), w);
@@ -565,10 +676,11 @@ int cd_writer_commit(struct cd_writer *w, const struct digest *digest, struct er
 	char hex[65];
 
 	TRY(check_alive(w, err));
+	wait_until_dropped(c, str_of(digest_hex(digest, hex)));
 	if (!cd_blob_has(c, digest)) {
 		if (fchmod(w->fd, 0444) < 0 || fsync(w->fd) < 0)
 			return err_errno(err, errno, "content: sync");
-		if (renameat(c->ingest_fd, path, c->blobs_fd, digest_hex(digest, hex)) < 0)
+		if (renameat(c->ingest_fd, path, c->blobs_fd, hex) < 0)
 			return err_errno(err, errno, "content: publish %s", hex);
 		FAILPOINT("content-moved");
 		TRY(dir_sync(c->blobs_fd, err));

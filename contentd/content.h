@@ -39,8 +39,11 @@ struct cd_blob_new {
 };
 int cd_blobs_put(struct cd_content *c, const struct cd_blob_new *blobs, size_t n, struct err *err);
 
-/* Removes the file; absent is fine. */
-int cd_blob_remove(struct cd_content *c, const struct digest *d, struct err *err);
+/* Deleting, in two steps (collect/graph.h). Condemned: nobody finds it, and who wants to store it waits; no I/O. Drop
+ * removes the file, spare takes the verdict back. */
+void cd_blob_condemn(struct cd_content *c, const struct digest *d);
+void cd_blob_spare(struct cd_content *c, const struct digest *d);
+int cd_blob_drop(struct cd_content *c, const struct digest *d, struct err *err);
 
 /* Calls fn for every blob; a negative return ends with that code. */
 int cd_blob_each(struct cd_content *c, int (*fn)(void *arg, const struct digest *d, int64_t bytes, struct err *err),
@@ -70,6 +73,11 @@ int cd_ingest_check(int ingest_fd, const char *name, struct err *err);
 bool cd_ingest_is_busy(struct cd_content *c, const char *ns, const char *ref);
 /* Removes it, also under a writer, whose later calls fail; ERR_NOT_FOUND. */
 int cd_ingest_abort(struct cd_content *c, const char *ns, const char *ref, struct err *err);
+
+/* The same for an ingest; false when it has a writer. Who wants to write to a condemned one waits. */
+bool cd_ingest_condemn(struct cd_content *c, const char *ns, const char *ref);
+void cd_ingest_spare(struct cd_content *c, const char *ns, const char *ref);
+int cd_ingest_drop(struct cd_content *c, const char *ns, const char *ref, struct err *err);
 
 struct cd_writer;
 

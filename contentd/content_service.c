@@ -6,7 +6,6 @@
 #include "contentd/kvs.h"
 #include "contentd/leases.h"
 #include "contentd/listing.h"
-#include "contentd/release.h"
 #include "contentd/services.h"
 #include "rpc/proto/event.pb-c.h"
 
@@ -49,9 +48,7 @@ static int update(struct cd_daemon *d, struct arena *a, const char *ns, const Co
 	record->info->updated_at = pb_time_new(a, clock_wall());
 	*out = record->info;
 	cd_batch_put(&b, CD_CONTENT, ns, str_of(from->digest), &record->base);
-	TRY(cd_meta_commit(d->meta, &b, err));
-	cd_release_changed(d); /* labels say what leads where */
-	return 0;
+	return cd_meta_commit(d->meta, &b, err);
 }
 
 static int content_update(struct rpc_call *c, const void *request, void *svc, struct err *err)

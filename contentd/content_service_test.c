@@ -353,7 +353,7 @@ static void a_shared_blob_that_goes_before_the_commit(void **state)
 	u = upload_open(w, "r", 6, sha_of(w, STR("shared")), &rsp);
 	assert_int_equal(rsp->offset, 6);
 	OK(digest_parse(str_of(rsp->digest), &d, &w->err));
-	OK(cd_blob_remove(w->d->content, &d, &w->err));
+	OK(cd_blob_drop(w->d->content, &d, &w->err));
 	OK(upload_commit(&u, 6, 6, "", "", NULL));
 	upload_end(&u);
 	expect_read(w, sha_of(w, STR("shared")), 0, 0, "shared");

@@ -102,8 +102,8 @@ static void small_blobs(void **state)
 	assert_int_equal(cd_blob_open(w->c, &none, &fd, &bytes, NULL), -ERR_NOT_FOUND);
 	assert_int_equal(cd_blob_each(w->c, count_blob, &bytes, NULL), 0);
 	assert_int_equal(bytes, 3);
-	assert_int_equal(cd_blob_remove(w->c, &one, NULL), 0);
-	assert_int_equal(cd_blob_remove(w->c, &one, NULL), 0);
+	assert_int_equal(cd_blob_drop(w->c, &one, NULL), 0);
+	assert_int_equal(cd_blob_drop(w->c, &one, NULL), 0);
 	assert_false(cd_blob_has(w->c, &one));
 }
 

@@ -13,7 +13,6 @@
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
 #include "contentd/leases.h"
-#include "contentd/release.h"
 #include "rpc/proto/namespaces.pb-c.h"
 
 #define COPY_BYTES (1u << 20)
@@ -31,10 +30,12 @@ struct session {
 	struct digest shared;
 	int64_t shared_bytes;
 	struct timespec opened;
+	struct cd_use use; /* what the stream relies on: the collector keeps it */
 };
 
 static void session_fini(struct session *s)
 {
+	cd_use_end(&s->use);
 	cd_writer_close(s->writer);
 	if (s->shared_fd >= 0)
 		close(s->shared_fd);
@@ -42,6 +43,13 @@ static void session_fini(struct session *s)
 	free(s->expected);
 }
 DEFINE_AUTO_FINI(session);
+
+/* Before anybody looks whether a blob, or a record of it, is here. */
+static void use_digest(struct session *s, const char *digest)
+{
+	cd_use_add(&s->use, &(struct gc_id){.kind = GC_BLOB, .key = str_of(digest)});
+	cd_use_add(&s->use, &(struct gc_id){.kind = GC_CONTENT, .ns = str_of(s->ns), .key = str_of(digest)});
+}
 
 /* ---- leases ---- */
 
@@ -93,6 +101,7 @@ static int take_expectations(struct session *s, const Content__WriteContentReque
 		               req->expected);
 	free(s->expected);
 	s->expected = xstrdup(req->expected);
+	use_digest(s, s->expected);
 	r = cd_meta_has(s->d->meta, CD_CONTENT, s->ns, str_of(s->expected), err);
 	TRY(r);
 	return r ? known_already(s, s->expected, err) : 0;
@@ -160,6 +169,7 @@ static int open_session(struct session *s, const Content__WriteContentRequest *r
 	TRY(cd_name_check("ref", req->ref, err));
 	s->ref = xstrdup(req->ref);
 	s->opened = clock_wall();
+	cd_use_add(&s->use, &(struct gc_id){.kind = GC_INGEST, .ns = str_of(s->ns), .key = str_of(s->ref)});
 	TRY(take_expectations(s, req, err));
 	r = can_share(s, err);
 	return r ? r : open_writer(s, err);
@@ -247,6 +257,7 @@ static int commit(struct session *s, const Content__WriteContentRequest *req, st
 		               (long long)offset_of(s), (long long)s->total);
 	if (*s->expected && strcmp(s->expected, text))
 		return err_set(err, ERR_PRECONDITION, "unexpected commit digest %s, expected %s", text, s->expected);
+	use_digest(s, text);
 	r = cd_meta_has(s->d->meta, CD_CONTENT, s->ns, str_of(text), err);
 	TRY(r);
 	if (r)
@@ -297,6 +308,8 @@ static int act(struct session *s, const Content__WriteContentRequest *req, struc
 	case CONTENT__WRITE_ACTION__COMMIT:
 		TRY(append(s, req, err));
 		TRY(commit(s, req, err));
+		/* Before the client knows: what it lets go of then, nothing keeps. */
+		cd_use_end(&s->use);
 		break;
 	default:
 		return err_set(err, ERR_INVALID, "unknown action %d", (int)req->action);
@@ -312,6 +325,7 @@ int cd_content_write(struct rpc_call *c, const void *request, void *svc, struct 
 	int r;
 
 	TRY(cd_call_ns(c, &s.ns, err));
+	cd_use_begin(&s.use, cd_meta_uses(s.d->meta));
 	TRY(cd_call_lease(s.d, c, s.ns, &s.lease, err));
 	while ((r = rpc_recv(c, &req, err)) > 0) {
 		if (!s.ref)

@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/unix.h"
+#include "contentd/collect/store.h"
+#include "contentd/collect/watched.h"
 #include "contentd/containers.h"
 #include "contentd/dataplane.h"
 #include "contentd/ident.h"
@@ -10,7 +12,6 @@
 #include "contentd/ops/access.h"
 #include "contentd/ops/lock.h"
 #include "contentd/ops/observe.h"
-#include "contentd/release.h"
 #include "contentd/remote/images.h"
 #include "contentd/remote/remote.h"
 #include "contentd/services.h"
@@ -86,9 +87,38 @@ int cd_call_lease(struct cd_daemon *d, struct rpc_call *c, const char *ns, const
 		*lease = NULL;
 		return 0;
 	}
+	cd_use_for_call(d, c, &(struct gc_id){.kind = GC_LEASE, .ns = str_of(ns), .key = str_of(*lease)});
 	r = cd_meta_has(d->meta, CD_LEASE, ns, str_of(*lease), err);
 	TRY(r);
 	return r ? 0 : err_set(err, ERR_NOT_FOUND, "lease \"%.200s\" does not exist: not found", *lease);
+}
+
+static void end_use(void *arg)
+{
+	struct cd_use *use = arg;
+
+	cd_use_end(use);
+	free(use);
+}
+
+void cd_use_for_call(struct cd_daemon *d, struct rpc_call *c, const struct gc_id *id)
+{
+	struct cd_use *use = xcalloc(1, sizeof(*use));
+
+	cd_use_begin(use, cd_meta_uses(d->meta));
+	cd_use_add(use, id);
+	rpc_at_end(c, end_use, use);
+}
+
+void cd_use_blob_for_call(struct cd_daemon *d, struct rpc_call *c, const char *ns, const char *digest)
+{
+	cd_use_for_call(d, c, &(struct gc_id){.kind = GC_BLOB, .key = str_of(digest)});
+	cd_use_for_call(d, c, &(struct gc_id){.kind = GC_CONTENT, .ns = str_of(ns), .key = str_of(digest)});
+}
+
+struct cd_collector *cd_collector_now(struct cd_daemon *d)
+{
+	return cd_gate_is_open(&d->data_gate) ? d->collector : NULL;
 }
 
 bool cd_is_snapshotter(const struct cd_daemon *d, const char *name)
@@ -150,8 +180,8 @@ int cd_daemon_new(struct cd_config *config, struct cd_daemon **out, struct err *
 	cd_gate_init(&d->tasks_gate);
 	d->events = cd_events_new();
 	d->streams = cd_streams_new();
-	d->release = cd_release_new();
 	d->remote_images = cd_remote_images_new();
+	d->files = cd_file_store_new(d);
 	TRY(open_root(d, err));
 	*out = STEAL(d);
 	return 0;
@@ -164,7 +194,7 @@ void cd_daemon_free(struct cd_daemon *d)
 	cd_daemon_stop(d);
 	cd_streams_free(d->streams);
 	cd_remote_images_free(d->remote_images);
-	cd_release_free(d->release);
+	cd_file_store_free(d->files);
 	cd_events_free(d->events);
 	cd_content_close(d->content);
 	cd_config_fini(&d->config);
@@ -262,6 +292,7 @@ int cd_daemon_use(struct cd_daemon *d, const struct kv *kv, struct snap_store *s
 {
 	d->snaps = snaps;
 	TRY(cd_meta_new(kv, &d->meta, err));
+	d->snap_kv = cd_watched_kv(d->meta);
 	cd_gate_set(&d->meta_gate, NULL);
 	cd_gate_set(&d->data_gate, NULL);
 	cd_gate_set(&d->tasks_gate, NULL);
@@ -275,7 +306,23 @@ static int open_meta(struct cd_daemon *d, struct err *err)
 	AUTO_FREE char *dir = xasprintf("%s/db", d->config.root);
 
 	TRY(kv_rocks_open(dir, &d->rocks, err));
-	return cd_meta_new(kv_rocks_kv(d->rocks), &d->meta, err);
+	TRY(cd_meta_new(kv_rocks_kv(d->rocks), &d->meta, err));
+	d->snap_kv = cd_watched_kv(d->meta);
+	return 0;
+}
+
+int cd_daemon_collect(struct cd_daemon *d, struct err *err)
+{
+	struct cd_collector_store store = cd_file_store_table(d->files);
+	const struct gc_sched_params params = {
+	    .pause_threshold = d->config.gc_pause_threshold,
+	    .deletion_threshold = (uint64_t)d->config.gc_deletion_threshold,
+	    .mutation_threshold = (uint64_t)d->config.gc_mutation_threshold,
+	    .schedule_delay_ns = d->config.gc_schedule_delay_ms * NS_PER_MS,
+	    .startup_delay_ns = d->config.gc_startup_delay_ms * NS_PER_MS,
+	};
+
+	return cd_collector_start(d->meta, &store, &params, &d->collector, err);
 }
 
 static void *load_tasks(void *arg)
@@ -306,7 +353,7 @@ static bool try_data(struct cd_daemon *d)
 {
 	struct err err = ERR_INIT;
 
-	if (cd_data_open(d, &err) >= 0) {
+	if (cd_data_open(d, &err) >= 0 && cd_daemon_collect(d, &err) >= 0) {
 		cd_gate_set(&d->data_gate, NULL);
 		cd_remote_start(d);
 		return true;
@@ -422,6 +469,7 @@ void cd_daemon_stop(struct cd_daemon *d)
 		rpc_server_stop(d->server, STOP_GRACE_NS);
 	rpc_server_free(STEAL(d->server));
 	cd_tasks_free(STEAL(d->tasks));
+	cd_collector_stop(STEAL(d->collector));
 	cd_data_close(d);
 	cd_meta_free(STEAL(d->meta));
 	kv_rocks_close(STEAL(d->rocks));

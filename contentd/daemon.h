@@ -13,6 +13,7 @@
 #define CONTENTD_DAEMON_H
 
 #include "base/cleanup.h"
+#include "contentd/collect/collector.h"
 #include "contentd/config.h"
 #include "contentd/content.h"
 #include "contentd/events.h"
@@ -26,8 +27,8 @@
 #include <pthread.h>
 
 struct kv_rocks;
-struct cd_release;
 struct cd_remote_images;
+struct cd_file_store;
 struct cd_tasks;
 struct cd_watch;
 
@@ -36,14 +37,16 @@ struct cd_daemon {
 	struct cd_events *events;
 	struct cd_streams *streams;
 	struct cd_content *content;
-	struct cd_release *release;
 	struct cd_remote_images *remote_images;
+	struct cd_file_store *files;
 
-	struct cd_meta *meta;     /* behind cd_wait_meta, where every handler is */
-	struct snap_store *snaps; /* by cd_snapshots */
-	struct ffs_client *data;  /* by cd_data */
-	struct cd_watch *watch;   /* of `data` */
-	char uuid[37];            /* of this installation; kept in <root>/uuid */
+	struct cd_meta *meta;           /* behind cd_wait_meta, where every handler is */
+	struct kv snap_kv;              /* the table as the snapshotter gets it: the collector hears what is written */
+	struct cd_collector *collector; /* by cd_collector_now */
+	struct snap_store *snaps;       /* by cd_snapshots */
+	struct ffs_client *data;        /* by cd_data */
+	struct cd_watch *watch;         /* of `data` */
+	char uuid[37];                  /* of this installation; kept in <root>/uuid */
 
 	struct cd_tasks *tasks; /* NULL when only served by cd_daemon_serve */
 
@@ -73,6 +76,8 @@ void cd_daemon_stop(struct cd_daemon *d);
  * taken), calls on the listening socket `fd`. */
 int cd_daemon_use(struct cd_daemon *d, const struct kv *kv, TAKE(struct snap_store *) snaps, struct err *err);
 int cd_daemon_serve(struct cd_daemon *d, TAKE(int) fd, struct err *err);
+/* After cd_daemon_use: starts the collector, which otherwise only cd_daemon_start does. Before calls are served. */
+int cd_daemon_collect(struct cd_daemon *d, struct err *err);
 
 /* ---- for services ---- */
 
@@ -85,10 +90,19 @@ int cd_data(struct cd_daemon *d, struct rpc_call *c, struct ffs_client **out, st
 /* The data plane if it is there now, else NULL: for those who would rather do without than wait. */
 struct ffs_client *cd_data_now(struct cd_daemon *d);
 
+/* The collector, or NULL while the data plane is not there: nothing is collected then. */
+struct cd_collector *cd_collector_now(struct cd_daemon *d);
+
+/* Uses something (collect/uses.h) until the call's handler has returned. Any thread that works for the call. */
+void cd_use_for_call(struct cd_daemon *d, struct rpc_call *c, const struct gc_id *id);
+/* The same of a blob, and of what a namespace knows of it. */
+void cd_use_blob_for_call(struct cd_daemon *d, struct rpc_call *c, const char *ns, const char *digest);
+
 /* The namespace of a call: ERR_PRECONDITION when there is none, ERR_INVALID when it is no identifier. */
 int cd_call_ns(struct rpc_call *c, const char **ns, struct err *err);
 
-/* The lease of a call, NULL when it names none; ERR_NOT_FOUND when it does not exist. */
+/* The lease of a call, NULL when it names none; ERR_NOT_FOUND when it does not exist. It is used until the call ends: one
+ * that expires meanwhile stays. */
 int cd_call_lease(struct cd_daemon *d, struct rpc_call *c, const char *ns, const char **lease, struct err *err);
 
 /* True when `name` is one of the configured snapshotter names. */

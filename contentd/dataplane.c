@@ -1,6 +1,7 @@
 #include "contentd/dataplane.h"
 
 #include "base/clock.h"
+#include "contentd/collect/store.h"
 
 #include <pthread.h>
 
@@ -157,7 +158,8 @@ static int open_contentfs(struct cd_daemon *d, struct err *err)
 	                               .program = program,
 	                               .extra = args,
 	                               .lost = on_lost,
-	                               .arg = d->watch};
+	                               .arg = d->watch,
+	                               .watch = cd_file_store_watch(d->files)};
 
 	return ffs_client_new(&opts, &d->data, err);
 }
@@ -166,7 +168,7 @@ int cd_data_open(struct cd_daemon *d, struct err *err)
 {
 	struct snap_opts opts = {.root = d->config.root,
 	                         .state = d->config.state,
-	                         .kv = cd_meta_kv(d->meta),
+	                         .kv = &d->snap_kv,
 	                         .level = level_of(d->config.snapshotter_level)};
 
 	d->watch = watch_new(d);

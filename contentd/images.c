@@ -1,11 +1,11 @@
 #include "contentd/images.h"
 
 #include "base/clock.h"
+#include "contentd/collect/pins.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
 #include "contentd/leases.h"
 #include "contentd/listing.h"
-#include "contentd/release.h"
 #include "contentd/services.h"
 
 int cd_image_get(struct cd_daemon *d, const char *ns, const char *name, struct arena *a, Images__Image **out,
@@ -98,9 +98,7 @@ static int put(struct cd_daemon *d, const char *ns, const char *lease, const Ima
 	/* An image is a root by itself, unless it expires. */
 	if (lease && pb_kv_get(i->labels, i->n_labels, CD_LABEL_EXPIRE))
 		cd_lease_add(&b, ns, lease, "images", i->name);
-	TRY(cd_meta_commit(d->meta, &b, err));
-	cd_release_changed(d);
-	return 0;
+	return cd_meta_commit(d->meta, &b, err);
 }
 
 static void publish(struct cd_daemon *d, const char *ns, const Images__Image *i, bool created)
@@ -280,13 +278,16 @@ static int images_delete(struct rpc_call *c, const void *request, void *svc, str
 	TRY(drop(d, rpc_arena(c), ns, lease, req, err));
 	event.name = req->name;
 	cd_events_publish(d->events, ns, "/images/delete", &event.base);
-	cd_release_image(d, ns, req->name);
-	return 0;
+	cd_unpin_image(d, ns, req->name);
+	return req->sync ? cd_collector_run(cd_collector_now(d), c, err) : 0;
 }
 
 static const struct rpc_method methods[] = {
-    {"Get", 0, images_get},       {"List", 0, images_list},     {"Create", 0, images_create},
-    {"Update", 0, images_update}, {"Delete", 0, images_delete},
+    {"Get", 0, images_get},
+    {"List", 0, images_list},
+    {"Create", 0, images_create},
+    {"Update", 0, images_update},
+    {"Delete", RPC_LONG, images_delete},
 };
 
 const struct rpc_service cd_images_service = {&images__images__descriptor, methods, ARRAY_LEN(methods)};

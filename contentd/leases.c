@@ -152,7 +152,20 @@ static int random_id(struct arena *a, const char **out, struct err *err)
 	return 0;
 }
 
-static int create(struct cd_daemon *d, const char *ns, const Leases__Lease *l, struct err *err)
+static int drop_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
+{
+	cd_batch_remove(arg, CD_RESOURCE, ns, name);
+	return 0;
+}
+
+static int drop_list(struct cd_daemon *d, struct arena *a, const char *ns, const char *lease, struct cd_batch *b,
+                     struct err *err)
+{
+	return cd_meta_scan(d->meta, CD_RESOURCE, ns, str_make(lease, strlen(lease) + 1), a, drop_one, b, err);
+}
+
+/* An expired one of that name may just have been collected, and its list not yet. */
+static int create(struct cd_daemon *d, struct arena *a, const char *ns, const Leases__Lease *l, struct err *err)
 {
 	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_LEASE, ns, str_of(l->id));
@@ -161,6 +174,7 @@ static int create(struct cd_daemon *d, const char *ns, const Leases__Lease *l, s
 	TRY(r);
 	if (r)
 		return err_set(err, ERR_EXISTS, "lease \"%.200s\": already exists", l->id);
+	TRY(drop_list(d, a, ns, l->id, &b, err));
 	cd_batch_put(&b, CD_LEASE, ns, str_of(l->id), &l->base);
 	return cd_meta_commit(d->meta, &b, err);
 }
@@ -183,7 +197,7 @@ static int leases_create(struct rpc_call *c, const void *request, void *svc, str
 	l.n_labels = req->n_labels;
 	TRY(cd_kvs_clean(a, KVS(&l, labels), LABEL_BYTES_MAX, err));
 	l.created_at = pb_time_new(a, clock_wall());
-	TRY(create(d, ns, &l, err));
+	TRY(create(d, a, ns, &l, err));
 	rsp.lease = &l;
 	return rpc_reply(c, &rsp.base, err);
 }
@@ -199,13 +213,7 @@ int cd_lease_begin(struct cd_daemon *d, struct arena *a, const char *ns, const c
 	l.id = *id;
 	l.created_at = pb_time_new(a, clock_wall());
 	cd_kvs_set(a, KVS(&l, labels), CD_LABEL_EXPIRE, arena_strdup(a, time_rfc3339(until, text)));
-	return create(d, ns, &l, err);
-}
-
-static int drop_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
-{
-	cd_batch_remove(arg, CD_RESOURCE, ns, name);
-	return 0;
+	return create(d, a, ns, &l, err);
 }
 
 static int drop(struct cd_daemon *d, struct arena *a, const char *ns, const char *id, struct err *err)
@@ -214,7 +222,7 @@ static int drop(struct cd_daemon *d, struct arena *a, const char *ns, const char
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_LEASE, ns, str_of(id));
 
 	TRY(lease_exists(d, ns, id, err));
-	TRY(cd_meta_scan(d->meta, CD_RESOURCE, ns, str_make(id, strlen(id) + 1), a, drop_one, &b, err));
+	TRY(drop_list(d, a, ns, id, &b, err));
 	cd_batch_remove(&b, CD_LEASE, ns, str_of(id));
 	return cd_meta_commit(d->meta, &b, err);
 }
@@ -233,10 +241,12 @@ void cd_lease_end(struct cd_daemon *d, const char *ns, const char *id)
 static int leases_delete(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Leases__DeleteRequest *req = request;
+	struct cd_daemon *d = svc;
 	const char *ns;
 
 	TRY(cd_call_ns(c, &ns, err));
-	return drop(svc, rpc_arena(c), ns, req->id, err);
+	TRY(drop(d, rpc_arena(c), ns, req->id, err));
+	return req->sync ? cd_collector_run(cd_collector_now(d), c, err) : 0;
 }
 
 /* Adding twice, and removing what is not there, are fine; so is naming an object that does not exist. */
@@ -275,7 +285,7 @@ static int leases_delete_resource(struct rpc_call *c, const void *request, void 
 
 static const struct rpc_method methods[] = {
     {"Create", 0, leases_create},
-    {"Delete", 0, leases_delete},
+    {"Delete", RPC_LONG, leases_delete},
     {"List", 0, leases_list},
     {"AddResource", 0, leases_add_resource},
     {"DeleteResource", 0, leases_delete_resource},

@@ -1,5 +1,7 @@
 /* The Node service: what only contentd has. */
+#include "contentd/collect/ask.h"
 #include "contentd/dataplane.h"
+#include "contentd/ident.h"
 #include "contentd/kvs.h"
 #include "contentd/services.h"
 #include "contentd/usage.h"
@@ -103,11 +105,34 @@ static int node_disk_usage(struct rpc_call *c, const void *request, void *svc, s
 	return rpc_reply(c, &rsp.base, err);
 }
 
+static int node_collect(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Node__CollectRequest *req = request;
+	Node__CollectResponse rsp = NODE__COLLECT_RESPONSE__INIT;
+
+	TRY(cd_collect_answer(svc, c, req->dry_run, &rsp, err));
+	return rpc_reply(c, &rsp.base, err);
+}
+
+static int node_why(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	const Node__WhyRequest *req = request;
+	Node__WhyResponse rsp = NODE__WHY_RESPONSE__INIT;
+	const char *ns;
+
+	TRY(cd_call_ns(c, &ns, err));
+	TRY(cd_name_check("name", req->name, err));
+	TRY(cd_why_answer(svc, rpc_arena(c), ns, req->name, &rsp, err));
+	return rpc_reply(c, &rsp.base, err);
+}
+
 static const struct rpc_method methods[] = {
     {"Info", 0, node_info},
     {"Log", 0, node_log},
-    {"DiskUsage", 0, node_disk_usage},
+    {"DiskUsage", RPC_LONG, node_disk_usage},
     {"Verify", RPC_SERVER_STREAM | RPC_LONG, cd_node_verify},
+    {"Collect", RPC_LONG, node_collect},
+    {"Why", RPC_LONG, node_why},
 };
 
 const struct rpc_service cd_node_service = {&node__node__descriptor, methods, ARRAY_LEN(methods)};

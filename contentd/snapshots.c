@@ -5,7 +5,6 @@
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
 #include "contentd/leases.h"
-#include "contentd/release.h"
 #include "contentd/remote/labels.h"
 #include "contentd/remote/remote.h"
 #include "contentd/services.h"
@@ -46,6 +45,15 @@ static void publish(const struct scope *s, const char *topic, const ProtobufCMes
 {
 	if (*s->space.ns)
 		cd_events_publish(s->d->events, s->space.ns, topic, event);
+}
+
+/* Before anybody looks whether it is there. */
+static void use(const struct scope *s, const char *name)
+{
+	if (*name)
+		cd_use_for_call(
+		    s->d, s->call,
+		    &(struct gc_id){GC_SNAPSHOT, str_of(s->space.ns), str_of(s->space.snapshotter), str_of(name)});
 }
 
 /* Has the lease of the call, if any, keep `add` and no longer keep `remove`; each may be NULL. */
@@ -148,7 +156,10 @@ static int prepare(const struct scope *s, prepare_fn fn, const char *key, const 
 	int r;
 
 	TRY(cd_name_check("snapshot key", key, err));
+	use(s, key);
+	use(s, parent);
 	TRY(labels_in(rpc_arena(s->call), list, n, &labels, err));
+	use(s, labels_get(&labels, CD_LABEL_SNAPSHOT_REF) ?: "");
 	if (fn == snap_prepare)
 		TRY(check_remote(s, parent, &labels, err));
 	TRY(check_target(s, &labels, err));
@@ -225,14 +236,14 @@ static int snapshots_commit(struct rpc_call *c, const void *request, void *svc, 
 {
 	const Snapshots__CommitSnapshotRequest *req = request;
 	Event__SnapshotCommit event = EVENT__SNAPSHOT_COMMIT__INIT;
-	AUTO(snap_info) struct snap_info before = {0};
 	AUTO(labels) struct labels labels = LABELS_INIT;
 	struct scope s;
 
 	TRY(scope_open(&s, c, svc, req->snapshotter, err));
 	TRY(cd_name_check("snapshot name", req->name, err));
+	use(&s, req->name);
+	use(&s, req->key);
 	TRY(labels_in(rpc_arena(c), req->labels, req->n_labels, &labels, err));
-	TRY(snap_stat(s.store, s.space, req->key, &before, err));
 	TRY(before_rebase(&s, req->key, req->parent, err));
 	TRY(snap_commit(s.store, s.space, req->name, req->key, req->parent, &labels, err));
 	TRY(lease_change(&s, req->name, req->key, err));
@@ -240,7 +251,6 @@ static int snapshots_commit(struct rpc_call *c, const void *request, void *svc, 
 	event.name = req->name;
 	event.snapshotter = req->snapshotter;
 	publish(&s, "/snapshot/commit", &event.base);
-	cd_release_snapshot(s.d, s.space, before.parent); /* an image that only this layer's making needed */
 	return 0;
 }
 
@@ -248,19 +258,16 @@ static int snapshots_remove(struct rpc_call *c, const void *request, void *svc, 
 {
 	const Snapshots__RemoveSnapshotRequest *req = request;
 	Event__SnapshotRemove event = EVENT__SNAPSHOT_REMOVE__INIT;
-	AUTO(snap_info) struct snap_info info = {0};
 	struct scope s;
 
 	TRY(scope_open(&s, c, svc, req->snapshotter, err));
 	if (!*s.space.ns)
 		return cd_remote_remove(s.d, s.space, req->key, err);
-	TRY(snap_stat(s.store, s.space, req->key, &info, err));
 	TRY(snap_remove(s.store, s.space, req->key, err));
 	TRY(lease_change(&s, NULL, req->key, err));
 	event.key = req->key;
 	event.snapshotter = req->snapshotter;
 	publish(&s, "/snapshot/remove", &event.base);
-	cd_release_snapshot(s.d, s.space, info.parent);
 	return 0;
 }
 
@@ -377,6 +384,7 @@ static int update(const struct scope *s, const Snapshots__UpdateSnapshotRequest 
 	AUTO(snap_info) struct snap_info old = {0};
 	AUTO(labels) struct labels labels = LABELS_INIT;
 
+	use(s, req->info->name);
 	TRY(snap_stat(s->store, s->space, req->info->name, &old, err));
 	TRY(new_labels(rpc_arena(s->call), req, &old, &labels, err));
 	return snap_update_labels(s->store, s->space, req->info->name, &labels, out, err);
@@ -404,9 +412,8 @@ static int snapshots_cleanup(struct rpc_call *c, const void *request, void *svc,
 
 	TRY(scope_open(&s, c, svc, req->snapshotter, err));
 	snap_cleanup(s.store);
-	if (!*s.space.ns)
-		cd_release_proxied(s.d);
-	return 0;
+	/* A containerd in front has just collected: what its snapshots needed goes now. */
+	return *s.space.ns ? 0 : cd_collector_run(cd_collector_now(s.d), c, err);
 }
 
 static const struct rpc_method methods[] = {
@@ -414,7 +421,7 @@ static const struct rpc_method methods[] = {
     {"Mounts", 0, snapshots_mounts},   {"Commit", 0, snapshots_commit},
     {"Remove", 0, snapshots_remove},   {"Stat", 0, snapshots_stat},
     {"Update", 0, snapshots_update},   {"List", RPC_SERVER_STREAM, snapshots_list},
-    {"Usage", 0, snapshots_usage},     {"Cleanup", 0, snapshots_cleanup},
+    {"Usage", 0, snapshots_usage},     {"Cleanup", RPC_LONG, snapshots_cleanup},
 };
 
 const struct rpc_service cd_snapshots_service = {&snapshots__snapshots__descriptor, methods, ARRAY_LEN(methods)};

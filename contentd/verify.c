@@ -143,7 +143,7 @@ static int repair_blob(struct verify *v, const struct blob *b, const char *diges
 	int rc = records_of(v, digest, &r, err);
 
 	if (rc >= 0)
-		rc = cd_blob_remove(v->d->content, &b->digest, err);
+		rc = cd_blob_drop(v->d->content, &b->digest, err);
 	if (rc >= 0 && !r.fetchable)
 		rc = drop_records(v, &r, err);
 	vec_fini(&r.namespaces);

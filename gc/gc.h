@@ -73,6 +73,8 @@ void gc_sink_expires(struct gc_sink *s, struct timespec at);
 void gc_sink_root(struct gc_sink *s);
 /* A reference that is part of the record. The target need not exist. */
 void gc_sink_ref(struct gc_sink *s, const struct gc_id *to);
+/* A reference that the owner makes of a label: followed where the label itself would be. */
+void gc_sink_label_ref(struct gc_sink *s, const struct gc_id *to);
 /* Many references count as much as many records: true when scan() should return even before `max`. */
 bool gc_sink_full(const struct gc_sink *s);
 

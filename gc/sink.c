@@ -125,6 +125,15 @@ void gc_sink_ref(struct gc_sink *s, const struct gc_id *to)
 		link_nodes(s, s->at, intern(s, to), s->flat ? GC_FLAT : GC_OWN);
 }
 
+void gc_sink_label_ref(struct gc_sink *s, const struct gc_id *to)
+{
+	s->work += !!s->name;
+	if (s->name_targets)
+		tell_name(s, to);
+	if (s->at != GC_NIL)
+		link_nodes(s, s->at, intern(s, to), GC_LABEL);
+}
+
 void gc_sink_root(struct gc_sink *s)
 {
 	s->root = GC_ROOT_OWNER;

@@ -1,15 +1,14 @@
 #include "snapshotter/collect.h"
 
-#include "snapshotter/record.h"
+#include "snapshotter/internal.h"
 
 /* ---- chains ---- */
 
-/* The metadata image of the chain that ends in `name`. What is missing below only means that there is none. */
-static int find_meta(const struct kv *kv, struct snap_space sp, const char *name, struct snap_node *n, struct err *err)
+int snap_chain_meta(const struct kv *kv, struct snap_space sp, const char *name, struct digest *out, struct err *err)
 {
 	VEC(struct digest) keys = VEC_INIT; /* nearest first */
 	AUTO_FREE char *at = xstrdup(name);
-	int r = 0;
+	int r = 0, found = 0;
 
 	while (*at && r >= 0) {
 		AUTO(snap_record) struct snap_record rec = {0};
@@ -29,21 +28,24 @@ static int find_meta(const struct kv *kv, struct snap_space sp, const char *name
 			keys.p[i] = keys.p[k];
 			keys.p[k] = swap;
 		}
-		n->has_meta = true;
-		snap_meta_key(keys.p, (unsigned)keys.n, &n->meta);
+		found = 1;
+		snap_meta_key(keys.p, (unsigned)keys.n, out);
 	}
 	vec_fini(&keys);
-	return r == -ERR_NOT_FOUND ? 0 : r;
+	return r == -ERR_NOT_FOUND ? 0 : r < 0 ? r : found;
 }
 
 static int tell(const struct kv *kv, struct snap_space sp, const struct snap_record *rec, snap_node_fn fn, void *arg,
                 struct err *err)
 {
 	struct snap_node n = {.space = sp, .info = &rec->info};
-	bool own = rec->info.kind == SNAP_COMMITTED || rec->info.indexed;
+	int r = 0;
 
-	/* A plain layer above an indexed chain has the image of that chain, like what stands on it. */
-	TRY(find_meta(kv, sp, own ? rec->info.name : rec->info.parent, &n, err));
+	/* An active one may have an index itself: the lowest of its own layers. */
+	if (rec->info.kind != SNAP_COMMITTED)
+		r = snap_chain_meta(kv, sp, rec->info.indexed ? rec->info.name : rec->info.parent, &n.meta, err);
+	TRY(r);
+	n.has_meta = r > 0;
 	return fn(arg, &n, err);
 }
 
@@ -132,4 +134,28 @@ int snap_removal_make(const struct kv *kv, struct snap_space sp, const char *nam
 		snap_key_child(sp, rec.info.parent, name, &out->child_key);
 	out->dir = rec.id;
 	return 0;
+}
+
+/* ---- what is kept in files ---- */
+
+int snap_images_each(struct snap_store *s,
+                     int (*fn)(void *arg, const struct digest *name, int64_t bytes, struct err *err), void *arg,
+                     struct err *err)
+{
+	return snap_meta_each(s->meta, fn, arg, err);
+}
+
+bool snap_image_condemn(struct snap_store *s, const struct digest *name)
+{
+	return snap_meta_condemn_one(s->meta, name);
+}
+
+void snap_image_spare(struct snap_store *s, const struct digest *name)
+{
+	snap_meta_spare(s->meta, name);
+}
+
+void snap_image_drop(struct snap_store *s, const struct digest *name)
+{
+	snap_meta_drop(s->meta, name, 1);
 }

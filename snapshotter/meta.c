@@ -20,6 +20,7 @@
 
 struct image {
 	bool ready, building;
+	bool spared_ready; /* `ready`, from a condemnation until it is dropped or spared */
 };
 
 struct snap_meta {
@@ -329,6 +330,60 @@ void snap_meta_drop(struct snap_meta *m, const struct digest *condemned, unsigne
 		image_get(m, &condemned[i])->building = false;
 	pthread_cond_broadcast(&m->changed);
 	pthread_mutex_unlock(&m->lock);
+}
+
+bool snap_meta_condemn_one(struct snap_meta *m, const struct digest *key)
+{
+	struct image *im;
+	bool free_to_go;
+
+	pthread_mutex_lock(&m->lock);
+	im = image_get(m, key);
+	free_to_go = !im->building;
+	if (free_to_go) {
+		im->spared_ready = im->ready;
+		im->ready = false;
+		im->building = true;
+	}
+	pthread_mutex_unlock(&m->lock);
+	return free_to_go;
+}
+
+void snap_meta_spare(struct snap_meta *m, const struct digest *key)
+{
+	struct image *im;
+
+	pthread_mutex_lock(&m->lock);
+	im = image_get(m, key);
+	im->ready = im->spared_ready;
+	im->building = false;
+	pthread_cond_broadcast(&m->changed);
+	pthread_mutex_unlock(&m->lock);
+}
+
+int snap_meta_each(struct snap_meta *m, int (*fn)(void *arg, const struct digest *key, int64_t bytes, struct err *err),
+                   void *arg, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/meta", m->root);
+	struct dirent *e;
+	int r = 0;
+	DIR *d;
+
+	if (m->level == SNAP_LEVEL_TREE)
+		return 0;
+	d = opendir(path);
+	if (!d)
+		return errno == ENOENT ? 0 : err_errno(err, errno, "open %s", path);
+	while (r >= 0 && (e = readdir(d))) {
+		struct digest key;
+		struct stat st;
+
+		if (digest_from_hex(str_of(e->d_name), &key) &&
+		    fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			r = fn(arg, &key, (int64_t)st.st_blocks * 512, err);
+	}
+	closedir(d);
+	return r < 0 ? r : 0;
 }
 
 /* ---- life-cycle ---- */

@@ -30,6 +30,14 @@ int snap_meta_ensure(struct snap_meta *m, const struct digest *indexes, unsigned
 unsigned snap_meta_condemn(struct snap_meta *m, const struct digest *keep, unsigned n_keep, struct digest **out);
 void snap_meta_drop(struct snap_meta *m, const struct digest *condemned, unsigned n);
 
+/* The same for one image, as a collector does it: false when it is being built. spare takes the verdict back; drop is
+ * snap_meta_drop. */
+bool snap_meta_condemn_one(struct snap_meta *m, const struct digest *key);
+void snap_meta_spare(struct snap_meta *m, const struct digest *key);
+/* Calls fn for every image file (none at the level tree, which keeps all of a boot). A negative return ends with it. */
+int snap_meta_each(struct snap_meta *m, int (*fn)(void *arg, const struct digest *key, int64_t bytes, struct err *err),
+                   void *arg, struct err *err);
+
 /* Writes the image of a chain of layer index files to `path`; used by snap_meta_ensure and by the probe. objects_fd: the
  * object directory, asked for what is published. */
 int snap_meta_build(int index_dir_fd, int objects_fd, const struct digest *indexes, unsigned n, const char *path,

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "contentd/collect/records.h"
+#include "gc/label.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 #include "rpc/proto/leases.pb-c.h"
 #include "snapshotter/collect.h"
@@ -66,27 +67,54 @@ struct report {
 	const char *lease; /* RESOURCE: the one being reported; NULL: none yet */
 	const char *lease_ns;
 	Leases__Lease *lease_record; /* NULL: it is gone */
+	struct gc_id id;             /* the record being reported */
 	struct arena *arena;
 };
 
+static void ref_meta_of(struct report *r, struct snap_space space, const char *chain)
+{
+	struct digest meta;
+	char hex[65];
+
+	if (snap_chain_meta(cd_meta_kv(r->g->meta), space, chain, &meta, NULL) > 0)
+		gc_sink_label_ref(r->sink, &(struct gc_id){.kind = GC_METADATA, .key = str_of(digest_hex(&meta, hex))});
+}
+
+/* What an image leads to is ready to be mounted: the label that names its chain keeps the chain's metadata image, too.
+ * Those of the chains below go once nothing is mounted with them. */
+static void ref_meta(struct report *r, struct str key, struct str value)
+{
+	struct gc_label label = gc_label_parse(r->id.kind, key, value);
+
+	if (label.type == GC_LABEL_REF && label.id.kind == GC_SNAPSHOT)
+		ref_meta_of(r, (struct snap_space){arena_str(r->arena, r->id.ns), arena_str(r->arena, label.id.space)},
+		            arena_str(r->arena, label.id.key));
+}
+
 static void sink_node(void *arg, const struct gc_id *id)
 {
-	gc_sink_node(arg, id);
+	struct report *r = arg;
+
+	r->id = *id;
+	gc_sink_node(r->sink, id);
 }
 
 static void sink_label(void *arg, struct str key, struct str value)
 {
-	gc_sink_label(arg, key, value);
+	struct report *r = arg;
+
+	gc_sink_label(r->sink, key, value);
+	ref_meta(r, key, value);
 }
 
-static void sink_ref(void *arg, const struct gc_id *to)
+static void report_ref(void *arg, const struct gc_id *to)
 {
-	gc_sink_ref(arg, to);
+	gc_sink_ref(((struct report *)arg)->sink, to);
 }
 
-static void report_record(struct gc_sink *sink, enum cd_kind kind, const char *ns, struct str name, const void *record)
+static void report_record(struct report *r, enum cd_kind kind, const char *ns, struct str name, const void *record)
 {
-	const struct cd_record_out out = {sink_node, sink_label, sink_ref, sink};
+	const struct cd_record_out out = {sink_node, sink_label, report_ref, r};
 
 	cd_record_report(kind, str_of(ns), name, record, &out);
 }
@@ -95,7 +123,7 @@ static int on_record(void *arg, enum cd_kind kind, const char *ns, struct str na
 {
 	struct report *r = arg;
 
-	report_record(r->sink, kind, ns, name, record);
+	report_record(r, kind, ns, name, record);
 	return 0;
 }
 
@@ -122,7 +150,7 @@ static int begin_lease(struct report *r, const char *ns, struct str lease, struc
 		return 0;
 	}
 	TRY(found);
-	report_record(r->sink, CD_LEASE, ns, lease, r->lease_record);
+	report_record(r, CD_LEASE, ns, lease, r->lease_record);
 	return 0;
 }
 
@@ -188,9 +216,17 @@ static int on_snapshot(void *arg, const struct snap_node *n, struct err *err)
 	if (n->info->indexed)
 		gc_sink_ref(r->sink,
 		            &(struct gc_id){.kind = GC_INDEX, .key = str_of(digest_hex(&n->info->index_key, hex))});
+	/* Of what a containerd in front has, any snapshot may be a container's the next moment. */
+	if (!*n->space.ns && n->info->kind == SNAP_COMMITTED && n->info->indexed)
+		ref_meta_of(r, n->space, n->info->name);
 	if (n->has_meta)
 		gc_sink_ref(r->sink, &(struct gc_id){.kind = GC_METADATA, .key = str_of(digest_hex(&n->meta, hex))});
 	return 0;
+}
+
+static void sink_ref(void *arg, const struct gc_id *to)
+{
+	gc_sink_ref(arg, to);
 }
 
 static int report_file(struct cd_graph *g, const struct cd_file *f, struct gc_sink *sink, struct err *err)
@@ -295,7 +331,7 @@ static int node_record(struct cd_graph *g, enum cd_kind kind, const struct gc_id
 
 	if (found < 0)
 		return found == -ERR_NOT_FOUND ? 0 : found;
-	report_record(r->sink, kind, ns, id->key, record);
+	report_record(r, kind, ns, id->key, record);
 	if (kind != CD_LEASE)
 		return 0;
 	return cd_meta_scan(g->meta, CD_RESOURCE, ns, str_make(arena_str(r->arena, id->key), id->key.n + 1), r->arena,

@@ -90,13 +90,13 @@ void cd_record_report(enum cd_kind kind, struct str ns, struct str name, const v
 		labels(container->labels, container->n_labels, out);
 		ref(out, GC_SNAPSHOT, ns, str_of(container->snapshotter), str_of(container->snapshot_key));
 		break;
-	case CD_SANDBOX:
-		labels(sandbox->labels, sandbox->n_labels, out);
-		break;
 	case CD_CONTENT:
 		if (content->info)
 			labels(content->info->labels, content->info->n_labels, out);
 		ref(out, GC_BLOB, STR_NONE, STR_NONE, name);
+		break;
+	case CD_SANDBOX:
+		labels(sandbox->labels, sandbox->n_labels, out);
 		break;
 	case CD_LEASE:
 		labels(lease->labels, lease->n_labels, out);

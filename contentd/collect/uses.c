@@ -117,16 +117,29 @@ void cd_uses_bind(struct cd_uses *all, struct gc *gc, void (*written)(void *arg,
 	pthread_mutex_unlock(&all->lock);
 }
 
-void cd_uses_begin_cycle(struct cd_uses *all, const struct gc_run *run)
+/* With the lock. */
+static void begin(struct cd_uses *all, struct gc *gc, const struct gc_run *run)
 {
-	pthread_mutex_lock(&all->lock);
-	gc_begin(all->gc, run);
+	gc_begin(gc, run);
 	for (const struct cd_use *u = all->first; u; u = u->next)
 		vec_each(&u->ids, i) {
 			struct gc_id id = id_at(u, i);
 
-			gc_referred(all->gc, &id);
+			gc_referred(gc, &id);
 		}
+}
+
+void cd_uses_begin_cycle(struct cd_uses *all, const struct gc_run *run)
+{
+	pthread_mutex_lock(&all->lock);
+	begin(all, all->gc, run);
+	pthread_mutex_unlock(&all->lock);
+}
+
+void cd_uses_begin_dry(struct cd_uses *all, struct gc *gc, const struct gc_run *run)
+{
+	pthread_mutex_lock(&all->lock);
+	begin(all, gc, run);
 	pthread_mutex_unlock(&all->lock);
 }
 

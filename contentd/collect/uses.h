@@ -63,6 +63,8 @@ void cd_uses_bind(struct cd_uses *all, struct gc *gc, void (*written)(void *arg,
                   void *arg);
 /* gc_begin, in such a way that no use is missed. */
 void cd_uses_begin_cycle(struct cd_uses *all, const struct gc_run *run);
+/* The same for a dry run of another collector, which hears of nothing that comes later. */
+void cd_uses_begin_dry(struct cd_uses *all, struct gc *gc, const struct gc_run *run);
 /* The hold of struct gc_graph. */
 void cd_uses_hold(struct cd_uses *all);
 void cd_uses_release(struct cd_uses *all);

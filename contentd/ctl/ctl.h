@@ -57,6 +57,8 @@ int ctl_fsck_verb(struct ctl *c, int argc, char **argv);
 int ctl_log_level_verb(struct ctl *c, int argc, char **argv);
 int ctl_info_verb(struct ctl *c, int argc, char **argv);
 int ctl_df_verb(struct ctl *c, int argc, char **argv);
+int ctl_gc_verb(struct ctl *c, int argc, char **argv);
+int ctl_why_verb(struct ctl *c, int argc, char **argv);
 int ctl_version_verb(struct ctl *c, int argc, char **argv);
 
 #endif

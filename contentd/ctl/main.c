@@ -25,6 +25,8 @@ static const struct ctl_verb VERBS[] = {
     {"df", "", "disk use, and what nothing refers to", ctl_df_verb},
     {"fsck", "[--repair]", "check the root directory of a stopped daemon", ctl_fsck_verb},
     {"log-level", "[LEVEL]", "show or change what the daemon logs", ctl_log_level_verb},
+    {"gc", "", "remove what nothing refers to, now", ctl_gc_verb},
+    {"why", "NAME", "what keeps a thing from being removed", ctl_why_verb},
     {"version", "", "versions of client and daemon", ctl_version_verb},
 };
 

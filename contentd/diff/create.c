@@ -191,8 +191,9 @@ static int publish(struct create *c, const char *ref, struct created *out, struc
 
 	cd_writer_digest(c->writer, &out->digest);
 	out->bytes = (uint64_t)cd_writer_offset(c->writer);
-	TRY(cd_writer_commit(c->writer, &out->digest, err));
 	content.digest = digest_text(&out->digest, text);
+	cd_use_blob_for_call(c->d, c->call, c->ns, text);
+	TRY(cd_writer_commit(c->writer, &out->digest, err));
 	content.bytes = (int64_t)out->bytes;
 	TRY(labels_of(c, &content.labels, &content.n_labels, err));
 	r = cd_content_put(c->d, rpc_arena(c->call), &content, err);

@@ -1,7 +1,7 @@
 #include "contentd/remote/remote.h"
 
+#include "contentd/collect/store.h"
 #include "contentd/ident.h"
-#include "contentd/release.h"
 #include "contentd/remote/images.h"
 #include "estargz/index.h"
 
@@ -70,7 +70,6 @@ int cd_remote_remove(struct cd_daemon *d, struct snap_space space, const char *k
 	r = snap_remove(snaps, space, key, err);
 	if (r < 0)
 		pin(d, space, &info);
-	cd_release_changed(d);
 	return r;
 }
 
@@ -143,7 +142,7 @@ static int find_layer(struct preparing *p, struct err *err)
 		cd_remote_image_unref(STEAL(p->image));
 		TRY(cd_remote_image_open(p->d, p->call, &p->layer, again, &p->image, err));
 		p->opened = cd_remote_image_layer(p->image, &p->layer.blob);
-		if (p->opened)
+		if (p->opened && (!*p->opened->index_key || cd_index_is_here(p->d, p->call, p->opened->index_key)))
 			return 0;
 	}
 	return err_set(err, ERR_NOT_FOUND, "image %s has no layer %s", p->image->reference,
@@ -291,7 +290,6 @@ static int make(struct preparing *p, struct err *err)
 		return r;
 	if (!*p->space.ns)
 		pin_held(p->d, p->snaps, p->space, p->layer.target);
-	cd_release_changed(p->d);
 	return 0;
 }
 

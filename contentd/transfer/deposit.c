@@ -51,6 +51,7 @@ int cd_deposit_end(struct cd_deposit *p, const struct digest *expected, struct d
 		return err_set(err, ERR_DATA_LOSS, "its digest is %s, should be %s", digest_text(out, got),
 		               digest_text(expected, want));
 	}
+	cd_use_blob_for_call(p->t->d, p->t->call, p->t->ns, digest_text(out, got));
 	TRY(cd_writer_commit(w, out, err));
 	return record(p->t, out, p->bytes, err);
 }

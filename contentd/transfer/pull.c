@@ -4,7 +4,6 @@
 #include "base/failpoint.h"
 #include "base/file.h"
 #include "base/metrics.h"
-#include "contentd/release.h"
 #include "contentd/transfer/pull_internal.h"
 #include "contentd/transfer/recording.h"
 
@@ -88,6 +87,7 @@ static int open_image(struct pull *p, const Types__Platform *want, struct err *e
 		return err_set(err, ERR_INTERNAL, "contentfs gave an image without a manifest");
 	p->source = p->image->reference;
 	TRY(pull_layers_init(p, err));
+	pull_use_all(p);
 	FAILPOINT("pull-opened");
 	pull_phase_end(p, "open layers");
 	return 0;
@@ -111,12 +111,26 @@ static void *write_documents(void *arg)
 	return NULL;
 }
 
+/* Until a label of the image names the chain. */
+void pull_use_mount(struct pull *p)
+{
+	AUTO_FREE struct digest *keys = xcalloc(p->n_layers + 1, sizeof(*keys));
+	struct digest name;
+	char hex[65];
+
+	for (size_t i = 0; i < p->n_layers; i++)
+		keys[i] = p->layers[i].key;
+	snap_meta_key(keys, (unsigned)p->n_layers, &name);
+	cd_use_for_call(p->d, p->call, &(struct gc_id){.kind = GC_METADATA, .key = str_of(digest_hex(&name, hex))});
+}
+
 /* Snapshots, and the mount that the first container will need. */
 static int make_snapshots(struct pull *p, struct err *err)
 {
 	if (!p->top)
 		return 0;
 	TRY(pull_layers_commit(p, err));
+	pull_use_mount(p);
 	FAILPOINT("pull-snapshots");
 	TRY_WRAP(snap_warm(p->snaps, p->space, p->top, err), err, "mount the metadata image");
 	pull_phase_end(p, "mount");
@@ -152,24 +166,29 @@ int pull_init(struct pull *p, struct cd_daemon *d, struct rpc_call *c, const cha
 	return cd_snapshots(d, c, &p->snaps, err);
 }
 
-void pull_hold(struct pull *p)
+void pull_use_all(struct pull *p)
 {
-	p->is_busy = p->top != NULL;
-	if (p->is_busy)
-		cd_release_busy(p->d, p->space, p->top);
+	for (size_t i = 0; i < p->image->n_documents; i++)
+		cd_use_blob_for_call(p->d, p->call, p->ns, p->image->documents[i]->descriptor->digest);
+	for (size_t i = 0; i < p->n_layers; i++) {
+		const struct gc_id snapshot = {GC_SNAPSHOT, str_of(p->ns), str_of(p->snapshotter),
+		                               str_of(p->layers[i].chain)};
+
+		cd_use_blob_for_call(p->d, p->call, p->ns, p->layers[i].from->descriptor->digest);
+		if (p->snapshotter)
+			cd_use_for_call(p->d, p->call, &snapshot);
+	}
 }
 
 void pull_fini(struct pull *p)
 {
-	if (p->is_busy)
-		cd_release_done(p->d, p->space, p->top);
 	buf_fini(&p->docs);
 	if (!p->image_borrowed)
 		pb_free(p->image);
 	free(p->layers);
 }
 
-/* contentfs says which image; its chain stays in use until pull_fini, when the image record says so itself. */
+/* contentfs says which image. */
 static int run_part(struct pull *p, const Types__Platform *platform, struct err *err)
 {
 	TRY(open_image(p, platform, err));
@@ -177,7 +196,6 @@ static int run_part(struct pull *p, const Types__Platform *platform, struct err 
 		TRY(pull_layers_unpack(p, err));
 	pull_phase_end(p, "unpack");
 	FAILPOINT("pull-unpacked");
-	pull_hold(p);
 	TRY_WRAP(store(p, err), err, "image %s", p->reference);
 	return 0;
 }

@@ -34,15 +34,17 @@ struct pull {
 	struct pull_layer *layers;
 	size_t n_layers;
 	const char *top; /* chain id of the image; NULL: nothing to unpack */
-	bool is_busy;    /* the chain is noted as in use */
 	int64_t phase_began_ns;
 };
 
 /* Parts of one transfer that are alike are copied from one that was made by this. Waits for the data plane. */
 int pull_init(struct pull *p, struct cd_daemon *d, struct rpc_call *c, const char *ns, struct err *err);
 void pull_fini(struct pull *p);
-/* The chain of layers is in use from here on, until pull_fini. */
-void pull_hold(struct pull *p);
+/* The collector keeps all that the image will consist of until the call ends: before anybody looks which of it is here. The
+ * layers are known. (Their indexes: the connection to contentfs sees to them.) */
+void pull_use_all(struct pull *p);
+/* The same of the metadata image of its chain, whose snapshots have been made. */
+void pull_use_mount(struct pull *p);
 
 /* ---- progress (pull.c); any thread ---- */
 
@@ -65,5 +67,8 @@ int pull_layers_commit(struct pull *p, struct err *err);
 
 int pull_documents_write(struct pull *p, struct err *err);
 int pull_records_commit(struct pull *p, struct err *err);
+struct cd_recording;
+/* The lease, if there is one, lists the snapshots of all layers, too. */
+void pull_lease_snapshots(struct pull *p, struct cd_recording *r);
 
 #endif

@@ -1,4 +1,5 @@
 /* Content records of an image, with the labels that containerd's own pull sets: collectors and clients follow them. */
+#include "contentd/leases.h"
 #include "contentd/transfer/pull_internal.h"
 #include "contentd/transfer/recording.h"
 
@@ -93,6 +94,15 @@ static int put_layer(struct pull *p, struct cd_recording *r, const struct pull_l
 	return 0;
 }
 
+void pull_lease_snapshots(struct pull *p, struct cd_recording *r)
+{
+	if (!p->lease || !p->top)
+		return;
+	for (size_t i = 0; i < p->n_layers; i++)
+		cd_lease_add(&r->batch, p->ns, p->lease, arena_printf(&r->arena, "snapshots/%s", p->snapshotter),
+		             p->layers[i].chain);
+}
+
 static int put_all(struct pull *p, struct cd_recording *r, struct err *err)
 {
 	AUTO_FREE struct str *names = xcalloc(p->image->n_documents + p->n_layers + 1, sizeof(*names));
@@ -111,6 +121,7 @@ static int put_all(struct pull *p, struct cd_recording *r, struct err *err)
 	TRY(put_config(p, r, err));
 	for (size_t i = 0; i < p->n_layers; i++)
 		TRY(put_layer(p, r, &p->layers[i], err));
+	pull_lease_snapshots(p, r);
 	return cd_recording_commit(r, err);
 }
 

@@ -4,7 +4,6 @@
 #include "contentd/blobs.h"
 #include "contentd/kvs.h"
 #include "contentd/leases.h"
-#include "contentd/release.h"
 
 void cd_recording_init(struct cd_recording *r, struct cd_daemon *d, const char *ns, const char *lease,
                        const char *source)
@@ -97,7 +96,6 @@ int cd_recording_commit(struct cd_recording *r, struct err *err)
 	vec_each(&r->created, record)
 		cd_content_created(r->d, r->ns, *record);
 	vec_clear(&r->created);
-	cd_release_changed(r->d);
 	return 0;
 }
 

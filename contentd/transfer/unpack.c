@@ -107,6 +107,7 @@ static int note(struct pull *p, struct err *err)
 	TRY(cd_recording_get(&r, config->media_type, config->digest, config->size, &record, err));
 	cd_recording_label(&r, record, arena_printf(&r.arena, CD_LABEL_REF_SNAPSHOT "%s", p->snapshotter), p->top);
 	cd_recording_put(&r, record);
+	pull_lease_snapshots(p, &r);
 	return cd_recording_commit(&r, err);
 }
 
@@ -115,9 +116,10 @@ static int unpack(struct pull *p, const struct cd_tree_node *manifest, const str
 	TRY(describe(p, manifest, config, err));
 	if (!p->top)
 		return 0; /* no layers */
+	pull_use_all(p);
 	TRY(pull_layers_unpack(p, err));
-	pull_hold(p);
 	TRY(pull_layers_commit(p, err));
+	pull_use_mount(p);
 	TRY_WRAP(snap_warm(p->snaps, p->space, p->top, err), err, "mount the metadata image");
 	return note(p, err);
 }

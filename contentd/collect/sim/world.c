@@ -147,8 +147,6 @@ static bool make_index(struct sim *s, uint8_t index)
 /* A committed snapshot; an index makes it an indexed one. */
 static void make_snapshot(struct sim *s, uint8_t snapshot, uint8_t parent, uint8_t index)
 {
-	uint8_t meta;
-
 	if (there(s, snapshot))
 		return;
 	sim_blank(s, snapshot);
@@ -157,9 +155,6 @@ static void make_snapshot(struct sim *s, uint8_t snapshot, uint8_t parent, uint8
 		sim_ref(s, snapshot, parent, GC_OWN);
 	if (index != SIM_NONE)
 		sim_ref(s, snapshot, index, GC_OWN);
-	meta = sim_meta_of(s, snapshot);
-	if (meta != SIM_NONE)
-		sim_ref(s, snapshot, meta, GC_OWN);
 	sim_put(s, snapshot);
 }
 
