@@ -394,10 +394,11 @@ void rpc_server_stop(struct rpc_server *s, int64_t grace_ns)
 		wait_idle(s, clock_mono_ns() + grace_ns);
 	rpc_io_run(s->io, cancel_rest, s);
 	/* All calls are finished or cancelled; their handlers return now. */
-	workers_free(STEAL(s->env.workers));
+	workers_end(s->env.workers);
 	/* Runs after everything that the handlers have posted. */
 	rpc_io_run(s->io, close_all, s);
 	rpc_io_free(STEAL(s->io));
+	workers_free(STEAL(s->env.workers));
 	s->env.loop = NULL;
 }
 

@@ -524,12 +524,13 @@ void ttrpc_server_stop(struct ttrpc_server *s)
 		return;
 	s->started = false;
 	rpc_io_run(s->io, stop_on_io, s);
-	workers_free(STEAL(s->workers));
+	workers_end(s->workers);
 	/* Runs after what the handlers have posted. */
 	rpc_io_run(s->io, close_on_io, s);
 	if (s->own_io)
 		rpc_io_free(STEAL(s->io));
 	s->own_io = false;
+	workers_free(STEAL(s->workers));
 }
 
 void ttrpc_server_free(struct ttrpc_server *s)

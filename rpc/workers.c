@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -114,6 +115,12 @@ static void *worker_main(void *arg)
 		w->n_running -= counted;
 		w->n_waiting -= !counted;
 	}
+	if (!w->ending && !w->n_running && !w->n_idle && !w->jobs.n) {
+		/* Nobody has called for a while: what handlers have freed goes back to the system. malloc would keep it. */
+		pthread_mutex_unlock(&w->lock);
+		malloc_trim(0);
+		pthread_mutex_lock(&w->lock);
+	}
 	w->n_threads--;
 	self->next = w->ended;
 	w->ended = self;
@@ -185,9 +192,10 @@ int workers_submit(struct workers *w, struct worker_job *job, bool is_long, stru
 	int r;
 
 	pthread_mutex_lock(&w->lock);
-	if (is_long && wait_one(w, err) < 0) {
+	r = w->ending ? err_set(err, ERR_UNAVAILABLE, "no calls are served any more") : is_long ? wait_one(w, err) : 0;
+	if (r < 0) {
 		pthread_mutex_unlock(&w->lock);
-		return -(int)ERR_EXHAUSTED;
+		return r;
 	}
 	ended = STEAL(w->ended);
 	queue_push(is_long ? &w->long_jobs : &w->jobs, job);
@@ -234,17 +242,22 @@ void workers_block_end(struct workers *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
-void workers_free(struct workers *w)
+void workers_end(struct workers *w)
 {
-	if (!w)
-		return;
 	pthread_mutex_lock(&w->lock);
 	w->ending = true;
 	pthread_cond_broadcast(&w->wake);
 	while (w->n_threads)
 		pthread_cond_wait(&w->gone, &w->lock);
 	pthread_mutex_unlock(&w->lock);
-	join_all(w->ended);
+	join_all(STEAL(w->ended));
+}
+
+void workers_free(struct workers *w)
+{
+	if (!w)
+		return;
+	workers_end(w);
 	pthread_cond_destroy(&w->wake);
 	pthread_cond_destroy(&w->gone);
 	pthread_mutex_destroy(&w->lock);

@@ -1,8 +1,8 @@
 /*
  * Threads for call handlers: blocking work of unknown length. A thread is made when a job may run and nobody is idle,
- * and goes after ten idle seconds. At most `cap` jobs run at a time; not counted are jobs submitted as long and those
- * between workers_block_begin and _end (waiting for a client), so that neither can starve the rest; of those there are at
- * most WORKERS_WAITING_MAX, for each has a thread.
+ * and goes after ten idle seconds; the last one to go gives freed memory back to the system. At most `cap` jobs run at a
+ * time; not counted are jobs submitted as long and those between workers_block_begin and _end (waiting for a client), so
+ * that neither can starve the rest; of those there are at most WORKERS_WAITING_MAX, for each has a thread.
  * Any thread. Jobs are intrusive, the submitter's until they run.
  */
 #ifndef RPC_WORKERS_H
@@ -22,7 +22,8 @@ struct worker_job {
 
 /* max_waiting 0: WORKERS_WAITING_MAX. */
 int workers_new(unsigned cap, unsigned max_waiting, struct workers **out, struct err *err);
-void workers_free(struct workers *w); /* runs what is queued, joins the threads */
+void workers_end(struct workers *w);  /* runs what is queued, joins the threads; jobs are refused from then on */
+void workers_free(struct workers *w); /* ends it first */
 DEFINE_AUTO_FREE(workers);
 
 /* ERR_EXHAUSTED when too many jobs wait, or no thread can be made and none could ever take the job: it is not queued
