@@ -45,12 +45,21 @@ start_front() {
 		[[plugins."io.containerd.transfer.v1.local".unpack_config]]
 		platform = "linux/$(dpkg --print-architecture)"
 		snapshotter = "contentd"
-		[plugins."io.containerd.grpc.v1.cri".containerd]
-		snapshotter = "contentd"
-		disable_snapshot_annotations = false
-		[plugins."io.containerd.grpc.v1.cri".cni]
-		conf_dir = "$FRONT/cni"
 	END
+	if [ "$SUITE" = sid ]; then
+		sed -i 's/^version = 2/version = 3/' "$FRONT/config.toml"
+		cat >>"$FRONT/config.toml" <<-END
+			[plugins."io.containerd.cri.v1.images"]
+			snapshotter = "contentd"
+			disable_snapshot_annotations = false
+		END
+	else
+		cat >>"$FRONT/config.toml" <<-END
+			[plugins."io.containerd.grpc.v1.cri".containerd]
+			snapshotter = "contentd"
+			disable_snapshot_annotations = false
+		END
+	fi
 	defer sweep "$FRONT"
 	FRONT_RUNS=0
 	run_front
@@ -206,10 +215,10 @@ main_path() {
 
 # ---- what asks for remote snapshots, and what is made of it ----
 
-# with_front NAME TEST: at the first level only, the mounts are the main path's
+# with_front NAME TEST [SUITE [CRI]]: at the first level only, the mounts are the main path's
 with_front() {
 	start_contentd "$1" 'background = "off"' "docker_config = \"$T/$1.docker.json\""
-	start_front "front-$1" host "${3:-}"
+	start_front "front-$1" "${3:-host}" "${4:-}"
 	"$2"
 	retire_front
 	retire_contentd
@@ -268,6 +277,8 @@ apart() {
 	wait "$pid" 2>/dev/null
 	check "asked again, it comes" rpull "$NETPROXY/test/tiny:lazy"
 	check_eq "and is lazy, as are all" "$(blobs)" 2
+	check "a pull asks for the manifest once, not for each layer" \
+		test "$(grep -c 'GET /v2/test/tiny/manifests/lazy ' "$NETPROXY_LOG")" -le 2
 	check_eq "one request brought each table" "$(grep -c "$(sed -n 2p <<<"$digests")" "$NETPROXY_LOG")" 1
 }
 
@@ -332,7 +343,7 @@ main_path_host() { main_path host; }
 at_levels main_path_host
 
 LEVEL=${LEVELS%% *}
-with_front cri kubernetes cri
+with_front cri kubernetes host cri
 with_front apart apart
 with_front claims claims
 with_front credentials credentials
@@ -340,6 +351,7 @@ with_front credentials credentials
 for suite in $PEERS; do
 	T_PREFIX="$suite: "
 	main_path "$suite"
+	with_front "cri-$suite" kubernetes "$suite" cri
 	T_PREFIX=
 done
 finish
