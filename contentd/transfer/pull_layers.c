@@ -203,6 +203,16 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* A pull that was killed between unpacking a layer and keeping its blob: nobody comes back for that. */
+static void drop_ingest(struct pull *p, const struct pull_layer *l)
+{
+	AUTO_FREE char *ref = xasprintf("layer-%s", l->from->descriptor->digest);
+
+	if (!cd_ingest_condemn(p->d->content, p->ns, ref))
+		return;
+	cd_ingest_drop(p->d->content, p->ns, ref, NULL);
+}
+
 static size_t announce(struct pull *p)
 {
 	size_t n = 0;
@@ -214,6 +224,8 @@ static size_t announce(struct pull *p)
 
 		pull_progress(p, ready ? l->lazy ? "lazy" : "already exists" : "waiting", "layer", l->from->descriptor,
 		              ready ? size : 0, size);
+		if (ready)
+			drop_ingest(p, l);
 		n += !ready;
 	}
 	return n;
