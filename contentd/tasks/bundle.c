@@ -208,14 +208,24 @@ int bundle_read(const struct bundle *b, const char *file, char **out, struct err
 	return 0;
 }
 
-int bundle_write(const struct bundle *b, const char *file, const char *text, struct err *err)
+static int write_text(const struct bundle *b, const char *file, int flags, const char *text, struct err *err)
 {
 	AUTO_FREE char *path = xasprintf("%s/%s", b->path, file);
-	AUTO_FD int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	AUTO_FD int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0600);
 
 	if (fd < 0)
 		return err_errno(err, errno, "create %s", path);
 	return fd_write_all(fd, str_of(text), err);
+}
+
+int bundle_write(const struct bundle *b, const char *file, const char *text, struct err *err)
+{
+	return write_text(b, file, O_TRUNC, text, err);
+}
+
+int bundle_rewrite(const struct bundle *b, const char *file, const char *text, struct err *err)
+{
+	return write_text(b, file, 0, text, err);
 }
 
 int bundle_open_log(const struct bundle *b, int *fd, struct err *err)

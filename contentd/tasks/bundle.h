@@ -46,6 +46,8 @@ int bundle_sweep(const char *root, const char *state, void (*fn)(void *arg, cons
 /* Small text files in the bundle, without the white space at their ends; ERR_NOT_FOUND. */
 int bundle_read(const struct bundle *b, const char *file, char **out, struct err *err);
 int bundle_write(const struct bundle *b, const char *file, const char *text, struct err *err);
+/* Over what the file holds, which must not be longer: a crash leaves the one or the other. */
+int bundle_rewrite(const struct bundle *b, const char *file, const char *text, struct err *err);
 
 /* Opens the log FIFO for both, so that neither side ever sees the other's absence; non-blocking. */
 int bundle_open_log(const struct bundle *b, int *fd, struct err *err);

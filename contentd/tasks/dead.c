@@ -60,7 +60,7 @@ void task_bury(struct task *task)
 {
 	if (!begin_burial(task))
 		return;
-	news_tell(task, TOLD_DELETE);
+	news_close(task, 0);
 	task_remove_traces(task, true);
 	task_drop(task);
 	pthread_mutex_lock(&task->owner->lock);

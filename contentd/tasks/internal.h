@@ -27,6 +27,7 @@ struct news {
 	pthread_cond_t changed; /* `told` */
 	/* guarded by lock */
 	enum told told;
+	bool created; /* Create was answered */
 	bool started; /* Start was asked for: there is a start before the exit */
 	bool ended;
 	uint32_t pid;        /* of the first process; 0: not known yet */
@@ -77,12 +78,14 @@ struct cd_tasks {
 
 /* ---- the table: tasks.c ---- */
 
-/* A new entry, not ready: keeps the name taken. ERR_EXISTS. The caller has a reference. */
+/* A new entry, not ready: keeps the name taken. ERR_EXISTS; one whose shim is dead is waited for. The caller has a
+ * reference. */
 int task_add(struct cd_tasks *t, const char *ns, const char *id, struct task **out, struct err *err);
 /* The task with a reference; ERR_NOT_FOUND also while it is being made. */
 int task_get(struct cd_tasks *t, const char *ns, const char *id, struct task **out, struct err *err);
 /* The same for tasks in any state; NULL when there is none. */
 struct task *task_peek(struct cd_tasks *t, const char *ns, const char *id);
+bool task_is_dead(struct task *task);
 void task_ref(struct task *task);
 void task_unref(struct task *task);
 static inline void task_cleanup(struct task **task)
@@ -115,7 +118,8 @@ void task_shim_gone(void *arg);
 /* Cleans up after a task whose shim is dead: finds how it ended, kills what is left. `dead` is set. */
 void task_clean(struct task *task);
 
-/* Tells its end and removes its last traces, once; when this returns the name is free. After the cleaning. */
+/* Tells its end, if anybody ever knew of it, and removes its last traces, once; when this returns the name is free. After
+ * the cleaning. */
 void task_bury(struct task *task);
 
 /* Waits until a dead task is cleaned; false when that takes too long. */
@@ -123,9 +127,8 @@ bool task_wait_cleaned(struct task *task);
 
 /* ---- after a restart: load.c ---- */
 
-/* Has the end of a dead task told now when that is still to be done. */
-void owed_settle(struct cd_tasks *t, const char *ns, const char *id);
-void owed_settle_all(struct cd_tasks *t);
+/* Tells what is still to be told. */
+void owed_settle(struct cd_tasks *t);
 
 /* ---- logs of shims: log.c ---- */
 
@@ -146,7 +149,7 @@ void news_load(struct task *task);
 /* Start will be asked for (or that came to nothing). */
 void news_starting(struct task *task, bool starting);
 
-/* The process is known now, by an answer of the shim. */
+/* The task is there, by an answer of the shim. */
 void news_created(struct task *task, uint32_t pid);
 
 /* It has ended: noted, not told. What is known already stays. */
@@ -159,13 +162,11 @@ bool news_end(struct task *task, uint32_t *pid, struct task_end *end);
  * already, or is about an earlier task of this name. */
 int news_forward(struct task *task, const Types__Envelope *envelope, const ProtobufCMessage *m, struct err *err);
 
-/* Publishes what is missing up to `told`. */
-void news_tell(struct task *task, enum told told);
-
-/* The same up to what is known: after a restart. */
+/* Publishes what is known and was not told: after a restart. */
 void news_tell_known(struct task *task);
 
-/* Tells of the end of a task that is gone, if its shim does not do so within patience_ns; nothing when nothing was told. */
+/* Tells of the end of a task that is gone, if its shim does not do so within patience_ns; nothing when nobody ever knew of
+ * the task. */
 void news_close(struct task *task, int64_t patience_ns);
 
 /* ---- the service: service.c and many.c ---- */

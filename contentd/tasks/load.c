@@ -34,43 +34,24 @@ static void settle(struct task *task)
 	task_unref(task);
 }
 
-/* The first that fits, or any (ns NULL); with its reference. */
-static struct task *take_owed(struct cd_tasks *t, const char *ns, const char *id)
+void owed_settle(struct cd_tasks *t)
 {
-	struct task *task = NULL;
+	for (;;) {
+		struct task *task = NULL;
 
-	pthread_mutex_lock(&t->lock);
-	for (size_t i = 0; i < t->owed.n && !task; i++) {
-		struct task *one = t->owed.p[i];
-
-		if (ns && (strcmp(one->bundle.ns, ns) != 0 || strcmp(one->bundle.id, id) != 0))
-			continue;
-		task = one;
-		vec_swap_remove(&t->owed, i);
+		pthread_mutex_lock(&t->lock);
+		if (t->owed.n)
+			task = vec_pop(&t->owed);
+		pthread_mutex_unlock(&t->lock);
+		if (!task)
+			return;
+		settle(task);
 	}
-	pthread_mutex_unlock(&t->lock);
-	return task;
-}
-
-void owed_settle(struct cd_tasks *t, const char *ns, const char *id)
-{
-	struct task *task = take_owed(t, ns, id);
-
-	if (task)
-		settle(task);
-}
-
-void owed_settle_all(struct cd_tasks *t)
-{
-	struct task *task;
-
-	while ((task = take_owed(t, NULL, NULL)))
-		settle(task);
 }
 
 static void on_time(void *arg)
 {
-	owed_settle_all(arg);
+	owed_settle(arg);
 }
 
 static void arm(void *arg)
@@ -80,7 +61,7 @@ static void arm(void *arg)
 
 	if (!t->owed_timer && loop_timer_new(t->loop, on_time, t, &t->owed_timer, &err) < 0) {
 		log_warn("news of tasks: %s", err.msg);
-		owed_settle_all(t);
+		owed_settle(t);
 		return;
 	}
 	loop_timer_set(t->owed_timer, clock_mono_ns() + OWED_PATIENCE);
@@ -141,7 +122,6 @@ static bool reload(struct task *task)
 {
 	struct err err = ERR_INIT;
 
-	news_load(task);
 	task_follow_log(task);
 	if (reconnect(task, &err) >= 0) {
 		log_info("task %s/%s goes on", task->bundle.ns, task->bundle.id);
@@ -267,6 +247,7 @@ static int found_one(struct loading *l, const char *ns, const char *id, struct e
 
 	TRY(task_add(l->t, ns, id, &f.task, err));
 	vec_push(&l->tasks, f);
+	news_load(f.task);
 	enter_cgroup(f.task);
 	if (bundle_read(&f.task->bundle, "shim-binary-path", &f.task->binary, NULL) < 0)
 		return shim_find(&l->t->env, l->t->runtime, &f.task->binary, err);

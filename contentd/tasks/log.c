@@ -5,10 +5,11 @@
 
 #define LOG_LINE_MAX 4096
 
-/* Shims tell of every plug-in they load: of interest when something is wrong. */
+/* Shims tell of every plug-in they load: of interest when something is wrong, and most when they die of it. */
 static void log_line(const struct task *task, struct str line)
 {
-	bool bad = memmem(line.p, line.n, "level=error", 11) || memmem(line.p, line.n, "level=warn", 10);
+	bool bad = memmem(line.p, line.n, "level=error", 11) || memmem(line.p, line.n, "level=warn", 10) ||
+	           str_starts(line, STR("panic: ")) || str_starts(line, STR("fatal error: "));
 
 	if (line.n)
 		log_at(bad ? LOG_WARN : LOG_DEBUG, "shim of %s: " STR_FMT, task->bundle.id, STR_ARG(line));

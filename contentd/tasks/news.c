@@ -29,31 +29,35 @@ void news_fini(struct news *n)
 
 /* ---- the note in the bundle; with the lock held ---- */
 
+/* Of one length always, so that it can be overwritten. */
+#define NOTE_FORMAT "%d %d %d %d %010u %010u %020lld %09ld\n"
+
 static void note(struct task *task)
 {
 	const struct news *n = &task->news;
-	AUTO_FREE char *text = xasprintf("%d %d %d %u %u %lld %ld\n", n->told, n->started, n->ended, n->pid,
-	                                 n->end.status, (long long)n->end.at.tv_sec, n->end.at.tv_nsec);
+	AUTO_FREE char *text = xasprintf(NOTE_FORMAT, n->told, n->created, n->started, n->ended, n->pid, n->end.status,
+	                                 (long long)n->end.at.tv_sec, n->end.at.tv_nsec);
 	struct err err = ERR_INIT;
 
-	if (bundle_write(&task->bundle, "told", text, &err) < 0 && err.code != ERR_NOT_FOUND)
+	if (bundle_rewrite(&task->bundle, "told", text, &err) < 0 && err.code != ERR_NOT_FOUND)
 		log_warn("task %s: %s", task->bundle.id, err.msg);
 }
 
 void news_load(struct task *task)
 {
+	unsigned told, created, started, ended, pid, status;
 	AUTO_FREE char *text = NULL;
 	struct news *n = &task->news;
-	unsigned told, started, ended, pid, status;
 	long long s;
 	long ns;
 
-	if (bundle_read(&task->bundle, "told", &text, NULL) < 0)
-		return;
-	if (sscanf(text, "%u %u %u %u %u %lld %ld", &told, &started, &ended, &pid, &status, &s, &ns) != 7 ||
+	if (bundle_read(&task->bundle, "told", &text, NULL) < 0 ||
+	    sscanf(text, "%u %u %u %u %u %u %lld %ld", &told, &created, &started, &ended, &pid, &status, &s, &ns) !=
+	        8 ||
 	    told > TOLD_DELETE)
-		return; /* cut off by a crash while it was written: then little is lost by saying it again */
+		return; /* nothing was noted */
 	n->told = told;
+	n->created = created;
 	n->started = started;
 	n->ended = ended;
 	n->pid = pid;
@@ -76,10 +80,16 @@ void news_starting(struct task *task, bool starting)
 
 void news_created(struct task *task, uint32_t pid)
 {
-	pthread_mutex_lock(&task->news.lock);
-	if (!task->news.pid)
-		task->news.pid = pid;
-	pthread_mutex_unlock(&task->news.lock);
+	struct news *n = &task->news;
+
+	pthread_mutex_lock(&n->lock);
+	if (!n->pid)
+		n->pid = pid;
+	if (!n->created) {
+		n->created = true;
+		note(task);
+	}
+	pthread_mutex_unlock(&n->lock);
 }
 
 static void set_end(struct news *n, uint32_t pid, struct task_end end)
@@ -193,13 +203,6 @@ static void tell(struct task *task, enum told told)
 	set_told(task, told);
 }
 
-void news_tell(struct task *task, enum told told)
-{
-	pthread_mutex_lock(&task->news.lock);
-	tell(task, told);
-	pthread_mutex_unlock(&task->news.lock);
-}
-
 void news_tell_known(struct task *task)
 {
 	const struct news *n = &task->news;
@@ -216,10 +219,10 @@ void news_close(struct task *task, int64_t patience_ns)
 	struct news *n = &task->news;
 
 	pthread_mutex_lock(&n->lock);
-	while (n->told != TOLD_NOTHING && n->told < TOLD_DELETE &&
+	while ((n->told != TOLD_NOTHING || n->created) && n->told < TOLD_DELETE &&
 	       pthread_cond_clockwait(&n->changed, &n->lock, CLOCK_MONOTONIC, &deadline) == 0)
 		;
-	if (n->told != TOLD_NOTHING)
+	if (n->told != TOLD_NOTHING || n->created)
 		tell(task, TOLD_DELETE);
 	pthread_mutex_unlock(&n->lock);
 }

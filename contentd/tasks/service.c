@@ -26,22 +26,12 @@ static int find_any(struct cd_tasks *t, struct rpc_call *c, const char *id, stru
 	return task_get(t, ns, id, out, err);
 }
 
-static bool is_dead(struct task *task)
-{
-	bool dead;
-
-	pthread_mutex_lock(&task->owner->lock);
-	dead = task->dead;
-	pthread_mutex_unlock(&task->owner->lock);
-	return dead;
-}
-
 static int find(struct cd_tasks *t, struct rpc_call *c, const char *id, struct task **out, struct err *err)
 {
 	AUTO(task) struct task *task = NULL;
 
 	TRY(find_any(t, c, id, &task, err));
-	if (is_dead(task))
+	if (task_is_dead(task))
 		return err_set(err, ERR_NOT_FOUND, "task %s not found: its shim died", id);
 	*out = STEAL(task);
 	return 0;
@@ -288,7 +278,7 @@ static int delete (struct rpc_call *c, const void *request, void *svc, struct er
 	int r;
 
 	TRY(find_any(tasks_of(svc), c, from->container_id, &task, err));
-	if (is_dead(task))
+	if (task_is_dead(task))
 		return delete_dead(c, task, err);
 	req.id = from->container_id;
 	r = call(task, c, "Delete", &req.base, &got, err);
@@ -362,7 +352,7 @@ static int wait(struct rpc_call *c, const void *request, void *svc, struct err *
 	int r;
 
 	TRY(find_any(tasks_of(svc), c, from->container_id, &task, err));
-	if (is_dead(task))
+	if (task_is_dead(task))
 		return wait_dead(c, task, err);
 	req.id = from->container_id;
 	req.exec_id = from->exec_id;

@@ -18,31 +18,61 @@ static void key_of(const char *ns, const char *id, struct buf *out)
 	buf_adds(out, id);
 }
 
+/* False when the name is taken. */
+static bool put(struct cd_tasks *t, struct str key, struct bundle *b, struct task **out)
+{
+	struct task *task = NULL;
+
+	pthread_mutex_lock(&t->lock);
+	if (!map_has(&t->table, key)) {
+		task = xcalloc(1, sizeof(*task));
+		task->owner = t;
+		task->bundle = *b;
+		task->log_fd = -1;
+		task->refs = 2;
+		news_init(&task->news);
+		*b = BUNDLE_INIT;
+		map_put(&t->table, key, task);
+		*out = task;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return task;
+}
+
+/* A name that a dead task has is free once that is cleaned up after. */
+static bool make_way(struct cd_tasks *t, const char *ns, const char *id)
+{
+	AUTO(task) struct task *task = task_peek(t, ns, id);
+
+	if (!task)
+		return true;
+	if (!task_is_dead(task) || !task_wait_cleaned(task))
+		return false;
+	task_bury(task);
+	return true;
+}
+
 int task_add(struct cd_tasks *t, const char *ns, const char *id, struct task **out, struct err *err)
 {
 	AUTO(buf) struct buf key = BUF_INIT;
 	AUTO(bundle) struct bundle b = BUNDLE_INIT;
-	struct task *task = NULL;
 
 	TRY(bundle_init(&b, t->root, t->state, ns, id, err));
-	owed_settle(t, ns, id);
 	key_of(ns, id, &key);
-	pthread_mutex_lock(&t->lock);
-	if (!map_has(&t->table, buf_str(&key))) {
-		task = xcalloc(1, sizeof(*task));
-		task->owner = t;
-		task->bundle = b;
-		task->log_fd = -1;
-		news_init(&task->news);
-		task->refs = 2;
-		b = BUNDLE_INIT;
-		map_put(&t->table, buf_str(&key), task);
-	}
-	pthread_mutex_unlock(&t->lock);
-	if (!task)
-		return err_set(err, ERR_EXISTS, "task %s already exists", id);
-	*out = task;
+	while (!put(t, buf_str(&key), &b, out))
+		if (!make_way(t, ns, id))
+			return err_set(err, ERR_EXISTS, "task %s already exists", id);
 	return 0;
+}
+
+bool task_is_dead(struct task *task)
+{
+	bool dead;
+
+	pthread_mutex_lock(&task->owner->lock);
+	dead = task->dead;
+	pthread_mutex_unlock(&task->owner->lock);
+	return dead;
 }
 
 int task_get(struct cd_tasks *t, const char *ns, const char *id, struct task **out, struct err *err)
@@ -296,7 +326,7 @@ void cd_tasks_free(struct cd_tasks *t)
 		pthread_cond_wait(&t->changed, &t->lock);
 	pthread_mutex_unlock(&t->lock);
 	ttrpc_server_free(t->events);
-	owed_settle_all(t);
+	owed_settle(t);
 	while ((task = any_task(t)))
 		task_drop(task);
 	if (t->loop_started) {
