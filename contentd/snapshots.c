@@ -1,4 +1,5 @@
 /* The Snapshots service: containerd's metadata rules (leases, events, filters, masks) over the snapshotter. */
+#include "contentd/adopt.h"
 #include "contentd/daemon.h"
 #include "contentd/diff/apply.h"
 #include "contentd/filter.h"
@@ -146,6 +147,22 @@ static int check_remote(const struct scope *s, const char *parent, const struct 
 	return err_set(err, ERR_EXISTS, "target snapshot \"%.200s\": already exists", target);
 }
 
+/* What another namespace has unpacked need not be unpacked again. */
+static int check_others(const struct scope *s, const char *parent, const struct labels *labels, struct err *err)
+{
+	const char *target = labels_get(labels, CD_LABEL_SNAPSHOT_REF);
+	int r;
+
+	if (!target || !*s->space.ns)
+		return 0;
+	r = cd_snapshot_adopt(s->d, s->store, s->space, target, parent, labels, err);
+	if (r <= 0)
+		return r;
+	TRY(cd_meta_touch(s->d->meta, s->space.ns, err));
+	TRY(lease_change(s, target, NULL, err));
+	return err_set(err, ERR_EXISTS, "target snapshot \"%.200s\": already exists", target);
+}
+
 typedef int (*prepare_fn)(struct snap_store *s, struct snap_space sp, const char *key, const char *parent,
                           const struct labels *labels, struct snap_mounts *out, struct err *err);
 
@@ -163,6 +180,8 @@ static int prepare(const struct scope *s, prepare_fn fn, const char *key, const 
 	if (fn == snap_prepare)
 		TRY(check_remote(s, parent, &labels, err));
 	TRY(check_target(s, &labels, err));
+	if (fn == snap_prepare)
+		TRY(check_others(s, parent, &labels, err));
 	r = fn(s->store, s->space, key, parent, &labels, mounts, err);
 	if (r == -ERR_EXISTS) {
 		TRY(lease_change(s, key, NULL, err));

@@ -1,8 +1,12 @@
 /* The Snapshots service over the real snapshotter, for what needs no mount; containerd's own cases. */
+#include "base/file.h"
+#include "contentd/ident.h"
 #include "contentd/testing/world.h"
+#include "estargz/index.h"
 #include "rpc/proto/leases.pb-c.h"
 #include "rpc/proto/snapshots.pb-c.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -258,6 +262,75 @@ static void a_target_that_is_there(void **state)
 	OK(prepare(w, "b", "", "containerd.io/snapshot.ref=A", NULL));
 }
 
+/* A layer index with one file, from a stream with that DiffID (or only a claim of it); its key. */
+static struct digest make_index(struct world *w, enum esgz_trust trust, const struct digest *diff_id)
+{
+	struct esgz_index_info info = {.trust = trust, .trusted = *diff_id, .blob_bytes = 1};
+	struct esgz_entry e = {.type = ESGZ_DIR, .path = STR("d"), .mode = 0755};
+	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
+	AUTO(buf) struct buf bytes = BUF_INIT;
+	AUTO_FD int dir = -1;
+	struct digest key;
+	char hex[65];
+
+	OK(esgz_index_add(b, &e, NULL, 0, NULL, 0, NULL, &w->err));
+	OK(esgz_index_finish(b, &info, &bytes, &w->err));
+	esgz_index_key(trust, &info.blob, diff_id, &key);
+	dir = open(arena_printf(&w->a, "%s/root/index", w->dir), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	OK(file_write_atomic(dir, digest_hex(&key, hex), buf_str(&bytes), 0600, &w->err));
+	return key;
+}
+
+/* A committed layer of the namespace "other", named by its chain id. */
+static const char *layer_of_others(struct world *w, enum esgz_trust trust, uint8_t diff, const char *parent)
+{
+	struct digest diff_id = {{diff}}, key = make_index(w, trust, &diff_id);
+	struct snap_space other = {"other", "overlayfs"};
+	AUTO(labels) struct labels theirs = LABELS_INIT;
+	char chain[DIGEST_TEXT_MAX];
+
+	cd_chain_id(parent, &diff_id, chain);
+	OK(labels_set(&theirs, "containerd.io/snapshot/theirs", "1", &w->err));
+	OK(snap_add_indexed(w->d->snaps, other, chain, parent, &key, 10, 2, &theirs, &w->err));
+	OK(cd_meta_touch(w->d->meta, "other", &w->err));
+	return arena_strdup(&w->a, chain);
+}
+
+static const char *ref_to(struct world *w, const char *target)
+{
+	return arena_printf(&w->a, "containerd.io/snapshot.ref=%s ours=2", target);
+}
+
+static void a_layer_of_another_namespace(void **state)
+{
+	struct world *w = *state;
+	const char *first = layer_of_others(w, ESGZ_TRUST_DIFFID, 1, "");
+	const char *second = layer_of_others(w, ESGZ_TRUST_DIFFID, 2, first);
+	const char *claimed = layer_of_others(w, ESGZ_TRUST_TOC, 3, "");
+	Snapshots__Info *info = NULL;
+
+	/* Its parent is not here yet. */
+	FAILS(prepare(w, "b", first, ref_to(w, second), NULL), ERR_NOT_FOUND);
+	FAILS(prepare(w, "a", "", ref_to(w, first), NULL), ERR_EXISTS);
+	FAILS(prepare(w, "b", first, ref_to(w, second), NULL), ERR_EXISTS);
+	FAILS(stat_of(w, "b", NULL), ERR_NOT_FOUND);
+	OK(stat_of(w, second, &info));
+	assert_string_equal(info->parent, first);
+	assert_int_equal(info->kind, SNAPSHOTS__KIND__COMMITTED);
+	/* Labels are those of the request alone. */
+	assert_string_equal(labels_of(w, second), ref_to(w, second));
+	/* Contents that are only claimed are nobody else's; nor is a name that contents do not prove. */
+	OK(prepare(w, "c", "", ref_to(w, claimed), NULL));
+	OK(drop(w, "c"));
+	OK(drop(w, second));
+	OK(prepare(w, "c", "", ref_to(w, second), NULL));
+	OK(drop(w, "c"));
+	free(w->d->config.content_sharing);
+	w->d->config.content_sharing = xstrdup("isolated");
+	OK(drop(w, first));
+	OK(prepare(w, "c", "", ref_to(w, first), NULL));
+}
+
 static const char *leased(struct world *w)
 {
 	Leases__ListResourcesRequest req = LEASES__LIST_RESOURCES_REQUEST__INIT;
@@ -332,9 +405,14 @@ static void a_proxied_space(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_set_up, world_tear_down)
-	const struct CMUnitTest tests[] = {
-	    TEST(codes),         TEST(answers),        TEST(labels), TEST(lists), TEST(a_target_that_is_there),
-	    TEST(under_a_lease), TEST(a_proxied_space)};
+	const struct CMUnitTest tests[] = {TEST(codes),
+	                                   TEST(answers),
+	                                   TEST(labels),
+	                                   TEST(lists),
+	                                   TEST(a_target_that_is_there),
+	                                   TEST(a_layer_of_another_namespace),
+	                                   TEST(under_a_lease),
+	                                   TEST(a_proxied_space)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,8 @@
 
 #include "snapshotter/snapshotter.h"
 
+#define SNAP_TRASH ".rm-" /* <root>/snapshots/.rm-<id>: to be removed; the next start goes on with it */
+
 struct snap_record {
 	struct snap_info info; /* info.name set */
 	uint64_t id;           /* directory <root>/snapshots/<id>; 0: it has none */

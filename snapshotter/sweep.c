@@ -9,8 +9,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#define TRASH_PREFIX ".rm-" /* of directories that are to be removed, beside the others */
-
 /* ---- the thread that removes ---- */
 
 struct snap_reaper {
@@ -43,7 +41,7 @@ static void remove_trash(struct snap_reaper *r)
 		return;
 	}
 	while (!must_stop(r) && dir_iter_next(d, &e, &err) > 0)
-		if (str_starts(str_of(e->d_name), STR(TRASH_PREFIX)) && dir_remove(dir_fd, e->d_name, &err) < 0)
+		if (str_starts(str_of(e->d_name), STR(SNAP_TRASH)) && dir_remove(dir_fd, e->d_name, &err) < 0)
 			log_warn("remove snapshot directory %s: %s", e->d_name, err.msg);
 }
 
@@ -122,7 +120,7 @@ void snap_cleanup(struct snap_store *s)
 
 static void discard(struct snap_store *s, const char *name)
 {
-	AUTO_FREE char *trash = xasprintf(TRASH_PREFIX "%s", name);
+	AUTO_FREE char *trash = xasprintf(SNAP_TRASH "%s", name);
 
 	if (renameat(s->snapshots_fd, name, s->snapshots_fd, trash) < 0 && errno != ENOENT)
 		log_warn("snapshot directory %s: %s", name, strerror(errno));
@@ -208,7 +206,7 @@ static int drop_strays(struct snap_store *s, const struct sweep *w, struct err *
 	while ((more = dir_iter_next(d, &e, err)) > 0) {
 		uint64_t id;
 
-		if (str_starts(str_of(e->d_name), STR(TRASH_PREFIX)))
+		if (str_starts(str_of(e->d_name), STR(SNAP_TRASH)))
 			continue;
 		if (!str_u64(str_of(e->d_name), 10, &id) || !map_has(&w->ids, map_key_u64(&id)))
 			discard(s, e->d_name);

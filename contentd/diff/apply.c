@@ -2,14 +2,13 @@
 
 #include "base/file.h"
 #include "contentd/blobs.h"
-#include "estargz/index.h"
+#include "contentd/layer_index.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-#define INDEX_BYTES_MAX (1u << 30)
 #define LABEL_SOURCE STR("containerd.io/distribution.source.")
 
 /* ---- scratch directories ---- */
@@ -74,20 +73,6 @@ int diff_fill_dir(struct cd_daemon *d, struct rpc_call *c, struct snap_space spa
 	return unpack_into(d, c, blob_fd, &list, false, out, err);
 }
 
-/* The blob that an index was made from. */
-static int blob_of_index(struct cd_daemon *d, const struct digest *key, struct digest *out, struct err *err)
-{
-	AUTO(esgz_index) struct esgz_index *ix = NULL;
-	AUTO(buf) struct buf bytes = BUF_INIT;
-	char hex[65];
-	AUTO_FREE char *path = xasprintf("%s/index/%s", d->config.root, digest_hex(key, hex));
-
-	TRY(file_read(AT_FDCWD, path, INDEX_BYTES_MAX, &bytes, err));
-	TRY_WRAP(esgz_index_open(buf_str(&bytes), &ix, err), err, "layer index %s", hex);
-	*out = esgz_index_get_info(ix)->blob;
-	return 0;
-}
-
 int diff_index_to_dir(struct cd_daemon *d, struct rpc_call *c, struct snap_space space, const char *key,
                       const char *parent, struct err *err)
 {
@@ -95,15 +80,16 @@ int diff_index_to_dir(struct cd_daemon *d, struct rpc_call *c, struct snap_space
 	AUTO_FD int fd = -1;
 	struct snap_store *snaps;
 	struct unpacked unpacked;
-	struct digest blob;
+	struct esgz_index_info index;
 	int64_t bytes;
 
 	TRY(cd_snapshots(d, c, &snaps, err));
 	TRY(snap_stat(snaps, space, key, &info, err));
 	if (!info.indexed)
 		return 0;
-	TRY(blob_of_index(d, &info.index_key, &blob, err));
-	TRY_WRAP(cd_blob_open(d->content, &blob, &fd, &bytes, err), err, "the layer of snapshot %s, as files", key);
+	TRY(cd_layer_index_info(d, &info.index_key, &index, err));
+	TRY_WRAP(cd_blob_open(d->content, &index.blob, &fd, &bytes, err), err, "the layer of snapshot %s, as files",
+	         key);
 	TRY(diff_fill_dir(d, c, space, key, parent, fd, &unpacked, err));
 	return snap_drop_index(snaps, space, key, err);
 }

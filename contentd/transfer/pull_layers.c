@@ -5,7 +5,7 @@
 #include "base/random.h"
 #include "contentd/diff/apply.h"
 #include "contentd/ident.h"
-#include "estargz/index.h"
+#include "contentd/layer_index.h"
 #include "registry/manifest.h"
 
 #include <fcntl.h>
@@ -14,7 +14,6 @@
 #define UNPACK_THREADS 3                   /* layers at a time: more only share the same link and cores */
 #define PROGRESS_EVERY_NS (50 * NS_PER_MS) /* per layer */
 #define LAYERS_MAX 1000
-#define INDEX_BYTES_MAX (1u << 30)
 
 /* ---- what was opened ---- */
 
@@ -254,22 +253,6 @@ int pull_layers_unpack(struct pull *p, struct err *err)
 
 /* ---- snapshots ---- */
 
-/* True when the index with this key was built from a stream whose DiffID was checked, and is this layer's. */
-static bool is_proven(struct pull *p, const struct digest *key, const struct pull_layer *l)
-{
-	AUTO(esgz_index) struct esgz_index *ix = NULL;
-	AUTO(buf) struct buf bytes = BUF_INIT;
-	const struct esgz_index_info *info;
-	char hex[65];
-	AUTO_FREE char *path = xasprintf("%s/index/%s", p->d->config.root, digest_hex(key, hex));
-
-	if (file_read(AT_FDCWD, path, INDEX_BYTES_MAX, &bytes, NULL) < 0 ||
-	    esgz_index_open(buf_str(&bytes), &ix, NULL) < 0)
-		return false;
-	info = esgz_index_get_info(ix);
-	return info->trust == ESGZ_TRUST_DIFFID && digest_eq(&info->trusted, &l->diff_id);
-}
-
 /*
  * There is a snapshot of that chain id already. A chain id is what an image says of itself, and a lazy layer's contents
  * are only claimed, so another image may have claimed the same id for other contents: what was made first must not be
@@ -282,12 +265,12 @@ static int settle(struct pull *p, struct pull_layer *l, struct err *err)
 
 	TRY(snap_stat(p->snaps, p->space, l->chain, &there, err));
 	if (!there.indexed || there.has_dir || digest_eq(&there.index_key, &l->key) ||
-	    is_proven(p, &there.index_key, l)) {
+	    cd_layer_index_proves(p->d, &there.index_key, &l->diff_id)) {
 		if (there.indexed)
 			l->key = there.index_key;
 		return 0;
 	}
-	if (!is_proven(p, &l->key, l)) {
+	if (!cd_layer_index_proves(p->d, &l->key, &l->diff_id)) {
 		log_info("layer %s of %s: another image claims other contents for the same chain id: proving it",
 		         l->from->descriptor->digest, p->reference);
 		TRY(make_layer(&j, err));
