@@ -199,6 +199,8 @@ collected() {
 	check "its snapshots are gone from contentd" wait_for 10 eval '[ -z "$(ours)" ]'
 	check_eq "so are the pins of its layers" "$(ls "$CONTENTD/root/pins")" ""
 	check "and the mounts of its trees" wait_for 10 eval '[ -z "$(mounts_of "$CONTENTD/state/meta")" ]'
+	check "the indexes of its layers" wait_for 10 eval '[ -z "$(ls "$CONTENTD/root/index")" ]'
+	check "and the contents of its files" wait_for 10 eval '[ -z "$(find "$CONTENTD/root/objects" "$CONTENTD/root/partial" -type f)" ]'
 }
 
 main_path() {
