@@ -285,17 +285,22 @@ static int pause_and_resume(struct life *l, struct err *err)
 	Tasks__PauseTaskRequest pause = TASKS__PAUSE_TASK_REQUEST__INIT;
 	Tasks__ResumeTaskRequest resume = TASKS__RESUME_TASK_REQUEST__INIT;
 	TaskTypes__Status status;
+	bool again;
 
-	/* Runtimes differ in what they say to a second pause: the state tells whether there was one. */
+	/* The stock shim and the runtime may be of two minds about one that was cut off: then nothing is asked. */
 	pause.container_id = resume.container_id = l->k->id;
-	peer_call(&l->peer, TASKS, "Pause", &pause.base, NULL, NULL, NULL);
-	TRY(state(l, "", &status, err));
-	if (status != TASK_TYPES__STATUS__PAUSED)
-		chaos_fail(l->c, "%s: paused, it has status %d", l->k->id, status);
-	peer_call(&l->peer, TASKS, "Resume", &resume.base, NULL, NULL, NULL);
-	TRY(state(l, "", &status, err));
-	if (status != TASK_TYPES__STATUS__RUNNING)
-		chaos_fail(l->c, "%s: resumed, it has status %d", l->k->id, status);
+	peer_call(&l->peer, TASKS, "Pause", &pause.base, NULL, &again, NULL);
+	if (!again) {
+		TRY(state(l, "", &status, err));
+		if (status != TASK_TYPES__STATUS__PAUSED)
+			chaos_fail(l->c, "%s: paused, it has status %d", l->k->id, status);
+	}
+	peer_call(&l->peer, TASKS, "Resume", &resume.base, NULL, &again, NULL);
+	if (!again) {
+		TRY(state(l, "", &status, err));
+		if (status != TASK_TYPES__STATUS__RUNNING)
+			chaos_fail(l->c, "%s: resumed, it has status %d", l->k->id, status);
+	}
 	return 0;
 }
 

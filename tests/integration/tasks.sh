@@ -1,0 +1,179 @@
+#!/bin/bash
+# Tasks as clients use them, by Debian's ctr: the themes of containerd's own client suite about containers, shims and
+# restarts. Runtimes by name and by path, runc and crun.
+. "$(dirname "$0")/../node.sh"
+require crun script
+
+make_tiny_image "$T/tiny" || bail "tiny_image.py failed"
+start_registry
+publish "$T/tiny" test/tiny
+image=$REGISTRY/test/tiny:plain
+mkdir "$T/fifo" "$T/shared"
+fifos=(--fifo-dir "$T/fifo")
+
+sh_() { local id=$1; shift; ctr_ run --rm "${fifos[@]}" "$@" "$image" "$id"; }
+run_d() { local id=$1; shift; ctr_ run -d "$@" "$image" "$id" "${command[@]}"; }
+command=(/bin/sh -c 'while :; do sleep 0.1; done')
+state_of() { ctr_ tasks ls | awk -v id="$1" '$1 == id {print $3}'; }
+pid_of() { ctr_ tasks ls | awk -v id="$1" '$1 == id {print $2}'; }
+shim_of() { awk '{print $4}' "/proc/$(pid_of "$1")/stat"; }
+remove() { ctr_ tasks rm -f "$1" >"$T/out" 2>&1; ctr_ containers rm "$1" >"$T/out" 2>&1; }
+heard() { grep -E "$CONTENTD_NAMESPACE $1 " "$T/events" | grep -c -- "$2"; }
+# The topics of a task's own events, in the order in which they came.
+story() {
+	grep -oE "$CONTENTD_NAMESPACE /tasks/[a-z-]+ .*\"container_id\":\"$1\".*" "$T/events" |
+		sed -E 's,^[^ ]+ /tasks/([a-z-]+) .*,\1,' | tr '\n' ' '
+}
+# Follows events as a client does that subscribes again when the daemon comes back.
+follow_events() {
+	trap 'kill $! 2>/dev/null; exit 0' TERM
+	while :; do
+		ctr_ events >>"$T/events" 2>"$T/events.err" &
+		wait $!
+		sleep 0.02
+	done
+}
+# Nothing says when a subscription begins: something is done until it is heard of.
+wait_followed() {
+	local before
+	before=$(grep -c /namespaces/update "$T/events")
+	wait_for 20 eval 'ctr_ namespaces label "$CONTENTD_NAMESPACE" listening=$RANDOM$RANDOM; [ "$(grep -c /namespaces/update "$T/events")" -gt "$before" ]'
+}
+
+start_contentd tasks
+ctl pull "$image" >"$T/out" 2>&1 || bail "$(cat "$T/out")"
+: >"$T/events"
+follow_events &
+EVENTS_PID=$!
+wait_followed
+
+# ---- ctr run and its options ----
+check_eq "--env, --cwd" "$(ctr_ run --rm "${fifos[@]}" --env A=b --cwd /tmp "$image" r1 /bin/sh -c 'echo $A $PWD')" "b /tmp"
+echo shared >"$T/shared/file"
+check_eq "--mount" "$(ctr_ run --rm "${fifos[@]}" --mount "type=bind,src=$T/shared,dst=/mnt,options=rbind:ro" "$image" r2 /bin/cat /mnt/file)" shared
+check_eq "-t" "$(script -qec "ctr --address $CONTENTD/contentd.sock -n $CONTENTD_NAMESPACE run --rm -t --fifo-dir $T/fifo $image r3 /bin/sh -c 'test -t 0 && echo terminal'" /dev/null | grep -o 'terminal')" terminal
+check "-d, --pid-file, --memory-limit, --cpus" run_d r4 --pid-file "$T/pid" --memory-limit 33554432 --cpus 0.5
+check_eq "the pid is written" "$(cat "$T/pid")" "$(pid_of r4)"
+check_eq "the limit of memory" "$(cat /sys/fs/cgroup{/memory,}/"$CONTENTD_NAMESPACE"/r4/memory.{limit_in_bytes,max} 2>/dev/null)" 33554432
+check_match "tasks metrics" "$(ctr_ tasks metrics r4)" 'memory.*|cpu'
+check "tasks pause" ctr_ tasks pause r4
+check_eq "it is paused" "$(state_of r4)" PAUSED
+check "tasks resume" ctr_ tasks resume r4
+check_eq "it runs" "$(state_of r4)" RUNNING
+check_match "tasks ps" "$(ctr_ tasks ps r4)" "^$(pid_of r4) "
+check_match "delete of what runs" "$(ctr_ tasks rm r4 2>&1)" 'failed precondition'
+check_match "checkpoint, without CRIU, is the runtime's error" "$(ctr_ tasks checkpoint --image-path "$T/cp" r4 2>&1)" 'criu|CRIU'
+check "tasks rm -f" ctr_ tasks rm -f r4
+check "containers rm" ctr_ containers rm r4
+check "--cgroup" run_d r5 --cgroup "/$CONTENTD_NAMESPACE-own/deep/r5"
+check_eq "is where it is" "$(find /sys/fs/cgroup -type d -path "*/$CONTENTD_NAMESPACE-own/deep/r5" | wc -l | awk '{print ($1 > 0)}')" 1
+remove r5
+check_eq "and all of it goes" "$(find /sys/fs/cgroup -type d -path "*/$CONTENTD_NAMESPACE-own*")" ""
+check "--log-uri file" ctr_ run -d --log-uri "file://$T/logged" "$image" r6 /bin/echo to a file
+check "it is written" wait_for 10 grep -q 'to a file' "$T/logged"
+remove r6
+printf '#!/bin/sh\nexec 9>&5 5>&-\nexec 9>&-\ncat <&3 >"%s/$CONTAINER_ID.log"\n' "$T" >"$T/logger"
+chmod +x "$T/logger"
+check "--log-uri binary" ctr_ run -d --log-uri "binary://$T/logger" "$image" r7 /bin/echo to a program
+check "it is written" wait_for 10 grep -q 'to a program' "$T/r7.log"
+remove r7
+check_eq "attach" "$(
+	ctr_ run -d "${fifos[@]}" "$image" r8 /bin/sh -c 'sleep 1; echo seen; exit 3' >"$T/out" 2>&1
+	ctr_ tasks attach r8 2>&1
+	echo $?
+)" "seen
+3"
+remove r8
+
+# ---- exec ----
+run_d e1 >"$T/out" 2>&1
+check_eq "exec with many arguments" "$(ctr_ tasks exec "${fifos[@]}" --exec-id x1 e1 /bin/sh -c 'echo $#' sh $(seq 1500))" 1500
+check_eq "with a lot of output" "$(ctr_ tasks exec "${fifos[@]}" --exec-id x2 e1 /bin/sh -c 'head -c 1000000 /dev/zero' | wc -c)" 1000000
+check_match "of a program that is not there" "$(ctr_ tasks exec "${fifos[@]}" --exec-id x3 e1 /no/program 2>&1)" 'no such file'
+check_eq "its status" "$(ctr_ tasks exec "${fifos[@]}" --exec-id x4 e1 /bin/sh -c 'exit 9' >/dev/null 2>&1; echo $?)" 9
+check_eq "its input" "$(echo words | ctr_ tasks exec "${fifos[@]}" --exec-id x5 e1 /bin/cat)" words
+check "kill -a" ctr_ tasks kill -a -s KILL e1
+check "it ends" wait_for 10 eval '[ "$(state_of e1)" = STOPPED ]'
+check_match "kill of what has ended" "$(ctr_ tasks kill e1 2>&1)" 'not found|finished'
+remove e1
+check_match "a program that is not there" "$(sh_ e2 2>&1 </dev/null; ctr_ run --rm "${fifos[@]}" "$image" e3 /no/program 2>&1)" 'no such file'
+check_eq "leaves no bundle" "$(find "$CONTENTD/state/tasks" -mindepth 2 -maxdepth 2)" ""
+check_eq "a short run" "$(for i in 1 2 3 4 5; do ctr_ run --rm "${fifos[@]}" "$image" "s$i" /bin/true; echo -n $?; done)" 00000
+ctr_ run --rm "${fifos[@]}" --memory-limit 8388608 "$image" oom /bin/sh -c 'x=x; while :; do x=$x$x; done' >"$T/out" 2>&1
+check_eq "too much memory" $? 137
+check "is an event" wait_for 10 eval '[ "$(heard /tasks/oom oom)" -gt 0 ]'
+
+# ---- runtimes ----
+ln -s "$(command -v containerd-shim-runc-v2)" "$T/containerd-shim-foo-v1"
+check_match "a shim by its path" "$(ctr_ run --rm "${fifos[@]}" --runtime "$T/containerd-shim-foo-v1" "$image" p1 /bin/echo by path 2>&1)" 'by path'
+check_match "io.containerd.runc.v1" "$(ctr_ run --rm "${fifos[@]}" --runtime io.containerd.runc.v1 "$image" p2 /bin/echo version 1 2>&1)" 'version 1'
+check_match "one that is not installed" "$(ctr_ run --rm "${fifos[@]}" --runtime io.containerd.none.v7 "$image" p3 /bin/true 2>&1)" 'not installed'
+ctr_ containers rm p3 >"$T/out" 2>&1
+check_match "--runc-binary" "$(ctr_ run --rm "${fifos[@]}" --runc-binary no-such-runc "$image" p4 /bin/true 2>&1)" 'no-such-runc'
+ctr_ containers rm p4 >"$T/out" 2>&1
+long_id=$(printf 'c%.0s' {1..64})
+check "the longest names" ctr --address "$CONTENTD/contentd.sock" -n "$CONTENTD_NAMESPACE" run --rm "${fifos[@]}" "$image" "$long_id" /bin/true
+
+# ---- shims ----
+run_d a1 >"$T/out" 2>&1
+check_eq "a shim is killed before its daemon is" "$(cat "/proc/$(shim_of a1)/oom_score_adj")" "$(($(cat "/proc/$CONTENTD_PID/oom_score_adj") + 1))"
+pid=$(pid_of a1)
+kill -KILL "$(shim_of a1)"
+check "a killed shim is an exit with 137" wait_for 10 eval 'heard /tasks/exit "\"container_id\":\"a1\".*\"exit_status\":137" | grep -q 1'
+check "and ends the container" wait_for 10 eval '! kill -0 "$pid"'
+check "the name is free" ctr_ tasks start -d a1
+remove a1
+run_d g1 --annotation io.containerd.runc.v2.group=both >"$T/out" 2>&1
+run_d g2 --annotation io.containerd.runc.v2.group=both >"$T/out" 2>&1
+check_eq "two containers in one shim" "$(shim_of g1)" "$(shim_of g2)"
+remove g1
+check_eq "one goes, the other stays" "$(state_of g2)" RUNNING
+kill -KILL "$CONTENTD_PID"
+restart_contentd
+check_eq "also over a restart" "$(state_of g2)" RUNNING
+remove g2
+
+# ---- restarts ----
+wait_followed
+run_d d1 >"$T/out" 2>&1
+ctr_ tasks attach d1 >"$T/attach" 2>&1 &
+attach=$!
+sleep 0.3
+kill -KILL "$CONTENTD_PID"
+wait "$attach"
+check_match "a wait ends with the daemon" "$(cat "$T/attach")" 'unavailable|Unavailable|closed|EOF'
+kill -KILL "$(cat "$CONTENTD/state/tasks/$CONTENTD_NAMESPACE/d1/init.pid")"
+restart_contentd
+check "an exit meanwhile is told" wait_for 10 eval 'heard /tasks/exit "\"container_id\":\"d1\".*\"exit_status\":137" | grep -q 1'
+check_eq "and known" "$(ctr_ tasks attach d1 >/dev/null 2>&1; state_of d1)" STOPPED
+remove d1
+check "its deletion" wait_for 10 eval 'heard /tasks/delete "\"container_id\":\"d1\"" | grep -q 1'
+check_eq "all of it once and in order" "$(story d1)" "create start exit delete "
+kill "$EVENTS_PID"
+wait "$EVENTS_PID" 2>/dev/null
+retire_contentd
+check_eq "no control group is left" "$(find /sys/fs/cgroup -type d -path "*/$CONTENTD_NAMESPACE*")" ""
+
+# ---- crun: it refuses a hybrid tree of control groups, so it gets one without the unified hierarchy ----
+crun_private() {
+	unshare -m sh -c "
+		mount --make-rprivate /
+		umount /sys/fs/cgroup/unified 2>/dev/null
+		'$BIN/contentd' --root '$T/crun/root' --state '$T/crun/state' --address '$T/crun/sock' >'$T/crun.log' 2>&1 &
+		for i in \$(seq 200); do '$BIN/contentctl' --address '$T/crun/sock' info >/dev/null 2>&1 && break; sleep 0.05; done
+		c='ctr --address $T/crun/sock -n ${T##*.}-crun'
+		'$BIN/contentctl' --address '$T/crun/sock' -n '${T##*.}-crun' pull '$image' >/dev/null 2>&1
+		\$c run --rm --fifo-dir '$T/fifo' --runc-binary crun '$image' c1 /bin/echo by crun
+		\$c run -d --runc-binary crun '$image' c2 /bin/sh -c 'while :; do sleep 0.1; done'
+		\$c tasks exec --fifo-dir '$T/fifo' --exec-id e c2 /bin/echo exec by crun
+		\$c tasks rm -f c2 2>/dev/null; \$c containers rm c2
+		kill \$!
+		wait \$!
+	"
+}
+mkdir "$T/crun"
+defer remove_cgroups "${T##*.}-crun"
+defer sweep "$T/crun"
+check_eq "crun" "$(crun_private 2>&1)" "by crun
+exec by crun"
+finish
