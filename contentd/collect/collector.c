@@ -275,16 +275,22 @@ int cd_collector_start(struct cd_meta *meta, const struct cd_collector_store *st
 	return err_errno(err, r, "pthread_create");
 }
 
-void cd_collector_stop(struct cd_collector *c)
+void cd_collector_halt(struct cd_collector *c)
 {
-	if (!c)
-		return;
 	pthread_mutex_lock(&c->lock);
 	c->stopping = true;
 	pthread_cond_signal(&c->wake);
 	pthread_mutex_unlock(&c->lock);
 	if (c->thread)
 		pthread_join(c->thread, NULL);
+	c->thread = 0;
+}
+
+void cd_collector_stop(struct cd_collector *c)
+{
+	if (!c)
+		return;
+	cd_collector_halt(c);
 	cd_uses_bind(cd_meta_uses(c->meta), NULL, NULL, NULL);
 	gc_free(c->gc);
 	cd_graph_free(c->graph);

@@ -29,7 +29,9 @@ struct cd_collector_store {
 /* Starts the thread, and binds itself to the uses of the metadata. */
 int cd_collector_start(struct cd_meta *meta, const struct cd_collector_store *store,
                        const struct gc_sched_params *params, struct cd_collector **out, struct err *err);
-/* A cycle that runs is given up; the next daemon begins anew. */
+/* Ends the thread: a cycle that runs is given up, and who waits for one learns that there will be none. */
+void cd_collector_halt(struct cd_collector *c);
+/* The same, and frees it; nobody may wait any more. */
 void cd_collector_stop(struct cd_collector *c);
 
 static inline void cd_collector_cleanup(struct cd_collector **c)

@@ -93,6 +93,18 @@ static Kv__Entry **labels_of(struct arena *a, const char *facts, size_t *n)
 	return list;
 }
 
+const char *text_sha(char c)
+{
+	static char texts[4][DIGEST_TEXT_MAX];
+	static unsigned next;
+	char *text = texts[next++ % 4];
+
+	memcpy(text, "sha256:", 7);
+	memset(text + 7, c, 64);
+	text[71] = '\0';
+	return text;
+}
+
 /* ---- records ---- */
 
 static void put_record(struct text_store *s, enum cd_kind kind, const struct gc_id *id, const ProtobufCMessage *m)
@@ -333,6 +345,18 @@ bool text_condemned(struct text_store *s, const char *id)
 	f = find_file(s, &it);
 	arena_fini(&a);
 	return f && f->condemned;
+}
+
+void text_graph_remove(struct text_store *s, const char *id)
+{
+	const struct gc_graph *g = cd_graph_gc(s->graph);
+	struct arena a;
+	struct gc_id it;
+
+	arena_init(&a, SIZE_MAX);
+	it = parse_id(&a, id);
+	OK(g->remove(g->arg, &it, err));
+	arena_fini(&a);
 }
 
 /* ---- the files ---- */

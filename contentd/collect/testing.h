@@ -44,6 +44,8 @@ struct text_store {
 };
 
 #define TEXT_NOW ((struct timespec){.tv_sec = 1767323045}) /* 2026-01-02T03:04:05Z */
+/* "#x" written out; valid until the fourth one after it. */
+const char *text_sha(char c);
 #define TEXT_BEFORE "2026-01-02T03:04:04Z"
 #define TEXT_AFTER "2026-01-02T03:04:06Z"
 
@@ -61,6 +63,9 @@ void text_remove(struct text_store *s, const char *id);
 /* `resource` as in the facts of a lease: "content:#a". */
 void text_unlease(struct text_store *s, const char *lease, const char *resource);
 bool text_condemned(struct text_store *s, const char *id);
+
+/* Has the graph remove one, in a hold. */
+void text_graph_remove(struct text_store *s, const char *id);
 
 /* One cycle. */
 void text_collect(struct text_store *s);
