@@ -3,6 +3,8 @@
 
 #include "base/log.h"
 
+#define STORE_TRIES 8
+
 struct pin {
 	struct digest *keys;
 	size_t n;
@@ -342,6 +344,21 @@ int load_layer(struct ffs_service *s, const struct digest *key, struct err *err)
 		return err_set(err, ERR_NOT_FOUND, "layer index %s: %s", hex, why.msg);
 	}
 	return err_set(err, why.code, "layer index %s: %s", hex, why.msg);
+}
+
+int store_layer(struct ffs_service *s, const struct digest *key, struct str index, const struct ffs_source *src,
+                bool durable, struct err *err)
+{
+	struct err why = ERR_INIT;
+	int r = -(int)ERR_NOT_FOUND;
+
+	/* Each deletion was decided before this call: there are not many of them. */
+	for (int tries = 0; r == -(int)ERR_NOT_FOUND && tries < STORE_TRIES; tries++) {
+		why = ERR_INIT;
+		TRY(ffs_index_put(s->w->store, key, index, src, durable, err));
+		r = ffs_data_add_layer(s->w->data, key, &why);
+	}
+	return r < 0 ? err_set(err, why.code, "%s", why.msg) : r;
 }
 
 int load_layers(struct ffs_service *s, struct err *err)

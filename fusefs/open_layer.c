@@ -67,7 +67,6 @@ static int find_toc(struct open_layer *l, struct esgz_footer *footer, struct str
 
 static int build(struct open_layer *l, struct err *err)
 {
-	struct ffs_worker *w = l->open->s->w;
 	AUTO(buf) struct buf json = BUF_INIT;
 	AUTO(buf) struct buf index = BUF_INIT;
 	AUTO_FREE char *media_type = str_dup(l->d->media_type);
@@ -85,8 +84,7 @@ static int build(struct open_layer *l, struct err *err)
 	TRY(esgz_toc_extract(&footer, toc, &l->toc, &json, err));
 	buf_fini(&l->tail);
 	TRY(esgz_toc_to_index(&footer, &json, &l->toc, &l->d->digest, l->d->size, &index, err));
-	TRY(ffs_index_put(w->store, &l->key, buf_str(&index), &source, false, err));
-	TRY(ffs_data_add_layer(w->data, &l->key, err));
+	TRY(store_layer(l->open->s, &l->key, buf_str(&index), &source, false, err));
 	l->found = true;
 	return 0;
 }

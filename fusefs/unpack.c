@@ -228,8 +228,7 @@ static int publish(struct unpack *u, struct esgz_layer *l, const struct esgz_lay
 	TRY(esgz_layer_index(l, &index, err));
 	TRY(ffs_batch_publish(u->batch, err));
 	esgz_index_key(ESGZ_TRUST_DIFFID, &r->blob, &r->diff_id, &key);
-	TRY(ffs_index_put(u->s->w->store, &key, buf_str(&index), &source, true, err));
-	return ffs_data_add_layer(u->s->w->data, &key, err);
+	return store_layer(u->s, &key, buf_str(&index), &source, true, err);
 }
 
 static int unpack_layer(struct unpack *u, struct esgz_layer_result *r, struct err *err)

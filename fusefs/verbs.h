@@ -103,6 +103,10 @@ void free_pins(struct ffs_service *s);
 /* Makes a stored index known to the data. One that is damaged is removed, with a warning: ERR_NOT_FOUND then. */
 int load_layer(struct ffs_service *s, const struct digest *key, struct err *err);
 
+/* Writes an index and makes it known; once more when a DeleteLayers comes in between. As ffs_index_put. */
+int store_layer(struct ffs_service *s, const struct digest *key, struct str index, const struct ffs_source *src,
+                bool durable, struct err *err);
+
 /* Registers <certs_dir>/<host>/ca.crt with the client. An absent directory is fine; what is wrong is logged. */
 void load_certs(struct reg_client *client, const char *certs_dir);
 
