@@ -84,7 +84,7 @@ static int collect_now(struct cd_daemon *d, struct rpc_call *call, struct counti
 	if (!collector)
 		return err_set(err, ERR_UNAVAILABLE, "the data plane is not there: nothing is collected");
 	cd_collector_stats(collector, &before);
-	TRY(cd_collector_run(collector, call, err));
+	TRY(cd_collector_run_all(collector, call, err));
 	cd_collector_stats(collector, &after);
 	for (size_t i = 0; i < GC_KINDS_N; i++)
 		if (after.removed[i] != before.removed[i])

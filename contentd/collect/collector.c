@@ -5,6 +5,7 @@
 #include "base/log.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define STEP_UNITS 1024
 #define BATCH 16 /* removals in one hold: ten microseconds each, most of it reading a snapshot's record */
@@ -25,8 +26,8 @@ struct cd_collector {
 	struct err why;                 /* lock: of the last failure */
 	struct cd_collector_stats sums; /* lock */
 
-	/* The thread's. */
-	bool reconciled, must_sweep;
+	atomic_bool must_sweep;
+	bool reconciled; /* the thread's */
 };
 
 /* ---- when ---- */
@@ -116,12 +117,15 @@ static int run(struct cd_collector *c, struct err *err)
 			c->reconciled = true;
 	}
 	TRY(collect(c, err));
-	c->must_sweep = c->must_sweep || gc_stats(c->gc)->removed[GC_INDEX];
-	if (!c->must_sweep || !c->store.sweep)
+	if (gc_stats(c->gc)->removed[GC_INDEX])
+		c->must_sweep = true;
+	if (!c->store.sweep || !atomic_exchange(&c->must_sweep, false))
 		return 0;
 	FAILPOINT("gc-sweep");
-	TRY(c->store.sweep(c->store.arg, &swept, err));
-	c->must_sweep = false;
+	if (c->store.sweep(c->store.arg, &swept, err) < 0) {
+		c->must_sweep = true;
+		return -(int)err->code;
+	}
 	pthread_mutex_lock(&c->lock);
 	c->sums.removed[GC_OBJECT] += swept.objects;
 	c->sums.removed[GC_PARTIAL] += swept.partial;
@@ -237,6 +241,13 @@ int cd_collector_run(struct cd_collector *c, struct rpc_call *call, struct err *
 		TRY(rpc_cancelled(call, err));
 	}
 	return failed ? err_set(err, ERR_ABORTED, "garbage collection: %s", why.msg) : 0;
+}
+
+int cd_collector_run_all(struct cd_collector *c, struct rpc_call *call, struct err *err)
+{
+	if (c)
+		c->must_sweep = true;
+	return cd_collector_run(c, call, err);
 }
 
 void cd_collector_stats(struct cd_collector *c, struct cd_collector_stats *out)

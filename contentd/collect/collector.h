@@ -44,6 +44,9 @@ static inline void cd_collector_cleanup(struct cd_collector **c)
  * for. */
 int cd_collector_run(struct cd_collector *c, struct rpc_call *call, struct err *err);
 
+/* The same, and objects that no index names are swept whether an index went or not. */
+int cd_collector_run_all(struct cd_collector *c, struct rpc_call *call, struct err *err);
+
 struct cd_collector_stats {
 	uint64_t cycles, failed;
 	uint64_t removed[GC_KINDS_N]; /* since the start; OBJECT and PARTIAL by sweeps */

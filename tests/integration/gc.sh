@@ -1,0 +1,165 @@
+#!/bin/bash
+# Garbage collection under the stock client: labels, leases, expiry by the clock, sync, what runs and what is mounted,
+# prune beside pulls, what keeps a thing, and a daemon that dies in the middle of it.
+. "$(dirname "$0")/../node.sh"
+LEVEL=${LEVELS%% *}
+
+make_tiny_image "$T/tiny" || bail "tiny_image.py failed"
+make_tiny_image --seed 2 "$T/other" || bail "tiny_image.py failed"
+start_registry
+for name in tiny other; do
+	publish "$T/$name" "test/$name"
+done
+
+there() { ctl --json df | jq "[.[] | select(.kind == \"$1\") | .count] | add"; }
+everything() { echo "$(there blobs) $(there index) $(there objects) $(there partial) $(there snapshots)"; }
+has_content() { ctr_ content ls -q | grep -q "$1"; }
+has_blob() { test -e "$CONTENTD/root/content/blobs/sha256/${1#sha256:}"; }
+ingest() { printf '%s' "$1" | ctr_ content ingest "ref-$1" && printf 'sha256:%s' "$(printf '%s' "$1" | sha256sum | cut -d' ' -f1)" >"$T/digest"; }
+soon() { date -u -d "+$1 seconds" +%Y-%m-%dT%H:%M:%SZ; }
+gone() { ! "$@"; }
+arm() { # NAME: contentd dies there
+	: >"$T/failpoint"
+	export CONTENTD_FAILPOINT=$1:$T/failpoint
+}
+
+start_contentd gc 'background = "off"'
+check_eq "a new daemon has nothing" "$(everything)" "0 0 0 0 0"
+check_eq "and nothing to collect" "$(ctl gc)" "nothing to collect"
+
+# ---- labels ----
+check "content without a reference" ingest loose
+loose=$(cat "$T/digest")
+check "is of no use" test "$(ctl gc --dry-run | grep -c "$loose")" -ge 1
+check_match "and collected" "$(ctl gc)" "^content: 1 removed"
+check "from the list" gone has_content "$loose"
+check "and from the disk" gone has_blob "$loose"
+
+# The stock client takes no lease for an ingest: labelled before the next run it stays.
+hold_ingest() { # TEXT: sha256 in $T/digest, and the label gc.root on it
+	ingest "$1" && ctr_ content label "$(cat "$T/digest")" containerd.io/gc.root=1
+}
+try() { "$@" || "$@"; }
+check "content with the label gc.root" try hold_ingest rooted
+rooted=$(cat "$T/digest")
+check "another that it names" try hold_ingest named
+named=$(cat "$T/digest")
+check "by a label" ctr_ content label "$rooted" "containerd.io/gc.ref.content.x=$named"
+check "the other loses its own" ctr_ content label "$named" containerd.io/gc.root=
+check "gc" ctl gc
+check "both stay" has_content "$named"
+check_match "because" "$(ctl why "$named")" "^content .*/$rooted \(label containerd.io/gc.root\)"
+check_match "of that" "$(ctl why "$named")" "label -> content .*/$named"
+check_match "the file belongs to the record" "$(ctl why "$named")" "reference -> blob $named"
+check_eq "as JSON" "$(ctl --json why "$named" | jq -r '[.[] | select(.thing.kind == "content") | .chain[] | .key] | join(" ")')" "$rooted $named"
+check "without the label" ctr_ content label "$rooted" containerd.io/gc.root=
+check "gc" ctl gc
+check "both go" gone has_content "$named"
+check_fails "and nobody knows why" ctl why "$named"
+check_match "which is said" "$(ctl why "$named" 2>&1)" "nothing is called"
+
+# ---- snapshots ----
+check "an active snapshot" ctr_ snapshots prepare s1
+check "a committed one" ctr_ snapshots commit S1 s1
+check "one on it" ctr_ snapshots prepare s2 S1
+check "gc" ctl gc
+check_match "the stock client labels them as roots" "$(ctr_ snapshots ls)" "^s2 +S1"
+check "snapshots rm" ctr_ snapshots rm s2
+check "and its parent" ctr_ snapshots rm S1
+
+# ---- leases ----
+check "a pull" ctl pull "$REGISTRY/test/tiny:plain"
+tiny=$(ctl images -q)
+chain=$(ctr_ snapshots ls | awk '$2 ~ /^sha256/ {child[$2] = 1} $3 == "Committed" {name[$1] = 1} $2 == "Committed" {name[$1] = 1} END {for (n in name) if (!(n in child)) print n}' | head -n 1)
+# A file that a later entry of its layer replaces leaves an object that nothing names.
+check "gc" ctl gc
+check "dry run: nothing" test "$(ctl gc --dry-run)" = "nothing to collect"
+check_match "why an image" "$(ctl why "$tiny")" "^image .*/$tiny \(image\)"
+check_match "why a snapshot" "$(ctl why "$chain")" "label -> snapshot .*/overlayfs/$chain"
+object=$(find "$CONTENTD/root/objects" -type f | head -n 1)
+object=${object#"$CONTENTD/root/objects/"}
+check_match "why an object" "$(ctl why "${object/\//}")" "reference -> index [0-9a-f]{64}"
+check "images rm --sync" ctr_ images rm --sync "$tiny"
+check_eq "everything is gone when it answers" "$(everything)" "0 0 0 0 0"
+check_eq "also on disk" "$(find "$CONTENTD/root/objects" "$CONTENTD/root/content/blobs" "$CONTENTD/root/partial" -type f | wc -l)" 0
+
+# ---- expiry, when nothing else happens ----
+check "a pull" ctl pull "$REGISTRY/test/tiny:lazy"
+tiny=$(ctl images -q)
+check "the image expires in a moment" ctr_ images label "$tiny" "containerd.io/gc.expire=$(soon 2)"
+check "it is here" test "$(ctl images -q)" = "$tiny"
+expired() { test -z "$(ctl images -q)"; }
+check "then it goes by itself" wait_for 15 expired
+all_gone() { test "$(everything)" = "0 0 0 0 0"; }
+check "and all that it led to" wait_for 15 all_gone
+
+# ---- what runs, and what is mounted ----
+check "a pull" ctl pull "$REGISTRY/test/tiny:lazy"
+tiny=$(ctl images -q)
+check "a container" sleeper keeps "$tiny"
+check "its image goes" ctr_ images rm --sync "$tiny"
+check "a prune" ctl gc
+check_eq "it reads what nobody has read yet" "$(ctl exec keeps cat /app/hello | tail -n 1)" "echo hello from tiny"
+check "large files, too" ctl exec keeps sha256sum /data/three-mib /data/two-mib
+check_match "a container keeps its snapshot" "$(ctl why keeps)" "^container .*/keeps \(container\)"
+check "the container goes" ctl rm --force keeps
+check "gc" ctl gc
+check_eq "and everything with it" "$(everything)" "0 0 0 0 0"
+
+# ---- prune beside pulls ----
+pull_loop() {
+	local i
+	for i in 1 2 3 4; do
+		ctl pull "$REGISTRY/test/$1" || return 1
+		ctl run --rm "$REGISTRY/test/$1" || return 1
+		ctl rmi "$REGISTRY/test/$1" || return 1
+	done
+}
+prune_loop() {
+	until [ -e "$T/enough" ]; do ctl gc || return 1; done
+}
+prune_loop >"$T/prune.out" 2>&1 &
+pruner=$!
+pullers=()
+for image in tiny:lazy tiny:plain other:lazy other:plain; do
+	pull_loop "$image" >"$T/pull-${image/:/-}.out" 2>&1 &
+	pullers+=($!)
+done
+failed=0
+for pid in "${pullers[@]}"; do wait "$pid" || failed=$((failed + 1)); done
+: >"$T/enough"
+wait "$pruner"
+check_eq "pruning fails no time" "$?" 0
+check_eq "pulls beside it all succeed, and what they made runs" "$failed" 0
+[ "$failed" = 0 ] || tail -n 3 "$T"/pull-*.out
+check_eq "what comes out" "$(sort -u "$T"/pull-*.out | grep -c '^hello from tiny$')" 1
+ctl gc >/dev/null
+check_eq "nothing is left of it" "$(everything)" "0 0 0 0 0"
+check_eq "no failed read" "$(info .contentfs.readErrors)" 0
+
+# ---- a daemon that dies while it collects ----
+retire_contentd
+start_contentd dying 'background = "off"' '[gc]' 'startup_delay_ms = 0'
+stop_contentd
+for point in gc-condemned gc-applied gc-synced gc-dropped gc-sweep; do
+	arm "$point"
+	restart_contentd
+	unset CONTENTD_FAILPOINT
+	ctl pull "$REGISTRY/test/tiny:plain" >/dev/null 2>&1
+	ctl rmi "$(ctl images -q 2>/dev/null | head -n 1)" >/dev/null 2>&1
+	died() { ! is_running "$CONTENTD_PID"; }
+	check "$point: it dies there" wait_for 10 died
+	check_fails "$point: and has told so" test -e "$T/failpoint"
+	restart_contentd
+	for image in $(ctl images -q); do ctl rmi "$image" >/dev/null 2>&1; done
+	ctl gc >/dev/null
+	check_eq "$point: the next one ends it" "$(everything)" "0 0 0 0 0"
+	check "$point: and goes on" ctl pull "$REGISTRY/test/tiny:plain"
+	check_match "$point: as ever" "$(ctl run --rm "$REGISTRY/test/tiny:plain" 2>&1)" '^hello from tiny$'
+	check "$point: rmi" ctl rmi "$REGISTRY/test/tiny:plain"
+	stop_contentd
+done
+restart_contentd
+retire_contentd
+check_eq "nothing is left of the daemon" "$(leftovers "$CONTENTD")" ""
+finish
