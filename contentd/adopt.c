@@ -1,10 +1,12 @@
 #include "contentd/adopt.h"
 
+#include "contentd/collect/store.h"
 #include "contentd/ident.h"
 #include "contentd/layer_index.h"
 
 struct adopting {
 	struct cd_daemon *d;
+	struct rpc_call *call;
 	struct snap_store *snaps;
 	struct snap_space space;
 	const char *target, *parent;
@@ -55,19 +57,24 @@ static int adopt_from(struct adopting *a, const char *ns, const struct labels *l
 	struct snap_space theirs = {ns, a->space.snapshotter};
 	AUTO(snap_info) struct snap_info info = {0};
 	int64_t bytes, inodes;
+	char hex[65];
 	int r;
 
 	if (snap_stat(a->snaps, theirs, a->target, &info, NULL) < 0 || !is_the_layer(a, &info) ||
 	    snap_usage(a->snaps, theirs, a->target, &bytes, &inodes, NULL) < 0)
 		return 0;
+	/* Theirs may go at any time; from here on the collector knows that somebody else wants the index. */
+	if (!cd_index_is_here(a->d, a->call, digest_hex(&info.index_key, hex)))
+		return 0;
 	r = snap_add_indexed(a->snaps, a->space, a->target, a->parent, &info.index_key, bytes, inodes, labels, err);
 	return r < 0 && r != -ERR_EXISTS ? r : 1;
 }
 
-int cd_snapshot_adopt(struct cd_daemon *d, struct snap_store *snaps, struct snap_space space, const char *target,
-                      const char *parent, const struct labels *labels, struct err *err)
+int cd_snapshot_adopt(struct cd_daemon *d, struct rpc_call *c, struct snap_store *snaps, struct snap_space space,
+                      const char *target, const char *parent, const struct labels *labels, struct err *err)
 {
-	AUTO(adopting) struct adopting a = {.d = d, .snaps = snaps, .space = space, .target = target, .parent = parent};
+	AUTO(adopting)
+	struct adopting a = {.d = d, .call = c, .snaps = snaps, .space = space, .target = target, .parent = parent};
 	struct arena records;
 	int r;
 

@@ -11,7 +11,7 @@
 /* Makes the committed snapshot `target` above `parent` of a layer that another namespace has. 1: done (or somebody else
  * has just made it), 0: there is no such layer, or namespaces share nothing (content.sharing), or the parent is missing or
  * a directory here. `labels`: the snapshot's; nothing of the other namespace's comes along. */
-int cd_snapshot_adopt(struct cd_daemon *d, struct snap_store *snaps, struct snap_space space, const char *target,
-                      const char *parent, const struct labels *labels, struct err *err);
+int cd_snapshot_adopt(struct cd_daemon *d, struct rpc_call *c, struct snap_store *snaps, struct snap_space space,
+                      const char *target, const char *parent, const struct labels *labels, struct err *err);
 
 #endif

@@ -155,7 +155,7 @@ static int check_others(const struct scope *s, const char *parent, const struct 
 
 	if (!target || !*s->space.ns)
 		return 0;
-	r = cd_snapshot_adopt(s->d, s->store, s->space, target, parent, labels, err);
+	r = cd_snapshot_adopt(s->d, s->call, s->store, s->space, target, parent, labels, err);
 	if (r <= 0)
 		return r;
 	TRY(cd_meta_touch(s->d->meta, s->space.ns, err));
