@@ -43,6 +43,13 @@ int ctl_fail(const struct ctl *c, const struct err *err);
 int ctl_usage(const char *verb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 int ctl_pull_verb(struct ctl *c, int argc, char **argv);
+int ctl_push_verb(struct ctl *c, int argc, char **argv);
+int ctl_tag_verb(struct ctl *c, int argc, char **argv);
+int ctl_import_verb(struct ctl *c, int argc, char **argv);
+int ctl_export_verb(struct ctl *c, int argc, char **argv);
+int ctl_usage_verb(struct ctl *c, int argc, char **argv);
+int ctl_mount_verb(struct ctl *c, int argc, char **argv);
+int ctl_unmount_verb(struct ctl *c, int argc, char **argv);
 int ctl_run_verb(struct ctl *c, int argc, char **argv);
 int ctl_images_verb(struct ctl *c, int argc, char **argv);
 int ctl_rmi_verb(struct ctl *c, int argc, char **argv);

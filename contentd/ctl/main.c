@@ -11,9 +11,16 @@
 
 static const struct ctl_verb VERBS[] = {
     {"pull", "IMAGE", "fetch an image, lazily where it allows", ctl_pull_verb},
+    {"push", "IMAGE [TARGET]", "send an image to a registry", ctl_push_verb},
+    {"tag", "IMAGE NAME...", "give an image further names", ctl_tag_verb},
+    {"import", "FILE", "store the images of an archive (load)", ctl_import_verb},
+    {"export", "FILE IMAGE...", "write images to an archive (save)", ctl_export_verb},
     {"run", "IMAGE [CMD...]", "run a program in a new container", ctl_run_verb},
     {"images", "", "list images", ctl_images_verb},
     {"rmi", "IMAGE...", "remove images", ctl_rmi_verb},
+    {"usage", "IMAGE...", "what the unpacked layers of images hold", ctl_usage_verb},
+    {"mount", "IMAGE DIR", "mount an image's files", ctl_mount_verb},
+    {"unmount", "DIR...", "unmount what mount has mounted", ctl_unmount_verb},
     {"ps", "", "list containers", ctl_ps_verb},
     {"exec", "CONTAINER CMD...", "run another program in a container", ctl_exec_verb},
     {"kill", "CONTAINER...", "send a signal to containers", ctl_kill_verb},
@@ -177,8 +184,16 @@ void ctl_parse(struct ctl *c, const struct argp *verb, unsigned flags, int argc,
 	argp_parse(&whole, argc, argv, flags, NULL, &in);
 }
 
+/* As docker and podman call them. */
+static const struct {
+	const char *alias, *name;
+} ALIASES[] = {{"load", "import"}, {"save", "export"}, {"umount", "unmount"}};
+
 static const struct ctl_verb *find(const char *name)
 {
+	for (size_t i = 0; i < ARRAY_LEN(ALIASES); i++)
+		if (!strcmp(ALIASES[i].alias, name))
+			name = ALIASES[i].name;
 	for (size_t i = 0; i < ARRAY_LEN(VERBS); i++)
 		if (!strcmp(VERBS[i].name, name))
 			return &VERBS[i];

@@ -67,8 +67,8 @@ static void on_progress(void *arg, int64_t done, int64_t total)
 	if (now - j->told_ns < PROGRESS_EVERY_NS && done != total)
 		return;
 	j->told_ns = now;
-	pull_progress(j->pull, "downloading", "layer", j->layer->from->descriptor, done,
-	              total ?: j->layer->from->descriptor->size);
+	pull_progress(j->pull, *j->pull->source ? "downloading" : "extracting", "layer", j->layer->from->descriptor,
+	              done, total ?: j->layer->from->descriptor->size);
 }
 
 /* From the registry (with a copy into `fd`, if there is one), or from a blob that is here. */
