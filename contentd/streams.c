@@ -24,6 +24,7 @@ struct cd_stream {
 	unsigned users;        /* threads that use `call` outside of the lock; lock */
 	unsigned refs;         /* lock */
 	bool taken;            /* somebody got it; lock */
+	bool client_done;      /* no more comes from the client; lock */
 	VEC(struct buf) inbox; /* messages in wire form, oldest first; lock */
 	size_t inbox_bytes;    /* lock */
 };
@@ -51,6 +52,7 @@ static void unref(struct cd_stream *s)
 
 	pthread_mutex_lock(&s->lock);
 	last = --s->refs == 0;
+	pthread_cond_broadcast(&s->cond);
 	pthread_mutex_unlock(&s->lock);
 	if (!last)
 		return;
@@ -154,7 +156,7 @@ static int take(struct cd_stream *s, struct waiting *w, int64_t deadline_ns, str
 	int r = 0;
 
 	pthread_mutex_lock(&s->lock);
-	while (!s->inbox.n && s->call && !w->cancelled && !r)
+	while (!s->inbox.n && s->call && !s->client_done && !w->cancelled && !r)
 		r = deadline_ns == INT64_MAX ? pthread_cond_wait(&s->cond, &s->lock)
 		                             : pthread_cond_clockwait(&s->cond, &s->lock, CLOCK_MONOTONIC, &until);
 	if (w->cancelled)
@@ -248,6 +250,22 @@ static void stream_end(struct cd_streams *all, struct cd_stream *s, struct str k
 	unref(s);
 }
 
+/* The client has said all it wanted to: who got the stream, or is still to get it, may answer, and ends it. */
+static int linger(struct rpc_call *c, struct cd_stream *s, struct err *err)
+{
+	struct waiting w = {.stream = s};
+
+	rpc_on_cancel(c, stop_waiting, &w);
+	pthread_mutex_lock(&s->lock);
+	s->client_done = true;
+	pthread_cond_broadcast(&s->cond);
+	while (!w.cancelled && !(s->taken && s->refs == 1))
+		pthread_cond_wait(&s->cond, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	rpc_off_cancel(c, &w);
+	return rpc_cancelled(c, err);
+}
+
 /* Hands messages on until the client, or who got the stream, has had enough. */
 static int pump(struct rpc_call *c, struct cd_stream *s, struct err *err)
 {
@@ -302,6 +320,8 @@ static int streaming_stream(struct rpc_call *c, const void *request, void *svc, 
 	r = acknowledge(c, err);
 	if (r >= 0)
 		r = pump(c, s, err);
+	if (r >= 0)
+		r = linger(c, s, err);
 	stream_end(d->streams, s, buf_str(&key));
 	return r;
 }

@@ -258,7 +258,11 @@ static int check_node(struct import *im, const struct cd_tree_node *n, struct er
 
 static int check_tree(struct import *im, const struct cd_tree *tree, struct err *err)
 {
-	if (!tree->nodes.p[0].n_children && tree->nodes.p[0].doc->n_entries)
+	bool has_image = !tree->nodes.p[0].doc->n_entries;
+
+	vec_each(&tree->nodes, n)
+		has_image = has_image || n->kind > CD_TREE_INDEX;
+	if (!has_image)
 		return err_set(err, ERR_NOT_FOUND, "no image in the archive is for the wanted platforms");
 	for (size_t i = 1; i < tree->nodes.n; i++)
 		TRY(check_node(im, &tree->nodes.p[i], err));

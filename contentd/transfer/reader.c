@@ -16,8 +16,10 @@ static bool is_blob_known(struct cd_archive_reader *r, const struct digest *d, u
 	AUTO_FD int fd = -1;
 	int64_t have;
 
+	/* Before it is looked at: the collector leaves it alone from here on. */
+	cd_use_blob_for_call(r->t->d, r->t->call, r->t->ns, digest_text(d, text));
 	return cd_blob_open(r->t->d->content, d, &fd, &have, NULL) == 0 && (uint64_t)have == bytes &&
-	       cd_meta_has(r->t->d->meta, CD_CONTENT, r->t->ns, str_of(digest_text(d, text)), NULL) > 0;
+	       cd_meta_has(r->t->d->meta, CD_CONTENT, r->t->ns, str_of(text), NULL) > 0;
 }
 
 /* ---- entries ---- */
