@@ -2,7 +2,6 @@
 
 #include "contentd/transfer/pull_internal.h"
 #include "contentd/transfer/recording.h"
-#include "estargz/index.h"
 
 void cd_unpacked_fini(struct cd_unpacked *u)
 {
@@ -26,29 +25,15 @@ static Contentd__Contentfs__V1__Descriptor *descriptor(struct arena *a, const st
 	return d;
 }
 
-/* Known to contentfs from an earlier unpacking of the same blob with that DiffID. */
-static const char *known_key(struct pull *p, struct arena *a, const struct digest *blob, const struct digest *diff_id)
-{
-	AUTO(pb) Contentd__Contentfs__V1__StatusResponse *rsp = NULL;
-	struct digest key;
-	char hex[65];
-	const char *keys[] = {hex};
-
-	esgz_index_key(ESGZ_TRUST_DIFFID, blob, diff_id, &key);
-	digest_hex(&key, hex);
-	return ffs_client_sizes(p->data, keys, 1, &rsp, NULL) >= 0 ? arena_strdup(a, hex) : NULL;
-}
-
+/* Without an index, also where contentfs may know one from before: to unpack a layer that is here costs less than to make
+ * sure that the collector leaves the old one alone. */
 static void add_layer(struct pull *p, struct arena *a, const struct reg_descriptor *d, const struct digest *diff_id)
 {
 	Contentd__Contentfs__V1__Layer *l = pb_new(a, &contentd__contentfs__v1__layer__descriptor);
-	const char *key = known_key(p, a, &d->digest, diff_id);
 	char text[DIGEST_TEXT_MAX];
 
 	l->descriptor = descriptor(a, d);
 	l->diff_id = arena_strdup(a, digest_text(diff_id, text));
-	if (key)
-		l->index_key = (char *)key;
 	p->image->layers[p->image->n_layers++] = l;
 }
 
