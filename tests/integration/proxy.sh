@@ -341,10 +341,25 @@ chunked() {
 	check_same "and reads right" "$T/got" "$T/files/large"
 }
 
+# The same labels to contentd itself.
+direct() {
+	start_contentd direct 'background = "off"'
+	check "without a containerd in front: ctr-remote pulls" ctr-remote --address "$CONTENTD/contentd.sock" \
+		--namespace "$CONTENTD_NAMESPACE" images rpull --snapshotter overlayfs --plain-http "$lazy"
+	check_eq "no layer is downloaded" "$(ctr_ content ls -q | wc -l)" 2
+	mkdir "$CONTENTD/fifo"
+	check_eq "it runs" "$(ctr_ run --rm --fifo-dir "$CONTENTD/fifo" "$lazy" direct 2>&1)" "hello from tiny"
+	check_eq "its layers are lazy" "$(info '.layers | length, (.[] | .lazy)' | xargs)" "3 true true true"
+	check "it is removed" ctr_ images rm --sync "$lazy"
+	check_eq "with its snapshots and indexes" "$(ctr_ snapshots ls | sed 1d)$(ls "$CONTENTD/root/index")" ""
+	retire_contentd
+}
+
 main_path_host() { main_path host; }
 at_levels main_path_host
 
 LEVEL=${LEVELS%% *}
+direct
 with_front cri kubernetes host cri
 with_front apart apart
 with_front claims claims
