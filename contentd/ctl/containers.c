@@ -1,4 +1,4 @@
-/* contentctl ps, kill, rm, logs. */
+/* contentctl ps, kill, pause, resume, rm, logs. */
 #include "contentd/ctl/container.h"
 #include "contentd/ctl/term.h"
 
@@ -217,6 +217,52 @@ int ctl_kill_verb(struct ctl *c, int argc, char **argv)
 
 	ctl_parse(c, &argp, 0, argc, argv, &e);
 	return do_each(&e, kill_one);
+}
+
+/* ---- pause, resume ---- */
+
+static error_t parse_pause(int key, char *arg, struct argp_state *state)
+{
+	return take_ids(key, state, state->input);
+}
+
+static int pause_one(struct each *e, const char *id, struct err *err)
+{
+	Tasks__PauseTaskRequest req = TASKS__PAUSE_TASK_REQUEST__INIT;
+
+	req.container_id = id;
+	TRY_WRAP(rpc_call(e->c->client, &tasks__tasks__descriptor, "Pause", NULL, &req.base, NULL, err), err,
+	         "pause %s", id);
+	return 0;
+}
+
+int ctl_pause_verb(struct ctl *c, int argc, char **argv)
+{
+	struct argp argp = {NULL, parse_pause, "CONTAINER...", "Stops all processes of containers for a while.", NULL,
+	                    NULL, NULL};
+	struct each e = {.c = c};
+
+	ctl_parse(c, &argp, 0, argc, argv, &e);
+	return do_each(&e, pause_one);
+}
+
+static int resume_one(struct each *e, const char *id, struct err *err)
+{
+	Tasks__ResumeTaskRequest req = TASKS__RESUME_TASK_REQUEST__INIT;
+
+	req.container_id = id;
+	TRY_WRAP(rpc_call(e->c->client, &tasks__tasks__descriptor, "Resume", NULL, &req.base, NULL, err), err,
+	         "resume %s", id);
+	return 0;
+}
+
+int ctl_resume_verb(struct ctl *c, int argc, char **argv)
+{
+	struct argp argp = {NULL, parse_pause, "CONTAINER...", "Lets paused containers go on.", NULL, NULL, NULL};
+	struct each e = {.c = c};
+
+	ctl_parse(c, &argp, 0, argc, argv, &e);
+	return do_each(&e, resume_one);
 }
 
 /* ---- rm ---- */

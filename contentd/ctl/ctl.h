@@ -56,6 +56,8 @@ int ctl_rmi_verb(struct ctl *c, int argc, char **argv);
 int ctl_ps_verb(struct ctl *c, int argc, char **argv);
 int ctl_exec_verb(struct ctl *c, int argc, char **argv);
 int ctl_kill_verb(struct ctl *c, int argc, char **argv);
+int ctl_pause_verb(struct ctl *c, int argc, char **argv);
+int ctl_resume_verb(struct ctl *c, int argc, char **argv);
 int ctl_rm_verb(struct ctl *c, int argc, char **argv);
 int ctl_logs_verb(struct ctl *c, int argc, char **argv);
 int ctl_content_verb(struct ctl *c, int argc, char **argv);

@@ -24,6 +24,8 @@ static const struct ctl_verb VERBS[] = {
     {"ps", "", "list containers", ctl_ps_verb},
     {"exec", "CONTAINER CMD...", "run another program in a container", ctl_exec_verb},
     {"kill", "CONTAINER...", "send a signal to containers", ctl_kill_verb},
+    {"pause", "CONTAINER...", "stop containers for a while", ctl_pause_verb},
+    {"resume", "CONTAINER...", "let paused containers go on", ctl_resume_verb},
     {"rm", "CONTAINER...", "remove containers", ctl_rm_verb},
     {"logs", "CONTAINER", "print what a detached container wrote", ctl_logs_verb},
     {"content", "VERB [ARGS...]", "blobs: list, read, write, label, verify", ctl_content_verb},
