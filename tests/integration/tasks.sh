@@ -60,6 +60,10 @@ check "tasks pause" ctr_ tasks pause r4
 check_eq "it is paused" "$(state_of r4)" PAUSED
 check "tasks resume" ctr_ tasks resume r4
 check_eq "it runs" "$(state_of r4)" RUNNING
+check "contentctl pause" ctl pause r4
+check_match "it is paused" "$(ctl ps)" '^r4 .* paused '
+check "contentctl resume" ctl resume r4
+check_match "it runs" "$(ctl ps)" '^r4 .* running '
 check_match "tasks ps" "$(ctr_ tasks ps r4)" "^$(pid_of r4) "
 check_match "delete of what runs" "$(ctr_ tasks rm r4 2>&1)" 'failed precondition'
 check_match "checkpoint, without CRIU, is the runtime's error" "$(ctr_ tasks checkpoint --image-path "$T/cp" r4 2>&1)" 'criu|CRIU'
