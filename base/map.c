@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "base/random.h"
+#include "base/siphash.h"
 
 #include <pthread.h>
 
@@ -22,42 +23,20 @@ static void draw_key(void)
 	key1 = random_u64();
 }
 
-static inline uint64_t rotl(uint64_t v, int by)
-{
-	return v << by | v >> (64 - by);
-}
-
-static inline void sip_round(uint64_t v[4])
-{
-	v[0] += v[1], v[1] = rotl(v[1], 13) ^ v[0], v[0] = rotl(v[0], 32);
-	v[2] += v[3], v[3] = rotl(v[3], 16) ^ v[2];
-	v[0] += v[3], v[3] = rotl(v[3], 21) ^ v[0];
-	v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32);
-}
-
 static uint64_t hash_of(struct str key)
 {
-	uint64_t v[4] = {key0 ^ 0x736f6d6570736575, key1 ^ 0x646f72616e646f6d, key0 ^ 0x6c7967656e657261,
-	                 key1 ^ 0x7465646279746573};
-	uint64_t last = (uint64_t)key.n << 56, word;
+	struct siphash s = siphash_begin(key0, key1);
+	uint64_t last = (uint64_t)key.n << 56;
 	size_t i = 0;
 
-	for (; key.n - i >= 8; i += 8) {
-		word = get_le64(key.p + i);
-		v[3] ^= word;
-		sip_round(v);
-		v[0] ^= word;
-	}
+	for (; key.n - i >= 8; i += 8)
+		siphash_word(&s, get_le64(key.p + i), 1);
 	for (int shift = 0; i < key.n; i++, shift += 8)
 		last |= (uint64_t)(unsigned char)key.p[i] << shift;
-	v[3] ^= last;
-	sip_round(v);
-	v[0] ^= last;
-	v[2] ^= 0xff;
-	sip_round(v);
-	sip_round(v);
-	sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
+	siphash_word(&s, last, 1);
+	s.v[2] ^= 0xff;
+	siphash_rounds(&s, 3);
+	return siphash_out(&s);
 }
 
 static bool slot_is(const struct map_slot *s, uint64_t hash, struct str key)

@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
+#include "base/siphash.h"
 
 void gc_nodes_init(struct gc_nodes *g)
 {
@@ -58,67 +59,38 @@ uint64_t gc_nodes_bytes(const struct gc_nodes *g)
  * SipHash-2-4 with 128 bits of output (Aumasson and Bernstein, 2012, and their reference code of 2014). Two names with one
  * hash would share one fate, so the hash is wide, and keyed: names come from images and clients.
  */
-struct sip {
-	uint64_t v[4];
-	uint64_t word, n; /* bytes not yet mixed in, and the count of all */
-};
-
-static inline uint64_t rotl(uint64_t v, int by)
-{
-	return v << by | v >> (64 - by);
-}
-
-static inline void sip_round(uint64_t v[4])
-{
-	v[0] += v[1], v[1] = rotl(v[1], 13) ^ v[0], v[0] = rotl(v[0], 32);
-	v[2] += v[3], v[3] = rotl(v[3], 16) ^ v[2];
-	v[0] += v[3], v[3] = rotl(v[3], 21) ^ v[0];
-	v[2] += v[1], v[1] = rotl(v[1], 17) ^ v[2], v[2] = rotl(v[2], 32);
-}
-
-static inline void sip_word(struct sip *s, uint64_t word)
-{
-	s->v[3] ^= word;
-	sip_round(s->v);
-	sip_round(s->v);
-	s->v[0] ^= word;
-}
 
 /* A text with its length before it, padded to whole words: no two lists of texts look the same. */
-static void sip_text(struct sip *s, struct str text)
+static void hash_text(struct siphash *s, struct str text)
 {
 	size_t i = 0;
 	uint64_t last = 0;
 
-	sip_word(s, text.n);
+	siphash_word(s, text.n, 2);
 	for (; text.n - i >= 8; i += 8)
-		sip_word(s, get_le64(text.p + i));
+		siphash_word(s, get_le64(text.p + i), 2);
 	if (i < text.n) {
 		memcpy(&last, text.p + i, text.n - i);
-		sip_word(s, le64toh(last));
+		siphash_word(s, le64toh(last), 2);
 	}
-}
-
-static uint64_t sip_out(struct sip *s, uint64_t *word, uint64_t x)
-{
-	*word ^= x;
-	for (int i = 0; i < 4; i++)
-		sip_round(s->v);
-	return s->v[0] ^ s->v[1] ^ s->v[2] ^ s->v[3];
 }
 
 struct gc_hash gc_nodes_hash(const struct gc_nodes *g, const struct gc_id *id)
 {
-	struct sip s = {{g->key[0] ^ 0x736f6d6570736575, g->key[1] ^ 0x646f72616e646f6d ^ 0xee,
-	                 g->key[0] ^ 0x6c7967656e657261, g->key[1] ^ 0x7465646279746573}};
+	struct siphash s = siphash_begin(g->key[0], g->key[1]);
 	struct gc_hash h;
 
-	sip_word(&s, id->kind);
-	sip_text(&s, id->ns);
-	sip_text(&s, id->space);
-	sip_text(&s, id->key);
-	h.a = sip_out(&s, &s.v[2], 0xee);
-	h.b = sip_out(&s, &s.v[1], 0xdd);
+	s.v[1] ^= 0xee;
+	siphash_word(&s, id->kind, 2);
+	hash_text(&s, id->ns);
+	hash_text(&s, id->space);
+	hash_text(&s, id->key);
+	s.v[2] ^= 0xee;
+	siphash_rounds(&s, 4);
+	h.a = siphash_out(&s);
+	s.v[1] ^= 0xdd;
+	siphash_rounds(&s, 4);
+	h.b = siphash_out(&s);
 	return h;
 }
 
