@@ -56,10 +56,14 @@ static int adopt_from(struct adopting *a, const char *ns, const struct labels *l
 {
 	struct snap_space theirs = {ns, a->space.snapshotter};
 	AUTO(snap_info) struct snap_info info = {0};
+	AUTO(cd_use) struct cd_use use;
 	int64_t bytes, inodes;
 	char hex[65];
 	int r;
 
+	/* Theirs may be garbage: it stays, with its index, until ours is there. */
+	cd_use_begin(&use, cd_meta_uses(a->d->meta));
+	cd_use_add(&use, &(struct gc_id){GC_SNAPSHOT, str_of(ns), str_of(theirs.snapshotter), str_of(a->target)});
 	if (snap_stat(a->snaps, theirs, a->target, &info, NULL) < 0 || !is_the_layer(a, &info) ||
 	    snap_usage(a->snaps, theirs, a->target, &bytes, &inodes, NULL) < 0)
 		return 0;
