@@ -53,7 +53,7 @@ struct reg_client_opts {
 	const char *user_agent;      /* NULL: "contentd/<version>" */
 	unsigned demand_connections; /* HTTP/1.1 connections per host, 0 = 6 */
 	unsigned bulk_connections;   /* 0 = 4 */
-	unsigned stall_ms;   /* a transfer without a byte for this long is retried on a new connection; 0 = 10000 */
+	unsigned stall_ms; /* a transfer with less than 1 KiB in this time is retried on a new connection; 0 = 10000 */
 	unsigned backoff_ms; /* first back-off, doubled up to 32 times this; 0 = 100 */
 };
 

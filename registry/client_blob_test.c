@@ -327,6 +327,30 @@ static bool serve_stall_once(struct exchange *x)
 	return serve_nothing(x);
 }
 
+/* A byte now and then, for as long as somebody listens. */
+static bool serve_drips(struct exchange *x)
+{
+	exchange_printf(x, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-%d/%d\r\nContent-Length: %d\r\n\r\n",
+	                BLOB_BYTES - 1, BLOB_BYTES, BLOB_BYTES);
+	while (exchange_send(x, "x", 1))
+		usleep(20000);
+	return false;
+}
+
+static void drips_are_silence(void **state)
+{
+	AUTO(world) struct world *w = world_new_impatient(serve_drips, NULL, 150);
+	AUTO(result) struct result r;
+
+	result_init(&r);
+	struct reg_blob_get q = question(w, &r, 0, BLOB_BYTES);
+	q.max_attempts = 1;
+	q.deadline_ns = in_s(60);
+	run(w, &q, &r);
+	assert_int_equal(r.result, -ERR_UNAVAILABLE);
+	assert_non_null(strstr(r.err.msg, "no data for"));
+}
+
 static void stalled_body_is_resumed_elsewhere(void **state)
 {
 	AUTO(world) struct world *w = world_new_impatient(serve_stall_once, NULL, 200);
@@ -374,6 +398,7 @@ int main(void)
 	    cmocka_unit_test(transient_failures_are_retried),
 	    cmocka_unit_test(retry_after_beyond_the_deadline_ends_at_once),
 	    cmocka_unit_test(silence_ends_at_the_deadline),
+	    cmocka_unit_test(drips_are_silence),
 	    cmocka_unit_test(stalled_body_is_resumed_elsewhere),
 	    cmocka_unit_test(nobody_listens),
 	};

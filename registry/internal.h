@@ -160,6 +160,9 @@ struct request_ops {
 	void (*free)(struct reg_request *r);
 };
 
+/* Less of a body than this within the time of a stall is none: a server that drips would keep a request for ever. */
+#define REQUEST_SLOW_BYTES 1024
+
 struct reg_request {
 	struct reg_client *client;
 	atomic_uint refs;
@@ -216,6 +219,7 @@ struct reg_request {
 	int64_t start_ns, answer_ns; /* handed to curl, first header line */
 	int64_t body_start_ns, body_end_ns, rtt_ns;
 	uint64_t body_start_bytes;
+	uint64_t attempt_bytes, unnoted_bytes; /* of the body; since progress_ns was set */
 	char curl_error[CURL_ERROR_SIZE];
 };
 

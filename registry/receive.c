@@ -120,7 +120,13 @@ static void count_body(struct reg_request *r, size_t n)
 	COUNT(r->client, bytes_in, n);
 	if (!r->elsewhere)
 		r->host->bytes += n;
-	r->body_end_ns = r->progress_ns = clock_mono_ns();
+	r->body_end_ns = clock_mono_ns();
+	r->attempt_bytes += n;
+	r->unnoted_bytes += n;
+	if (r->unnoted_bytes < REQUEST_SLOW_BYTES)
+		return;
+	r->unnoted_bytes = 0;
+	r->progress_ns = r->body_end_ns;
 }
 
 size_t request_on_body(char *p, size_t one, size_t n, void *arg)

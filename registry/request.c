@@ -206,6 +206,8 @@ void request_retry(struct reg_request *r, int64_t delay_ns)
 static void stalled(struct reg_request *r)
 {
 	err_set(&r->last, ERR_UNAVAILABLE, "no data for %lld s", (long long)(r->stall_ns / NS_PER_S));
+	if (r->attempt_bytes < REQUEST_SLOW_BYTES)
+		r->progressed = false;
 	r->fresh = true;
 	lane_remove(r, true);
 	request_retry(r, 0);
@@ -235,6 +237,7 @@ static void reset_attempt(struct reg_request *r)
 	r->paused = r->was_paused = r->stopped = r->refused = false;
 	r->sent_token = r->sent_basic = false;
 	r->uploaded = 0;
+	r->attempt_bytes = r->unnoted_bytes = 0;
 	r->state = REQUEST_NEW;
 }
 
