@@ -3,9 +3,16 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "base/metrics.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+
+METRIC_COUNTER(runs_total, "contentd_gc_runs_total", "Garbage collections that have ended: ok, error.", "result");
+METRIC_HISTOGRAM(run_seconds, "contentd_gc_run_seconds", "How long garbage collections took, beside the traffic.");
+METRIC_HISTOGRAM(hold_seconds, "contentd_gc_longest_hold_seconds",
+                 "The longest that a call may have had to wait for the collector, in each collection.");
+METRIC_COUNTER(removed_total, "contentd_gc_removed_total", "What garbage collections have removed.", "kind");
 
 #define STEP_UNITS 1024
 #define BATCH 16 /* removals in one hold: ten microseconds each, most of it reading a snapshot's record */
@@ -126,6 +133,8 @@ static int run(struct cd_collector *c, struct err *err)
 		c->must_sweep = true;
 		return -(int)err->code;
 	}
+	metric_add(&removed_total, (int64_t)swept.objects, gc_kind_name(GC_OBJECT));
+	metric_add(&removed_total, (int64_t)swept.partial, gc_kind_name(GC_PARTIAL));
 	pthread_mutex_lock(&c->lock);
 	c->sums.removed[GC_OBJECT] += swept.objects;
 	c->sums.removed[GC_PARTIAL] += swept.partial;
@@ -143,6 +152,16 @@ static uint64_t removed_in_all(const struct gc_stats *s)
 	return n;
 }
 
+static void count_run(const struct gc_stats *s, int64_t took_ns, int64_t longest_hold_ns, bool failed)
+{
+	metric_add(&runs_total, 1, failed ? "error" : "ok");
+	metric_observe_ns(&run_seconds, took_ns);
+	metric_observe_ns(&hold_seconds, longest_hold_ns);
+	for (size_t i = 0; i < GC_KINDS_N; i++)
+		if (s->removed[i])
+			metric_add(&removed_total, (int64_t)s->removed[i], gc_kind_name((enum gc_kind)i));
+}
+
 /* Lock held. */
 static void note_end(struct cd_collector *c, uint64_t serving, int64_t began, int result, const struct err *err)
 {
@@ -151,6 +170,7 @@ static void note_end(struct cd_collector *c, uint64_t serving, int64_t began, in
 
 	cd_graph_held(c->graph, &held, &max);
 	gc_sched_ended(&c->sched, now, held, result < 0 ? GC_SCHED_NEVER : mono_of(s->next_expiry), result >= 0);
+	count_run(s, now - began, max, result < 0);
 	c->served = serving;
 	c->sums.held_ns += held;
 	if (max > c->sums.held_max_ns)

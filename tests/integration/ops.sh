@@ -80,6 +80,8 @@ check "fetches for readers" above 'contentfs_fetches_total{lane="demand",result=
 check "reads that missed" above 'contentfs_reads_total{result="miss"}' 0
 check "were counted with their time" above contentfs_miss_seconds_count 0
 check "layers" above contentfs_layers 0
+collected() { scrape && above 'contentd_gc_runs_total{result="ok"}' 0; }
+check "collections of garbage" wait_for 20 collected
 stock events >"$T/events" 2>&1 &
 subscriber=$!
 in_flight() { scrape && [ "$(metric contentd_api_in_flight)" = 1 ]; }
