@@ -9,6 +9,7 @@
 #include "contentd/dataplane.h"
 #include "contentd/ident.h"
 #include "contentd/kv_rocks.h"
+#include "contentd/leases.h"
 #include "contentd/ops/access.h"
 #include "contentd/ops/lock.h"
 #include "contentd/ops/observe.h"
@@ -308,7 +309,7 @@ static int open_meta(struct cd_daemon *d, struct err *err)
 	TRY(kv_rocks_open(dir, &d->rocks, err));
 	TRY(cd_meta_new(kv_rocks_kv(d->rocks), &d->meta, err));
 	d->snap_kv = cd_watched_kv(d->meta);
-	return 0;
+	return cd_leases_end_left(d, err);
 }
 
 int cd_daemon_collect(struct cd_daemon *d, struct err *err)

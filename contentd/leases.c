@@ -14,6 +14,7 @@
 #include <sys/random.h>
 
 #define OWN_LEASE_S 86400
+#define LABEL_OWN "contentd.io/lease.call" /* lasts as long as a call */
 
 /* ---- resources ---- */
 
@@ -213,6 +214,7 @@ int cd_lease_begin(struct cd_daemon *d, struct arena *a, const char *ns, const c
 	l.id = *id;
 	l.created_at = pb_time_new(a, clock_wall());
 	cd_kvs_set(a, KVS(&l, labels), CD_LABEL_EXPIRE, arena_strdup(a, time_rfc3339(until, text)));
+	cd_kvs_set(a, KVS(&l, labels), LABEL_OWN, "true");
 	return create(d, a, ns, &l, err);
 }
 
@@ -236,6 +238,38 @@ void cd_lease_end(struct cd_daemon *d, const char *ns, const char *id)
 	if (drop(d, &a, ns, id, &why) < 0)
 		log_warn("lease %s of namespace %s stays until it expires: %s", id, ns, why.msg);
 	arena_fini(&a);
+}
+
+struct left {
+	struct arena *arena;
+	VEC(const char *) names; /* pairs of namespace and id */
+};
+
+static int note_left(void *arg, const char *ns, struct str name, void *record, struct err *err)
+{
+	const Leases__Lease *lease = record;
+	struct left *l = arg;
+
+	if (!pb_kv_get(lease->labels, lease->n_labels, LABEL_OWN))
+		return 0;
+	vec_push(&l->names, (const char *)arena_strdup(l->arena, ns));
+	vec_push(&l->names, (const char *)arena_str(l->arena, name));
+	return 0;
+}
+
+int cd_leases_end_left(struct cd_daemon *d, struct err *err)
+{
+	struct arena a;
+	struct left l = {.arena = &a};
+	int r;
+
+	arena_init(&a, SIZE_MAX);
+	r = cd_meta_scan(d->meta, CD_LEASE, NULL, STR_NONE, &a, note_left, &l, err);
+	for (size_t i = 0; r >= 0 && i < l.names.n; i += 2)
+		r = drop(d, &a, l.names.p[i], l.names.p[i + 1], err);
+	vec_fini(&l.names);
+	arena_fini(&a);
+	return r;
 }
 
 static int leases_delete(struct rpc_call *c, const void *request, void *svc, struct err *err)

@@ -14,9 +14,11 @@ void cd_lease_remove(struct cd_batch *b, const char *ns, const char *lease, cons
 struct cd_daemon;
 struct arena;
 
-/* A lease for the time of one call that came without: *id lives in the arena. Should we die, it expires in a day. */
+/* A lease for the time of one call that came without: *id lives in the arena. Should we die, the next daemon ends it. */
 int cd_lease_begin(struct cd_daemon *d, struct arena *a, const char *ns, const char **id, struct err *err);
 /* Deletes it with its list; failures are logged, since it expires. */
 void cd_lease_end(struct cd_daemon *d, const char *ns, const char *id);
+/* Ends those whose calls a dead daemon has taken along; before calls are served. */
+int cd_leases_end_left(struct cd_daemon *d, struct err *err);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "contentd/leases.h"
 #include "contentd/testing/upload.h"
 #include "contentd/testing/world.h"
 #include "rpc/proto/content.pb-c.h"
@@ -193,6 +194,24 @@ static void expires_by_itself(void **state)
 	assert_false(blob_is_there(w, sha));
 }
 
+/* Leases of calls that a daemon took along when it died; others stay. */
+static void leases_of_calls(void **state)
+{
+	Leases__ListRequest list = LEASES__LIST_REQUEST__INIT;
+	Leases__ListResponse *rsp;
+	struct world *w = *state;
+	const char *own;
+
+	OK(lease_create(w, "theirs", ""));
+	OK(cd_lease_begin(w->d, &w->a, "ns", &own, &w->err));
+	OK(world_call(w, &leases__leases__descriptor, "List", &list, &rsp));
+	assert_int_equal(rsp->n_leases, 2);
+	OK(cd_leases_end_left(w->d, &w->err));
+	OK(world_call(w, &leases__leases__descriptor, "List", &list, &rsp));
+	assert_int_equal(rsp->n_leases, 1);
+	assert_string_equal(rsp->leases[0]->id, "theirs");
+}
+
 /* TestClose: the daemon ends while somebody waits for a collection, and while one runs. */
 static void *wait_for_it(void *arg)
 {
@@ -226,8 +245,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, world_set_up, world_tear_down)
-	    TEST(content_leased),    TEST(sync_deletes),       TEST(the_same_blob_again),
-	    TEST(expires_by_itself), TEST(stopped_in_a_cycle),
+	    TEST(content_leased),    TEST(sync_deletes),    TEST(the_same_blob_again),
+	    TEST(expires_by_itself), TEST(leases_of_calls), TEST(stopped_in_a_cycle),
 #undef TEST
 	};
 
