@@ -172,12 +172,16 @@ static void links_stay_inside(void **state)
 	file(w, "dangling/four", "4");
 	link_to(w, "..", "etc/up");
 	file(w, "etc/up/etc/up/etc/five", "5");
+	folder(w, "deep");
+	link_to(w, "/etc", "deep/link"); /* from the root, not from where it is */
+	file(w, "deep/link/six", "6");
 	OK(unpack(w, NULL, err));
 	expect(w->root, "etc/one", "1");
 	expect(w->root, "etc/two", "2");
 	expect(w->root, "etc/three", "3");
 	expect(w->root, "nowhere/yet/four", "4");
 	expect(w->root, "etc/five", "5");
+	expect(w->root, "etc/six", "6");
 	untouched(w);
 	/* A link in the way of a file is replaced, never written through. */
 	link_to(w, absolute, "sneaky");
