@@ -2,7 +2,7 @@
 FUZZ_SECONDS ?= 60
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup demo check peers bench fuzz format install clean
+.PHONY: all setup demo check peers chaos bench fuzz format install clean
 
 all:
 	cmake --preset release
@@ -21,6 +21,10 @@ check:
 # The tests with programs of newer Debian suites, with the newest there are. What `check` uses is trixie.
 peers:
 	PEERS="sid" tests/check.sh $$(basename -s .sh $$(grep -l PEERS tests/integration/*.sh))
+
+# 300 containers while the daemon is killed; CHAOS_SEED=N makes a run again.
+chaos:
+	CHAOS_CONTAINERS=300 tests/check.sh chaos
 
 bench:
 	bench/demo.sh --image java
