@@ -285,6 +285,8 @@ int rpc_server_new(const struct rpc_server_opts *opts, struct rpc_server **out, 
 	s->env.hook = (struct rpc_hook){s->opts.before, s->opts.after, s->opts.arg};
 	s->env.flush = flush_dirty;
 	s->env.flush_arg = s;
+	if (s->opts.max_calls)
+		s->env.peer_calls_max = s->opts.max_calls;
 	if (s->opts.max_message_bytes)
 		s->env.max_message_bytes = s->opts.max_message_bytes;
 	if (s->opts.max_buffered_bytes) {

@@ -24,6 +24,7 @@ struct rpc_server;
 struct rpc_server_opts {
 	unsigned max_workers;      /* 64 */
 	unsigned max_connections;  /* 1024; further ones are closed at once */
+	unsigned max_calls;        /* 4096 of one process, open or still running */
 	size_t max_message_bytes;  /* 16 MiB, requests and answers */
 	size_t max_buffered_bytes; /* 64 MiB of unread requests on a connection; the other bounds are multiples */
 	int64_t greeting_ns;       /* 20 s until a connection has its HTTP/2 preface */
