@@ -942,14 +942,16 @@ static void more_than_was_granted(void **state)
 	AUTO(rpc_stream) struct rpc_stream *in = open_stream(w, "in");
 	AUTO(pb) Pb__Empty *done = NULL;
 
-	buf_addz(&bytes, 2 << 20);
+	buf_addz(&bytes, 5 << 18);
 	m.data.data = (uint8_t *)bytes.p;
 	m.data.len = bytes.n;
 	from.stream = "in";
 	AUTO(rpc_stream) struct rpc_stream *t = begin(w, &from.base, &prefixed(w, "x.y/z", false)->base);
 
 	OK(rpc_stream_send(in, &pb_any_new(&w->a, &m.base)->base, &w->err));
+	OK(rpc_stream_close_send(in, &w->err));
 	FAILS(rpc_stream_recv(t, INT64_MAX, &done, &w->err), ERR_INVALID);
+	assert_non_null(strstr(w->err.msg, "more than it was granted"));
 }
 
 int main(void)
