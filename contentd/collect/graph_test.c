@@ -350,6 +350,7 @@ static void a_failed_write(void **state)
 
 	text_put(&s, "content/n1//#1", "");
 	text_put(&s, "blob///#1", "");
+	text_put(&s, "blob///#2", ""); /* in one batch with the record */
 	kv_mem_fail_after(s.mem, 0, ERR_EXHAUSTED);
 	cd_uses_begin_cycle(cd_meta_uses(s.meta), &(struct gc_run){.now = s.now});
 	while (gc_running(s.gc))
@@ -357,7 +358,7 @@ static void a_failed_write(void **state)
 			break;
 	assert_int_equal(err.code, ERR_EXHAUSTED);
 	kv_mem_fail_after(s.mem, 0, ERR_OK);
-	assert_left(&s, "blob///#1 content/n1//#1");
+	assert_left(&s, "blob///#1 blob///#2 content/n1//#1");
 	assert_collects(&s, "");
 }
 
