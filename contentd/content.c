@@ -60,7 +60,14 @@ static int dir_stream(int dir_fd, DIR **out, struct err *err)
 	return err_errno(err, errno, "content: read directory");
 }
 
-/* Small blobs that were being written, and ingests that have not come to say what they are. */
+static bool has_file(struct cd_content *c, const char *ingest, const char *name)
+{
+	AUTO_FREE char *path = xasprintf("%s/%s", ingest, name);
+
+	return faccessat(c->ingest_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* Small blobs that were being written, ingests that have not come to say what they are, and those that are blobs by now. */
 static int remove_temporaries(struct cd_content *c, struct err *err)
 {
 	struct dirent *e;
@@ -68,10 +75,9 @@ static int remove_temporaries(struct cd_content *c, struct err *err)
 
 	TRY(dir_stream(c->ingest_fd, &dir, err));
 	while ((e = readdir(dir))) {
-		AUTO_FREE char *info = xasprintf("%s/info", e->d_name);
 		struct err why = ERR_INIT;
 
-		if (is_dot(e->d_name) || faccessat(c->ingest_fd, info, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		if (is_dot(e->d_name) || (has_file(c, e->d_name, "info") && has_file(c, e->d_name, "data")))
 			continue;
 		if (dir_remove(c->ingest_fd, e->d_name, &why) < 0)
 			log_warn("content/ingest: %s", why.msg);

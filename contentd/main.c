@@ -205,7 +205,7 @@ int main(int argc, char **argv)
 	struct err err = ERR_INIT;
 
 	failpoint_init();
-	argp_err_exit_status = EXIT_USAGE;
+	argp_err_exit_status = argc > 1 && !strcmp(argv[1], "fsck") ? FSCK_EXIT_USAGE : EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
 	if (options.n_words)
 		return command(&options);

@@ -299,8 +299,8 @@ static void mixed(void **state)
 /* What is used stays, with what it leads to, over any number of cycles; then it goes. */
 static void used_things_stay(void **state)
 {
-	AUTO(cd_use) struct cd_use use;
 	STORE(s);
+	AUTO(cd_use) struct cd_use use = {0};
 
 	text_put(&s, "content/n1//#1", "+ref.content=#2");
 	text_put(&s, "content/n1//#2", "");
@@ -318,10 +318,10 @@ static void used_things_stay(void **state)
 static void used_at_any_step(void **state)
 {
 	for (int at = 0; at < 40; at++) {
+		STORE(s);
 		AUTO(cd_use) struct cd_use use = {0};
 		AUTO_FREE char *before = NULL;
 		AUTO_FREE char *after = NULL;
-		STORE(s);
 
 		text_put(&s, "content/n1//#1", "");
 		text_put(&s, "blob///#1", "");

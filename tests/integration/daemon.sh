@@ -9,7 +9,8 @@ D=$T/d
 ADDRESS=$D/state/contentd.sock
 contentd() {
 	mkdir -p "$D"
-	printf '[snapshotter]\nlevel = "%s"\n' "${LEVEL:-auto}" >"$T/config.toml"
+	# No collection right after the start: it would take what a client has just written without a lease.
+	printf '[snapshotter]\nlevel = "%s"\n[gc]\nstartup_delay_ms = 0\n' "${LEVEL:-auto}" >"$T/config.toml"
 	start contentd "$BIN/contentd" --root "$D/root" --state "$D/state" --config "$T/config.toml"
 	CONTENTD=$STARTED
 	wait_for 20 ctl info || bail "contentd does not serve: $(cat "$T/contentd.log")"

@@ -24,9 +24,9 @@ snapshot() {
 		echo text >"$(ctr_ snapshots --snapshotter overlayfs mounts /x work | grep -o "$CONTENTD[^ :,]*/fs" | head -n 1)/file" &&
 		ctr_ snapshots --snapshotter overlayfs commit done work
 }
-# Collected is an image that was pulled before, with all that it had.
-prepare_collect() { ctl pull "$PLAIN" && ctl rmi "$PLAIN"; }
-collect() { ctl gc; }
+# Collected is an image that was pulled before, with all that it had: rmi waits for it.
+prepare_collect() { ctl pull "$PLAIN"; }
+collect() { ctl rmi "$PLAIN"; }
 
 # ---- and done again ----
 
@@ -60,10 +60,12 @@ ends_contentfs() {
 
 # at PLACE ACTION
 at() {
-	local place=$1 action=$2 before
+	local place=$1 action=$2 before nothing
 	T_PREFIX="$place: "
 	export CONTENTD_FAILPOINT=$place:$T/armed
-	start_contentd "$place-$action"
+	# What a client has written without a lease is the next collection's: that comes when this test says so.
+	start_contentd "$place-$action" '[gc]' 'startup_delay_ms = 0' 'mutation_threshold = 1000000'
+	nothing=$(left)
 	! declare -F "prepare_$action" >/dev/null || "prepare_$action" >"$T/prepare.out" 2>&1 || bail "$(cat "$T/prepare.out")"
 	before=$(left)
 	touch "$T/armed"
@@ -76,7 +78,8 @@ at() {
 	fi
 	check "again" "again_$action"
 	check "gc" ctl gc
-	[ "$action" = collect ] || check_eq "nothing is left that was not there" "$(left)" "$before"
+	[ "$action" != collect ] || before=$nothing
+	check_eq "nothing is left that was not there" "$(left)" "$before"
 	check_eq "nothing that could be collected" "$(ctl --json gc --dry-run | jq '[.[].count] | add // 0')" 0
 	stop_contentd
 	ends_contentfs
@@ -102,7 +105,7 @@ done
 for place in snapshot-commit snapshot-committed; do
 	at "$place" snapshot
 done
-for place in gc-condemned gc-applied gc-synced gc-dropped index-removed; do
+for place in gc-condemned gc-applied gc-synced gc-dropped gc-sweep sweep-deleted index-removed; do
 	at "$place" collect
 done
 finish
