@@ -29,6 +29,7 @@ void whole_waits_run(struct ffs_data *d, struct whole_wait *w, bool published, c
 }
 
 #define VERIFY_FALSE 1
+#define UNWANTED 2
 
 /* Is the whole what it is claimed to be? A file of one chunk was verified when that chunk was. VERIFY_FALSE (and err):
  * it is not. */
@@ -59,12 +60,27 @@ static int verify_whole(struct ffs_data *d, struct ffs_file *f, int fd, struct e
 }
 
 /* Gives the file its two names. When another image published the content first, that object gets the claim's name. */
-static int link_names(struct ffs_data *d, struct ffs_file *f, int fd, struct err *err)
+static int link_wanted(struct ffs_data *d, struct ffs_file *f, int fd, struct err *err)
 {
+	if (!ffs_data_is_claimed(d, &f->key) && !ffs_data_is_claimed(d, &f->content)) {
+		err_set(err, ERR_NOT_FOUND, "no layer that is here delivers it any more");
+		return UNWANTED;
+	}
 	TRY(ffs_object_link(d->store, fd, &f->content, err));
 	if (!ffs_object_has(d->store, &f->content, f->size))
 		return err_set(err, ERR_INTERNAL, "the object of that content has another size: it is damaged");
 	return ffs_object_alias(d->store, &f->content, &f->key, err);
+}
+
+/* What was fetched for a layer that has been deleted meanwhile gets no names: the sweep after that has passed by. */
+static int link_names(struct ffs_data *d, struct ffs_file *f, int fd, struct err *err)
+{
+	int r;
+
+	ffs_store_rely_begin(d->store);
+	r = link_wanted(d, f, fd, err);
+	ffs_store_rely_end(d->store);
+	return r;
 }
 
 static void finish(struct ffs_data *d, struct ffs_file *f, int result, const struct err *err)

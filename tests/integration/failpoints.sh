@@ -73,9 +73,13 @@ at() {
 	check_fails "$action comes by" test -e "$T/armed"
 	rm -f "$T/armed"
 	# contentfs is started again by itself, contentd by whoever runs it.
-	if ! kill -0 "$CONTENTD_PID" 2>/dev/null || [ "$(ps -o stat= -p "$CONTENTD_PID")" = Z ]; then
+	case $place in
+	object* | index* | pin* | sweep*) ;;
+	*)
+		wait "$CONTENTD_PID" 2>/dev/null
 		restart_contentd
-	fi
+		;;
+	esac
 	check "again" "again_$action"
 	check "gc" ctl gc
 	[ "$action" != collect ] || before=$nothing
