@@ -643,6 +643,7 @@ static void test_reboot(void **state)
 struct fill_result {
 	struct result r;
 	uint64_t last, total;
+	bool fell; /* what a disk has lost is to be fetched again */
 };
 
 static void on_fill(void *arg, int result, const struct err *err)
@@ -656,7 +657,7 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
 {
 	struct fill_result *x = arg;
 
-	assert_true(done >= x->last && done <= total);
+	x->fell |= done < x->last || done > total;
 	x->last = done;
 	x->total = total;
 }
@@ -698,6 +699,7 @@ static void test_fill(void **state)
 	layer_ready(f, &l, 1);
 	check_file(f, test_layer_file(&l, "tail"));
 	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	assert_false(x.fell);
 	vec_each(&l.files, t) {
 		assert_true(object_has(f, &t->digest, t->content.n));
 		assert_true(object_has(f, &t->claim, t->content.n));

@@ -345,10 +345,11 @@ void disk_failed(struct ffs_data *d, const struct err *why)
 		log_error("fetched data cannot be kept: %s", why->msg);
 }
 
-static int write_chunk(struct ffs_file *f, int fd, uint32_t chunk, const struct esgz_chunk *c, const struct cbuf *buf,
-                       struct err *err)
+/* whole: it is the only one of the file. */
+static int write_chunk(struct ffs_file *f, int fd, uint32_t chunk, bool whole, const struct esgz_chunk *c,
+                       const struct cbuf *buf, struct err *err)
 {
-	if (f->n_chunks == 1)
+	if (whole)
 		return fd_pwrite_all(fd, str_make(buf->bytes, buf->n), 0, err);
 	TRY(partial_write(fd, buf->bytes, buf->n, c->file_offset, err));
 	return partial_mark(fd, f->size, chunk, err);
@@ -359,8 +360,10 @@ void file_store(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, const st
 	struct esgz_chunk c;
 	struct err err;
 	int r, fd = -1;
+	bool whole;
 
 	pthread_mutex_lock(&d->lock);
+	whole = f->n_chunks == 1;
 	r = file_open_partial(d, f, &err);
 	if (r == 0 &&
 	    (f->state != FILE_FILLING || bit_get(f->present, chunk) || bit_get(f->storing, chunk) || !f->home)) {
@@ -375,7 +378,7 @@ void file_store(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, const st
 	pthread_mutex_unlock(&d->lock);
 	/* `busy` keeps fd open, and a file with a chunk to come is not sealed. */
 	if (r == 0)
-		r = write_chunk(f, fd, chunk, &c, buf, &err);
+		r = write_chunk(f, fd, chunk, whole, &c, buf, &err);
 	if (r < 0)
 		disk_failed(d, &err);
 	pthread_mutex_lock(&d->lock);
