@@ -76,7 +76,7 @@ running() {
 
 	# Ctrl-C goes to the program, and the client ends with it.
 	setsid "$contentctl" --address "$CONTENTD/contentd.sock" run --rm --name interrupted "$image" sh -c \
-		'trap "echo caught; end=1" INT; echo ready; while [ -z "$end" ]; do sleep 0.05; done; exit 3' >"$T/interrupted" 2>&1 &
+		'trap "echo caught; exit 3" INT; echo ready; while :; do sleep 0.05; done' >"$T/interrupted" 2>&1 &
 	pid=$!
 	wait_for 20 grep -q ready "$T/interrupted"
 	kill -INT "$pid"
