@@ -345,20 +345,33 @@ static int layer_damaged(struct verify *v, const Contentd__Contentfs__V1__Damage
 	return tell(v, &m, err);
 }
 
-static int verify_layers(struct verify *v, struct err *err)
+/* Tells how many indexes it removed. */
+static int verify_layers_once(struct verify *v, size_t *n_removed, struct err *err)
 {
 	AUTO(pb) Contentd__Contentfs__V1__VerifyResponse *rsp = NULL;
 
+	*n_removed = 0;
 	v->phase = "layers";
 	v->done = v->total = 0;
 	TRY(ffs_client_verify(v->data, v->call, v->repair, on_progress, v, &rsp, err));
 	v->sum.indexes = rsp->indexes;
 	v->sum.objects = rsp->objects;
 	v->sum.bytes += rsp->bytes;
-	for (size_t i = 0; i < rsp->n_damages; i++)
+	for (size_t i = 0; i < rsp->n_damages; i++) {
+		*n_removed += rsp->damages[i]->removed && !strcmp(rsp->damages[i]->kind, "index");
 		TRY(layer_damaged(v, rsp->damages[i], err));
+	}
 	v->sum.damaged += rsp->damaged - rsp->n_damages;
 	return 0;
+}
+
+/* What files of a lazy layer have to be is in its index alone: those whose index was made again are looked at only now. */
+static int verify_layers(struct verify *v, struct err *err)
+{
+	size_t n_removed;
+
+	TRY(verify_layers_once(v, &n_removed, err));
+	return n_removed ? verify_layers_once(v, &n_removed, err) : 0;
 }
 
 /* ---- the whole ---- */

@@ -205,17 +205,21 @@ damages() {
 }
 
 damages_of_lazy_layers() {
-	local image=$REGISTRY/test/tiny:lazy object index
+	local image=$REGISTRY/test/tiny:lazy object index indexes
 	check "pull, lazily" ctl pull "$image"
 	check_eq "it runs" "$(ctl run --rm --net none "$image" 2>&1)" "hello from tiny"
 	object=$(some_object 1000)
 	damage "$object"
-	index=$(ctl --json info | jq -r '.layers[0].indexKey')
-	damage "$CONTENTD/root/index/$index"
+	indexes=$(ctl --json info | jq -r '.layers[].indexKey') # of all layers: that of the object is among them
+	for index in $indexes; do
+		damage "$CONTENTD/root/index/$index"
+	done
 	verify --repair
 	check_eq "repair: all of it" "$?$(field .repaired | sed 's/^[1-9].*/ some/')" "0 some"
 	check_match "files come when they are read" "$(jq -r --arg p "$object" '.damages[] | select(.path == $p) | .outcome' "$T/verify")" 'when it is read'
-	check "the index is there again" test -e "$CONTENTD/root/index/$index"
+	for index in $indexes; do
+		check "the index is there again" test -e "$CONTENTD/root/index/$index"
+	done
 	check "all is right again" verify
 	check_eq "it runs" "$(ctl run --rm --net none "$image" 2>&1)" "hello from tiny"
 }
