@@ -282,6 +282,7 @@ static int snapshots_remove(struct rpc_call *c, const void *request, void *svc, 
 	TRY(scope_open(&s, c, svc, req->snapshotter, err));
 	if (!*s.space.ns)
 		return cd_remote_remove(s.d, s.space, req->key, err);
+	use(&s, req->key); /* the collector leaves it to us: it goes once, and is told once */
 	TRY(snap_remove(s.store, s.space, req->key, err));
 	TRY(lease_change(&s, NULL, req->key, err));
 	event.key = req->key;
