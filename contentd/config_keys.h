@@ -53,9 +53,10 @@
 	X(NUMBER, fetch_read_timeout_ms, "fetch.read_timeout_ms", "60000", RANGE(1, 86400000), START, \
 	  "A read of a file that is not here yet fails with EIO after this many milliseconds.") \
 	X(PATH, fetch_certs_dir, "fetch.certs_dir", "\"/etc/contentd/certs.d\"", ANY, START, \
-	  "Settings of registry hosts: <certs_dir>/<host>/hosts.toml and certificates.") \
-	X(PATH, fetch_docker_config, "fetch.docker_config", "\"/root/.docker/config.json\"", ANY, START, \
-	  "Where registry credentials are for snapshots that a client asks for by labels. Empty: use none.") \
+	  "Certificate authorities of registry hosts: <certs_dir>/<host>/ca.crt.") \
+	X(PATH, fetch_docker_config, "fetch.docker_config", "\"\"", ANY, START, \
+	  "Where registry credentials are for snapshots that a client asks for by labels. Empty: where docker login puts\n" \
+	  "them ($DOCKER_CONFIG, else ~/.docker). A file that is not there has none.") \
 	X(SWITCH, keep_layer_blobs, "content.keep_layer_blobs", "true", ANY, START, \
 	  "Keep the compressed blobs of layers that are pulled whole. Without them push and export fetch them again.") \
 	X(TEXT, content_sharing, "content.sharing", "\"shared\"", CHOICE("shared|isolated"), START, \

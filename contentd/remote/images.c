@@ -152,12 +152,10 @@ static int give_credentials(struct cd_daemon *d, struct ffs_client *data, const 
 {
 	Contentd__Contentfs__V1__SetCredentialsRequest set = CONTENTD__CONTENTFS__V1__SET_CREDENTIALS_REQUEST__INIT;
 	AUTO(reg_credentials) struct reg_credentials found = REG_CREDENTIALS_INIT;
-	const char *path = d->config.fetch_docker_config;
+	const char *path = *d->config.fetch_docker_config ? d->config.fetch_docker_config : NULL;
 	struct err why = ERR_INIT;
 	int r;
 
-	if (!*path)
-		return 0;
 	r = reg_docker_config_lookup(path, str_of(ref->host), clock_mono_ns() + HELPER_PATIENCE_NS, &found, &why);
 	if (r < 0)
 		log_warn("credentials for %s: %s", ref->host, why.msg);
