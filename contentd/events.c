@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/vec.h"
-#include "contentd/filter.h"
+#include "contentd/filter/filter.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
 #include "rpc/pb.h"

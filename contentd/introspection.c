@@ -1,5 +1,5 @@
 #include "contentd/daemon.h"
-#include "contentd/filter.h"
+#include "contentd/filter/filter.h"
 #include "contentd/services.h"
 #include "contentd/tasks/tasks.h"
 #include "rpc/proto/introspection.pb-c.h"

@@ -4,7 +4,7 @@
 #define CONTENTD_LISTING_H
 
 #include "contentd/daemon.h"
-#include "contentd/filter.h"
+#include "contentd/filter/filter.h"
 
 struct cd_listing {
 	VEC(void *) found; /* records, in order of their names; they live in the call's arena */

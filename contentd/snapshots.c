@@ -2,7 +2,7 @@
 #include "contentd/adopt.h"
 #include "contentd/daemon.h"
 #include "contentd/diff/apply.h"
-#include "contentd/filter.h"
+#include "contentd/filter/filter.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
 #include "contentd/leases.h"

@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "contentd/filter.h"
+#include "contentd/filter/filter.h"
 #include "rpc/proto/tasks.pb-c.h"
 
 #define PATIENCE (2 * NS_PER_S)

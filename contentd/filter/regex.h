@@ -5,8 +5,8 @@
  * [[:alpha:]] names, \d \s \w \D \S \W \b \B \A \z \Q..\E, \n \t \x{10FFFF} \101 and the like. Unicode classes (\pL) are
  * not. Immutable once made: any thread.
  */
-#ifndef CONTENTD_REGEX_H
-#define CONTENTD_REGEX_H
+#ifndef CONTENTD_FILTER_REGEX_H
+#define CONTENTD_FILTER_REGEX_H
 
 #include "base/cleanup.h"
 #include "base/err.h"

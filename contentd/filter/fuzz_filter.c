@@ -1,6 +1,6 @@
 /* Filters and regular expressions come from clients. The input is "<filter><NUL><text>": whatever parses is matched
  * against the text, and means the same when it is asked twice. */
-#include "contentd/filter.h"
+#include "contentd/filter/filter.h"
 
 static bool field(const void *object, const struct str *path, size_t n, struct str *value)
 {

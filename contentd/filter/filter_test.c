@@ -1,4 +1,4 @@
-#include "contentd/filter.h"
+#include "contentd/filter/filter.h"
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -152,7 +152,7 @@ static void as_containerd(void **state)
 	struct str rest, line, verdict;
 	unsigned n = 0, wrong = 0;
 
-	assert_int_equal(file_read(AT_FDCWD, "../tests/golden/filters.txt", 1u << 20, &text, NULL), 0);
+	assert_int_equal(file_read(AT_FDCWD, "../../tests/golden/filters.txt", 1u << 20, &text, NULL), 0);
 	rest = buf_str(&text);
 	while (str_split(&rest, '\n', &line)) {
 		AUTO(cd_filter) struct cd_filter *f = NULL;

@@ -2,7 +2,7 @@
  * A recursive descent parser emits the program of a Thompson machine directly; search runs all its threads side by
  * side, so no expression can make it backtrack. x{n,m} repeats the code of x, within STEPS_MAX.
  */
-#include "contentd/regex.h"
+#include "contentd/filter/regex.h"
 
 #include "base/vec.h"
 

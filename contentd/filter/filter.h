@@ -12,8 +12,8 @@
  * an empty list, and an empty filter, hold for everything. An absent field is != to everything, and "" for ~=. A broken
  * regular expression matches nothing. Immutable: any thread.
  */
-#ifndef CONTENTD_FILTER_H
-#define CONTENTD_FILTER_H
+#ifndef CONTENTD_FILTER_FILTER_H
+#define CONTENTD_FILTER_FILTER_H
 
 #include "base/cleanup.h"
 #include "base/err.h"

@@ -1,4 +1,4 @@
-#include "contentd/regex.h"
+#include "contentd/filter/regex.h"
 
 #include "base/buf.h"
 

@@ -1,7 +1,7 @@
-#include "contentd/filter.h"
+#include "contentd/filter/filter.h"
 
 #include "base/vec.h"
-#include "contentd/regex.h"
+#include "contentd/filter/regex.h"
 
 enum filter_op { OP_PRESENT, OP_EQUAL, OP_NOT_EQUAL, OP_MATCHES };
 
