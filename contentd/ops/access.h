@@ -6,7 +6,7 @@
 #ifndef CONTENTD_OPS_ACCESS_H
 #define CONTENTD_OPS_ACCESS_H
 
-#include "contentd/config.h"
+#include "contentd/config/config.h"
 
 #include <sys/socket.h>
 

@@ -2,7 +2,7 @@
  * The life of the program as a service: the daemon, the metrics listener, and what signals and the service manager ask.
  *
  *	SIGTERM, SIGINT   ends calls and the program; containers and contentfs go on
- *	SIGHUP            reads the configuration again (what of it may change: config_keys.h), opens the log file and the
+ *	SIGHUP            reads the configuration again (what of it may change: config/keys.h), opens the log file and the
  *	                  settings of registry hosts again, in contentfs too
  *
  * systemd hears READY as soon as calls are answered (the data plane may still be opening), RELOADING and READY around a
@@ -11,7 +11,7 @@
 #ifndef CONTENTD_OPS_SERVE_H
 #define CONTENTD_OPS_SERVE_H
 
-#include "contentd/config.h"
+#include "contentd/config/config.h"
 
 /* Where the configuration comes from: called for a reload. */
 struct cd_config_source {

@@ -1,13 +1,13 @@
 /*
  * Configuration of contentd: defaults, then the file, then the command line. The file is TOML with the keys of
- * config_keys.h. Read at start; constant from then on, but for the keys that a reload takes again.
+ * keys.h. Read at start; constant from then on, but for the keys that a reload takes again.
  */
-#ifndef CONTENTD_CONFIG_H
-#define CONTENTD_CONFIG_H
+#ifndef CONTENTD_CONFIG_CONFIG_H
+#define CONTENTD_CONFIG_CONFIG_H
 
 #include "base/log.h"
 #include "base/vec.h"
-#include "contentd/config_keys.h"
+#include "contentd/config/keys.h"
 
 #define CD_CONFIG_PATH "/etc/contentd/config.toml"
 

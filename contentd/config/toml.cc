@@ -1,4 +1,4 @@
-#include "contentd/toml.h"
+#include "contentd/config/toml.h"
 
 #include <algorithm>
 #include <cmath>

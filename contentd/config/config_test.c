@@ -1,4 +1,4 @@
-#include "contentd/config.h"
+#include "contentd/config/config.h"
 
 #include "base/file.h"
 
@@ -176,7 +176,7 @@ static void the_documentation_names_the_same_keys(void **state)
 	struct str rest, line;
 	size_t n = 0;
 
-	assert_int_equal(file_read(AT_FDCWD, "../docs/config.md", 1u << 20, &text, NULL), 0);
+	assert_int_equal(file_read(AT_FDCWD, "../../docs/config.md", 1u << 20, &text, NULL), 0);
 	rest = buf_str(&text);
 	while (str_split(&rest, '\n', &line)) {
 		AUTO_FREE char *row = NULL;

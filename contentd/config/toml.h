@@ -2,8 +2,8 @@
  * TOML for C: the values of a document, one call each. The parser is toml++, and toml.cc is the only file that knows;
  * this header is C and C++, so it uses nothing of base/.
  */
-#ifndef CONTENTD_TOML_H
-#define CONTENTD_TOML_H
+#ifndef CONTENTD_CONFIG_TOML_H
+#define CONTENTD_CONFIG_TOML_H
 
 #include <stdbool.h>
 #include <stddef.h>

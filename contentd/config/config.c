@@ -1,9 +1,9 @@
-#include "contentd/config.h"
+#include "contentd/config/config.h"
 
 #include "base/file.h"
+#include "contentd/config/toml.h"
 #include "contentd/ident.h"
 #include "contentd/ops/metrics_server.h"
-#include "contentd/toml.h"
 
 #include <fcntl.h>
 #include <stddef.h>
@@ -337,7 +337,7 @@ void cd_config_init(struct cd_config *c)
 	*c = (struct cd_config){0};
 	cd_config_print(NULL, &text);
 	if (cd_config_parse(c, "defaults", buf_str(&text), NULL, &err) < 0) {
-		log_error("%s", err.msg); /* config_keys.h is wrong */
+		log_error("%s", err.msg); /* keys.h is wrong */
 		abort();
 	}
 }
