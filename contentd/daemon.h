@@ -18,7 +18,7 @@
 #include "contentd/content.h"
 #include "contentd/events.h"
 #include "contentd/gate.h"
-#include "contentd/meta.h"
+#include "contentd/meta/meta.h"
 #include "contentd/streams.h"
 #include "fusefs/client.h"
 #include "rpc/server.h"

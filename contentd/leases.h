@@ -2,7 +2,7 @@
 #ifndef CONTENTD_LEASES_H
 #define CONTENTD_LEASES_H
 
-#include "contentd/meta.h"
+#include "contentd/meta/meta.h"
 
 #define CD_LABEL_EXPIRE "containerd.io/gc.expire" /* RFC 3339 */
 

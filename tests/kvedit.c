@@ -8,7 +8,7 @@
  *
  * In arguments and in what it lists, "%00" is a NUL and "%25" a percent sign.
  */
-#include "contentd/kv_rocks.h"
+#include "contentd/meta/kv_rocks.h"
 
 #include <stdio.h>
 

@@ -4,8 +4,8 @@
  * and have no file; of every second one the image record is missing, so that all of it is garbage.
  */
 #include "base/digest.h"
-#include "contentd/kv_rocks.h"
-#include "contentd/meta.h"
+#include "contentd/meta/kv_rocks.h"
+#include "contentd/meta/meta.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 #include "rpc/proto/images.pb-c.h"
 

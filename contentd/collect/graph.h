@@ -31,7 +31,7 @@
 #define CONTENTD_COLLECT_GRAPH_H
 
 #include "contentd/collect/uses.h"
-#include "contentd/meta.h"
+#include "contentd/meta/meta.h"
 
 /* A file, or what is like one. Borrowed. */
 struct cd_file {

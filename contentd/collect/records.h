@@ -5,7 +5,7 @@
 #ifndef CONTENTD_COLLECT_RECORDS_H
 #define CONTENTD_COLLECT_RECORDS_H
 
-#include "contentd/meta.h"
+#include "contentd/meta/meta.h"
 #include "gc/id.h"
 
 /* Where a record is reported: first itself, then its labels and what it refers to besides. Texts are borrowed. */

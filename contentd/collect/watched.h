@@ -5,7 +5,7 @@
 #ifndef CONTENTD_COLLECT_WATCHED_H
 #define CONTENTD_COLLECT_WATCHED_H
 
-#include "contentd/meta.h"
+#include "contentd/meta/meta.h"
 
 /* Valid as long as `meta`. */
 struct kv cd_watched_kv(struct cd_meta *meta);

@@ -1,7 +1,7 @@
 #include "contentd/fsck/internal.h"
 
 #include "base/file.h"
-#include "contentd/kv_rocks.h"
+#include "contentd/meta/kv_rocks.h"
 #include "contentd/ops/lock.h"
 
 #include <errno.h>

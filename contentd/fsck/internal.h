@@ -12,7 +12,7 @@
 
 #include "base/map.h"
 #include "contentd/fsck/fsck.h"
-#include "contentd/meta.h"
+#include "contentd/meta/meta.h"
 #include "fusefs/store.h"
 #include "snapshotter/record.h"
 

@@ -1,4 +1,4 @@
-#include "contentd/schema.h"
+#include "contentd/meta/schema.h"
 
 #include "base/kv_mem.h"
 #include "base/testing.h"

@@ -1,4 +1,4 @@
-#include "contentd/kv_rocks.h"
+#include "contentd/meta/kv_rocks.h"
 
 #include "base/file.h"
 

@@ -2,8 +2,8 @@
  * The key-value table over RocksDB. One file of ours knows its API; one process has a database open at a time.
  * Options are for a small, mostly idle daemon: bounded recovery, little private memory.
  */
-#ifndef CONTENTD_KV_ROCKS_H
-#define CONTENTD_KV_ROCKS_H
+#ifndef CONTENTD_META_KV_ROCKS_H
+#define CONTENTD_META_KV_ROCKS_H
 
 #include "base/cleanup.h"
 #include "base/kv.h"

@@ -1,4 +1,4 @@
-#include "contentd/schema.h"
+#include "contentd/meta/schema.h"
 
 #include "base/log.h"
 

@@ -1,4 +1,4 @@
-#include "contentd/meta.h"
+#include "contentd/meta/meta.h"
 
 #include "base/kv_mem.h"
 #include "rpc/proto/images.pb-c.h"

@@ -1,10 +1,10 @@
-#include "contentd/meta.h"
+#include "contentd/meta/meta.h"
 
 #include "base/map.h"
 #include "contentd/collect/records.h"
 #include "contentd/collect/uses.h"
 #include "contentd/ident.h"
-#include "contentd/schema.h"
+#include "contentd/meta/schema.h"
 #include "gc/label.h"
 #include "rpc/proto/containers.pb-c.h"
 #include "rpc/proto/contentd_records.pb-c.h"

@@ -7,8 +7,8 @@
  * entry at the end of STEPS in schema.c, and a test over a table as the version before has left it. Before other users of
  * the table.
  */
-#ifndef CONTENTD_SCHEMA_H
-#define CONTENTD_SCHEMA_H
+#ifndef CONTENTD_META_SCHEMA_H
+#define CONTENTD_META_SCHEMA_H
 
 #include "base/kv.h"
 #include "base/vec.h"

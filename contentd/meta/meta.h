@@ -6,8 +6,8 @@
  * batch and commits it: all of it or nothing. Commits are on disk when they return. A namespace comes into being with
  * the first record in it. What an object means is its service's affair (images.c, containers.c, ...). Any thread.
  */
-#ifndef CONTENTD_META_H
-#define CONTENTD_META_H
+#ifndef CONTENTD_META_META_H
+#define CONTENTD_META_META_H
 
 #include "base/kv.h"
 #include "base/vec.h"
