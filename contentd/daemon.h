@@ -15,7 +15,7 @@
 #include "base/cleanup.h"
 #include "contentd/collect/collector.h"
 #include "contentd/config/config.h"
-#include "contentd/content.h"
+#include "contentd/content/content.h"
 #include "contentd/events.h"
 #include "contentd/gate.h"
 #include "contentd/meta/meta.h"

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "contentd/blobs.h"
+#include "contentd/content/blobs.h"
 #include "contentd/users.h"
 #include "rpc/proto/node.pb-c.h"
 

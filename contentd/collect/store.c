@@ -3,7 +3,7 @@
 #include "base/file.h"
 #include "base/map.h"
 #include "contentd/collect/pins.h"
-#include "contentd/content.h"
+#include "contentd/content/content.h"
 #include "contentd/daemon.h"
 #include "estargz/index.h"
 #include "rpc/proto/event.pb-c.h"

@@ -1,7 +1,7 @@
 #include "contentd/diff/apply.h"
 
 #include "base/file.h"
-#include "contentd/blobs.h"
+#include "contentd/content/blobs.h"
 #include "contentd/layer_index.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
-#include "contentd/blobs.h"
+#include "contentd/content/blobs.h"
 #include "contentd/diff/apply.h"
 #include "contentd/diff/compare.h"
 #include "contentd/ident.h"

@@ -2,7 +2,7 @@
 #include "contentd/fsck/internal.h"
 
 #include "base/file.h"
-#include "contentd/content.h"
+#include "contentd/content/content.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 
 #include <errno.h>

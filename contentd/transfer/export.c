@@ -3,7 +3,7 @@
  * takes it too. Blobs by digest first, then the documents that name them; layers without a file are fetched as they are
  * written.
  */
-#include "contentd/blobs.h"
+#include "contentd/content/blobs.h"
 #include "contentd/transfer/bytes.h"
 #include "contentd/transfer/transfer.h"
 #include "contentd/transfer/tree.h"

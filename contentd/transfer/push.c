@@ -5,7 +5,7 @@
  * needed, so that an image goes back to where it came from without any of them.
  */
 #include "base/clock.h"
-#include "contentd/blobs.h"
+#include "contentd/content/blobs.h"
 #include "contentd/kvs.h"
 #include "contentd/transfer/recording.h"
 #include "contentd/transfer/transfer.h"

@@ -1,7 +1,7 @@
 #include "contentd/transfer/recording.h"
 
 #include "base/clock.h"
-#include "contentd/blobs.h"
+#include "contentd/content/blobs.h"
 #include "contentd/kvs.h"
 #include "contentd/leases.h"
 

@@ -2,7 +2,7 @@
 
 #include "base/file.h"
 #include "base/map.h"
-#include "contentd/blobs.h"
+#include "contentd/content/blobs.h"
 
 #define DEPTH_MAX 8 /* indexes within indexes */
 

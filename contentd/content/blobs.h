@@ -2,8 +2,8 @@
  * Content as a namespace knows it: the record of a blob, and its bytes, which may have to be fetched first (the layers of
  * an image that is read lazily have records, but no file). Any thread.
  */
-#ifndef CONTENTD_BLOBS_H
-#define CONTENTD_BLOBS_H
+#ifndef CONTENTD_CONTENT_BLOBS_H
+#define CONTENTD_CONTENT_BLOBS_H
 
 #include "contentd/daemon.h"
 #include "rpc/proto/contentd_records.pb-c.h"

@@ -1,4 +1,4 @@
-/* The Content service: records, reading, and the write protocol. The cases of containerd's own suite: content_suite_test.c. */
+/* The Content service: records, reading, and the write protocol. The cases of containerd's own suite: suite_test.c. */
 #include "base/clock.h"
 #include "contentd/testing/upload.h"
 #include "rpc/proto/contentd_records.pb-c.h"

@@ -1,4 +1,4 @@
-#include "contentd/blobs.h"
+#include "contentd/content/blobs.h"
 
 #include "base/clock.h"
 #include "contentd/ident.h"

@@ -4,12 +4,12 @@
  * Bytes that another namespace has are shared, unless the configuration isolates namespaces: a stream that opens with
  * their digest stands at their end already, and has an ingest of its own only when it writes all the same.
  */
-#include "contentd/content_write.h"
+#include "contentd/content/write.h"
 
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/file.h"
-#include "contentd/blobs.h"
+#include "contentd/content/blobs.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
 #include "contentd/leases.h"

@@ -1,4 +1,4 @@
-#include "contentd/content.h"
+#include "contentd/content/content.h"
 
 #include "base/file.h"
 

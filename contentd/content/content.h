@@ -2,10 +2,10 @@
  * The content store's files: blobs by digest in <root>/content/blobs/sha256/<hex> (mode 0444, complete and verified), and
  * ingests, blobs that are being written, in <root>/content/ingest/<sha256 of namespace and ref>/. An ingest belongs to a
  * (namespace, ref), has one writer at a time, and survives writers and restarts. Which namespace knows which blob is
- * metadata (meta.h), not kept here. Any thread; a writer has one owner.
+ * metadata (meta/meta.h), not kept here. Any thread; a writer has one owner.
  */
-#ifndef CONTENTD_CONTENT_H
-#define CONTENTD_CONTENT_H
+#ifndef CONTENTD_CONTENT_CONTENT_H
+#define CONTENTD_CONTENT_CONTENT_H
 
 #include "base/buf.h"
 #include "base/digest.h"
