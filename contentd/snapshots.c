@@ -5,7 +5,7 @@
 #include "contentd/filter/filter.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
-#include "contentd/leases.h"
+#include "contentd/records/leases.h"
 #include "contentd/remote/labels.h"
 #include "contentd/remote/remote.h"
 #include "contentd/services.h"

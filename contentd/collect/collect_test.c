@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "contentd/leases.h"
+#include "contentd/records/leases.h"
 #include "contentd/testing/upload.h"
 #include "contentd/testing/world.h"
 #include "rpc/proto/content.pb-c.h"

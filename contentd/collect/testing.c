@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/testing.h"
-#include "contentd/leases.h"
+#include "contentd/records/leases.h"
 #include "rpc/proto/containers.pb-c.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 #include "rpc/proto/images.pb-c.h"

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "contentd/ident.h"
-#include "contentd/leases.h"
+#include "contentd/records/leases.h"
 #include "rpc/proto/event.pb-c.h"
 
 #include <pthread.h>

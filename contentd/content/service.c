@@ -4,8 +4,8 @@
 #include "contentd/content/write.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
-#include "contentd/leases.h"
-#include "contentd/listing.h"
+#include "contentd/records/leases.h"
+#include "contentd/records/listing.h"
 #include "contentd/services.h"
 #include "rpc/proto/event.pb-c.h"
 

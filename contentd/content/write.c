@@ -12,7 +12,7 @@
 #include "contentd/content/blobs.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
-#include "contentd/leases.h"
+#include "contentd/records/leases.h"
 #include "rpc/proto/namespaces.pb-c.h"
 
 #define COPY_BYTES (1u << 20)

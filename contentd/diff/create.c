@@ -7,7 +7,7 @@
 #include "contentd/diff/compare.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
-#include "contentd/leases.h"
+#include "contentd/records/leases.h"
 
 #include <errno.h>
 #include <fcntl.h>

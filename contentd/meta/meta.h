@@ -4,7 +4,7 @@
  *
  * Reading needs no lock. Whoever changes records holds them meanwhile (cd_meta_hold), reads what is there, builds a
  * batch and commits it: all of it or nothing. Commits are on disk when they return. A namespace comes into being with
- * the first record in it. What an object means is its service's affair (images.c, containers.c, ...). Any thread.
+ * the first record in it. What an object means is its service's affair (contentd/records). Any thread.
  */
 #ifndef CONTENTD_META_META_H
 #define CONTENTD_META_META_H

@@ -1,5 +1,5 @@
 /* Content records of an image, with the labels that containerd's own pull sets: collectors and clients follow them. */
-#include "contentd/leases.h"
+#include "contentd/records/leases.h"
 #include "contentd/transfer/pull_internal.h"
 #include "contentd/transfer/recording.h"
 

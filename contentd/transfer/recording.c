@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "contentd/content/blobs.h"
 #include "contentd/kvs.h"
-#include "contentd/leases.h"
+#include "contentd/records/leases.h"
 
 void cd_recording_init(struct cd_recording *r, struct cd_daemon *d, const char *ns, const char *lease,
                        const char *source)

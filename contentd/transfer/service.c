@@ -1,5 +1,5 @@
 /* The Transfer service: which pair of source and destination a call is about. */
-#include "contentd/leases.h"
+#include "contentd/records/leases.h"
 #include "contentd/services.h"
 #include "contentd/transfer/transfer.h"
 #include "rpc/proto/transfer.pb-c.h"

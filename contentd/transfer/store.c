@@ -1,8 +1,8 @@
 /* The image store as a side of transfers: which images a client means, and under which names it wants them kept. */
 #include "contentd/collect/pins.h"
 #include "contentd/ident.h"
-#include "contentd/images.h"
 #include "contentd/kvs.h"
+#include "contentd/records/images.h"
 #include "contentd/transfer/transfer.h"
 
 int cd_store_check(struct cd_transfer *t, Xfer__ImageStore *store, struct err *err)

@@ -1,9 +1,9 @@
-#include "contentd/containers.h"
+#include "contentd/records/containers.h"
 
 #include "base/clock.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
-#include "contentd/listing.h"
+#include "contentd/records/listing.h"
 #include "contentd/services.h"
 #include "rpc/proto/event.pb-c.h"
 

@@ -1,11 +1,11 @@
-#include "contentd/images.h"
+#include "contentd/records/images.h"
 
 #include "base/clock.h"
 #include "contentd/collect/pins.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
-#include "contentd/leases.h"
-#include "contentd/listing.h"
+#include "contentd/records/leases.h"
+#include "contentd/records/listing.h"
 #include "contentd/services.h"
 
 int cd_image_get(struct cd_daemon *d, const char *ns, const char *name, struct arena *a, Images__Image **out,

@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
-#include "contentd/listing.h"
+#include "contentd/records/listing.h"
 #include "contentd/services.h"
 #include "rpc/proto/sandbox.pb-c.h"
 

@@ -1,7 +1,7 @@
 /* What the List calls of the record services share: the records of one kind that a namespace has and the client's filters
  * let through. Any thread. */
-#ifndef CONTENTD_LISTING_H
-#define CONTENTD_LISTING_H
+#ifndef CONTENTD_RECORDS_LISTING_H
+#define CONTENTD_RECORDS_LISTING_H
 
 #include "contentd/daemon.h"
 #include "contentd/filter/filter.h"

@@ -1,6 +1,6 @@
 /* Container records: what clients say a container is. Tasks (contentd/tasks) read them. Any thread. */
-#ifndef CONTENTD_CONTAINERS_H
-#define CONTENTD_CONTAINERS_H
+#ifndef CONTENTD_RECORDS_CONTAINERS_H
+#define CONTENTD_RECORDS_CONTAINERS_H
 
 #include "contentd/daemon.h"
 #include "rpc/proto/containers.pb-c.h"

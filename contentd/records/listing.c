@@ -1,4 +1,4 @@
-#include "contentd/listing.h"
+#include "contentd/records/listing.h"
 
 void cd_listing_fini(struct cd_listing *l)
 {

@@ -1,11 +1,11 @@
-#include "contentd/leases.h"
+#include "contentd/records/leases.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "contentd/daemon.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
-#include "contentd/listing.h"
+#include "contentd/records/listing.h"
 #include "contentd/services.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 #include "rpc/proto/leases.pb-c.h"

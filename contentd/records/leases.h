@@ -1,6 +1,6 @@
 /* Leases: what they list is kept from garbage collection. Any thread. */
-#ifndef CONTENTD_LEASES_H
-#define CONTENTD_LEASES_H
+#ifndef CONTENTD_RECORDS_LEASES_H
+#define CONTENTD_RECORDS_LEASES_H
 
 #include "contentd/meta/meta.h"
 

@@ -1,6 +1,6 @@
 /* Image records: names for manifests and indexes. Events are published by these functions. Any thread. */
-#ifndef CONTENTD_IMAGES_H
-#define CONTENTD_IMAGES_H
+#ifndef CONTENTD_RECORDS_IMAGES_H
+#define CONTENTD_RECORDS_IMAGES_H
 
 #include "contentd/daemon.h"
 #include "rpc/proto/images.pb-c.h"
