@@ -1,4 +1,4 @@
-#include "contentd/users.h"
+#include "contentd/node/users.h"
 
 #include "contentd/refs.h"
 

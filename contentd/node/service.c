@@ -3,10 +3,10 @@
 #include "contentd/dataplane.h"
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
+#include "contentd/node/usage.h"
+#include "contentd/node/users.h"
+#include "contentd/node/verify.h"
 #include "contentd/services.h"
-#include "contentd/usage.h"
-#include "contentd/users.h"
-#include "contentd/verify.h"
 
 #include <sys/utsname.h>
 

@@ -1,9 +1,9 @@
-#include "contentd/verify.h"
+#include "contentd/node/verify.h"
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "contentd/content/blobs.h"
-#include "contentd/users.h"
+#include "contentd/node/users.h"
 #include "rpc/proto/node.pb-c.h"
 
 #define READ_BYTES (1u << 20)

@@ -1,4 +1,4 @@
-#include "contentd/usage.h"
+#include "contentd/node/usage.h"
 
 #include "base/map.h"
 #include "contentd/collect/ask.h"

@@ -1,6 +1,6 @@
 /* Who uses what: the images ("<namespace>/<name>") that lead to a blob or to a layer index. A look at one moment. */
-#ifndef CONTENTD_USERS_H
-#define CONTENTD_USERS_H
+#ifndef CONTENTD_NODE_USERS_H
+#define CONTENTD_NODE_USERS_H
 
 #include "base/map.h"
 #include "contentd/daemon.h"

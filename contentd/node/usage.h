@@ -1,6 +1,6 @@
 /* What the disk space below the root directory is used for, and which of it nothing refers to. */
-#ifndef CONTENTD_USAGE_H
-#define CONTENTD_USAGE_H
+#ifndef CONTENTD_NODE_USAGE_H
+#define CONTENTD_NODE_USAGE_H
 
 #include "contentd/daemon.h"
 #include "rpc/proto/node.pb-c.h"
