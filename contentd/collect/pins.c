@@ -1,7 +1,7 @@
 #include "contentd/collect/pins.h"
 
 #include "base/map.h"
-#include "contentd/refs.h"
+#include "contentd/collect/refs.h"
 #include "rpc/proto/images.pb-c.h"
 
 #define PREFIX "image/"

@@ -1,6 +1,6 @@
 #include "contentd/node/users.h"
 
-#include "contentd/refs.h"
+#include "contentd/collect/refs.h"
 
 struct loading {
 	struct snap_store *snaps;

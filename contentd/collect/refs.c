@@ -1,4 +1,4 @@
-#include "contentd/refs.h"
+#include "contentd/collect/refs.h"
 
 #include "base/map.h"
 #include "contentd/kvs.h"

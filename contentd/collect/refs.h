@@ -2,8 +2,8 @@
  * What images lead to: target -> content by gc.ref.content labels, content -> chains of snapshots by gc.ref.snapshot
  * labels, as containerd's collector follows them. Reads records only. Any thread.
  */
-#ifndef CONTENTD_REFS_H
-#define CONTENTD_REFS_H
+#ifndef CONTENTD_COLLECT_REFS_H
+#define CONTENTD_COLLECT_REFS_H
 
 #include "contentd/daemon.h"
 
