@@ -147,7 +147,7 @@ int snap_images_each(struct snap_store *s,
 
 bool snap_image_condemn(struct snap_store *s, const struct digest *name)
 {
-	return snap_meta_condemn_one(s->meta, name);
+	return snap_meta_condemn(s->meta, name);
 }
 
 void snap_image_spare(struct snap_store *s, const struct digest *name)
@@ -157,5 +157,5 @@ void snap_image_spare(struct snap_store *s, const struct digest *name)
 
 void snap_image_drop(struct snap_store *s, const struct digest *name)
 {
-	snap_meta_drop(s->meta, name, 1);
+	snap_meta_drop(s->meta, name);
 }

@@ -285,54 +285,7 @@ static void drop_image(struct snap_meta *m, const struct digest *key)
 		log_warn("remove metadata image %s: %s", image, strerror(errno));
 }
 
-static bool is_kept(const struct digest *key, const struct digest *keep, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (digest_eq(key, &keep[i]))
-			return true;
-	return false;
-}
-
-unsigned snap_meta_condemn(struct snap_meta *m, const struct digest *keep, unsigned n_keep, struct digest **out)
-{
-	VEC(struct digest) gone = VEC_INIT;
-	struct str k;
-	void *value;
-
-	*out = NULL;
-	/* There is no mount to take away, and the kernel may know inode numbers of the image for as long as the FUSE mount
-	 * lives: one that is built again need not have the same. */
-	if (m->level == SNAP_LEVEL_TREE)
-		return 0;
-	pthread_mutex_lock(&m->lock);
-	for (size_t at = 0; map_next(&m->images, &at, &k, &value);) {
-		struct image *im = value;
-		struct digest key;
-
-		memcpy(&key, k.p, sizeof(key));
-		if (!im->ready || is_kept(&key, keep, n_keep))
-			continue;
-		im->ready = false;
-		im->building = true;
-		vec_push(&gone, key);
-	}
-	pthread_mutex_unlock(&m->lock);
-	*out = gone.p;
-	return (unsigned)gone.n;
-}
-
-void snap_meta_drop(struct snap_meta *m, const struct digest *condemned, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		drop_image(m, &condemned[i]);
-	pthread_mutex_lock(&m->lock);
-	for (unsigned i = 0; i < n; i++)
-		image_get(m, &condemned[i])->building = false;
-	pthread_cond_broadcast(&m->changed);
-	pthread_mutex_unlock(&m->lock);
-}
-
-bool snap_meta_condemn_one(struct snap_meta *m, const struct digest *key)
+bool snap_meta_condemn(struct snap_meta *m, const struct digest *key)
 {
 	struct image *im;
 	bool free_to_go;
@@ -361,6 +314,15 @@ void snap_meta_spare(struct snap_meta *m, const struct digest *key)
 	pthread_mutex_unlock(&m->lock);
 }
 
+void snap_meta_drop(struct snap_meta *m, const struct digest *key)
+{
+	drop_image(m, key);
+	pthread_mutex_lock(&m->lock);
+	image_get(m, key)->building = false;
+	pthread_cond_broadcast(&m->changed);
+	pthread_mutex_unlock(&m->lock);
+}
+
 int snap_meta_each(struct snap_meta *m, int (*fn)(void *arg, const struct digest *key, int64_t bytes, struct err *err),
                    void *arg, struct err *err)
 {
@@ -369,6 +331,8 @@ int snap_meta_each(struct snap_meta *m, int (*fn)(void *arg, const struct digest
 	int r = 0;
 	DIR *d;
 
+	/* There is no mount to take away, and the kernel may know inode numbers of the image for as long as the FUSE mount
+	 * lives: one that is built again need not have the same. */
 	if (m->level == SNAP_LEVEL_TREE)
 		return 0;
 	d = opendir(path);

@@ -25,15 +25,12 @@ int snap_meta_ensure(struct snap_meta *m, const struct digest *indexes, unsigned
                      struct err *err);
 
 /* Taking images away, in two steps so that the decision can be made under the caller's lock and the work outside of it.
- * condemn: every ready image whose key is not among `keep` ceases to be ready; who wants one of them now waits until it
- * is dropped, then builds it again. Returns their number; the array is the caller's. drop: unmounts, deletes. */
-unsigned snap_meta_condemn(struct snap_meta *m, const struct digest *keep, unsigned n_keep, struct digest **out);
-void snap_meta_drop(struct snap_meta *m, const struct digest *condemned, unsigned n);
-
-/* The same for one image, as a collector does it: false when it is being built. spare takes the verdict back; drop is
- * snap_meta_drop. */
-bool snap_meta_condemn_one(struct snap_meta *m, const struct digest *key);
+ * condemn: it ceases to be ready, and who wants it now waits until it is dropped, then builds it again; false when it is
+ * being built. spare: takes that back. drop: unmounts, deletes. */
+bool snap_meta_condemn(struct snap_meta *m, const struct digest *key);
 void snap_meta_spare(struct snap_meta *m, const struct digest *key);
+void snap_meta_drop(struct snap_meta *m, const struct digest *key);
+
 /* Calls fn for every image file (none at the level tree, which keeps all of a boot). A negative return ends with it. */
 int snap_meta_each(struct snap_meta *m, int (*fn)(void *arg, const struct digest *key, int64_t bytes, struct err *err),
                    void *arg, struct err *err);

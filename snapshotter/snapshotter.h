@@ -171,14 +171,6 @@ void snap_meta_key(const struct digest *indexes, unsigned n, struct digest *out)
 /* Builds and mounts the metadata image of a chain ahead of the first snap_mounts, so that a pull ends ready to start. */
 int snap_warm(struct snap_store *s, struct snap_space sp, const char *name, struct err *err);
 
-/* Unmounts and deletes every metadata image that no active snapshot or view and none of the chains in `keep` (committed
- * names, each with its space) needs. Mounts of containers are not touched. */
-struct snap_keep {
-	struct snap_space space;
-	const char *name;
-};
-int snap_release(struct snap_store *s, const struct snap_keep *keep, unsigned n_keep, struct err *err);
-
 /* Tries the levels from the top on this machine with a small image of its own below `root` and `state`: mounts, reads a
  * known object, compares. Returns the level and the reason (caller frees). */
 int snap_probe(const char *root, const char *state, enum snap_level *level, char **reason, struct err *err);
