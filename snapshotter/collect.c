@@ -4,46 +4,79 @@
 
 /* ---- chains ---- */
 
-int snap_chain_meta(const struct kv *kv, struct snap_space sp, const char *name, struct digest *out, struct err *err)
-{
-	VEC(struct digest) keys = VEC_INIT; /* nearest first */
-	AUTO_FREE char *at = xstrdup(name);
-	int r = 0, found = 0;
+struct keys {
+	VEC(struct digest) v;
+};
 
-	while (*at && r >= 0) {
+/* Index keys of a chain, base first. ERR_NOT_FOUND when some of it is not there. */
+static int chain_keys(const struct kv *kv, struct snap_space sp, const char *name, struct keys *out, struct err *err)
+{
+	AUTO_FREE char *at = xstrdup(name);
+
+	while (*at) {
 		AUTO(snap_record) struct snap_record rec = {0};
 
-		r = snap_record_load(kv, sp, at, &rec, err);
-		if (r < 0)
-			break;
+		TRY(snap_record_load(kv, sp, at, &rec, err));
 		if (rec.info.indexed)
-			vec_push(&keys, rec.info.index_key);
+			vec_push(&out->v, rec.info.index_key);
 		free(at);
 		at = STEAL(rec.info.parent);
 	}
-	if (r >= 0 && keys.n) {
-		for (size_t i = 0, k = keys.n - 1; i < k; i++, k--) {
-			struct digest swap = keys.p[i];
+	for (size_t i = 0, k = out->v.n; i + 1 < k; i++) {
+		struct digest swap = out->v.p[i];
 
-			keys.p[i] = keys.p[k];
-			keys.p[k] = swap;
-		}
-		found = 1;
-		snap_meta_key(keys.p, (unsigned)keys.n, out);
+		out->v.p[i] = out->v.p[--k];
+		out->v.p[k] = swap;
 	}
-	vec_fini(&keys);
-	return r == -ERR_NOT_FOUND ? 0 : r < 0 ? r : found;
+	return 0;
+}
+
+/* r: of what has found the keys. */
+static int name_of(const struct keys *k, int r, struct digest *out)
+{
+	if (r < 0)
+		return r == -ERR_NOT_FOUND ? 0 : r;
+	if (!k->v.n)
+		return 0;
+	snap_meta_key(k->v.p, (unsigned)k->v.n, out);
+	return 1;
+}
+
+int snap_chain_meta(const struct kv *kv, struct snap_space sp, const char *name, struct digest *out, struct err *err)
+{
+	struct keys k = {VEC_INIT};
+	int r = name_of(&k, chain_keys(kv, sp, name, &k, err), out);
+
+	vec_fini(&k.v);
+	return r;
+}
+
+/* As snap_chain_of. */
+static int node_meta(const struct kv *kv, struct snap_space sp, const struct snap_record *rec, struct digest *out,
+                     struct err *err)
+{
+	struct keys k = {VEC_INIT};
+	int r = 0;
+
+	vec_each(&rec->lower, key)
+		vec_push(&k.v, *key);
+	if (!rec->lower.n)
+		r = chain_keys(kv, sp, rec->info.parent, &k, err);
+	if (rec->info.indexed)
+		vec_push(&k.v, rec->info.index_key);
+	r = name_of(&k, r, out);
+	vec_fini(&k.v);
+	return r;
 }
 
 static int tell(const struct kv *kv, struct snap_space sp, const struct snap_record *rec, snap_node_fn fn, void *arg,
                 struct err *err)
 {
-	struct snap_node n = {.space = sp, .info = &rec->info};
+	struct snap_node n = {.space = sp, .info = &rec->info, .lower = rec->lower.p, .n_lower = rec->lower.n};
 	int r = 0;
 
-	/* An active one may have an index itself: the lowest of its own layers. */
 	if (rec->info.kind != SNAP_COMMITTED)
-		r = snap_chain_meta(kv, sp, rec->info.indexed ? rec->info.name : rec->info.parent, &n.meta, err);
+		r = node_meta(kv, sp, rec, &n.meta, err);
 	TRY(r);
 	n.has_meta = r > 0;
 	return fn(arg, &n, err);

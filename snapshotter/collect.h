@@ -14,6 +14,9 @@ struct snap_node {
 	const struct snap_info *info;
 	bool has_meta;      /* of active ones and views */
 	struct digest meta; /* name of the metadata image that it is mounted with */
+	/* Index keys that this image is made of, whatever the chain has by now: those that the record names. */
+	const struct digest *lower;
+	size_t n_lower;
 };
 typedef int (*snap_node_fn)(void *arg, const struct snap_node *n, struct err *err);
 

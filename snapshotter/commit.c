@@ -73,6 +73,7 @@ static int commit_record(struct snap_store *s, struct snap_space sp, const char 
 	free(r.info.name);
 	r.info.name = xstrdup(name);
 	r.info.kind = SNAP_COMMITTED;
+	vec_clear(&r.lower);
 	if (r.info.indexed && own->empty) {
 		*gone = r.id;
 		r.id = 0;
@@ -211,7 +212,11 @@ int snap_dir_mounts(struct snap_store *s, struct snap_space sp, const char *key,
 	TRY(snap_dir_is_empty(s, r.id, &empty, err));
 	if (!empty)
 		return err_set(err, ERR_PRECONDITION, "snapshot %s: something was written into it", key);
-	TRY(snap_chain_load(s, sp, parent, &chain, err));
+	r.info.indexed = false;
+	if (strcmp(parent, r.info.parent) != 0)
+		TRY(snap_chain_load(s, sp, parent, &chain, err));
+	else
+		TRY(snap_chain_of(s, sp, &r, &chain, err));
 	return snap_mounts_make(s, SNAP_ACTIVE, r.id, &chain, out, err);
 }
 

@@ -35,6 +35,11 @@ int snap_check_parent(struct snap_store *s, struct snap_space sp, const char *pa
 int snap_chain_load(struct snap_store *s, struct snap_space sp, const char *name, struct snap_chain *out,
                     struct err *err);
 
+/* The chain that an active snapshot or view is mounted over: that of its parents, of the indexes that its record names if
+ * it names any, and the one that it has itself. */
+int snap_chain_of(struct snap_store *s, struct snap_space sp, const struct snap_record *r, struct snap_chain *out,
+                  struct err *err);
+
 /* The mounts of an active snapshot or view with directory `id` above `chain`. */
 int snap_mounts_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
                      struct snap_mounts *out, struct err *err);

@@ -65,6 +65,19 @@ int snap_chain_load(struct snap_store *s, struct snap_space sp, const char *name
 	return 0;
 }
 
+int snap_chain_of(struct snap_store *s, struct snap_space sp, const struct snap_record *r, struct snap_chain *out,
+                  struct err *err)
+{
+	TRY(snap_chain_load(s, sp, r->info.parent, out, err));
+	if (r->lower.n)
+		vec_clear(&out->indexes);
+	vec_each(&r->lower, key)
+		vec_push(&out->indexes, *key);
+	if (r->info.indexed)
+		vec_push(&out->indexes, r->info.index_key);
+	return 0;
+}
+
 static struct snap_mount *add_mount(struct snap_mounts *out, const char *type, TAKE(char *) source)
 {
 	struct snap_mount *m = vec_add(&out->v);

@@ -5,7 +5,9 @@
 
 #include <stdio.h>
 
+/* A program that does not know `lower` would let go of what a container is mounted with: it must not read such a record. */
 #define RECORD_VERSION 1
+#define RECORD_VERSION_LOWER 2
 
 void snap_info_fini(struct snap_info *i)
 {
@@ -18,6 +20,7 @@ void snap_info_fini(struct snap_info *i)
 void snap_record_fini(struct snap_record *r)
 {
 	snap_info_fini(&r->info);
+	vec_fini(&r->lower);
 	memset(r, 0, sizeof(*r));
 }
 
@@ -56,6 +59,17 @@ bool snap_key_split(struct str key, struct str *ns, struct str *snapshotter, str
 	return rest.n > 0;
 }
 
+/* One text: 64 hex digits for each. */
+static void encode_lower(struct json_writer *w, const struct snap_record *r)
+{
+	AUTO(buf) struct buf text = BUF_INIT;
+	char hex[65];
+
+	vec_each(&r->lower, key)
+		buf_adds(&text, digest_hex(key, hex));
+	json_w_kstr(w, "lower", buf_str(&text));
+}
+
 void snap_record_encode(const struct snap_record *r, struct buf *out)
 {
 	struct json_writer w;
@@ -63,13 +77,15 @@ void snap_record_encode(const struct snap_record *r, struct buf *out)
 
 	json_writer_init(&w, out, NULL);
 	json_w_object_begin(&w);
-	json_w_ki64(&w, "v", RECORD_VERSION);
+	json_w_ki64(&w, "v", r->lower.n ? RECORD_VERSION_LOWER : RECORD_VERSION);
 	json_w_ki64(&w, "kind", r->info.kind);
 	json_w_kcstr(&w, "parent", r->info.parent);
 	json_w_kcstr(&w, "created", time_rfc3339(r->info.created, text));
 	json_w_kcstr(&w, "updated", time_rfc3339(r->info.updated, text));
 	if (r->info.indexed)
 		json_w_kcstr(&w, "index", digest_hex(&r->info.index_key, hex));
+	if (r->lower.n)
+		encode_lower(&w, r);
 	json_w_ki64(&w, "id", (int64_t)r->id);
 	json_w_ki64(&w, "bytes", r->bytes);
 	json_w_ki64(&w, "inodes", r->inodes);
@@ -108,6 +124,18 @@ static int decode_labels(struct json_reader *j, struct labels *out, struct err *
 	return more;
 }
 
+static int decode_lower(struct json_reader *j, struct snap_record *r, struct err *err)
+{
+	struct str text;
+
+	TRY(json_string(j, &text, err));
+	vec_clear(&r->lower);
+	for (; text.n; text = str_sub(text, 64, SIZE_MAX))
+		if (!digest_from_hex(str_sub(text, 0, 64), vec_add(&r->lower)))
+			return err_set(err, ERR_DATA_LOSS, "bad index keys of the chain");
+	return 0;
+}
+
 static int decode_field(struct json_reader *j, struct str key, struct snap_record *r, struct err *err)
 {
 	struct str text;
@@ -115,7 +143,7 @@ static int decode_field(struct json_reader *j, struct str key, struct snap_recor
 
 	if (str_eqc(key, "v")) {
 		TRY(json_i64(j, &n, err));
-		if (n != RECORD_VERSION)
+		if (n < RECORD_VERSION || n > RECORD_VERSION_LOWER)
 			return err_set(err, ERR_UNIMPLEMENTED, "record version %lld is not known", (long long)n);
 		return 0;
 	}
@@ -141,6 +169,8 @@ static int decode_field(struct json_reader *j, struct str key, struct snap_recor
 		r->info.indexed = true;
 		return 0;
 	}
+	if (str_eqc(key, "lower"))
+		return decode_lower(j, r, err);
 	if (str_eqc(key, "id"))
 		return json_u64(j, &r->id, err);
 	if (str_eqc(key, "bytes"))

@@ -16,6 +16,10 @@ struct snap_record {
 	struct snap_info info; /* info.name set */
 	uint64_t id;           /* directory <root>/snapshots/<id>; 0: it has none */
 	int64_t bytes, inodes; /* committed: what usage answers; active: the part of that which its index has */
+	/* Of active ones and views: the index keys of the chain as it was when this was made, base first. Its mounts stay
+	 * made of them when a layer of the chain gets another index (snap_replace_indexed), so they are kept as long as it
+	 * is there. Empty: the chain has none, or the record is of version 1. */
+	VEC(struct digest) lower;
 };
 void snap_record_fini(struct snap_record *r);
 DEFINE_AUTO_FINI(snap_record);

@@ -37,13 +37,42 @@ static void a_record_survives_encoding(void **state)
 	assert_string_equal(labels_get(&out.info.labels, "containerd.io/snapshot.ref"), "\"quoted\" \xc3\xa9");
 }
 
+/* What an active snapshot is mounted with. A record without it is what version 1 is, byte by byte. */
+static void the_indexes_below_survive_encoding(void **state)
+{
+	AUTO(snap_record) struct snap_record in = {.id = 7};
+	AUTO(snap_record) struct snap_record out = {0};
+	AUTO(snap_record) struct snap_record old = {0};
+	AUTO(buf) struct buf b = BUF_INIT;
+	AUTO(buf) struct buf without = BUF_INIT;
+	struct err err = ERR_INIT;
+
+	in.info.name = xstrdup("c");
+	in.info.parent = xstrdup("sha256:cd");
+	in.info.kind = SNAP_ACTIVE;
+	snap_record_encode(&in, &without);
+	assert_non_null(strstr(buf_cstr(&without), "{\"v\":1,"));
+	assert_int_equal(snap_record_decode(STR("c"), buf_str(&without), &old, &err), 0);
+	assert_int_equal(old.lower.n, 0);
+	for (uint8_t i = 0; i < 128; i++)
+		digest_of(&i, 1, vec_add(&in.lower));
+	snap_record_encode(&in, &b);
+	assert_non_null(strstr(buf_cstr(&b), "{\"v\":2,"));
+	assert_int_equal(snap_record_decode(STR("c"), buf_str(&b), &out, &err), 0);
+	assert_int_equal(out.lower.n, 128);
+	assert_memory_equal(out.lower.p, in.lower.p, 128 * sizeof(struct digest));
+}
+
 static void damage_is_an_error(void **state)
 {
 	static const char *const bad[] = {
 	    "",
 	    "{",
 	    "{\"v\":1}",
-	    "{\"v\":2,\"kind\":2,\"parent\":\"\"}",
+	    "{\"v\":0,\"kind\":2,\"parent\":\"\"}",
+	    "{\"v\":3,\"kind\":2,\"parent\":\"\"}",
+	    "{\"v\":2,\"kind\":2,\"parent\":\"\",\"lower\":\"12\"}",
+	    "{\"v\":2,\"kind\":2,\"parent\":\"\",\"lower\":[]}",
 	    "{\"v\":1,\"kind\":9,\"parent\":\"\"}",
 	    "{\"v\":1,\"kind\":2,\"parent\":\"\",\"created\":\"yesterday\"}",
 	    "{\"v\":1,\"kind\":3,\"parent\":\"\",\"index\":\"xyz\"}",
@@ -83,6 +112,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_record_survives_encoding),
+	    cmocka_unit_test(the_indexes_below_survive_encoding),
 	    cmocka_unit_test(damage_is_an_error),
 	    cmocka_unit_test(keys_come_apart_as_they_were_put_together),
 	};

@@ -111,6 +111,8 @@ static int create(struct snap_store *s, struct snap_space sp, enum snap_kind kin
 		return err_set(err, ERR_EXISTS, "snapshot %s already exists", key);
 	TRY(snap_check_parent(s, sp, parent, &above, err));
 	TRY(snap_chain_load(s, sp, parent, chain, err));
+	vec_each(&chain->indexes, it)
+		vec_push(&r.lower, *it);
 	TRY(snap_next_id(s->kv, &r.id, err));
 	r.info.name = xstrdup(key);
 	r.info.parent = xstrdup(parent);
@@ -165,11 +167,9 @@ int snap_mounts(struct snap_store *s, struct snap_space sp, const char *key, str
 	TRY(snap_record_load(s->kv, sp, key, &r, err));
 	if (r.info.kind == SNAP_COMMITTED)
 		return err_set(err, ERR_PRECONDITION, "snapshot %s is committed: it has no mounts", key);
-	TRY(snap_chain_load(s, sp, r.info.parent, &chain, err));
-	if (r.info.indexed) {
-		vec_push(&chain.indexes, r.info.index_key);
+	TRY(snap_chain_of(s, sp, &r, &chain, err));
+	if (r.info.indexed)
 		TRY(snap_dirs_follow(s, r.id, &chain, err));
-	}
 	return snap_mounts_make(s, r.info.kind, r.id, &chain, out, err);
 }
 

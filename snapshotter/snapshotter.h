@@ -132,7 +132,8 @@ int snap_add_chain(struct snap_store *s, struct snap_space sp, struct snap_layer
                    struct err *err);
 
 /* Gives a committed indexed snapshot another index: the same layer's, where the old one was only claimed and the new one
- * is proven. Mounts that exist stay as they are. ERR_PRECONDITION when it is not indexed. */
+ * is proven. Active snapshots and views that stand on it stay made of the old one. ERR_PRECONDITION when it is not
+ * indexed. */
 int snap_replace_indexed(struct snap_store *s, struct snap_space sp, const char *name, const struct digest *index_key,
                          int64_t usage_bytes, int64_t usage_inodes, struct err *err);
 

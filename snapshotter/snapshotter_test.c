@@ -132,8 +132,9 @@ static void publish(const struct world *w, const char *text, struct digest *cont
 	write_file(dir, hex + 2, text);
 }
 
-static void add_layer(struct world *w, const char *name, const char *parent, const char *path, const char *text,
-                      uint32_t root_mode)
+/* The index of a layer with one file, trusted by what `name` says. */
+static struct digest make_index(struct world *w, const char *name, const char *path, const char *text,
+                                uint32_t root_mode)
 {
 	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
 	AUTO(buf) struct buf bytes = BUF_INIT;
@@ -155,6 +156,14 @@ static void add_layer(struct world *w, const char *name, const char *parent, con
 	AUTO_FD int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	assert_true(fd >= 0);
 	OK(fd_write_all(fd, buf_str(&bytes), err));
+	return key;
+}
+
+static void add_layer(struct world *w, const char *name, const char *parent, const char *path, const char *text,
+                      uint32_t root_mode)
+{
+	struct digest key = make_index(w, name, path, text, root_mode);
+
 	OK(snap_add_indexed(w->store, SPACE, name, parent, &key, 100, 2, &NO_LABELS, err));
 }
 
@@ -337,6 +346,64 @@ static void an_image_that_was_taken_away_is_made_again(void **state)
 	assert_int_equal(meta_mounts(w), 2);
 }
 
+static int note_lower(void *arg, const struct snap_node *n, struct err *err)
+{
+	const struct digest *want = arg;
+
+	assert_int_equal(n->n_lower, 2);
+	assert_memory_equal(n->lower, want, 2 * sizeof(*want));
+	return 0;
+}
+
+/* A layer is proven, and gets another index, while a container is about to be mounted: its mounts stay what they were,
+ * also those asked for later, by another process, and when the image has to be built again. */
+static void mounts_stay_when_a_layer_is_replaced(void **state)
+{
+	struct world *w = *state;
+	AUTO(snap_mounts) struct snap_mounts m = SNAP_MOUNTS_INIT;
+	AUTO(snap_mounts) struct snap_mounts v = SNAP_MOUNTS_INIT;
+	AUTO(snap_mounts) struct snap_mounts again = SNAP_MOUNTS_INIT;
+	AUTO(snap_mounts) struct snap_mounts later = SNAP_MOUNTS_INIT;
+	AUTO_FREE char *lazy = xasprintf("%s/lazy", w->state);
+	AUTO_FREE char *lower = NULL;
+	AUTO_FREE char *before = NULL;
+	AUTO_FREE char *after = NULL;
+	struct digest claimed[2], proven, meta, now;
+
+	open_store(w, SNAP_LEVEL_OVERLAY);
+	OK(dir_make(lazy, 0700, err));
+	claimed[0] = make_index(w, "base", "bin/tool", "claimed\n", 0755);
+	claimed[1] = make_index(w, "next", "etc/conf", "second\n", 0751);
+	proven = make_index(w, "proven", "bin/tool", "proven\n", 0755);
+	OK(snap_add_indexed(w->store, SPACE, "base", "", &claimed[0], 100, 2, &NO_LABELS, err));
+	OK(snap_add_indexed(w->store, SPACE, "next", "base", &claimed[1], 100, 2, &NO_LABELS, err));
+	OK(snap_prepare(w->store, SPACE, "c", "next", &NO_LABELS, &m, err));
+	OK(snap_view(w->store, SPACE, "v", "next", &NO_LABELS, &v, err));
+	lower = xstrdup(option(&m, "lowerdir="));
+	assert_string_equal(option(&v, "lowerdir="), lower);
+	meta = meta_of(w, "c");
+	OK(snap_replace_indexed(w->store, SPACE, "base", &proven, 100, 2, err));
+	/* What the collector is told of both: the image that they are mounted with, and what that is made of. */
+	now = meta_of(w, "c");
+	assert_true(digest_eq(&now, &meta));
+	now = meta_of(w, "v");
+	assert_true(digest_eq(&now, &meta));
+	OK(snap_node_read(kv_mem_kv(w->mem), SPACE, "c", note_lower, claimed, err));
+	snap_store_free(w->store);
+	open_store(w, SNAP_LEVEL_OVERLAY);
+	assert_true(snap_image_condemn(w->store, &meta));
+	snap_image_drop(w->store, &meta);
+	OK(snap_mounts(w->store, SPACE, "c", &again, err));
+	assert_string_equal(option(&again, "lowerdir="), lower);
+	mount_at(w, &again, "before", &before);
+	expect_file(before, "bin/tool", "claimed\n");
+	/* Who comes later has the chain as it is by then; so has what is committed. */
+	OK(snap_commit(w->store, SPACE, "C", "c", "", &NO_LABELS, err));
+	OK(snap_prepare(w->store, SPACE, "later", "C", &NO_LABELS, &later, err));
+	mount_at(w, &later, "after", &after);
+	expect_file(after, "bin/tool", "proven\n");
+}
+
 static void a_restart_adopts_and_sweeps(void **state)
 {
 	struct world *w = *state;
@@ -430,6 +497,7 @@ int main(void)
 	    TEST(an_indexed_chain_at_level_1),
 	    TEST(an_indexed_chain_at_level_2),
 	    TEST(an_image_that_was_taken_away_is_made_again),
+	    TEST(mounts_stay_when_a_layer_is_replaced),
 	    TEST(a_restart_adopts_and_sweeps),
 	    TEST(a_failed_write_leaves_nothing),
 	    TEST(the_probe_finds_a_level_that_works),

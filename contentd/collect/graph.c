@@ -219,6 +219,9 @@ static int on_snapshot(void *arg, const struct snap_node *n, struct err *err)
 	/* Of what a containerd in front has, any snapshot may be a container's the next moment. */
 	if (!*n->space.ns && n->info->kind == SNAP_COMMITTED && n->info->indexed)
 		ref_meta_of(r, n->space, n->info->name);
+	/* What it is mounted with, whatever layers its chain has by now. */
+	for (size_t i = 0; i < n->n_lower; i++)
+		gc_sink_ref(r->sink, &(struct gc_id){.kind = GC_INDEX, .key = str_of(digest_hex(&n->lower[i], hex))});
 	if (n->has_meta)
 		gc_sink_ref(r->sink, &(struct gc_id){.kind = GC_METADATA, .key = str_of(digest_hex(&n->meta, hex))});
 	return 0;

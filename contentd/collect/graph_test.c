@@ -5,6 +5,9 @@
 #include "contentd/collect/testing.h"
 
 #include "base/testing.h"
+#include "snapshotter/snapshotter.h"
+
+#include <stdio.h>
 
 struct record {
 	const char *id, *facts;
@@ -132,6 +135,53 @@ static void files_follow_records(void **state)
 	text_remove(&s, "lease/n1//l1");
 	text_remove(&s, "lease/n2//l1");
 	assert_collects(&s, "index///@4");
+}
+
+/* The metadata image of a chain of index keys, "12" for @1 and @2. */
+static const char *meta_id(const char *keys, char id[static 80])
+{
+	struct digest list[4], name;
+	char hex[65];
+	unsigned n = 0;
+
+	for (; keys[n]; n++)
+		memset(&list[n], (keys[n] & 15) * 0x11, sizeof(list[n]));
+	snap_meta_key(list, n, &name);
+	snprintf(id, 80, "metadata///%s", digest_hex(&name, hex));
+	return id;
+}
+
+/* A layer has got another index since a container was prepared on it: what that is mounted with stays as long as it. */
+static void what_is_mounted_stays(void **state)
+{
+	static const struct record r[] = {
+	    {"snapshot/n1/overlayfs/a", "index=@1"},
+	    {"snapshot/n1/overlayfs/b", "index=@3 parent=a"},
+	    {"snapshot/n1/overlayfs/c", "active parent=b lower=@1@2"},
+	    {"snapshot/n1/overlayfs/d", "active parent=b"}, /* made before that was noted */
+	    {"container/n1//c", "snapshot=overlayfs/c"},
+	    {"container/n1//d", "snapshot=overlayfs/d"},
+	    {"index///@1", ""},
+	    {"index///@2", ""},
+	    {"index///@3", ""},
+	};
+	char old[80], new[80];
+	AUTO_FREE char *all = NULL;
+	AUTO_FREE char *rest = NULL;
+	STORE(s);
+
+	PUT_ALL(&s, r);
+	text_put(&s, meta_id("12", old), "");
+	text_put(&s, meta_id("13", new), "");
+	all = text_left(&s);
+	assert_collects(&s, all);
+	text_remove(&s, "container/n1//d");
+	rest = xasprintf("container/n1//c index///@1 index///@2 index///@3 metadata///@%c snapshot/n1/overlayfs/a "
+	                 "snapshot/n1/overlayfs/b snapshot/n1/overlayfs/c",
+	                 old[strlen("metadata///")]);
+	assert_collects(&s, rest);
+	text_remove(&s, "container/n1//c");
+	assert_collects(&s, "");
 }
 
 /* A containerd in front says what its snapshots are needed for; ours go when nothing needs them. */
@@ -385,6 +435,7 @@ int main(void)
 	    cmocka_unit_test(remove_sets),
 	    cmocka_unit_test(mixed),
 	    cmocka_unit_test(files_follow_records),
+	    cmocka_unit_test(what_is_mounted_stays),
 	    cmocka_unit_test(used_things_stay),
 	    cmocka_unit_test(used_at_any_step),
 	    cmocka_unit_test(a_failed_write),

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/testing.h"
+#include "contentd/collect/watched.h"
 #include "contentd/records/leases.h"
 #include "rpc/proto/containers.pb-c.h"
 #include "rpc/proto/contentd_records.pb-c.h"
@@ -175,12 +176,25 @@ static void put_lease(struct text_store *s, struct arena *a, const struct gc_id 
 	OK(cd_meta_commit(s->meta, &b, err));
 }
 
+/* "@x@y": keys in a row. */
+static void add_lower(struct snap_record *r, struct arena *a, const char *facts)
+{
+	struct str rest = str_of(facts), word;
+
+	while (str_split(&rest, ' ', &word))
+		if (str_skip(&word, STR("lower=")))
+			for (; word.n; word = str_sub(word, 2, SIZE_MAX))
+				assert_true(
+				    digest_from_hex(str_of(expand(a, str_sub(word, 0, 2))), vec_add(&r->lower)));
+}
+
 static void put_snapshot(struct text_store *s, struct arena *a, const struct gc_id *id, const char *facts)
 {
 	AUTO(snap_record) struct snap_record r = {0};
 	AUTO(buf) struct buf key = BUF_INIT;
 	AUTO(buf) struct buf value = BUF_INIT;
 	struct snap_space sp = {id->ns.p, id->space.p};
+	const struct kv kv = cd_watched_kv(s->meta); /* as the snapshotter writes */
 	const char *index = fact(a, facts, "index");
 	size_t n;
 	Kv__Entry **labels = labels_of(a, facts, &n);
@@ -191,13 +205,13 @@ static void put_snapshot(struct text_store *s, struct arena *a, const struct gc_
 	r.info.kind = has_fact(facts, "active") ? SNAP_ACTIVE : SNAP_COMMITTED;
 	r.info.indexed = index && digest_from_hex(str_of(index), &r.info.index_key);
 	r.id = r.info.indexed ? 0 : 7;
+	add_lower(&r, a, facts);
 	for (size_t i = 0; i < n; i++)
 		OK(labels_set(&r.info.labels, labels[i]->key, labels[i]->value, err));
 	snap_key_record(sp, id->key.p, &key);
 	snap_record_encode(&r, &value);
 	op = (struct kv_op){buf_str(&key), buf_str(&value), false};
-	OK(kv_write(cd_meta_kv(s->meta), &op, 1, true, err));
-	cd_uses_wrote(cd_meta_uses(s->meta), id);
+	OK(kv_write(&kv, &op, 1, true, err));
 }
 
 static void put_file(struct text_store *s, const struct gc_id *id, const char *facts)

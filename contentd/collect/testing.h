@@ -3,6 +3,7 @@
  * "kind/namespace/space/key" (gc/id.h). Facts, one a word:
  *	target=D              image: its content          snapshot=SNAPSHOTTER/KEY   container
  *	parent=KEY            snapshot                    index=HEX                  snapshot: of one layer index
+ *	lower=@x@y            snapshot: its record names the indexes below it
  *	active                snapshot that is not committed
  *	>TYPE:ID              lease: a resource           +LABEL=VALUE               containerd.io/gc.LABEL
  *	in-use                file                        expires=RFC3339            ingest

@@ -34,6 +34,8 @@ static void use_refs(struct cd_use *use, const struct gc_id *id, struct str valu
 		cd_use_add(use, &(struct gc_id){GC_SNAPSHOT, id->ns, id->space, str_of(r.info.parent)});
 	if (r.info.indexed)
 		cd_use_add(use, &(struct gc_id){.kind = GC_INDEX, .key = str_of(digest_hex(&r.info.index_key, hex))});
+	vec_each(&r.lower, key)
+		cd_use_add(use, &(struct gc_id){.kind = GC_INDEX, .key = str_of(digest_hex(key, hex))});
 }
 
 static int watched_write(void *arg, const struct kv_op *ops, unsigned n_ops, bool sync, struct err *err)

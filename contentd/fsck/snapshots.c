@@ -14,6 +14,9 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#define NO_WORK_DIR "its work directory is not there"
+#define NO_LOWER "a layer index that it was made on is not there"
+
 struct chains {
 	struct fsck *f;
 	int dirs_fd;        /* <root>/snapshots, or -1 */
@@ -97,10 +100,21 @@ static const char *lacks(struct chains *c, const struct fsck_snapshot *s)
 	if (s->record.id && (c->dirs_fd < 0 || !is_dir(c->dirs_fd, fs)))
 		return "its directory is not there";
 	if (s->record.id && i->kind == SNAP_ACTIVE && !is_dir(c->dirs_fd, work))
-		return "its work directory is not there";
+		return NO_WORK_DIR;
 	if (!s->record.id && !i->indexed)
 		return "it has neither an index nor a directory";
 	return NULL;
+}
+
+/* Its layers have got other indexes since, and one of those before, which it is mounted with, is missing. */
+static bool lacks_lower(struct chains *c, const struct fsck_snapshot *s)
+{
+	char hex[65];
+
+	vec_each(&s->record.lower, key)
+		if (!map_has(&c->f->indexes, str_of(digest_hex(key, hex))))
+			return true;
+	return false;
 }
 
 /* ---- dropping ---- */
@@ -158,13 +172,31 @@ static int make_work_dir(struct chains *c, const struct fsck_snapshot *s, struct
 	return mkdirat(c->dirs_fd, work, 0711) < 0 ? err_errno(err, errno, "make %s", work) : 0;
 }
 
+/* The chain is whole, and has what the same layers hold. */
+static int stand_on_chain(struct chains *c, struct fsck_snapshot *s, struct err *err)
+{
+	AUTO(buf) struct buf key = BUF_INIT;
+	AUTO(buf) struct buf value = BUF_INIT;
+
+	vec_clear(&s->record.lower);
+	snap_key_record(s->space, s->record.info.name, &key);
+	snap_record_encode(&s->record, &value);
+	return fsck_put(c->f, buf_str(&key), buf_str(&value), err);
+}
+
 static void handle(struct chains *c, struct fsck_snapshot *s, const char *problem)
 {
 	struct err err = ERR_INIT;
 
-	if (!strcmp(problem, "its work directory is not there")) {
+	if (!strcmp(problem, NO_WORK_DIR)) {
 		if (fsck_found(c->f, "snapshot", full_name(c, s), "made", "%s", problem))
 			fsck_repaired(c->f, make_work_dir(c, s, &err), &err);
+		return;
+	}
+	if (!strcmp(problem, NO_LOWER)) {
+		if (fsck_found(c->f, "snapshot", full_name(c, s), "it stands on its chain as that is now", "%s",
+		               problem))
+			fsck_repaired(c->f, stand_on_chain(c, s, &err), &err);
 		return;
 	}
 	if (!is_droppable(s) && !(lost_its_directory(c, s) && !s->has_children)) {
@@ -198,7 +230,8 @@ static bool is_broken(struct chains *c, struct fsck_snapshot *s, const char **pr
 			return true;
 		}
 	}
-	return false;
+	*problem = NO_LOWER;
+	return lacks_lower(c, s);
 }
 
 /* The next broken snapshot that was not looked at, one without children before others: so that a whole branch can go.

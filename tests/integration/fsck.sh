@@ -113,6 +113,12 @@ other_index() {
 }
 torn_index() { truncate -s 100 "$(plain_index)"; }
 no_directory() { rm -r "$R/snapshots/$(loose_dir)"; }
+# c1 was made on an index that is not there any more; its chain is whole.
+other_lower() {
+	local key
+	key=$(kvedit list snap/ | grep '%00c1$') &&
+		kvedit put "$key" "$(kvedit get "$key" | jq -c --arg first "$(zeros 8)" '.lower = $first + .lower[64:]')"
+}
 drop_container_snapshot() {
 	local key mark
 	key=$(kvedit list snap/ | grep '%00c1$') && mark=$(kvedit list snapchild/ | grep '%00c1$')
@@ -172,6 +178,11 @@ overwrite_object() { printf X | dd of="$(a_file objects -size +1)" conv=notrunc 
 damage "an object with another content" "object [0-9a-f]{64}: its content is not" overwrite_object
 verify --contents
 check "records that were removed are kept" grep -qxaF '{"v":1' "$R"/lost+found/records/*.value
+
+fresh
+damage "a container made on an index that is gone" "snapshot default/overlayfs/c1: a layer index that it was made on is not there" other_lower
+verify
+check_eq "it stands on what is there" "$(kvedit get "$(kvedit list snap/ | grep '%00c1$')" | jq .lower)" null
 
 fresh
 damage "an index that is torn" "index [0-9a-f]{64}: " torn_index

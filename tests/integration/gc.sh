@@ -10,6 +10,8 @@ start_registry
 for name in tiny other; do
 	publish "$T/$name" "test/$name"
 done
+# The layers of tiny:lazy under another name.
+"$BIN/contentctl" convert "oci:$T/tiny:latest" "$REGISTRY/test/tiny:again" >"$T/convert.log" 2>&1 || bail "$(cat "$T/convert.log")"
 
 there() { ctl --json df | jq "[.[] | select(.kind == \"$1\") | .count] | add"; }
 everything() { echo "$(there blobs) $(there index) $(there objects) $(there partial) $(there snapshots)"; }
@@ -18,6 +20,8 @@ has_blob() { test -e "$CONTENTD/root/content/blobs/sha256/${1#sha256:}"; }
 ingest() { printf '%s' "$1" | ctr_ content ingest "ref-$1" && printf 'sha256:%s' "$(printf '%s' "$1" | sha256sum | cut -d' ' -f1)" >"$T/digest"; }
 soon() { date -u -d "+$1 seconds" +%Y-%m-%dT%H:%M:%SZ; }
 gone() { ! "$@"; }
+# Of the committed snapshots the one that no committed one stands on.
+top_chain() { ctr_ snapshots ls | awk '$2 == "Committed" {name[$1] = 1} $3 == "Committed" {name[$1] = 1; child[$2] = 1} END {for (n in name) if (!(n in child)) print n}'; }
 arm() { # NAME: contentd dies there
 	: >"$T/failpoint"
 	export CONTENTD_FAILPOINT=$1:$T/failpoint
@@ -70,7 +74,7 @@ check "and its parent" ctr_ snapshots rm S1
 # ---- leases ----
 check "a pull" ctl pull "$REGISTRY/test/tiny:plain"
 tiny=$(ctl images -q)
-chain=$(ctr_ snapshots ls | awk '$2 ~ /^sha256/ {child[$2] = 1} $3 == "Committed" {name[$1] = 1} $2 == "Committed" {name[$1] = 1} END {for (n in name) if (!(n in child)) print n}' | head -n 1)
+chain=$(top_chain)
 # A file that a later entry of its layer replaces leaves an object that nothing names.
 check "gc" ctl gc
 check "dry run: nothing" test "$(ctl gc --dry-run)" = "nothing to collect"
@@ -106,11 +110,33 @@ check "the container goes" ctl rm --force keeps
 check "gc" ctl gc
 check_eq "and everything with it" "$(everything)" "0 0 0 0 0"
 
+# ---- layers that are proven under a container ----
+# A client has prepared a snapshot on a lazy image, and mounts it later. Meanwhile a pull downloads the same layers: the
+# chain gets the indexes that were proven.
+lower_of() { ctr_ snapshots mounts "$T/mnt" "$1" | grep -o 'lowerdir=[^ ,]*'; }
+check "a lazy pull" ctl pull "$REGISTRY/test/tiny:lazy"
+check "a snapshot on it" ctr_ snapshots prepare early "$(top_chain)"
+before=$(lower_of early)
+check "the same layers, downloaded" ctl pull --lazy=off "$REGISTRY/test/tiny:again"
+check "another snapshot" ctr_ snapshots prepare late "$(top_chain)"
+check "is made of other indexes" test "$(lower_of late)" != "$before"
+check "the images go" ctl rmi "$REGISTRY/test/tiny:lazy" "$REGISTRY/test/tiny:again"
+check "gc" ctl gc
+check_eq "the first is mounted with what it was made on" "$(lower_of early)" "$before"
+mkdir "$T/mnt"
+check "it can be mounted" eval "$(ctr_ snapshots mounts "$T/mnt" early)"
+check_eq "and read" "$(cat "$T/mnt/app/hello" | tail -n 1)" "echo hello from tiny"
+check "where nobody has read yet, too" sha256sum "$T/mnt/data/three-mib" "$T/mnt/data/two-mib"
+umount "$T/mnt"
+check "snapshots rm" ctr_ snapshots rm early late
+check "gc" ctl gc
+check_eq "then nothing is left" "$(everything)" "0 0 0 0 0"
+
 # ---- prune beside pulls ----
-pull_loop() {
+pull_loop() { # IMAGE [OPTION...]
 	local i
 	for i in 1 2 3 4; do
-		ctl pull "$REGISTRY/test/$1" || return 1
+		ctl pull "${@:2}" "$REGISTRY/test/$1" || return 1
 		ctl run --rm "$REGISTRY/test/$1" || return 1
 		ctl rmi "$REGISTRY/test/$1" || return 1
 	done
@@ -121,9 +147,9 @@ prune_loop() {
 prune_loop >"$T/prune.out" 2>&1 &
 pruner=$!
 pullers=()
-# (Lazy ones only: a chain whose index another pull proves just between Prepare and mount is not mounted by its old name.)
-for image in tiny:lazy other:lazy; do
-	pull_loop "$image" >"$T/pull-${#pullers[@]}.out" 2>&1 &
+# The third one proves the layers of the first, at any moment.
+for image in tiny:lazy other:lazy "tiny:again --lazy=off"; do
+	pull_loop $image >"$T/pull-${#pullers[@]}.out" 2>&1 &
 	pullers+=($!)
 done
 failed=0

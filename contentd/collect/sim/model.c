@@ -126,22 +126,32 @@ static uint8_t parent_of(const struct sim *s, uint8_t snapshot)
 	return SIM_NONE;
 }
 
+uint8_t sim_indexes_of(const struct sim *s, uint8_t snapshot, uint8_t out[static SIM_SNAPSHOTS])
+{
+	uint8_t nearest[SIM_SNAPSHOTS], n = 0;
+
+	for (uint8_t at = snapshot; at != SIM_NONE; at = parent_of(s, at))
+		if (s->slots[at].index != SIM_NONE)
+			nearest[n++] = s->slots[at].index;
+	for (uint8_t i = 0; i < n; i++)
+		out[i] = nearest[n - 1 - i];
+	return n;
+}
+
 uint8_t sim_meta_of(struct sim *s, uint8_t snapshot)
 {
 	struct digest keys[SIM_SNAPSHOTS], name;
-	unsigned n = 0;
+	uint8_t indexes[SIM_SNAPSHOTS];
+	unsigned n = sim_indexes_of(s, snapshot, indexes);
 	char hex[65], text[96];
 
-	for (uint8_t at = snapshot; at != SIM_NONE; at = parent_of(s, at)) {
-		if (s->slots[at].index == SIM_NONE)
-			continue;
-		memset(hex, key_of(&s->slots[s->slots[at].index])[1], 64);
-		n++;
-		digest_from_hex(str_make(hex, 64), &keys[SIM_SNAPSHOTS - n]);
-	}
 	if (!n)
 		return SIM_NONE;
-	snap_meta_key(&keys[SIM_SNAPSHOTS - n], n, &name);
+	for (unsigned i = 0; i < n; i++) {
+		memset(hex, key_of(&s->slots[indexes[i]])[1], 64);
+		digest_from_hex(str_make(hex, 64), &keys[i]);
+	}
+	snap_meta_key(keys, n, &name);
 	snprintf(text, sizeof(text), "metadata///%s", digest_hex(&name, hex));
 	for (uint32_t i = 0; i < SIM_METADATA; i++) {
 		struct sim_slot *m = &s->slots[sim_slot(GC_METADATA, 0, i)];
@@ -196,7 +206,7 @@ static void add_own_ref(struct buf *b, const struct sim_slot *from, const struct
 	case GC_SNAPSHOT:
 		if (to->kind == GC_SNAPSHOT)
 			buf_addf(b, "parent=%s ", key_of(to));
-		else if (to->kind == GC_INDEX)
+		else if (to->kind == GC_INDEX && !from->active)
 			buf_addf(b, "index=%s ", key_of(to));
 		break;
 	case GC_INGEST:
@@ -221,6 +231,10 @@ static void facts_of(const struct sim *s, const struct sim_slot *n, struct buf *
 		buf_adds(b, "pinned ");
 	if (n->expires)
 		add_time(b, n->kind == GC_INGEST ? "expires" : "+expire", n->expires);
+	for (int i = 0; i < n->n_lower; i++)
+		buf_addf(b, "%s%s", i ? "" : "lower=", key_of(&s->slots[n->lower[i]]));
+	if (n->n_lower)
+		buf_addc(b, ' ');
 	for (int k = 0; k < n->n_refs; k++) {
 		if (n->refs[k].how == GC_OWN)
 			add_own_ref(b, n, &s->slots[n->refs[k].to]);
@@ -244,7 +258,7 @@ void sim_blank(struct sim *s, uint8_t i)
 
 	n->generation++;
 	n->flat = n->root_label = n->active = n->in_use = n->pinned = false;
-	n->n_refs = 0;
+	n->n_refs = n->n_lower = 0;
 	n->index = SIM_NONE;
 	n->expires = 0;
 	n->lost_write = 0;

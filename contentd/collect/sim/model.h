@@ -43,6 +43,8 @@ struct sim_slot {
 	uint8_t used;        /* announced uses */
 	uint8_t n_refs;
 	uint8_t index; /* snapshot: slot of its index, or SIM_NONE */
+	uint8_t n_lower;
+	uint8_t lower[SIM_SNAPSHOTS]; /* active: slots of the indexes it is mounted with, base first */
 	uint32_t generation;
 	int64_t expires; /* 0: not set */
 	struct sim_ref refs[SIM_REFS];
@@ -82,6 +84,8 @@ static inline uint8_t sim_blob_of(uint8_t content)
 }
 /* The metadata image of the chain that ends in a committed snapshot; SIM_NONE when it has none, or no slot is left. */
 uint8_t sim_meta_of(struct sim *s, uint8_t snapshot);
+/* Slots of the chain's indexes, base first; their number. */
+uint8_t sim_indexes_of(const struct sim *s, uint8_t snapshot, uint8_t out[static SIM_SNAPSHOTS]);
 
 /* ---- changes: of the model first, then written by sim_put ---- */
 

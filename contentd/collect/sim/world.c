@@ -163,6 +163,19 @@ static bool is_committed(const struct sim *s, uint8_t snapshot)
 	return there(s, snapshot) && !s->slots[snapshot].active;
 }
 
+/* The snapshot was there with an index that was only claimed: it gets the one that this pull has proven. */
+static void settle_snapshot(struct sim *s, uint8_t snapshot, uint8_t index)
+{
+	struct sim_slot *n = &s->slots[snapshot];
+
+	if (!is_committed(s, snapshot) || n->index == SIM_NONE || n->index == index)
+		return;
+	sim_unref(s, snapshot, n->index);
+	n->index = index;
+	sim_ref(s, snapshot, index, GC_OWN);
+	sim_put(s, snapshot);
+}
+
 /* Its metadata image is mounted, ready to start. */
 static bool mount(struct sim *s, struct pull *p)
 {
@@ -226,10 +239,12 @@ static void pull_go_on(struct sim *s, struct pull *p)
 		break;
 	case 5:
 		make_snapshot(s, p->parent, SIM_NONE, p->index);
+		settle_snapshot(s, p->parent, p->index);
 		p->step++;
 		break;
 	case 6:
 		make_snapshot(s, p->snapshot, is_committed(s, p->parent) ? p->parent : SIM_NONE, p->index);
+		settle_snapshot(s, p->snapshot, p->index);
 		p->step++;
 		break;
 	case 7:
@@ -498,6 +513,9 @@ static void act_on_container(struct sim *s, uint32_t ns)
 		meta = sim_meta_of(s, parent);
 		if (meta != SIM_NONE)
 			sim_ref(s, snapshot, meta, GC_OWN);
+		s->slots[snapshot].n_lower = sim_indexes_of(s, parent, s->slots[snapshot].lower);
+		for (int i = 0; i < s->slots[snapshot].n_lower; i++)
+			sim_ref(s, snapshot, s->slots[snapshot].lower[i], GC_OWN);
 		sim_put(s, snapshot);
 	}
 	if (there(s, snapshot)) {
