@@ -47,12 +47,18 @@ static inline int kv_scan(const struct kv *kv, struct str prefix,
 	return kv->scan(kv->arg, prefix, STR_NONE, fn, fn_arg, err);
 }
 
-/* The same from the key behind `after` on: how a long scan is done in pieces, each with a view of its own. */
+/* The same from the key behind `after` on. */
 static inline int kv_scan_after(const struct kv *kv, struct str prefix, struct str after,
                                 int (*fn)(void *fn_arg, struct str key, struct str value, struct err *err),
                                 void *fn_arg, struct err *err)
 {
 	return kv->scan(kv->arg, prefix, after, fn, fn_arg, err);
 }
+
+/* How a long scan is done in pieces, each with a view of its own: at most `max` pairs behind *cursor (empty at first),
+ * which is moved once fn has seen them all. 1 when there are no more. A negative return of fn ends the piece with that
+ * code. fn may call back into the table. */
+int kv_piece(const struct kv *kv, struct str prefix, struct buf *cursor, unsigned max,
+             int (*fn)(void *fn_arg, struct str key, struct str value, struct err *err), void *fn_arg, struct err *err);
 
 #endif

@@ -78,6 +78,55 @@ static void test_scan_ends_as_told(void **state)
 	assert_int_equal(kv_scan(kv, STR(""), collect, &b, NULL), -ERR_DATA_LOSS);
 }
 
+static const struct kv *table;
+
+static int collect_and_look(void *arg, struct str key, struct str value, struct err *err)
+{
+	AUTO(buf) struct buf again = BUF_INIT;
+
+	TRY(kv_get(table, key, &again, err)); /* no lock is held */
+	assert_true(str_eq(buf_str(&again), value));
+	return collect(arg, key, value, err);
+}
+
+static void test_pieces(void **state)
+{
+	AUTO(kv_mem) struct kv_mem *m = kv_mem_new();
+	AUTO(buf) struct buf cursor = BUF_INIT;
+	AUTO(buf) struct buf b = BUF_INIT;
+
+	table = kv_mem_kv(m);
+	put(table, "a", "0");
+	put(table, "b1", "1");
+	put(table, "b2", "2");
+	put(table, "b3", "3");
+	put(table, "c", "0");
+	assert_int_equal(kv_piece(table, STR("b"), &cursor, 2, collect_and_look, &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), "b1=1 b2=2 ");
+	put(table, "b11", "new"); /* behind the cursor: not seen any more */
+	put(table, "b4", "4");
+	assert_int_equal(kv_piece(table, STR("b"), &cursor, 2, collect_and_look, &b, NULL), 0);
+	assert_string_equal(buf_cstr(&b), "b1=1 b2=2 b3=3 b4=4 ");
+	assert_int_equal(kv_piece(table, STR("b"), &cursor, 2, collect_and_look, &b, NULL), 1);
+	assert_string_equal(buf_cstr(&b), "b1=1 b2=2 b3=3 b4=4 ");
+	assert_string_equal(buf_cstr(&cursor), "b4");
+}
+
+static void test_a_piece_that_fails(void **state)
+{
+	AUTO(kv_mem) struct kv_mem *m = kv_mem_new();
+	AUTO(buf) struct buf cursor = BUF_INIT;
+	AUTO(buf) struct buf b = BUF_INIT;
+	const struct kv *kv = kv_mem_kv(m);
+
+	put(kv, "a", "1");
+	put(kv, "bad", "2");
+	put(kv, "c", "3");
+	assert_int_equal(kv_piece(kv, STR_NONE, &cursor, 3, collect, &b, NULL), -ERR_DATA_LOSS);
+	assert_string_equal(buf_cstr(&b), "a=1 bad=2 ");
+	assert_int_equal(cursor.n, 0);
+}
+
 static void test_failing_writes(void **state)
 {
 	AUTO(kv_mem) struct kv_mem *m = kv_mem_new();
@@ -127,6 +176,8 @@ int main(void)
 	    cmocka_unit_test(test_put_get_scan),
 	    cmocka_unit_test(test_batch_and_removal),
 	    cmocka_unit_test(test_scan_ends_as_told),
+	    cmocka_unit_test(test_pieces),
+	    cmocka_unit_test(test_a_piece_that_fails),
 	    cmocka_unit_test(test_failing_writes),
 	    cmocka_unit_test(test_crash),
 	};

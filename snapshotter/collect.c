@@ -84,56 +84,27 @@ static int tell(const struct kv *kv, struct snap_space sp, const struct snap_rec
 
 /* ---- reading ---- */
 
-struct piece {
-	VEC(struct buf) keys, values;
-	unsigned max;
+struct nodes {
+	const struct kv *kv;
+	snap_node_fn fn;
+	void *arg;
 };
 
-static void piece_fini(struct piece *p)
-{
-	vec_each(&p->keys, b)
-		buf_fini(b);
-	vec_each(&p->values, b)
-		buf_fini(b);
-	vec_fini(&p->keys);
-	vec_fini(&p->values);
-}
-DEFINE_AUTO_FINI(piece);
-
-static int take(void *arg, struct str key, struct str value, struct err *err)
-{
-	struct piece *p = arg;
-
-	if (p->keys.n == p->max)
-		return 1;
-	buf_addstr(vec_add(&p->keys), key);
-	buf_addstr(vec_add(&p->values), value);
-	return 0;
-}
-
-static int tell_raw(const struct kv *kv, struct str key, struct str value, snap_node_fn fn, void *arg, struct err *err)
+static int tell_raw(void *arg, struct str key, struct str value, struct err *err)
 {
 	AUTO(snap_record) struct snap_record rec = {0};
+	const struct nodes *to = arg;
 	struct str ns, snapshotter, name;
 
 	if (!snap_key_split(key, &ns, &snapshotter, &name))
 		return err_set(err, ERR_DATA_LOSS, "bad snapshot key in the metadata");
 	TRY(snap_record_decode(name, value, &rec, err));
-	return tell(kv, (struct snap_space){ns.p, snapshotter.p}, &rec, fn, arg, err);
+	return tell(to->kv, (struct snap_space){ns.p, snapshotter.p}, &rec, to->fn, to->arg, err);
 }
 
 int snap_nodes(const struct kv *kv, struct buf *cursor, unsigned max, snap_node_fn fn, void *arg, struct err *err)
 {
-	AUTO(piece) struct piece p = {.max = max};
-
-	TRY(kv_scan_after(kv, SNAP_KEY_RECORDS, buf_str(cursor), take, &p, err));
-	for (size_t i = 0; i < p.keys.n; i++)
-		TRY(tell_raw(kv, buf_str(&p.keys.p[i]), buf_str(&p.values.p[i]), fn, arg, err));
-	if (p.keys.n) {
-		buf_clear(cursor);
-		buf_addstr(cursor, buf_str(vec_last(&p.keys)));
-	}
-	return p.keys.n < max;
+	return kv_piece(kv, SNAP_KEY_RECORDS, cursor, max, tell_raw, &(struct nodes){kv, fn, arg}, err);
 }
 
 int snap_node_read(const struct kv *kv, struct snap_space sp, const char *name, snap_node_fn fn, void *arg,

@@ -179,49 +179,13 @@ int cd_meta_scan(struct cd_meta *m, enum cd_kind kind, const char *ns, struct st
 	return kv_scan(&m->kv, buf_str(&key), scan_one, &s, err);
 }
 
-/* Records of a piece, before they are told. */
-struct piece {
-	VEC(struct buf) keys, values;
-	unsigned max;
-};
-
-static void piece_fini(struct piece *p)
-{
-	vec_each(&p->keys, b)
-		buf_fini(b);
-	vec_each(&p->values, b)
-		buf_fini(b);
-	vec_fini(&p->keys);
-	vec_fini(&p->values);
-}
-DEFINE_AUTO_FINI(piece);
-
-static int piece_take(void *arg, struct str key, struct str value, struct err *err)
-{
-	struct piece *p = arg;
-
-	if (p->keys.n == p->max)
-		return 1;
-	buf_addstr(vec_add(&p->keys), key);
-	buf_addstr(vec_add(&p->values), value);
-	return 0;
-}
-
 int cd_meta_piece(struct cd_meta *m, enum cd_kind kind, struct buf *cursor, unsigned max, struct arena *a,
                   cd_meta_fn fn, void *arg, struct err *err)
 {
 	const char prefix[] = {(char)kind, '\0'};
 	struct scan s = {kind, a, fn, arg};
-	AUTO(piece) struct piece p = {.max = max};
 
-	TRY(kv_scan_after(&m->kv, str_make(prefix, sizeof(prefix)), buf_str(cursor), piece_take, &p, err));
-	for (size_t i = 0; i < p.keys.n; i++)
-		TRY(scan_one(&s, buf_str(&p.keys.p[i]), buf_str(&p.values.p[i]), err));
-	if (p.keys.n) {
-		buf_clear(cursor);
-		buf_addstr(cursor, buf_str(vec_last(&p.keys)));
-	}
-	return p.keys.n < max;
+	return kv_piece(&m->kv, str_make(prefix, sizeof(prefix)), cursor, max, scan_one, &s, err);
 }
 
 /* ---- holds ---- */
