@@ -119,6 +119,21 @@ int cd_meta_unpack(enum cd_kind kind, struct str value, struct arena *a, void *o
 	return r < 0 ? err_set(err, ERR_DATA_LOSS, "%s record cannot be read", noun) : 0;
 }
 
+#define NAME_SHOWN 200 /* bytes, in messages, whose end has to be seen: a name may be longer than they are */
+
+static struct str shown(enum cd_kind kind, const char *ns, struct str name)
+{
+	return str_sub(kind == CD_NAMESPACE ? str_of(ns) : name, 0, NAME_SHOWN);
+}
+
+static int not_found(enum cd_kind kind, const char *ns, struct str name, struct err *err)
+{
+	struct str text = shown(kind, ns, name);
+
+	return err_set(err, ERR_NOT_FOUND, "%s \"" STR_FMT "\": not found", KINDS[kind_index(kind)].noun,
+	               STR_ARG(text));
+}
+
 int cd_meta_get(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, struct arena *a, void *out,
                 struct err *err)
 {
@@ -129,8 +144,7 @@ int cd_meta_get(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str
 	cd_meta_key(&key, kind, ns, name);
 	r = kv_get(&m->kv, buf_str(&key), &value, err);
 	if (r == -ERR_NOT_FOUND)
-		return err_set(err, ERR_NOT_FOUND, "%s \"" STR_FMT "\": not found", KINDS[kind_index(kind)].noun,
-		               STR_ARG(kind == CD_NAMESPACE ? str_of(ns) : name));
+		return not_found(kind, ns, name, err);
 	TRY(r);
 	return cd_meta_unpack(kind, buf_str(&value), a, out, err);
 }
@@ -144,6 +158,17 @@ int cd_meta_has(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str
 	cd_meta_key(&key, kind, ns, name);
 	r = kv_get(&m->kv, buf_str(&key), &value, err);
 	return r == -ERR_NOT_FOUND ? 0 : r < 0 ? r : 1;
+}
+
+int cd_meta_absent(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, struct err *err)
+{
+	struct str text = shown(kind, ns, name);
+	int r = cd_meta_has(m, kind, ns, name, err);
+
+	if (r <= 0)
+		return r;
+	return err_set(err, ERR_EXISTS, "%s \"" STR_FMT "\": already exists", KINDS[kind_index(kind)].noun,
+	               STR_ARG(text));
 }
 
 struct scan {
@@ -448,6 +473,28 @@ int cd_meta_commit(struct cd_meta *m, const struct cd_batch *b, struct err *err)
 	return 0;
 }
 
+int cd_meta_put(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, const ProtobufCMessage *record,
+                struct err *err)
+{
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+
+	cd_batch_put(&b, kind, ns, name, record);
+	return cd_meta_commit(m, &b, err);
+}
+
+int cd_meta_remove(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, struct err *err)
+{
+	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
+	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(m, kind, ns, name);
+	int r = cd_meta_has(m, kind, ns, name, err);
+
+	TRY(r);
+	if (!r)
+		return not_found(kind, ns, name, err);
+	cd_batch_remove(&b, kind, ns, name);
+	return cd_meta_commit(m, &b, err);
+}
+
 int cd_meta_apply(struct cd_meta *m, const struct cd_batch *b, const struct kv_op *more, unsigned n_more,
                   struct err *err)
 {
@@ -471,13 +518,11 @@ int cd_meta_sync(struct cd_meta *m, struct err *err)
 
 int cd_meta_touch(struct cd_meta *m, const char *ns, struct err *err)
 {
-	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(m, CD_NAMESPACE, ns, STR_NONE);
 	Namespaces__Namespace none = NAMESPACES__NAMESPACE__INIT;
 	int r = namespace_exists(m, ns, err);
 
 	if (r)
 		return r < 0 ? r : 0;
-	cd_batch_put(&b, CD_NAMESPACE, ns, STR_NONE, &none.base);
-	return cd_meta_commit(m, &b, err);
+	return cd_meta_put(m, CD_NAMESPACE, ns, STR_NONE, &none.base, err);
 }

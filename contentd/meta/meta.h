@@ -44,6 +44,8 @@ int cd_meta_get(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str
                 struct err *err);
 /* 1 when it is there, 0 when not. */
 int cd_meta_has(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, struct err *err);
+/* 0 when it is not there; ERR_EXISTS names kind and name. */
+int cd_meta_absent(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, struct err *err);
 
 /* Calls fn for each record of a kind in a namespace whose name starts with `prefix`, in order of names. `record` is
  * unpacked into `a`, which the caller clears when he likes. ns NULL: all namespaces. A negative return of fn ends the
@@ -101,8 +103,14 @@ void cd_batch_remove(struct cd_batch *b, enum cd_kind kind, const char *ns, stru
 /* Writes, with a namespace record for each namespace that has none yet. Syncs, and tells the collector. */
 int cd_meta_commit(struct cd_meta *m, const struct cd_batch *b, struct err *err);
 
-/* The same in two steps, for the collector: applied, in the order of the calls, and on disk after cd_meta_sync. Makes no
- * namespace, tells nobody. `more` are removals of other owners of the table. */
+/* A batch of one record, for who holds it. */
+int cd_meta_put(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, const ProtobufCMessage *record,
+                struct err *err);
+/* Holds a record that stands alone, and removes it; ERR_NOT_FOUND names kind and name. */
+int cd_meta_remove(struct cd_meta *m, enum cd_kind kind, const char *ns, struct str name, struct err *err);
+
+/* Committing in two steps, for the collector: applied, in the order of the calls, and on disk after cd_meta_sync. Makes
+ * no namespace, tells nobody. `more` are removals of other owners of the table. */
 int cd_meta_apply(struct cd_meta *m, const struct cd_batch *b, const struct kv_op *more, unsigned n_more,
                   struct err *err);
 int cd_meta_sync(struct cd_meta *m, struct err *err);

@@ -87,6 +87,28 @@ static void records(void **state)
 	assert_int_equal(cd_meta_has(w->meta, CD_IMAGE, "a", STR("z"), NULL), 0);
 }
 
+static void one_record(void **state)
+{
+	Images__Image i = IMAGES__IMAGE__INIT;
+	struct world *w = *state;
+	struct err err = ERR_INIT;
+	char name[2000];
+
+	i.name = "x";
+	assert_int_equal(cd_meta_absent(w->meta, CD_IMAGE, "a", STR("x"), NULL), 0);
+	assert_int_equal(cd_meta_put(w->meta, CD_IMAGE, "a", STR("x"), &i.base, NULL), 0);
+	assert_int_equal(cd_meta_absent(w->meta, CD_IMAGE, "a", STR("x"), &err), -ERR_EXISTS);
+	assert_string_equal(err.msg, "image \"x\": already exists");
+	assert_int_equal(cd_meta_remove(w->meta, CD_IMAGE, "a", STR("x"), NULL), 0);
+	expect(w, CD_IMAGE, "a", "", "");
+	assert_int_equal(cd_meta_remove(w->meta, CD_IMAGE, "a", STR("x"), &err), -ERR_NOT_FOUND);
+	assert_string_equal(err.msg, "image \"x\": not found");
+	/* However long the name is, the message ends with its class. */
+	memset(name, 'n', sizeof(name));
+	assert_int_equal(cd_meta_remove(w->meta, CD_IMAGE, "a", str_make(name, sizeof(name)), &err), -ERR_NOT_FOUND);
+	assert_non_null(strstr(err.msg, "n\": not found"));
+}
+
 static void a_namespace_comes_with_its_first_record(void **state)
 {
 	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
@@ -213,6 +235,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 	    TEST(records),
+	    TEST(one_record),
 	    TEST(a_namespace_comes_with_its_first_record),
 	    TEST(a_failed_write_changes_nothing),
 	    TEST(damage_is_told),

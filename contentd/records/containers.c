@@ -84,24 +84,12 @@ static int check(const Containers__Container *c, struct err *err)
 	return 0;
 }
 
-/* The caller holds the container. */
-static int put(struct cd_daemon *d, const char *ns, const Containers__Container *c, struct err *err)
-{
-	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
-
-	cd_batch_put(&b, CD_CONTAINER, ns, str_of(c->id), &c->base);
-	return cd_meta_commit(d->meta, &b, err);
-}
-
 static int create(struct cd_daemon *d, const char *ns, const Containers__Container *c, struct err *err)
 {
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_CONTAINER, ns, str_of(c->id));
-	int r = cd_meta_has(d->meta, CD_CONTAINER, ns, str_of(c->id), err);
 
-	TRY(r);
-	if (r)
-		return err_set(err, ERR_EXISTS, "container \"%s\": already exists", c->id);
-	return put(d, ns, c, err);
+	TRY(cd_meta_absent(d->meta, CD_CONTAINER, ns, str_of(c->id), err));
+	return cd_meta_put(d->meta, CD_CONTAINER, ns, str_of(c->id), &c->base, err);
 }
 
 static void publish_create(struct cd_daemon *d, const char *ns, const Containers__Container *c)
@@ -185,7 +173,7 @@ static int update(struct cd_daemon *d, struct arena *a, const char *ns, const Co
 	TRY(check(stored, err));
 	stored->updated_at = pb_time_new(a, clock_wall());
 	*out = stored;
-	return put(d, ns, stored, err);
+	return cd_meta_put(d->meta, CD_CONTAINER, ns, str_of(stored->id), &stored->base, err);
 }
 
 static int containers_update(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -212,19 +200,6 @@ static int containers_update(struct rpc_call *c, const void *request, void *svc,
 	return rpc_reply(c, &rsp.base, err);
 }
 
-static int drop(struct cd_daemon *d, const char *ns, const char *id, struct err *err)
-{
-	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
-	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_CONTAINER, ns, str_of(id));
-	int r = cd_meta_has(d->meta, CD_CONTAINER, ns, str_of(id), err);
-
-	TRY(r);
-	if (!r)
-		return err_set(err, ERR_NOT_FOUND, "container \"%.80s\": not found", id);
-	cd_batch_remove(&b, CD_CONTAINER, ns, str_of(id));
-	return cd_meta_commit(d->meta, &b, err);
-}
-
 /* Tasks are not looked at: clients delete the task first. */
 static int containers_delete(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
@@ -234,7 +209,7 @@ static int containers_delete(struct rpc_call *c, const void *request, void *svc,
 	const char *ns;
 
 	TRY(cd_call_ns(c, &ns, err));
-	TRY(drop(d, ns, req->id, err));
+	TRY(cd_meta_remove(d->meta, CD_CONTAINER, ns, str_of(req->id), err));
 	event.id = req->id;
 	cd_events_publish(d->events, ns, "/containers/delete", &event.base);
 	return 0;

@@ -117,11 +117,8 @@ static void publish(struct cd_daemon *d, const char *ns, const Images__Image *i,
 static int create(struct cd_daemon *d, const char *ns, const char *lease, const Images__Image *i, struct err *err)
 {
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_IMAGE, ns, str_of(i->name));
-	int r = cd_meta_has(d->meta, CD_IMAGE, ns, str_of(i->name), err);
 
-	TRY(r);
-	if (r)
-		return err_set(err, ERR_EXISTS, "image \"%s\": already exists", i->name);
+	TRY(cd_meta_absent(d->meta, CD_IMAGE, ns, str_of(i->name), err));
 	return put(d, ns, lease, i, err);
 }
 

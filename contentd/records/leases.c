@@ -170,11 +170,8 @@ static int create(struct cd_daemon *d, struct arena *a, const char *ns, const Le
 {
 	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_LEASE, ns, str_of(l->id));
-	int r = cd_meta_has(d->meta, CD_LEASE, ns, str_of(l->id), err);
 
-	TRY(r);
-	if (r)
-		return err_set(err, ERR_EXISTS, "lease \"%.200s\": already exists", l->id);
+	TRY(cd_meta_absent(d->meta, CD_LEASE, ns, str_of(l->id), err));
 	TRY(drop_list(d, a, ns, l->id, &b, err));
 	cd_batch_put(&b, CD_LEASE, ns, str_of(l->id), &l->base);
 	return cd_meta_commit(d->meta, &b, err);

@@ -70,23 +70,12 @@ static int clean(struct arena *a, const Namespaces__Namespace *from, Namespaces_
 	return cd_kvs_clean(a, KVS(to, labels), LABEL_BYTES_MAX, err);
 }
 
-static int put(struct cd_daemon *d, const Namespaces__Namespace *n, struct err *err)
-{
-	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
-
-	cd_batch_put(&b, CD_NAMESPACE, n->name, STR_NONE, &n->base);
-	return cd_meta_commit(d->meta, &b, err);
-}
-
 static int create(struct cd_daemon *d, const Namespaces__Namespace *n, struct err *err)
 {
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold_all(d->meta);
-	int r = cd_meta_has(d->meta, CD_NAMESPACE, n->name, STR_NONE, err);
 
-	TRY(r);
-	if (r)
-		return err_set(err, ERR_EXISTS, "namespace \"%s\": already exists", n->name);
-	return put(d, n, err);
+	TRY(cd_meta_absent(d->meta, CD_NAMESPACE, n->name, STR_NONE, err));
+	return cd_meta_put(d->meta, CD_NAMESPACE, n->name, STR_NONE, &n->base, err);
 }
 
 static int namespaces_create(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -129,7 +118,7 @@ static int update(struct cd_daemon *d, struct arena *a, Namespaces__Namespace *n
 		n->labels = old->labels;
 		n->n_labels = old->n_labels;
 	}
-	return put(d, n, err);
+	return cd_meta_put(d->meta, CD_NAMESPACE, n->name, STR_NONE, &n->base, err);
 }
 
 static int namespaces_update(struct rpc_call *c, const void *request, void *svc, struct err *err)

@@ -45,14 +45,6 @@ static int store_list(struct rpc_call *c, const void *request, void *svc, struct
 
 /* ---- changing ---- */
 
-static int put(struct cd_daemon *d, const char *ns, const Types__Sandbox *s, struct err *err)
-{
-	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
-
-	cd_batch_put(&b, CD_SANDBOX, ns, str_of(s->sandbox_id), &s->base);
-	return cd_meta_commit(d->meta, &b, err);
-}
-
 static int check(struct arena *a, Types__Sandbox *s, struct err *err)
 {
 	if (!s)
@@ -68,12 +60,9 @@ static int check(struct arena *a, Types__Sandbox *s, struct err *err)
 static int create(struct cd_daemon *d, const char *ns, const Types__Sandbox *s, struct err *err)
 {
 	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_SANDBOX, ns, str_of(s->sandbox_id));
-	int r = cd_meta_has(d->meta, CD_SANDBOX, ns, str_of(s->sandbox_id), err);
 
-	TRY(r);
-	if (r)
-		return err_set(err, ERR_EXISTS, "sandbox \"%s\": already exists", s->sandbox_id);
-	return put(d, ns, s, err);
+	TRY(cd_meta_absent(d->meta, CD_SANDBOX, ns, str_of(s->sandbox_id), err));
+	return cd_meta_put(d->meta, CD_SANDBOX, ns, str_of(s->sandbox_id), &s->base, err);
 }
 
 static int store_create(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -124,7 +113,7 @@ static int update(struct cd_daemon *d, struct arena *a, const char *ns, const Sa
 	for (size_t i = 0; i < n; i++)
 		TRY(apply_path(a, paths[i], req->sandbox, *out, err));
 	(*out)->updated_at = pb_time_new(a, clock_wall());
-	return put(d, ns, *out, err);
+	return cd_meta_put(d->meta, CD_SANDBOX, ns, id, &(*out)->base, err);
 }
 
 static int store_update(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -139,26 +128,14 @@ static int store_update(struct rpc_call *c, const void *request, void *svc, stru
 	return rpc_reply(c, &rsp.base, err);
 }
 
-static int drop(struct cd_daemon *d, const char *ns, const char *id, struct err *err)
-{
-	AUTO(cd_batch) struct cd_batch b = CD_BATCH_INIT;
-	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_SANDBOX, ns, str_of(id));
-	int r = cd_meta_has(d->meta, CD_SANDBOX, ns, str_of(id), err);
-
-	TRY(r);
-	if (!r)
-		return err_set(err, ERR_NOT_FOUND, "sandbox \"%.80s\": not found", id);
-	cd_batch_remove(&b, CD_SANDBOX, ns, str_of(id));
-	return cd_meta_commit(d->meta, &b, err);
-}
-
 static int store_delete(struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Sandbox__StoreDeleteRequest *req = request;
+	struct cd_daemon *d = svc;
 	const char *ns;
 
 	TRY(cd_call_ns(c, &ns, err));
-	return drop(svc, ns, req->sandbox_id, err);
+	return cd_meta_remove(d->meta, CD_SANDBOX, ns, str_of(req->sandbox_id), err);
 }
 
 static const struct rpc_method methods[] = {
