@@ -1,12 +1,10 @@
 #include "contentd/collect/refs.h"
 
 #include "base/map.h"
-#include "contentd/kvs.h"
+#include "gc/label.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 #include "rpc/proto/images.pb-c.h"
 
-#define REF_CONTENT "containerd.io/gc.ref.content"
-#define REF_SNAPSHOT "containerd.io/gc.ref.snapshot."
 #define WALK_MAX 100000 /* records on the way from one image: labels are the client's */
 
 /* ---- one image ---- */
@@ -30,28 +28,16 @@ static int visit(struct walk *w, const char *digest, struct err *err)
 	return w->refs->content ? w->refs->content(w->refs->arg, w->image, w->ns, digest, err) : 0;
 }
 
-/* "overlayfs" of "containerd.io/gc.ref.snapshot.overlayfs", which may have more behind a slash. */
-static const char *snapshotter_of(struct arena *a, struct str key)
-{
-	struct str name;
-
-	return str_skip(&key, STR(REF_SNAPSHOT)) && str_split(&key, '/', &name) ? arena_str(a, name) : NULL;
-}
-
-/* "containerd.io/gc.ref.content", or that and a dot or slash and anything. */
-static bool is_content_ref(struct str key)
-{
-	return str_skip(&key, STR(REF_CONTENT)) && (!key.n || key.p[0] == '.' || key.p[0] == '/');
-}
-
 static int follow(struct walk *w, const Kv__Entry *label, struct err *err)
 {
-	const char *snapshotter = snapshotter_of(&w->arena, str_of(label->key));
+	struct gc_label l = gc_label_parse(GC_CONTENT, str_of(label->key), str_of(label->value));
 
-	if (snapshotter && w->refs->chain)
-		return w->refs->chain(w->refs->arg, w->image, (struct snap_space){w->ns, snapshotter}, label->value,
-		                      err);
-	return is_content_ref(str_of(label->key)) ? visit(w, label->value, err) : 0;
+	if (l.type != GC_LABEL_REF)
+		return 0;
+	if (l.id.kind == GC_SNAPSHOT && w->refs->chain)
+		return w->refs->chain(w->refs->arg, w->image,
+		                      (struct snap_space){w->ns, arena_str(&w->arena, l.id.space)}, label->value, err);
+	return l.id.kind == GC_CONTENT ? visit(w, label->value, err) : 0;
 }
 
 static int walk(struct walk *w, const char *target, struct err *err)
