@@ -128,39 +128,14 @@ int ctl_ps_verb(struct ctl *c, int argc, char **argv)
 
 struct each {
 	struct ctl *c;
-	char **ids;
-	unsigned n_ids;
+	struct ctl_names ids;
 	uint32_t signal;
 	bool all, force;
 };
 
 static error_t take_ids(int key, struct argp_state *state, struct each *e)
 {
-	if (key == ARGP_KEY_ARGS) {
-		e->ids = state->argv + state->next;
-		e->n_ids = (unsigned)(state->argc - state->next);
-		state->next = state->argc;
-		return 0;
-	}
-	if (key == ARGP_KEY_NO_ARGS)
-		argp_error(state, "which container?");
-	return ARGP_ERR_UNKNOWN;
-}
-
-/* Does it to each, goes on after a failure, and fails when one did. */
-static int do_each(struct each *e, int (*fn)(struct each *e, const char *id, struct err *err))
-{
-	struct err err = ERR_INIT;
-	int status = 0;
-
-	if (ctl_connect(e->c, &err) < 0)
-		return ctl_fail(e->c, &err);
-	for (unsigned i = 0; i < e->n_ids; i++) {
-		err = ERR_INIT;
-		if (fn(e, e->ids[i], &err) < 0)
-			status = ctl_fail(e->c, &err);
-	}
-	return status;
+	return ctl_take_names(key, state, &e->ids, "container");
 }
 
 static int signal_number(const char *text, uint32_t *out)
@@ -203,8 +178,10 @@ static error_t parse_kill(int key, char *arg, struct argp_state *state)
 	return take_ids(key, state, e);
 }
 
-static int kill_one(struct each *e, const char *id, struct err *err)
+static int kill_one(void *arg, const char *id, struct err *err)
 {
+	struct each *e = arg;
+
 	TRY_WRAP(container_kill(e->c, id, e->signal, e->all, err), err, "kill %s", id);
 	return 0;
 }
@@ -216,7 +193,7 @@ int ctl_kill_verb(struct ctl *c, int argc, char **argv)
 	struct each e = {.c = c, .signal = SIGTERM};
 
 	ctl_parse(c, &argp, 0, argc, argv, &e);
-	return do_each(&e, kill_one);
+	return ctl_each(c, &e.ids, kill_one, &e);
 }
 
 /* ---- pause, resume ---- */
@@ -226,9 +203,10 @@ static error_t parse_pause(int key, char *arg, struct argp_state *state)
 	return take_ids(key, state, state->input);
 }
 
-static int pause_one(struct each *e, const char *id, struct err *err)
+static int pause_one(void *arg, const char *id, struct err *err)
 {
 	Tasks__PauseTaskRequest req = TASKS__PAUSE_TASK_REQUEST__INIT;
+	struct each *e = arg;
 
 	req.container_id = id;
 	TRY_WRAP(rpc_call(e->c->client, &tasks__tasks__descriptor, "Pause", NULL, &req.base, NULL, err), err,
@@ -243,12 +221,13 @@ int ctl_pause_verb(struct ctl *c, int argc, char **argv)
 	struct each e = {.c = c};
 
 	ctl_parse(c, &argp, 0, argc, argv, &e);
-	return do_each(&e, pause_one);
+	return ctl_each(c, &e.ids, pause_one, &e);
 }
 
-static int resume_one(struct each *e, const char *id, struct err *err)
+static int resume_one(void *arg, const char *id, struct err *err)
 {
 	Tasks__ResumeTaskRequest req = TASKS__RESUME_TASK_REQUEST__INIT;
+	struct each *e = arg;
 
 	req.container_id = id;
 	TRY_WRAP(rpc_call(e->c->client, &tasks__tasks__descriptor, "Resume", NULL, &req.base, NULL, err), err,
@@ -262,7 +241,7 @@ int ctl_resume_verb(struct ctl *c, int argc, char **argv)
 	struct each e = {.c = c};
 
 	ctl_parse(c, &argp, 0, argc, argv, &e);
-	return do_each(&e, resume_one);
+	return ctl_each(c, &e.ids, resume_one, &e);
 }
 
 /* ---- rm ---- */
@@ -317,8 +296,10 @@ static int rm_steps(struct each *e, const char *id, struct err *err)
 	return 0;
 }
 
-static int rm_one(struct each *e, const char *id, struct err *err)
+static int rm_one(void *arg, const char *id, struct err *err)
 {
+	struct each *e = arg;
+
 	TRY_WRAP(rm_steps(e, id, err), err, "rm %s", id);
 	return 0;
 }
@@ -329,7 +310,7 @@ int ctl_rm_verb(struct ctl *c, int argc, char **argv)
 	struct each e = {.c = c};
 
 	ctl_parse(c, &argp, 0, argc, argv, &e);
-	return do_each(&e, rm_one);
+	return ctl_each(c, &e.ids, rm_one, &e);
 }
 
 /* ---- logs ---- */

@@ -42,6 +42,23 @@ int ctl_fail(const struct ctl *c, const struct err *err);
 /* Complains about the command line and returns CTL_EXIT_USAGE. */
 int ctl_usage(const char *verb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* The arguments of a verb that takes one name or more. */
+struct ctl_names {
+	char **v;
+	unsigned n;
+};
+
+/* What such a verb's parser does with keys that are not its own; `noun`: of what it asks for when there is none. */
+error_t ctl_take_names(int key, struct argp_state *state, struct ctl_names *names, const char *noun);
+
+/* Connects and does it to each, goes on after a failure, and says it. The exit status. */
+int ctl_each(struct ctl *c, const struct ctl_names *names, int (*fn)(void *arg, const char *name, struct err *err),
+             void *arg);
+
+/* Becomes another program of ours, which gets `verb` (may be NULL) and the arguments: the first of `places`, below the
+ * directory of this program, that is there; NULL ends them. Returns the exit status when that failed. */
+int ctl_hand_over(struct ctl *c, const char *const *places, const char *verb, int argc, char **argv);
+
 int ctl_pull_verb(struct ctl *c, int argc, char **argv);
 int ctl_push_verb(struct ctl *c, int argc, char **argv);
 int ctl_tag_verb(struct ctl *c, int argc, char **argv);

@@ -100,29 +100,15 @@ int ctl_images_verb(struct ctl *c, int argc, char **argv)
 
 /* ---- rmi ---- */
 
-struct names {
-	char **v;
-	unsigned n;
-};
-
 static error_t parse_rmi(int key, char *arg, struct argp_state *state)
 {
-	struct names *names = state->input;
-
-	if (key == ARGP_KEY_ARGS) {
-		names->v = state->argv + state->next;
-		names->n = (unsigned)(state->argc - state->next);
-		state->next = state->argc;
-		return 0;
-	}
-	if (key == ARGP_KEY_NO_ARGS)
-		argp_error(state, "which image?");
-	return ARGP_ERR_UNKNOWN;
+	return ctl_take_names(key, state, state->input, "image");
 }
 
-static int remove_one(struct ctl *c, const char *name, struct err *err)
+static int remove_one(void *arg, const char *name, struct err *err)
 {
 	Images__DeleteImageRequest req = IMAGES__DELETE_IMAGE_REQUEST__INIT;
+	struct ctl *c = arg;
 
 	TRY(image_name(c, name, &req.name, err));
 	req.sync = true;
@@ -135,17 +121,8 @@ static int remove_one(struct ctl *c, const char *name, struct err *err)
 int ctl_rmi_verb(struct ctl *c, int argc, char **argv)
 {
 	struct argp argp = {NULL, parse_rmi, "IMAGE...", "Removes images.", NULL, NULL, NULL};
-	struct names names = {0};
-	struct err err = ERR_INIT;
-	int status = 0;
+	struct ctl_names names = {0};
 
 	ctl_parse(c, &argp, 0, argc, argv, &names);
-	if (ctl_connect(c, &err) < 0)
-		return ctl_fail(c, &err);
-	for (unsigned i = 0; i < names.n; i++) {
-		err = ERR_INIT;
-		if (remove_one(c, names.v[i], &err) < 0)
-			status = ctl_fail(c, &err);
-	}
-	return status;
+	return ctl_each(c, &names, remove_one, c);
 }

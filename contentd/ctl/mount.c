@@ -14,11 +14,6 @@
 
 static const ProtobufCServiceDescriptor *const SNAPSHOTS = &snapshots__snapshots__descriptor;
 
-struct names {
-	char **v;
-	unsigned n;
-};
-
 /* The top snapshot of an image that is unpacked. */
 static int top_of(struct ctl *c, const char *name, const char **full, const char **top, struct err *err)
 {
@@ -115,7 +110,7 @@ static int add_usages(struct ctl *c, const char *name, struct usages *u, struct 
 	return 0;
 }
 
-static int run_usage(struct ctl *c, const struct names *names, struct usages *u, struct err *err)
+static int run_usage(struct ctl *c, const struct ctl_names *names, struct usages *u, struct err *err)
 {
 	for (unsigned i = 0; i < names->n; i++)
 		TRY(add_usages(c, names->v[i], u, err));
@@ -128,17 +123,7 @@ static int run_usage(struct ctl *c, const struct names *names, struct usages *u,
 
 static error_t parse_names(int key, char *arg, struct argp_state *state)
 {
-	struct names *names = state->input;
-
-	if (key == ARGP_KEY_ARGS) {
-		names->v = state->argv + state->next;
-		names->n = (unsigned)(state->argc - state->next);
-		state->next = state->argc;
-		return 0;
-	}
-	if (key == ARGP_KEY_NO_ARGS)
-		argp_error(state, "which one?");
-	return ARGP_ERR_UNKNOWN;
+	return ctl_take_names(key, state, state->input, "one");
 }
 
 int ctl_usage_verb(struct ctl *c, int argc, char **argv)
@@ -148,7 +133,7 @@ int ctl_usage_verb(struct ctl *c, int argc, char **argv)
 	    "IMAGE...", "Tells what the unpacked layers of images hold. What several of them share counts once.",
 	    NULL,       NULL,
 	    NULL};
-	struct names names = {0};
+	struct ctl_names names = {0};
 	struct usages u = {0};
 	struct err err = ERR_INIT;
 	int r;
@@ -317,9 +302,10 @@ int ctl_mount_verb(struct ctl *c, int argc, char **argv)
 	return run_mount(c, &a, &err) < 0 ? ctl_fail(c, &err) : 0;
 }
 
-static int unmount_one(struct ctl *c, const char *name, struct err *err)
+static int unmount_one(void *arg, const char *name, struct err *err)
 {
 	const char *dir = NULL;
+	struct ctl *c = arg;
 
 	TRY(real_path(c, name, &dir, err));
 	TRY_WRAP(run_program((char *[]){"umount", (char *)dir, NULL}, err), err, "unmount %s", dir);
@@ -332,17 +318,8 @@ int ctl_unmount_verb(struct ctl *c, int argc, char **argv)
 {
 	struct argp argp = {NULL, parse_names, "DIR...", "Unmounts what `contentctl mount' has mounted.",
 	                    NULL, NULL,        NULL};
-	struct names names = {0};
-	struct err err = ERR_INIT;
-	int status = 0;
+	struct ctl_names names = {0};
 
 	ctl_parse(c, &argp, 0, argc, argv, &names);
-	if (ctl_connect(c, &err) < 0)
-		return ctl_fail(c, &err);
-	for (unsigned i = 0; i < names.n; i++) {
-		err = ERR_INIT;
-		if (unmount_one(c, names.v[i], &err) < 0)
-			status = ctl_fail(c, &err);
-	}
-	return status;
+	return ctl_each(c, &names, unmount_one, c);
 }
