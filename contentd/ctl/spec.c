@@ -52,6 +52,17 @@ static int read_texts(struct json_reader *j, struct texts *out, struct err *err)
 	return more;
 }
 
+static int read_env(struct json_reader *j, struct spec_process *p, struct err *err)
+{
+	AUTO(texts) struct texts env = {VEC_INIT};
+
+	TRY(read_texts(j, &env, err));
+	vec_each(&env.v, e)
+		vec_push(&p->env, *e);
+	vec_fini(&env.v);
+	return 0;
+}
+
 static int read_text(struct json_reader *j, char **out, struct err *err)
 {
 	struct str s;
@@ -84,15 +95,8 @@ static int image_field(struct json_reader *j, struct str key, struct image_confi
 		return read_text(j, &p->cwd, err);
 	if (str_eqc(key, "User"))
 		return read_text(j, &p->user, err);
-	if (str_eqc(key, "Env")) {
-		AUTO(texts) struct texts env = {VEC_INIT};
-
-		TRY(read_texts(j, &env, err));
-		vec_each(&env.v, e)
-			vec_push(&p->env, *e);
-		vec_fini(&env.v);
-		return 0;
-	}
+	if (str_eqc(key, "Env"))
+		return read_env(j, p, err);
 	return json_skip(j, err);
 }
 
@@ -219,15 +223,8 @@ static int process_member(struct json_reader *j, struct str key, void *arg, stru
 		return read_text(j, &p->cwd, err);
 	if (str_eqc(key, "user"))
 		return read_object(j, user_member, p, err);
-	if (str_eqc(key, "env")) {
-		AUTO(texts) struct texts env = {VEC_INIT};
-
-		TRY(read_texts(j, &env, err));
-		vec_each(&env.v, e)
-			vec_push(&p->env, *e);
-		vec_fini(&env.v);
-		return 0;
-	}
+	if (str_eqc(key, "env"))
+		return read_env(j, p, err);
 	return json_skip(j, err);
 }
 
