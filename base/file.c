@@ -82,13 +82,18 @@ int fd_pwrite_all(int fd, struct str data, off_t at, struct err *err)
 	return 0;
 }
 
-int fd_pread_all(int fd, void *dst, size_t n, off_t at, struct err *err)
+static int pread_all(int fd, void *dst, size_t n, off_t at, int flags, struct err *err)
 {
 	for (size_t done = 0; done < n;) {
-		ssize_t got = pread(fd, (char *)dst + done, n - done, at + (off_t)done);
+		struct iovec iov = {(char *)dst + done, n - done};
+		ssize_t got = preadv2(fd, &iov, 1, at + (off_t)done, flags);
 
 		if (got < 0 && errno == EINTR)
 			continue;
+		if (got < 0 && flags && (errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS)) {
+			flags = 0;
+			continue;
+		}
 		if (got < 0)
 			return err_errno(err, errno, "read");
 		if (got == 0)
@@ -97,6 +102,16 @@ int fd_pread_all(int fd, void *dst, size_t n, off_t at, struct err *err)
 		done += (size_t)got;
 	}
 	return 0;
+}
+
+int fd_pread_all(int fd, void *dst, size_t n, off_t at, struct err *err)
+{
+	return pread_all(fd, dst, n, at, 0, err);
+}
+
+int fd_pread_all_uncached(int fd, void *dst, size_t n, off_t at, struct err *err)
+{
+	return pread_all(fd, dst, n, at, RWF_DONTCACHE, err);
 }
 
 int dir_sync(int dir_fd, struct err *err)
@@ -127,26 +142,6 @@ static int fill_new_file(int fd, struct str data, mode_t mode, struct err *err)
 		return err_errno(err, errno, "chmod");
 	if (fsync(fd))
 		return err_errno(err, errno, "sync");
-	return 0;
-}
-
-int fd_pread_all_uncached(int fd, void *dst, size_t n, off_t at, struct err *err)
-{
-	for (size_t done = 0; done < n;) {
-		struct iovec iov = {(char *)dst + done, n - done};
-		ssize_t got = preadv2(fd, &iov, 1, at + (off_t)done, RWF_DONTCACHE);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0 && (errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS))
-			return fd_pread_all(fd, iov.iov_base, iov.iov_len, at + (off_t)done, err);
-		if (got < 0)
-			return err_errno(err, errno, "read");
-		if (got == 0)
-			return err_set(err, ERR_DATA_LOSS, "file ends after %zu of %zu bytes at %lld", done, n,
-			               (long long)at);
-		done += (size_t)got;
-	}
 	return 0;
 }
 
