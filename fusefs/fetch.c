@@ -283,11 +283,7 @@ static void member_job(struct pool_job *pool)
 	pthread_mutex_unlock(&d->lock);
 	free(j->bytes);
 	free(j);
-	fetch_send(d);
-	pthread_mutex_lock(&d->lock);
-	d->n_jobs--;
-	pthread_cond_broadcast(&d->idle);
-	pthread_mutex_unlock(&d->lock);
+	fetch_job_end(d);
 }
 
 static void member_arrived(struct request *r)
@@ -534,6 +530,15 @@ void fetch_send(struct ffs_data *d)
 }
 
 /* ---- the end ---- */
+
+void fetch_job_end(struct ffs_data *d)
+{
+	fetch_send(d);
+	pthread_mutex_lock(&d->lock);
+	d->n_jobs--;
+	pthread_cond_broadcast(&d->idle);
+	pthread_mutex_unlock(&d->lock);
+}
 
 void fetch_stop(struct ffs_data *d)
 {

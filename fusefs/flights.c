@@ -334,11 +334,7 @@ static void local_job(struct pool_job *pool)
 	file_unbusy(d, j->file);
 	pthread_mutex_unlock(&d->lock);
 	free(j);
-	fetch_send(d);
-	pthread_mutex_lock(&d->lock);
-	d->n_jobs--;
-	pthread_cond_broadcast(&d->idle);
-	pthread_mutex_unlock(&d->lock);
+	fetch_job_end(d);
 }
 
 void fetch_verify_local(struct ffs_data *d, struct flight *fl)
