@@ -131,16 +131,6 @@ void metric_observe_in(struct metric *m, int64_t ns, const char *const *values)
 	atomic_fetch_add_explicit(&s->value, ns, memory_order_relaxed);
 }
 
-void metric_clear(struct metric *m)
-{
-	for (size_t i = 0; i < METRIC_SLOTS; i++)
-		for (struct metric_series *s = atomic_exchange(&m->slots[i], NULL), *next; s; s = next) {
-			next = s->next;
-			series_free(s);
-		}
-	atomic_store(&m->n_series, 0);
-}
-
 /* ---- printing ---- */
 
 static void print_escaped(const char *text, bool quotes, struct buf *out)

@@ -64,10 +64,6 @@ void metric_add_to(struct metric *m, int64_t n, const char *const *values);
 void metric_set_to(struct metric *m, int64_t n, const char *const *values);
 void metric_observe_in(struct metric *m, int64_t ns, const char *const *values);
 
-/* Forgets the series of a gauge, so that values which are gone are not printed for ever. No one else uses it
- * meanwhile. */
-void metric_clear(struct metric *m);
-
 /* Memory of this process, for a gauge. */
 int64_t process_resident_bytes(void);
 

@@ -19,10 +19,6 @@ struct gc_sched_params {
 	int64_t startup_delay_ns;    /* until the first run; 0: none by itself */
 };
 
-#define GC_SCHED_DEFAULTS                                                                                              \
-	((struct gc_sched_params){                                                                                     \
-	    .pause_threshold = 0.02, .mutation_threshold = 100, .startup_delay_ns = 100 * 1000000LL})
-
 #define GC_SCHED_NEVER INT64_MAX
 
 struct gc_sched {

@@ -6,9 +6,13 @@
 #define MS NS_PER_MS
 #define START (1000 * NS_PER_S)
 
+/* containerd's own. */
+static const struct gc_sched_params DEFAULTS = {
+    .pause_threshold = 0.02, .mutation_threshold = 100, .startup_delay_ns = 100 * MS};
+
 static struct gc_sched fresh(int64_t startup_ns)
 {
-	struct gc_sched_params p = GC_SCHED_DEFAULTS;
+	struct gc_sched_params p = DEFAULTS;
 	struct gc_sched s;
 
 	p.startup_delay_ns = startup_ns;
@@ -62,7 +66,7 @@ static void pauses_make_intervals(void **state)
 
 static void thresholds_trigger(void **state)
 {
-	struct gc_sched_params p = GC_SCHED_DEFAULTS;
+	struct gc_sched_params p = DEFAULTS;
 	struct gc_sched s;
 
 	p.startup_delay_ns = 0;

@@ -12,11 +12,6 @@ void http_fini(struct http *h)
 	buf_fini(&h->head);
 }
 
-void http_set_opaque(struct http *h)
-{
-	h->state = HS_OPAQUE;
-}
-
 void http_no_body(struct http *h)
 {
 	if (h->state != HS_OPAQUE)

@@ -54,9 +54,6 @@ enum http_what http_next(struct http *h, struct str *rest, struct str *piece);
 /* After the HTTP_HEAD of a response to HEAD: it has no body, whatever its head says. */
 void http_no_body(struct http *h);
 
-/* Makes the rest of the stream opaque. */
-void http_set_opaque(struct http *h);
-
 /* The value of a header in a head (ASCII case-insensitive name, trimmed value), or STR_NONE. */
 struct str http_header(struct str head, const char *name);
 

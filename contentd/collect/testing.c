@@ -348,19 +348,6 @@ void text_unlease(struct text_store *s, const char *lease, const char *resource)
 	arena_fini(&a);
 }
 
-bool text_condemned(struct text_store *s, const char *id)
-{
-	const struct text_file *f;
-	struct arena a;
-	struct gc_id it;
-
-	arena_init(&a, SIZE_MAX);
-	it = parse_id(&a, id);
-	f = find_file(s, &it);
-	arena_fini(&a);
-	return f && f->condemned;
-}
-
 void text_graph_remove(struct text_store *s, const char *id)
 {
 	const struct gc_graph *g = cd_graph_gc(s->graph);

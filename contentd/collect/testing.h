@@ -63,7 +63,6 @@ void text_put(struct text_store *s, const char *id, const char *facts);
 void text_remove(struct text_store *s, const char *id);
 /* `resource` as in the facts of a lease: "content:#a". */
 void text_unlease(struct text_store *s, const char *lease, const char *resource);
-bool text_condemned(struct text_store *s, const char *id);
 
 /* Has the graph remove one, in a hold. */
 void text_graph_remove(struct text_store *s, const char *id);

@@ -225,18 +225,6 @@ void tasks_alive(struct cd_tasks *t, const char *ns, struct task_list *out)
 	pthread_mutex_unlock(&t->lock);
 }
 
-bool cd_tasks_has(struct cd_tasks *t, const char *ns, const char *id)
-{
-	AUTO(buf) struct buf key = BUF_INIT;
-	bool has;
-
-	key_of(ns, id, &key);
-	pthread_mutex_lock(&t->lock);
-	has = map_has(&t->table, buf_str(&key));
-	pthread_mutex_unlock(&t->lock);
-	return has;
-}
-
 /* ---- life-cycle ---- */
 
 static void *run_loop(void *arg)

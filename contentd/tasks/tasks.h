@@ -56,9 +56,6 @@ int cd_tasks_runtime_info(struct cd_tasks *t, const Types__RuntimeRequest *req, 
 
 size_t cd_tasks_count(struct cd_tasks *t);
 
-/* True when a container has a task. */
-bool cd_tasks_has(struct cd_tasks *t, const char *ns, const char *id);
-
 /* The Tasks service; its svc is a function of the host, so the table is copied with the svc set: */
 struct rpc_service cd_tasks_service(struct cd_tasks *t);
 
