@@ -1,10 +1,9 @@
 /* The Snapshots service over the real snapshotter, for what needs no mount; containerd's own cases. */
 #include "base/file.h"
 #include "contentd/ident.h"
-#include "contentd/testing/world.h"
+#include "contentd/testing/snapshots.h"
 #include "estargz/index.h"
 #include "rpc/proto/leases.pb-c.h"
-#include "rpc/proto/snapshots.pb-c.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -14,103 +13,13 @@
 
 #include <cmocka.h>
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		if ((call) < 0)                                                                                        \
-			fail_msg("%s: %s", #call, w->err.msg);                                                         \
-	} while (0)
-#define FAILS(call, code) assert_int_equal((call), -(code))
 #define CALL(method, req, rsp) world_call(w, &snapshots__snapshots__descriptor, method, (req), (rsp))
-
-static const char *snapshotter = "overlayfs";
-
-static int prepare(struct world *w, const char *key, const char *parent, const char *labels,
-                   Snapshots__PrepareSnapshotResponse **rsp)
-{
-	Snapshots__PrepareSnapshotRequest req = SNAPSHOTS__PREPARE_SNAPSHOT_REQUEST__INIT;
-
-	req.snapshotter = snapshotter;
-	req.key = key;
-	req.parent = parent;
-	WORLD_KVS(w, &req, labels, labels);
-	return CALL("Prepare", &req, rsp);
-}
-
-static int view(struct world *w, const char *key, const char *parent, Snapshots__ViewSnapshotResponse **rsp)
-{
-	Snapshots__ViewSnapshotRequest req = SNAPSHOTS__VIEW_SNAPSHOT_REQUEST__INIT;
-
-	req.snapshotter = snapshotter;
-	req.key = key;
-	req.parent = parent;
-	return CALL("View", &req, rsp);
-}
-
-static int commit(struct world *w, const char *name, const char *key, const char *parent, const char *labels)
-{
-	Snapshots__CommitSnapshotRequest req = SNAPSHOTS__COMMIT_SNAPSHOT_REQUEST__INIT;
-
-	req.snapshotter = snapshotter;
-	req.name = name;
-	req.key = key;
-	req.parent = parent;
-	WORLD_KVS(w, &req, labels, labels);
-	return CALL("Commit", &req, NULL);
-}
-
-static int drop(struct world *w, const char *key)
-{
-	Snapshots__RemoveSnapshotRequest req = SNAPSHOTS__REMOVE_SNAPSHOT_REQUEST__INIT;
-
-	req.snapshotter = snapshotter;
-	req.key = key;
-	return CALL("Remove", &req, NULL);
-}
-
-static int mounts(struct world *w, const char *key)
-{
-	Snapshots__MountsRequest req = SNAPSHOTS__MOUNTS_REQUEST__INIT;
-
-	req.snapshotter = snapshotter;
-	req.key = key;
-	return CALL("Mounts", &req, NULL);
-}
-
-static int stat_of(struct world *w, const char *key, Snapshots__Info **out)
-{
-	Snapshots__StatSnapshotRequest req = SNAPSHOTS__STAT_SNAPSHOT_REQUEST__INIT;
-	Snapshots__StatSnapshotResponse *rsp;
-	int r;
-
-	req.snapshotter = snapshotter;
-	req.key = key;
-	r = CALL("Stat", &req, &rsp);
-	if (r >= 0 && out)
-		*out = rsp->info;
-	return r;
-}
-
-static int update(struct world *w, const char *key, const char *labels, const char *mask)
-{
-	Snapshots__UpdateSnapshotRequest req = SNAPSHOTS__UPDATE_SNAPSHOT_REQUEST__INIT;
-	Snapshots__Info info = SNAPSHOTS__INFO__INIT;
-	Pb__FieldMask m = PB__FIELD_MASK__INIT;
-
-	req.snapshotter = snapshotter;
-	info.name = key;
-	WORLD_KVS(w, &info, labels, labels);
-	req.info = &info;
-	m.paths = &mask;
-	m.n_paths = 1;
-	req.update_mask = mask ? &m : NULL;
-	return CALL("Update", &req, NULL);
-}
 
 static const char *labels_of(struct world *w, const char *key)
 {
 	Snapshots__Info *info = NULL;
 
-	OK(stat_of(w, key, &info));
+	OK(snapshot_stat(w, key, &info));
 	return world_kvs_text(w, info->labels, info->n_labels);
 }
 
@@ -121,7 +30,7 @@ static const char *list(struct world *w, const char *filter)
 	void **all;
 	size_t n;
 
-	req.snapshotter = snapshotter;
+	req.snapshotter = w->snapshotter;
 	req.filters = &filter;
 	req.n_filters = 1;
 	OK(world_stream(w, &snapshots__snapshots__descriptor, "List", &req,
@@ -144,60 +53,59 @@ static void codes(void **state)
 	FAILS(CALL("Stat", &unknown, NULL), ERR_INVALID);
 	unknown.snapshotter = "zfs";
 	FAILS(CALL("Stat", &unknown, NULL), ERR_INVALID);
-	FAILS(prepare(w, "", "", "", NULL), ERR_INVALID);
-	OK(prepare(w, "a", "", "", NULL));
-	FAILS(prepare(w, "a", "", "", NULL), ERR_EXISTS);
-	FAILS(view(w, "a", "", NULL), ERR_EXISTS);
-	FAILS(prepare(w, "b", "a", "", NULL), ERR_INVALID);
-	FAILS(prepare(w, "b", "none", "", NULL), ERR_NOT_FOUND);
-	FAILS(commit(w, "A", "none", "", ""), ERR_NOT_FOUND);
-	OK(commit(w, "A", "a", "", ""));
-	FAILS(stat_of(w, "a", NULL), ERR_NOT_FOUND);
-	FAILS(mounts(w, "A"), ERR_PRECONDITION);
-	FAILS(mounts(w, "a"), ERR_NOT_FOUND);
-	OK(view(w, "v", "A", NULL));
-	FAILS(commit(w, "V", "v", "", ""), ERR_PRECONDITION);
-	FAILS(drop(w, "A"), ERR_PRECONDITION);
-	OK(prepare(w, "b", "A", "", NULL));
-	FAILS(commit(w, "A", "b", "", ""), ERR_EXISTS);
-	FAILS(commit(w, "B", "b", "other", ""), ERR_INVALID);
-	OK(commit(w, "B", "b", "A", ""));
-	FAILS(drop(w, "none"), ERR_NOT_FOUND);
-	OK(drop(w, "v"));
-	OK(drop(w, "B"));
-	OK(drop(w, "A"));
+	FAILS(snapshot_prepare(w, "", "", "", NULL), ERR_INVALID);
+	OK(snapshot_prepare(w, "a", "", "", NULL));
+	FAILS(snapshot_prepare(w, "a", "", "", NULL), ERR_EXISTS);
+	FAILS(snapshot_view(w, "a", "", "", NULL), ERR_EXISTS);
+	FAILS(snapshot_prepare(w, "b", "a", "", NULL), ERR_INVALID);
+	FAILS(snapshot_prepare(w, "b", "none", "", NULL), ERR_NOT_FOUND);
+	FAILS(snapshot_commit(w, "A", "none", "", ""), ERR_NOT_FOUND);
+	OK(snapshot_commit(w, "A", "a", "", ""));
+	FAILS(snapshot_stat(w, "a", NULL), ERR_NOT_FOUND);
+	FAILS(snapshot_mounts(w, "A", NULL), ERR_PRECONDITION);
+	FAILS(snapshot_mounts(w, "a", NULL), ERR_NOT_FOUND);
+	OK(snapshot_view(w, "v", "A", "", NULL));
+	FAILS(snapshot_commit(w, "V", "v", "", ""), ERR_PRECONDITION);
+	FAILS(snapshot_remove(w, "A"), ERR_PRECONDITION);
+	OK(snapshot_prepare(w, "b", "A", "", NULL));
+	FAILS(snapshot_commit(w, "A", "b", "", ""), ERR_EXISTS);
+	FAILS(snapshot_commit(w, "B", "b", "other", ""), ERR_INVALID);
+	OK(snapshot_commit(w, "B", "b", "A", ""));
+	FAILS(snapshot_remove(w, "none"), ERR_NOT_FOUND);
+	OK(snapshot_remove(w, "v"));
+	OK(snapshot_remove(w, "B"));
+	OK(snapshot_remove(w, "A"));
 	cleanup.snapshotter = "overlayfs";
 	OK(CALL("Cleanup", &cleanup, NULL));
 }
 
 static void answers(void **state)
 {
-	Snapshots__PrepareSnapshotResponse *p;
 	Snapshots__UsageRequest usage = SNAPSHOTS__USAGE_REQUEST__INIT;
 	Snapshots__UsageResponse *used;
-	Snapshots__ViewSnapshotResponse *v;
 	Snapshots__Info *info = NULL;
+	struct mounts p = {0}, v = {0};
 	struct world *w = *state;
 
-	OK(prepare(w, "a", "", "", &p));
-	assert_int_equal(p->n_mounts, 1);
-	assert_string_equal(p->mounts[0]->type, "bind");
-	assert_string_equal(p->mounts[0]->options[0], "rw");
-	assert_string_equal(p->mounts[0]->options[1], "rbind");
-	assert_string_equal(p->mounts[0]->target, "");
-	OK(commit(w, "A", "a", "", ""));
-	OK(stat_of(w, "A", &info));
+	OK(snapshot_prepare(w, "a", "", "", &p));
+	assert_int_equal(p.n, 1);
+	assert_string_equal(p.list[0]->type, "bind");
+	assert_string_equal(p.list[0]->options[0], "rw");
+	assert_string_equal(p.list[0]->options[1], "rbind");
+	assert_string_equal(p.list[0]->target, "");
+	OK(snapshot_commit(w, "A", "a", "", ""));
+	OK(snapshot_stat(w, "A", &info));
 	assert_int_equal(info->kind, SNAPSHOTS__KIND__COMMITTED);
 	assert_int_equal(info->created_at->nanos, info->updated_at->nanos);
-	OK(view(w, "v", "A", &v));
-	assert_string_equal(v->mounts[0]->type, "bind");
-	assert_string_equal(v->mounts[0]->source, p->mounts[0]->source);
-	assert_string_equal(v->mounts[0]->options[0], "ro");
-	OK(stat_of(w, "v", &info));
+	OK(snapshot_view(w, "v", "A", "", &v));
+	assert_string_equal(v.list[0]->type, "bind");
+	assert_string_equal(v.list[0]->source, p.list[0]->source);
+	assert_string_equal(v.list[0]->options[0], "ro");
+	OK(snapshot_stat(w, "v", &info));
 	assert_int_equal(info->kind, SNAPSHOTS__KIND__VIEW);
 	assert_string_equal(info->parent, "A");
-	OK(prepare(w, "b", "A", "", &p));
-	assert_string_equal(p->mounts[0]->type, "overlay");
+	OK(snapshot_prepare(w, "b", "A", "", &p));
+	assert_string_equal(p.list[0]->type, "overlay");
 	usage.snapshotter = "overlayfs";
 	usage.key = "A";
 	OK(CALL("Usage", &usage, &used));
@@ -213,19 +121,19 @@ static void labels(void **state)
 
 	nothing.snapshotter = "overlayfs";
 	FAILS(CALL("Update", &nothing, NULL), ERR_INVALID);
-	FAILS(update(w, "a", "", NULL), ERR_NOT_FOUND);
-	OK(prepare(w, "a", "", "k=v x= a.b/c=1", NULL));
+	FAILS(snapshot_update(w, "a", "", "", NULL), ERR_NOT_FOUND);
+	OK(snapshot_prepare(w, "a", "", "k=v x= a.b/c=1", NULL));
 	assert_string_equal(labels_of(w, "a"), "a.b/c=1 k=v");
-	OK(update(w, "a", "a.b/c=2 z=1", "labels.a.b/c"));
-	OK(update(w, "a", "", "labels.k"));
+	OK(snapshot_update(w, "a", "", "a.b/c=2 z=1", "labels.a.b/c"));
+	OK(snapshot_update(w, "a", "", "", "labels.k"));
 	assert_string_equal(labels_of(w, "a"), "a.b/c=2");
-	OK(update(w, "a", "n=1", "labels"));
+	OK(snapshot_update(w, "a", "", "n=1", "labels"));
 	assert_string_equal(labels_of(w, "a"), "n=1");
-	OK(update(w, "a", "m=1", NULL));
+	OK(snapshot_update(w, "a", "", "m=1", NULL));
 	assert_string_equal(labels_of(w, "a"), "m=1");
-	FAILS(update(w, "a", "", "parent"), ERR_INVALID);
-	FAILS(update(w, "a", "", "name"), ERR_INVALID);
-	OK(commit(w, "A", "a", "", "only=this"));
+	FAILS(snapshot_update(w, "a", "", "", "parent"), ERR_INVALID);
+	FAILS(snapshot_update(w, "a", "", "", "name"), ERR_INVALID);
+	OK(snapshot_commit(w, "A", "a", "", "only=this"));
 	assert_string_equal(labels_of(w, "A"), "only=this");
 }
 
@@ -234,10 +142,10 @@ static void lists(void **state)
 	struct world *w = *state;
 
 	assert_string_equal(list(w, ""), "");
-	OK(prepare(w, "a", "", "", NULL));
-	OK(commit(w, "A", "a", "", "k=v"));
-	OK(prepare(w, "b", "A", "", NULL));
-	OK(view(w, "v", "A", NULL));
+	OK(snapshot_prepare(w, "a", "", "", NULL));
+	OK(snapshot_commit(w, "A", "a", "", "k=v"));
+	OK(snapshot_prepare(w, "b", "A", "", NULL));
+	OK(snapshot_view(w, "v", "A", "", NULL));
 	assert_string_equal(list(w, ""), "A b v ");
 	assert_string_equal(list(w, "kind==active"), "b ");
 	assert_string_equal(list(w, "parent==A"), "b v ");
@@ -246,7 +154,7 @@ static void lists(void **state)
 	rpc_client_set_metadata(w->c, "containerd-namespace", "other");
 	assert_string_equal(list(w, ""), "");
 	for (int i = 0; i < 250; i++) /* more than two messages */
-		OK(prepare(w, arena_printf(&w->a, "k%03d", i), "", "", NULL));
+		OK(snapshot_prepare(w, arena_printf(&w->a, "k%03d", i), "", "", NULL));
 	assert_int_equal(strlen(list(w, "")), 250 * 5);
 }
 
@@ -254,12 +162,12 @@ static void a_target_that_is_there(void **state)
 {
 	struct world *w = *state;
 
-	OK(prepare(w, "a", "", "containerd.io/snapshot.ref=A", NULL));
-	OK(commit(w, "A", "a", "", ""));
-	FAILS(prepare(w, "b", "", "containerd.io/snapshot.ref=A", NULL), ERR_EXISTS);
-	FAILS(stat_of(w, "b", NULL), ERR_NOT_FOUND);
+	OK(snapshot_prepare(w, "a", "", "containerd.io/snapshot.ref=A", NULL));
+	OK(snapshot_commit(w, "A", "a", "", ""));
+	FAILS(snapshot_prepare(w, "b", "", "containerd.io/snapshot.ref=A", NULL), ERR_EXISTS);
+	FAILS(snapshot_stat(w, "b", NULL), ERR_NOT_FOUND);
 	rpc_client_set_metadata(w->c, "containerd-namespace", "other");
-	OK(prepare(w, "b", "", "containerd.io/snapshot.ref=A", NULL));
+	OK(snapshot_prepare(w, "b", "", "containerd.io/snapshot.ref=A", NULL));
 }
 
 /* A layer index with one file, from a stream with that DiffID (or only a claim of it); its key. */
@@ -310,25 +218,25 @@ static void a_layer_of_another_namespace(void **state)
 	Snapshots__Info *info = NULL;
 
 	/* Its parent is not here yet. */
-	FAILS(prepare(w, "b", first, ref_to(w, second), NULL), ERR_NOT_FOUND);
-	FAILS(prepare(w, "a", "", ref_to(w, first), NULL), ERR_EXISTS);
-	FAILS(prepare(w, "b", first, ref_to(w, second), NULL), ERR_EXISTS);
-	FAILS(stat_of(w, "b", NULL), ERR_NOT_FOUND);
-	OK(stat_of(w, second, &info));
+	FAILS(snapshot_prepare(w, "b", first, ref_to(w, second), NULL), ERR_NOT_FOUND);
+	FAILS(snapshot_prepare(w, "a", "", ref_to(w, first), NULL), ERR_EXISTS);
+	FAILS(snapshot_prepare(w, "b", first, ref_to(w, second), NULL), ERR_EXISTS);
+	FAILS(snapshot_stat(w, "b", NULL), ERR_NOT_FOUND);
+	OK(snapshot_stat(w, second, &info));
 	assert_string_equal(info->parent, first);
 	assert_int_equal(info->kind, SNAPSHOTS__KIND__COMMITTED);
 	/* Labels are those of the request alone. */
 	assert_string_equal(labels_of(w, second), ref_to(w, second));
 	/* Contents that are only claimed are nobody else's; nor is a name that contents do not prove. */
-	OK(prepare(w, "c", "", ref_to(w, claimed), NULL));
-	OK(drop(w, "c"));
-	OK(drop(w, second));
-	OK(prepare(w, "c", "", ref_to(w, second), NULL));
-	OK(drop(w, "c"));
+	OK(snapshot_prepare(w, "c", "", ref_to(w, claimed), NULL));
+	OK(snapshot_remove(w, "c"));
+	OK(snapshot_remove(w, second));
+	OK(snapshot_prepare(w, "c", "", ref_to(w, second), NULL));
+	OK(snapshot_remove(w, "c"));
 	free(w->d->config.content_sharing);
 	w->d->config.content_sharing = xstrdup("isolated");
-	OK(drop(w, first));
-	OK(prepare(w, "c", "", ref_to(w, first), NULL));
+	OK(snapshot_remove(w, first));
+	OK(snapshot_prepare(w, "c", "", ref_to(w, first), NULL));
 }
 
 static const char *leased(struct world *w)
@@ -350,23 +258,23 @@ static void under_a_lease(void **state)
 	struct world *w = *state;
 
 	rpc_client_set_metadata(w->c, "containerd-lease", "l");
-	FAILS(prepare(w, "a", "", "", NULL), ERR_NOT_FOUND);
+	FAILS(snapshot_prepare(w, "a", "", "", NULL), ERR_NOT_FOUND);
 	req.id = "l";
 	OK(world_call(w, &leases__leases__descriptor, "Create", &req, NULL));
-	OK(prepare(w, "a", "", "", NULL));
+	OK(snapshot_prepare(w, "a", "", "", NULL));
 	assert_string_equal(leased(w), "snapshots/overlayfs:a ");
-	OK(commit(w, "A", "a", "", ""));
+	OK(snapshot_commit(w, "A", "a", "", ""));
 	assert_string_equal(leased(w), "snapshots/overlayfs:A ");
-	OK(drop(w, "A"));
+	OK(snapshot_remove(w, "A"));
 	assert_string_equal(leased(w), "");
 	/* What exists is leased by those who find it, too. */
 	rpc_client_set_metadata(w->c, "containerd-lease", NULL);
-	OK(prepare(w, "x", "", "", NULL));
-	OK(prepare(w, "t", "", "", NULL));
-	OK(commit(w, "T", "t", "", ""));
+	OK(snapshot_prepare(w, "x", "", "", NULL));
+	OK(snapshot_prepare(w, "t", "", "", NULL));
+	OK(snapshot_commit(w, "T", "t", "", ""));
 	rpc_client_set_metadata(w->c, "containerd-lease", "l");
-	FAILS(prepare(w, "x", "", "", NULL), ERR_EXISTS);
-	FAILS(prepare(w, "y", "", "containerd.io/snapshot.ref=T", NULL), ERR_EXISTS);
+	FAILS(snapshot_prepare(w, "x", "", "", NULL), ERR_EXISTS);
+	FAILS(snapshot_prepare(w, "y", "", "containerd.io/snapshot.ref=T", NULL), ERR_EXISTS);
 	assert_string_equal(leased(w), "snapshots/overlayfs:T snapshots/overlayfs:x ");
 }
 
@@ -376,26 +284,26 @@ static void a_proxied_space(void **state)
 	Snapshots__PrepareSnapshotRequest req = SNAPSHOTS__PREPARE_SNAPSHOT_REQUEST__INIT;
 	struct world *w = *state;
 
-	snapshotter = "contentd";
-	OK(prepare(w, "n1/1/a", "", "containerd.io/snapshot.ref=A", NULL));
-	OK(commit(w, "n1/2/A", "n1/1/a", "", "containerd.io/snapshot.ref=A"));
+	w->snapshotter = "contentd";
+	OK(snapshot_prepare(w, "n1/1/a", "", "containerd.io/snapshot.ref=A", NULL));
+	OK(snapshot_commit(w, "n1/2/A", "n1/1/a", "", "containerd.io/snapshot.ref=A"));
 	rpc_client_set_metadata(w->c, "containerd-namespace", NULL);
 	rpc_client_set_metadata(w->c, "containerd-lease", "of-somebody-else");
-	OK(prepare(w, "n2/3/b", "n1/2/A", "", NULL));
+	OK(snapshot_prepare(w, "n2/3/b", "n1/2/A", "", NULL));
 	assert_string_equal(list(w, ""), "n1/2/A n2/3/b ");
 	/* How it looks for a remote snapshot. */
 	assert_string_equal(list(w, "labels.\"containerd.io/snapshot.ref\"==A,parent==\"\""), "n1/2/A ");
 	/* A layer that cannot be read on demand here, since there is no contentfs, is the client's to unpack. */
-	OK(prepare(w, "n2/4/c", "",
-	           "containerd.io/snapshot.ref=" SHA_A " containerd.io/snapshot/cri.image-ref=r.example/x "
-	           "containerd.io/snapshot/cri.layer-digest=" SHA_B,
-	           NULL));
-	OK(drop(w, "n2/3/b"));
-	OK(drop(w, "n1/2/A"));
-	FAILS(drop(w, "n1/2/A"), ERR_NOT_FOUND);
-	snapshotter = "overlayfs";
+	OK(snapshot_prepare(w, "n2/4/c", "",
+	                    "containerd.io/snapshot.ref=" SHA_A " containerd.io/snapshot/cri.image-ref=r.example/x "
+	                    "containerd.io/snapshot/cri.layer-digest=" SHA_B,
+	                    NULL));
+	OK(snapshot_remove(w, "n2/3/b"));
+	OK(snapshot_remove(w, "n1/2/A"));
+	FAILS(snapshot_remove(w, "n1/2/A"), ERR_NOT_FOUND);
+	w->snapshotter = "overlayfs";
 	rpc_client_set_metadata(w->c, "containerd-lease", NULL);
-	req.snapshotter = snapshotter;
+	req.snapshotter = w->snapshotter;
 	req.key = "x";
 	FAILS(CALL("Prepare", &req, NULL), ERR_PRECONDITION);
 	rpc_client_set_metadata(w->c, "containerd-namespace", "ns");

@@ -1,13 +1,11 @@
 /* The Diff service through a socket: layers of what was written into snapshots and directories, and back again. */
 #include "base/file.h"
-#include "contentd/diff/trees.h"
+#include "contentd/testing/snapshots.h"
 #include "contentd/testing/upload.h"
-#include "contentd/testing/world.h"
 #include "estargz/inflate.h"
 #include "estargz/tar.h"
 #include "rpc/proto/diff.pb-c.h"
 #include "rpc/proto/leases.pb-c.h"
-#include "rpc/proto/snapshots.pb-c.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,58 +20,29 @@
 
 #include <cmocka.h>
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		if ((call) < 0)                                                                                        \
-			fail_msg("%s: %s", #call, w->err.msg);                                                         \
-	} while (0)
-#define SYS(call)                                                                                                      \
-	do {                                                                                                           \
-		if ((call) < 0)                                                                                        \
-			fail_msg("%s: %s", #call, strerror(errno));                                                    \
-	} while (0)
-#define FAILS(call, code) assert_int_equal((call), -(code))
 #define OCI "application/vnd.oci.image.layer.v1.tar"
 
 /* ---- calls ---- */
 
-struct mounts {
-	Types__Mount **list;
-	size_t n;
-};
-
 static struct mounts prepare(struct world *w, const char *key, const char *parent)
 {
-	Snapshots__PrepareSnapshotRequest req = SNAPSHOTS__PREPARE_SNAPSHOT_REQUEST__INIT;
-	Snapshots__PrepareSnapshotResponse *rsp = NULL;
+	struct mounts m = {0};
 
-	req.snapshotter = "overlayfs";
-	req.key = key;
-	req.parent = parent;
-	OK(world_call(w, &snapshots__snapshots__descriptor, "Prepare", &req, &rsp));
-	return (struct mounts){rsp->mounts, rsp->n_mounts};
+	OK(snapshot_prepare(w, key, parent, "", &m));
+	return m;
 }
 
 static struct mounts view(struct world *w, const char *key, const char *parent)
 {
-	Snapshots__ViewSnapshotRequest req = SNAPSHOTS__VIEW_SNAPSHOT_REQUEST__INIT;
-	Snapshots__ViewSnapshotResponse *rsp = NULL;
+	struct mounts m = {0};
 
-	req.snapshotter = "overlayfs";
-	req.key = key;
-	req.parent = parent;
-	OK(world_call(w, &snapshots__snapshots__descriptor, "View", &req, &rsp));
-	return (struct mounts){rsp->mounts, rsp->n_mounts};
+	OK(snapshot_view(w, key, parent, "", &m));
+	return m;
 }
 
 static void commit(struct world *w, const char *name, const char *key)
 {
-	Snapshots__CommitSnapshotRequest req = SNAPSHOTS__COMMIT_SNAPSHOT_REQUEST__INIT;
-
-	req.snapshotter = "overlayfs";
-	req.name = name;
-	req.key = key;
-	OK(world_call(w, &snapshots__snapshots__descriptor, "Commit", &req, NULL));
+	OK(snapshot_commit(w, name, key, "", ""));
 }
 
 static int diff_of(struct world *w, Diff__DiffRequest *req, struct mounts left, struct mounts right,
@@ -139,30 +108,14 @@ static struct mounts bound(struct world *w, const char *dir, bool writable)
 
 static int tree_of(struct world *w, struct mounts m)
 {
-	AUTO_FREE char *scratch = xasprintf("%s/mnt", w->dir);
-	AUTO(tree_mounts) struct tree_mounts list = TREE_MOUNTS_INIT;
-	int fd = -1;
-
-	if (mkdir(scratch, 0755) < 0)
-		assert_int_equal(errno, EEXIST);
-	tree_mounts_of_api(m.list, m.n, &list);
-	OK(tree_open(&list, scratch, &fd, &w->err));
-	return fd;
+	return mounts_tree(w, &m);
 }
 
 /* ---- files ---- */
 
 static void put(int fd, const char *path, const char *text)
 {
-	AUTO_FD int f = openat(fd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-	SYS(f);
-	assert_int_equal(write(f, text, strlen(text)), strlen(text));
-}
-
-static void folder(int fd, const char *path)
-{
-	SYS(mkdirat(fd, path, 0755));
+	put_file(fd, path, text, 0644);
 }
 
 static void gone(int fd, const char *path)
@@ -171,31 +124,6 @@ static void gone(int fd, const char *path)
 
 	if (dir_remove(fd, path, &err) < 0)
 		fail_msg("%s", err.msg);
-}
-
-#define expect(fd, path, text) expect_at(w, (fd), (path), (text), __LINE__)
-static void expect_at(struct world *w, int fd, const char *path, const char *text, int line)
-{
-	AUTO(buf) struct buf got = BUF_INIT;
-
-	if (file_read(fd, path, 1 << 20, &got, &w->err) < 0)
-		fail_msg("line %d, %s: %s", line, path, w->err.msg);
-	if (strcmp(buf_cstr(&got), text))
-		fail_msg("line %d, %s: \"%s\" is not \"%s\"", line, path, buf_cstr(&got), text);
-}
-
-static struct stat look(int fd, const char *path)
-{
-	struct stat st = {0};
-
-	if (fstatat(fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		st.st_mode = 0;
-	return st;
-}
-
-static bool has(int fd, const char *path)
-{
-	return look(fd, path).st_mode;
 }
 
 /* ---- what is in a layer ---- */
@@ -265,19 +193,19 @@ static void make_base(struct world *w)
 {
 	AUTO_FD int fd = tree_of(w, prepare(w, "a", ""));
 
-	folder(fd, "etc");
+	put_folder(fd, "etc");
 	put(fd, "etc/keep", "keep");
 	put(fd, "etc/gone", "gone");
 	put(fd, "etc/changed", "before");
-	folder(fd, "emptied");
+	put_folder(fd, "emptied");
 	put(fd, "emptied/x", "x");
-	folder(fd, "removed");
-	folder(fd, "removed/sub");
+	put_folder(fd, "removed");
+	put_folder(fd, "removed/sub");
 	put(fd, "removed/sub/x", "x");
-	folder(fd, "replaced");
+	put_folder(fd, "replaced");
 	put(fd, "replaced/x", "x");
 	put(fd, "becomes-dir", "x");
-	folder(fd, "mode");
+	put_folder(fd, "mode");
 	commit(w, "A", "a");
 }
 
@@ -286,34 +214,34 @@ static void change(int fd)
 	gone(fd, "etc/gone");
 	put(fd, "etc/changed", "after!");
 	gone(fd, "emptied");
-	folder(fd, "emptied");
+	put_folder(fd, "emptied");
 	put(fd, "emptied/new", "new");
 	gone(fd, "removed");
 	gone(fd, "replaced");
 	put(fd, "replaced", "a file");
 	gone(fd, "becomes-dir");
-	folder(fd, "becomes-dir");
+	put_folder(fd, "becomes-dir");
 	put(fd, "becomes-dir/x", "x");
 	SYS(fchmodat(fd, "mode", 0700, 0));
-	folder(fd, "new");
+	put_folder(fd, "new");
 	put(fd, "new/f", "f");
 	SYS(linkat(fd, "new/f", fd, "new/h", 0));
 	SYS(symlinkat("f", fd, "new/l"));
 }
 
-static void expect_changed(struct world *w, int fd)
+static void expect_changed(int fd)
 {
-	expect(fd, "etc/keep", "keep");
-	assert_false(has(fd, "etc/gone"));
-	expect(fd, "etc/changed", "after!");
-	assert_false(has(fd, "emptied/x"));
-	expect(fd, "emptied/new", "new");
-	assert_false(has(fd, "removed"));
-	expect(fd, "replaced", "a file");
-	expect(fd, "becomes-dir/x", "x");
-	assert_int_equal(look(fd, "mode").st_mode & 07777, 0700);
-	assert_int_equal(look(fd, "new/f").st_ino, look(fd, "new/h").st_ino);
-	assert_true(S_ISLNK(look(fd, "new/l").st_mode));
+	expect_file(fd, "etc/keep", "keep");
+	assert_false(has_file(fd, "etc/gone"));
+	expect_file(fd, "etc/changed", "after!");
+	assert_false(has_file(fd, "emptied/x"));
+	expect_file(fd, "emptied/new", "new");
+	assert_false(has_file(fd, "removed"));
+	expect_file(fd, "replaced", "a file");
+	expect_file(fd, "becomes-dir/x", "x");
+	assert_int_equal(look_at_file(fd, "mode").st_mode & 07777, 0700);
+	assert_int_equal(look_at_file(fd, "new/f").st_ino, look_at_file(fd, "new/h").st_ino);
+	assert_true(S_ISLNK(look_at_file(fd, "new/l").st_mode));
 }
 
 /* The changes as a layer of that type, applied to the same parent again. */
@@ -337,7 +265,7 @@ static void round_trip(struct world *w, const char *media_type, struct mounts le
 		assert_null(uncompressed);
 	commit(w, arena_printf(&w->a, "%s!", key), key);
 	fd = tree_of(w, view(w, arena_printf(&w->a, "%s-look", key), arena_printf(&w->a, "%s!", key)));
-	expect_changed(w, fd);
+	expect_changed(fd);
 }
 
 static void changes_become_a_layer(void **state)
@@ -416,10 +344,10 @@ static void foreign_directories(void **state)
 	put(t, "gone", "x");
 	put(t, "stays", "x");
 	OK(apply(w, diff(w, "", left, right), to, NULL));
-	expect(t, "content", "2");
-	assert_false(has(t, "gone"));
-	expect(t, "stays", "x");
-	assert_int_equal(look(t, "touched").st_mtim.tv_sec, 100);
+	expect_file(t, "content", "2");
+	assert_false(has_file(t, "gone"));
+	expect_file(t, "stays", "x");
+	assert_int_equal(look_at_file(t, "touched").st_mtim.tv_sec, 100);
 	FAILS(apply(w, diff(w, "", left, right), left, NULL), ERR_PRECONDITION); /* read-only */
 }
 
@@ -462,15 +390,15 @@ static void every_kind_of_file(void **state)
 	assert_int_equal(getxattr(got, "trusted.overlay.origin", value, sizeof(value)), -1);
 	assert_int_equal(getxattr(got, "security.capability", value, sizeof(value)), sizeof(capability));
 	assert_memory_equal(value, capability, sizeof(capability));
-	assert_int_equal(look(t, "f").st_mtim.tv_sec, -5);
-	assert_int_equal(look(t, "f").st_mtim.tv_nsec, 250000000);
-	assert_true(S_ISFIFO(look(t, "pipe").st_mode));
-	assert_int_equal(look(t, "null").st_rdev, makedev(1, 3));
-	assert_true(S_ISBLK(look(t, "disk").st_mode));
-	assert_int_equal(look(t, "disk").st_rdev, makedev(7, 300));
-	assert_false(has(t, "socket"));
-	assert_false(has(t, "wh"));
-	expect(t, name, "long");
+	assert_int_equal(look_at_file(t, "f").st_mtim.tv_sec, -5);
+	assert_int_equal(look_at_file(t, "f").st_mtim.tv_nsec, 250000000);
+	assert_true(S_ISFIFO(look_at_file(t, "pipe").st_mode));
+	assert_int_equal(look_at_file(t, "null").st_rdev, makedev(1, 3));
+	assert_true(S_ISBLK(look_at_file(t, "disk").st_mode));
+	assert_int_equal(look_at_file(t, "disk").st_rdev, makedev(7, 300));
+	assert_false(has_file(t, "socket"));
+	assert_false(has_file(t, "wh"));
+	expect_file(t, name, "long");
 	fd = openat(t, "sparse", O_RDONLY | O_CLOEXEC);
 	SYS(fd);
 	assert_int_equal(lseek(fd, 0, SEEK_END), 5000000);
@@ -494,7 +422,7 @@ static void labels_refs_and_times(void **state)
 	int64_t latest = 0;
 
 	put(r, "f", "x");
-	folder(r, "d");
+	put_folder(r, "d");
 	req.ref = "my-ref";
 	WORLD_KVS(w, &req, labels, "k=v");
 	OK(diff_of(w, &req, nothing, right, &one));

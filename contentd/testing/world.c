@@ -43,21 +43,18 @@ static int join(struct world *w, const char *address, struct err *err)
 	return 0;
 }
 
-int world_set_up_or_join(void **state)
+/* address NULL: a daemon of its own. */
+static int set_up(void **state, const char *address)
 {
-	const char *address = getenv("CONTENTD_TEST_ADDRESS");
 	struct world *w = xcalloc(1, sizeof(*w));
 	struct err err = ERR_INIT;
 
-	if (!address) {
-		free(w);
-		return world_set_up(state);
-	}
 	*state = w;
+	w->snapshotter = "overlayfs";
 	arena_init(&w->a, SIZE_MAX);
 	w->kv = kv_mem_new();
 	snprintf(w->dir, sizeof(w->dir), "/tmp/contentd_test.XXXXXX");
-	if (!mkdtemp(w->dir) || join(w, address, &err) < 0) {
+	if (!mkdtemp(w->dir) || (address ? join(w, address, &err) : start(w, &err)) < 0) {
 		fprintf(stderr, "%s\n", err.msg);
 		return -1;
 	}
@@ -66,18 +63,12 @@ int world_set_up_or_join(void **state)
 
 int world_set_up(void **state)
 {
-	struct world *w = xcalloc(1, sizeof(*w));
-	struct err err = ERR_INIT;
+	return set_up(state, NULL);
+}
 
-	*state = w;
-	arena_init(&w->a, SIZE_MAX);
-	w->kv = kv_mem_new();
-	snprintf(w->dir, sizeof(w->dir), "/tmp/contentd_test.XXXXXX");
-	if (!mkdtemp(w->dir) || start(w, &err) < 0) {
-		fprintf(stderr, "%s\n", err.msg);
-		return -1;
-	}
-	return 0;
+int world_set_up_or_join(void **state)
+{
+	return set_up(state, getenv("CONTENTD_TEST_ADDRESS"));
 }
 
 int world_tear_down(void **state)

@@ -16,7 +16,8 @@ struct world {
 	char dir[64];
 	struct kv_mem *kv;
 	struct cd_daemon *d;
-	struct rpc_client *c; /* in namespace "ns" */
+	struct rpc_client *c;    /* in namespace "ns" */
+	const char *snapshotter; /* that testing/snapshots.h asks: "overlayfs" */
 	struct arena a;
 	struct err err; /* of the last call */
 };
@@ -28,6 +29,12 @@ struct world {
 			fail_msg("%s: %s", #call, w->err.msg);                                                         \
 	} while (0)
 #define FAILS(call, code) assert_int_equal((call), -(code))
+/* Of system calls: must work. (With <errno.h>.) */
+#define SYS(call)                                                                                                      \
+	do {                                                                                                           \
+		if ((call) < 0)                                                                                        \
+			fail_msg("%s: %s", #call, strerror(errno));                                                    \
+	} while (0)
 
 /* For cmocka_unit_test_setup_teardown. */
 int world_set_up(void **state);
