@@ -1,0 +1,127 @@
+/* Fills: all of a layer is fetched, whoever reads. */
+#include "fusefs/testdata.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+static void test_fill(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct ffs_layer_status st;
+	struct test_layer l;
+	struct err err;
+	unsigned n;
+
+	sample_layer(&l);
+	for (unsigned i = 0; i < 200; i++) {
+		char path[16];
+
+		snprintf(path, sizeof(path), "f/%u", i);
+		test_layer_add(&l, path, 500 * i + 1, CHUNK, 1000 + i, NULL);
+	}
+	layer_ready(f, &l, 1);
+	check_file(f, test_layer_file(&l, "tail"));
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	assert_false(x.fell);
+	vec_each(&l.files, t) {
+		assert_true(object_has(f, &t->digest, t->content.n));
+		assert_true(object_has(f, &t->claim, t->content.n));
+	}
+	assert_int_equal(ffs_data_layer_status(f->data, &l.key, false, &st, &err), 0);
+	assert_int_equal(st.files, l.files.n);
+	assert_int_equal(st.files_published, l.files.n);
+	assert_int_equal(st.present_bytes, st.content_bytes);
+	assert_true(f->blobs.bytes <= l.blob.n + 4096);
+	n = f->blobs.n_requests;
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	assert_int_equal(f->blobs.n_requests, n);
+	vec_each(&l.files, t)
+		check_file(f, t);
+	layer_fini(f, &l);
+}
+
+static void test_fill_fails(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct test_layer l;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	f->blobs.corrupt_at = test_layer_file(&l, "exact")->blob_offset + 20;
+	f->blobs.corrupt_times = 1000;
+	assert_int_equal(fill(f, &l, &x), ERR_DATA_LOSS);
+	f->blobs.corrupt_times = 0;
+	f->blobs.fail = 1;
+	f->blobs.fail_code = ERR_PERMISSION;
+	assert_int_equal(fill(f, &l, &x), ERR_PERMISSION);
+	f->blobs.fail = 2;
+	f->blobs.fail_code = ERR_UNAVAILABLE;
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	layer_fini(f, &l);
+}
+
+/* An index that wants the impossible for one file: that file fails, at once, and nothing else. */
+static void test_impossible_member(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct result r = RESULT_INIT;
+	struct test_layer l;
+
+	test_layer_init(&l, "127.0.0.1:1/sample");
+	test_layer_add(&l, "before", 3 * CHUNK, CHUNK, 1, NULL);
+	test_layer_add_far(&l, "far", 1000);
+	test_layer_add(&l, "after", 3 * CHUNK, CHUNK, 2, NULL);
+	layer_ready(f, &l, 1);
+	assert_int_equal(fill(f, &l, &x), ERR_INVALID);
+	assert_true(object_has(f, &test_layer_file(&l, "before")->digest, 3 * CHUNK));
+	assert_true(object_has(f, &test_layer_file(&l, "after")->digest, 3 * CHUNK));
+	assert_int_equal(read_at(f, &test_layer_file(&l, "far")->claim, 0, 10, &r), ERR_INVALID);
+	buf_fini(&r.bytes);
+	layer_fini(f, &l);
+}
+
+/* Nothing can be written for a while: reads go on, fills say why not, and afterwards bring what was not kept. */
+static void test_disk_full(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct rlimit before, none;
+	struct test_layer l;
+
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	none = (struct rlimit){.rlim_cur = 1, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	vec_each(&l.files, t)
+		check_file(f, t);
+	assert_int_not_equal(fill(f, &l, &x), ERR_OK);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_non_null(strstr(x.r.msg, "File too large"));
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	vec_each(&l.files, t)
+		assert_true(object_has(f, &t->digest, t->content.n));
+	layer_fini(f, &l);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
+	const struct CMUnitTest tests[] = {
+	    T(test_fill),
+	    T(test_fill_fails),
+	    T(test_impossible_member),
+	    T(test_disk_full),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
