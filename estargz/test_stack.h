@@ -1,14 +1,12 @@
 /*
  * For the tests of the merge and of metadata images: stacks of layers, given as lists of tar-like entries; the tree
- * that they make when they are extracted one over the other, by the plainest code that could be right; and dumps of
- * trees as text, one line a path, to compare the two.
+ * that they make when they are extracted one over the other, by the plainest code that could be right (test_model.c);
+ * and both as text (test_dump.h), to compare the two.
  */
 #ifndef ESTARGZ_TEST_STACK_H
 #define ESTARGZ_TEST_STACK_H
 
-#include "estargz/erofs.h"
-
-#include "base/vec.h"
+#include "estargz/test_dump.h"
 
 #define STACK_XATTRS_MAX 4
 
@@ -51,6 +49,10 @@ struct stack_entry *stack_add(struct stack *s, enum esgz_type type, const char *
 struct stack_entry *stack_file(struct stack *s, const char *path, uint64_t size, uint32_t n_chunks);
 struct stack_entry *stack_link(struct stack *s, enum esgz_type type, const char *path, const char *to);
 void stack_xattr(struct stack_entry *e, const char *name, const void *value, size_t n);
+/* The entry of a path, or NULL. */
+const struct stack_entry *stack_find(const struct stack_layer *l, struct str path);
+/* The key of a file's object. */
+void stack_key(const struct stack_entry *e, struct digest *key);
 
 /* A random stack; the same for the same seed. */
 void stack_random(struct stack *s, uint32_t seed);
@@ -73,21 +75,10 @@ bool stack_published(void *arg, const struct digest *content, uint64_t size);
 /* Content of the object `key`, as the tests have it: the key's hex digits over and over. */
 void stack_content(const struct digest *key, uint64_t size, struct buf *out);
 
-enum {
-	DUMP_DIR_NLINK = 1,    /* the link counts of directories; overlayfs has its own idea of them */
-	DUMP_CONTENT = 2,      /* a digest of what is read of each file (up to 1 MiB) */
-	DUMP_CHECK_BLOCKS = 4, /* st_blocks must be that of files without holes */
-};
-
-/* Sorted dumps: of the model, of an image through the reader, of a mounted tree (without trusted.overlay.*). */
+/* What they make when they are extracted one over the other, dumped. */
 void stack_dump(const struct stack *s, unsigned flags, struct buf *out);
-int image_dump(struct str image, unsigned flags, struct buf *out, struct err *err);
-void mount_dump(const char *root, unsigned flags, struct buf *out);
 
 /* Makes objects for all files of the stack below `dir` (<2 hex>/<62 hex>). */
 void stack_objects(const struct stack *s, const char *dir);
-
-/* Compares two dumps; prints the first lines that differ, and fails the test. */
-void assert_same_dump(const struct buf *got, const struct buf *want, const char *what);
 
 #endif
