@@ -1,6 +1,7 @@
 #include "estargz/index.h"
 
 #include "estargz/index_format.h"
+#include "estargz/test_blob.h"
 
 #include "base/vec.h"
 
@@ -79,19 +80,6 @@ static int finish_code(struct esgz_index_builder *b)
 	struct err err = ERR_INIT;
 
 	return esgz_index_finish(b, &info, &file, &err);
-}
-
-static struct esgz_entry find(const struct esgz_index *ix, const char *path)
-{
-	struct esgz_entry e;
-
-	for (uint32_t i = 0; i < esgz_index_get_info(ix)->n_entries; i++) {
-		esgz_index_entry(ix, i, &e);
-		if (str_eqc(e.path, path))
-			return e;
-	}
-	fail_msg("no entry %s", path);
-	return e;
 }
 
 static void assert_paths(const struct esgz_index *ix, const char *const *want, size_t n)

@@ -1,6 +1,7 @@
 #include "estargz/inflate.h"
 
 #include "estargz/footer.h"
+#include "estargz/test_blob.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,25 +9,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <zlib.h>
 #include <zstd.h>
-
-/* Appends one gzip member. */
-static void gzip(struct buf *out, struct str plain)
-{
-	z_stream z = {0};
-	size_t room;
-
-	assert_int_equal(deflateInit2(&z, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-	room = deflateBound(&z, plain.n);
-	z.next_in = (Bytef *)plain.p;
-	z.avail_in = (uInt)plain.n;
-	z.next_out = (Bytef *)buf_reserve(out, room);
-	z.avail_out = (uInt)room;
-	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
-	out->n += z.total_out;
-	deflateEnd(&z);
-}
 
 /* Appends one zstd frame, with a checksum and without its size, as streaming writers make them. */
 static void zstd(struct buf *out, struct str plain)

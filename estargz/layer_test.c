@@ -1,36 +1,20 @@
 #include "estargz/layer.h"
 
+#include "estargz/test_blob.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include <cmocka.h>
-#include <zlib.h>
 #include <zstd.h>
 
 /* ---- a small tar ---- */
 
 static void add(struct buf *tar, char type, const char *name, const char *link, struct str content)
 {
-	char *b = buf_reserve(tar, 512);
-	unsigned sum = 0;
-
-	memset(b, 0, 512);
-	strcpy(b, name);
-	strcpy(b + 100, "0000640");
-	strcpy(b + 157, link);
-	snprintf(b + 124, 12, "%011llo", (unsigned long long)content.n);
-	memset(b + 148, ' ', 8);
-	b[156] = type;
-	memcpy(b + 257, "ustar\00000", 8);
-	for (int i = 0; i < 512; i++)
-		sum += (uint8_t)b[i];
-	snprintf(b + 148, 8, "%06o", sum);
-	tar->n += 512;
-	buf_addstr(tar, content);
-	buf_addz(tar, -content.n & 511);
+	tar_entry(tar, type, name, link, content.n, content);
 }
 
 static void make_tar(struct buf *tar)
@@ -114,19 +98,6 @@ static int read_layer(struct str blob, size_t step, struct seen *s, struct esgz_
 	return esgz_layer_index(l, index, err);
 }
 
-static struct esgz_entry find(const struct esgz_index *ix, const char *path)
-{
-	struct esgz_entry e;
-
-	for (uint32_t i = 0; i < esgz_index_get_info(ix)->n_entries; i++) {
-		esgz_index_entry(ix, i, &e);
-		if (str_eqc(e.path, path))
-			return e;
-	}
-	fail_msg("no entry %s", path);
-	return e;
-}
-
 static void check_layer(struct str blob, struct str tar, enum esgz_compression kind, size_t step)
 {
 	struct seen s = {.log = BUF_INIT, .h = hasher_new()};
@@ -170,22 +141,6 @@ static void check_layer(struct str blob, struct str tar, enum esgz_compression k
 	assert_true(digest_eq(&e.content, &DIGEST_EMPTY));
 	buf_fini(&s.log);
 	hasher_free(s.h);
-}
-
-static void gzip(struct buf *out, struct str plain)
-{
-	z_stream z = {0};
-	size_t room;
-
-	assert_int_equal(deflateInit2(&z, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-	room = deflateBound(&z, plain.n);
-	z.next_in = (Bytef *)plain.p;
-	z.avail_in = (uInt)plain.n;
-	z.next_out = (Bytef *)buf_reserve(out, room);
-	z.avail_out = (uInt)room;
-	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
-	out->n += z.total_out;
-	deflateEnd(&z);
 }
 
 static void test_compressions(void **state)

@@ -1,13 +1,13 @@
 #include "estargz/toc.h"
 
+#include "estargz/test_blob.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include <cmocka.h>
-#include <zlib.h>
 #include <zstd.h>
 
 #define A64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -62,19 +62,6 @@ static void refused(const char *entries, const char *says)
 	assert_int_equal(index_of_kind(ESGZ_FOOTER_ESTARGZ, json, &file, NULL, &err), -ERR_INVALID);
 	if (!strstr(err.msg, says))
 		fail_msg("\"%s\" does not say \"%s\"", err.msg, says);
-}
-
-static struct esgz_entry find(const struct esgz_index *ix, const char *path)
-{
-	struct esgz_entry e;
-
-	for (uint32_t i = 0; i < esgz_index_get_info(ix)->n_entries; i++) {
-		esgz_index_entry(ix, i, &e);
-		if (str_eqc(e.path, path))
-			return e;
-	}
-	fail_msg("no entry %s", path);
-	return e;
 }
 
 static void assert_chunk(const struct esgz_index *ix, uint32_t j, uint64_t blob_offset, uint64_t blob_bytes,
@@ -208,7 +195,7 @@ static void test_chunk_size_rules(void **state)
 	static const char entries[] = "{\"name\":\"m\",\"type\":\"reg\",\"size\":8000,\"offset\":10,\"digest\":" DA
 				      ",\"chunkSize\":4000,\"chunkDigest\":" DB "},"
 				      "{\"name\":\"m\",\"type\":\"chunk\",\"offset\":20,\"chunkOffset\":4000,"
-	                              "\"chunkSize\":4000,\"chunkDigest\":" DC "},"
+				      "\"chunkSize\":4000,\"chunkDigest\":" DC "},"
 				      "{\"name\":\"one\",\"type\":\"reg\",\"size\":4000,\"offset\":30,\"digest\":" DA
 				      ",\"chunkSize\":4000,\"chunkDigest\":" DA "}";
 	AUTO(buf) struct buf file = BUF_INIT;
@@ -303,7 +290,7 @@ static void test_names_are_cleaned(void **state)
 static void test_hostile_attributes_are_left_out(void **state)
 {
 	static const char entries[] = "{\"name\":\"d\",\"type\":\"dir\",\"xattrs\":{\"trusted.overlay.redirect\":\"L3g="
-	                              "\",\"user.overlay.opaque\":\"eQ==\","
+				      "\",\"user.overlay.opaque\":\"eQ==\","
 				      "\"user.a\":\"eA==\",\"user.a\":\"eXk=\"}},"
 				      "{\"name\":\"white\",\"type\":\"char\"},"
 				      "{\"name\":\"n\",\"type\":\"dir\",\"xattrs\":null}";
@@ -377,41 +364,6 @@ static void test_storage_dialect(void **state)
 
 /* ---- blob to JSON ---- */
 
-static void gzip(struct buf *out, struct str plain)
-{
-	z_stream z = {0};
-	size_t room;
-
-	assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-	room = deflateBound(&z, plain.n);
-	z.next_in = (Bytef *)plain.p;
-	z.avail_in = (uInt)plain.n;
-	z.next_out = (Bytef *)buf_reserve(out, room);
-	z.avail_out = (uInt)room;
-	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
-	out->n += z.total_out;
-	deflateEnd(&z);
-}
-
-static void tar_entry(struct buf *tar, const char *name, uint64_t size, struct str content)
-{
-	char *b = buf_reserve(tar, 512);
-	unsigned sum = 0;
-
-	memset(b, 0, 512);
-	strcpy(b, name);
-	snprintf(b + 124, 12, "%011llo", (unsigned long long)size);
-	memset(b + 148, ' ', 8);
-	b[156] = '0';
-	memcpy(b + 257, "ustar\00000", 8);
-	for (int i = 0; i < 512; i++)
-		sum += (uint8_t)b[i];
-	snprintf(b + 148, 8, "%06o", sum);
-	tar->n += 512;
-	buf_addstr(tar, content);
-	buf_addz(tar, -content.n & 511);
-}
-
 static int extract(struct esgz_footer f, struct str toc, struct str json_for_digest, struct str want)
 {
 	AUTO(buf) struct buf json = BUF_INIT;
@@ -439,7 +391,7 @@ static void test_extract_gzip(void **state)
 	AUTO(buf) struct buf toc = BUF_INIT;
 	unsigned refusals = 0;
 
-	tar_entry(&tar, "stargz.index.json", json.n, json);
+	tar_entry(&tar, '0', "stargz.index.json", "", json.n, json);
 	buf_addz(&tar, 1024);
 	gzip(&toc, buf_str(&tar));
 
@@ -469,21 +421,21 @@ static void test_extract_other_tars(void **state)
 	AUTO(buf) struct buf tar = BUF_INIT;
 	AUTO(buf) struct buf toc = BUF_INIT;
 
-	tar_entry(&tar, "other.json", json.n, json);
+	tar_entry(&tar, '0', "other.json", "", json.n, json);
 	gzip(&toc, buf_str(&tar));
 	assert_int_equal(extract(f, buf_str(&toc), json, json), -ERR_INVALID);
 	buf_clear(&tar);
 	buf_clear(&toc);
 	gzip(&toc, buf_str(&tar)); /* an empty tar */
 	assert_int_equal(extract(f, buf_str(&toc), json, json), -ERR_INVALID);
-	tar_entry(&tar, "stargz.index.json", json.n, json);
-	tar_entry(&tar, "stargz.index.json", json.n, json); /* which of them? */
+	tar_entry(&tar, '0', "stargz.index.json", "", json.n, json);
+	tar_entry(&tar, '0', "stargz.index.json", "", json.n, json); /* which of them? */
 	buf_clear(&toc);
 	gzip(&toc, buf_str(&tar));
 	assert_int_equal(extract(f, buf_str(&toc), json, json), -ERR_INVALID);
 	buf_clear(&tar);
 	buf_clear(&toc);
-	tar_entry(&tar, "stargz.index.json", ESGZ_TOC_BYTES_MAX + 1ull, json);
+	tar_entry(&tar, '0', "stargz.index.json", "", ESGZ_TOC_BYTES_MAX + 1ull, json);
 	gzip(&toc, buf_str(&tar));
 	assert_int_equal(extract(f, buf_str(&toc), json, json), -ERR_INVALID);
 }
@@ -498,7 +450,7 @@ static void test_bomb(void **state)
 	AUTO(buf) struct buf member = BUF_INIT;
 	AUTO(buf) struct buf toc = BUF_INIT;
 
-	tar_entry(&tar, "stargz.index.json", json.n, json);
+	tar_entry(&tar, '0', "stargz.index.json", "", json.n, json);
 	gzip(&toc, buf_str(&tar));
 	buf_addz(&zeros, 32u << 20);
 	gzip(&member, buf_str(&zeros));
