@@ -26,7 +26,7 @@ int cd_events_forward(struct cd_events *e, const Types__Envelope *envelope, stru
 
 struct cd_subscription;
 
-/* Filters: contentd/filter.h over namespace, topic and event.<field>; ERR_INVALID. */
+/* Filters: contentd/filter/filter.h over namespace, topic and event.<field>; ERR_INVALID. */
 int cd_events_subscribe(struct cd_events *e, const char *const *filters, size_t n, struct cd_subscription **out,
                         struct err *err);
 void cd_subscription_free(struct cd_subscription *s);

@@ -4,7 +4,7 @@
  *	filter   := selector ("," selector)*            all must hold
  *	selector := field ("." field)* [op value]       no operator: the field is present
  *	field    := [A-Za-z0-9_]+ | quoted
- *	op       := "==" | "!=" | "~="                  ~= searches a regular expression (contentd/regex.h)
+ *	op       := "==" | "!=" | "~="                  ~= searches a regular expression (regex.h)
  *	value    := printable characters but comma and white space | quoted; after ~= also /.../ and |...|
  *	quoted   := "..." with Go's escapes
  *
