@@ -388,6 +388,8 @@ static int exec(struct rpc_call *c, const void *request, void *svc, struct err *
 
 	if (!*from->exec_id)
 		return err_set(err, ERR_INVALID, "exec id is empty");
+	if (!from->spec) /* of which stock shims die, with their containers */
+		return err_set(err, ERR_INVALID, "the process has no specification");
 	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
 	req.id = from->container_id;
 	req.exec_id = from->exec_id;
@@ -454,6 +456,8 @@ static int update(struct rpc_call *c, const void *request, void *svc, struct err
 	Shim__UpdateTaskRequest req = SHIM__UPDATE_TASK_REQUEST__INIT;
 	AUTO(task) struct task *task = NULL;
 
+	if (!from->resources) /* of which stock shims die, with their containers */
+		return err_set(err, ERR_INVALID, "no resources to update");
 	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
 	req.id = from->container_id;
 	req.resources = from->resources;
