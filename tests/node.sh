@@ -5,6 +5,7 @@
 #	at_levels COMMAND...            runs it with $LEVEL set to each of $LEVELS
 #	start_contentd NAME [LINE...]   a contentd in $T/NAME, with lines of TOML for its [fetch] section; then
 #	                                $CONTENTD is its folder, $CONTENTD_PID its pid, and `ctl`, `ctr_` speak to it
+#	UNDER=(COMMAND...)              what comes before contentd in its command line, e.g. unshare
 #	stop_contentd                   ends it politely (containers and contentfs go on)
 #	retire_contentd                 ends it with all it has started, and forgets its folder
 #	restart_contentd                starts it again in the same folder, also after it was killed
@@ -23,6 +24,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 LEVELS=${LEVELS:-overlay tree}
 LEVEL=${LEVELS%% *}
+UNDER=()
 require jq skopeo umoci python3 ctr runc
 for program in contentd contentfs contentctl content-convert; do
 	[ -x "$BIN/$program" ] || bail "$BIN/$program is not built"
@@ -49,7 +51,7 @@ use_contentd() {
 }
 
 run_contentd() {
-	start "$1.$2" "$BIN/contentd" --config "$T/$1/config.toml"
+	start "$1.$2" "${UNDER[@]}" "$BIN/contentd" --config "$T/$1/config.toml"
 	echo "$STARTED" >"$T/$1/pid"
 	use_contentd "$1"
 	wait_for 30 eval 'ctl version && ctl info' || start_failed "$1.$2"

@@ -249,9 +249,11 @@ static int found_one(struct loading *l, const char *ns, const char *id, struct e
 	vec_push(&l->tasks, f);
 	news_load(f.task);
 	enter_cgroup(f.task);
-	if (bundle_read(&f.task->bundle, "shim-binary-path", &f.task->binary, NULL) < 0)
-		return shim_find(&l->t->env, l->t->runtime, &f.task->binary, err);
-	return 0;
+	/* Nothing in a bundle is synced: on a disk the file may be there, and empty, when the machine went down. */
+	if (bundle_read(&f.task->bundle, "shim-binary-path", &f.task->binary, NULL) >= 0 && *f.task->binary)
+		return 0;
+	free(STEAL(f.task->binary));
+	return shim_find(&l->t->env, l->t->runtime, &f.task->binary, err);
 }
 
 static void on_bundle(void *arg, const char *ns, const char *id)

@@ -137,6 +137,26 @@ restart_contentd
 check_eq "also over a restart" "$(state_of g2)" RUNNING
 remove g2
 
+# ---- shims of newer suites ----
+for suite in $PEERS; do
+	shim=$(peer "$suite" | sed -n 1p)/usr/bin/containerd-shim-runc-v2
+	with_shim() { ctr_ run "${fifos[@]}" --runtime "$shim" "$@"; }
+	check_eq "the shim of $suite" "$(with_shim --rm "$image" n1 /bin/sh -c 'echo newer; exit 7' 2>&1; echo $?)" "newer
+7"
+	check "detached" with_shim -d "$image" n2 "${command[@]}"
+	check_eq "exec" "$(ctr_ tasks exec "${fifos[@]}" --exec-id e1 n2 /bin/echo inside 2>&1)" inside
+	check_match "metrics" "$(ctr_ tasks metrics n2)" 'memory\.usage[a-z_]* +[1-9]'
+	kill -KILL "$CONTENTD_PID"
+	restart_contentd
+	check_eq "is found after a restart" "$(state_of n2)" RUNNING
+	pid=$(pid_of n2)
+	kill -KILL "$(shim_of n2)"
+	check "killed, it ends its container" wait_for 10 eval '! kill -0 "$pid"'
+	check "and the name is free" ctr_ tasks start -d n2
+	remove n2
+	check_eq "it leaves no bundle" "$(find "$CONTENTD/state/tasks" -mindepth 2 -maxdepth 2)" ""
+done
+
 # ---- restarts ----
 wait_followed
 run_d d1 >"$T/out" 2>&1
@@ -155,29 +175,60 @@ check "its deletion" wait_for 10 eval 'heard /tasks/delete "\"container_id\":\"d
 check_eq "all of it once and in order" "$(story d1)" "create start exit delete "
 kill "$EVENTS_PID"
 wait "$EVENTS_PID" 2>/dev/null
+
+# ---- a boot where the state directory is on a disk: bundles are there, without all that was in them ----
+for id in b1 b2 b3; do
+	run_d $id >"$T/out" 2>&1
+done
+kill -KILL "$CONTENTD_PID"
+sweep "$CONTENTD"
+for file in told config.json bootstrap.json address init.pid; do
+	: >"$CONTENTD/state/tasks/$CONTENTD_NAMESPACE/b2/$file"
+done
+for file in shim-binary-path shim.pid; do
+	: >"$CONTENTD/state/tasks/$CONTENTD_NAMESPACE/b3/$file"
+done
+restart_contentd
+for id in b1 b2 b3; do
+	check "after a boot $id can start again" ctr_ tasks start -d $id
+	check_eq "and runs" "$(state_of $id)" RUNNING
+	remove $id
+done
 retire_contentd
 check_eq "no control group is left" "$(find /sys/fs/cgroup -type d -path "*/$CONTENTD_NAMESPACE*")" ""
 
-# ---- crun: it refuses a hybrid tree of control groups, so it gets one without the unified hierarchy ----
-crun_private() {
-	unshare -m sh -c "
-		mount --make-rprivate /
-		umount /sys/fs/cgroup/unified 2>/dev/null
-		'$BIN/contentd' --root '$T/crun/root' --state '$T/crun/state' --address '$T/crun/sock' >'$T/crun.log' 2>&1 &
-		for i in \$(seq 200); do '$BIN/contentctl' --address '$T/crun/sock' info >/dev/null 2>&1 && break; sleep 0.05; done
-		c='ctr --address $T/crun/sock -n ${T##*.}-crun'
-		'$BIN/contentctl' --address '$T/crun/sock' -n '${T##*.}-crun' pull '$image' >/dev/null 2>&1
-		\$c run --rm --fifo-dir '$T/fifo' --runc-binary crun '$image' c1 /bin/echo by crun
-		\$c run -d --runc-binary crun '$image' c2 /bin/sh -c 'while :; do sleep 0.1; done'
-		\$c tasks exec --fifo-dir '$T/fifo' --exec-id e c2 /bin/echo exec by crun
-		\$c tasks rm -f c2 2>/dev/null; \$c containers rm c2
-		kill \$!
-		wait \$!
-	"
-}
-mkdir "$T/crun"
-defer remove_cgroups "${T##*.}-crun"
-defer sweep "$T/crun"
-check_eq "crun" "$(crun_private 2>&1)" "by crun
-exec by crun"
+# ---- crun, and a state directory on a tmpfs ----
+# crun refuses a hybrid tree of control groups, so it gets one without the unified hierarchy.
+# shellcheck disable=SC2016 # of the inner shell
+UNDER=(unshare --mount --propagation private sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null
+	mkdir -p "$0" && mount -t tmpfs -o mode=755 tmpfs "$0" && exec "$@"' "$T/crun/state")
+start_contentd crun
+UNDER=()
+# A client that mounts the image to look into it must be where the daemon is.
+inside() { nsenter --target "$CONTENTD_PID" --mount -- "$@"; }
+ctr_() { inside ctr --address "$CONTENTD/contentd.sock" --namespace "$CONTENTD_NAMESPACE" "$@"; }
+with_crun() { ctr_ run --runc-binary crun "${fifos[@]}" "$@"; }
+ctl pull "$image" >"$T/out" 2>&1 || bail "$(cat "$T/out")"
+check_eq "crun: output and status" "$(with_crun --rm "$image" c1 /bin/sh -c 'echo by crun; exit 7' 2>&1; echo $?)" "by crun
+7"
+check_match "crun: no such program" "$(with_crun --rm "$image" c2 /no/program 2>&1)" 'no such file|not found'
+ctr_ containers rm c2 >"$T/out" 2>&1
+check "crun: detached" with_crun -d "$image" c3 /bin/sh -c 'trap "exit 9" TERM; while :; do sleep 0.1; done'
+check_eq "it is crun that has it" "$(crun --root "/run/containerd/runc/$CONTENTD_NAMESPACE" list -q 2>&1)" c3
+check_eq "its bundle is on the tmpfs" "$(inside stat -f -c %T "$CONTENTD/state/tasks/$CONTENTD_NAMESPACE/c3")" tmpfs
+check_eq "crun: exec" "$(ctr_ tasks exec "${fifos[@]}" --exec-id e1 c3 /bin/sh -c 'echo exec by crun; exit 5' 2>&1; echo $?)" \
+	"exec by crun
+5"
+check_match "crun: processes" "$(ctr_ tasks ps c3)" "^$(pid_of c3) "
+check_match "crun: metrics" "$(ctr_ tasks metrics c3)" 'memory\.usage[a-z_]* +[1-9]'
+check "crun: pause" ctr_ tasks pause c3
+check_eq "it is paused" "$(state_of c3)" PAUSED
+check "crun: resume" ctr_ tasks resume c3
+check "crun: kill" ctr_ tasks kill -s TERM c3
+check "it ends" wait_for 10 eval '[ "$(state_of c3)" = STOPPED ]'
+check_eq "with its status" "$(ctl ps --all --json | jq '.[] | select(.id == "c3") | .exitStatus')" 9
+remove c3
+check_eq "crun: nothing is left" "$(crun --root "/run/containerd/runc/$CONTENTD_NAMESPACE" list -q 2>&1)$(inside find "$CONTENTD/state/tasks" -mindepth 2 -maxdepth 2)" ""
+retire_contentd
+check_eq "nor a control group" "$(find /sys/fs/cgroup -type d -path "*/$CONTENTD_NAMESPACE*")" ""
 finish
