@@ -186,11 +186,13 @@ void task_remove_traces(struct task *task, bool rough)
 	struct err err = ERR_INIT;
 
 	shim_remove_socket(&t->env, &task->bundle);
-	if (bundle_remove(&task->bundle, &err) < 0)
-		log_warn("bundle of %s: %s", task->bundle.id, err.msg);
+	/* The group first: a runtime that was killed at its work leaves a child for a moment, which makes mount points in
+	 * the bundle, and would make the bundle again. */
 	if (task->cgroup)
 		cgroups_leave(t->cgroups, task->cgroup, rough);
 	free(STEAL(task->cgroup));
+	if (bundle_remove(&task->bundle, &err) < 0)
+		log_warn("bundle of %s: %s", task->bundle.id, err.msg);
 }
 
 void task_ask_shutdown(struct task *task)
