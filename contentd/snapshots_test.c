@@ -239,19 +239,6 @@ static void a_layer_of_another_namespace(void **state)
 	OK(snapshot_prepare(w, "c", "", ref_to(w, first), NULL));
 }
 
-static const char *leased(struct world *w)
-{
-	Leases__ListResourcesRequest req = LEASES__LIST_RESOURCES_REQUEST__INIT;
-	Leases__ListResourcesResponse *rsp;
-	AUTO(buf) struct buf b = BUF_INIT;
-
-	req.id = "l";
-	OK(world_call(w, &leases__leases__descriptor, "ListResources", &req, &rsp));
-	for (size_t i = 0; i < rsp->n_resources; i++)
-		buf_addf(&b, "%s:%s ", rsp->resources[i]->type, rsp->resources[i]->id);
-	return arena_str(&w->a, buf_str(&b));
-}
-
 static void under_a_lease(void **state)
 {
 	Leases__CreateRequest req = LEASES__CREATE_REQUEST__INIT;
@@ -262,11 +249,11 @@ static void under_a_lease(void **state)
 	req.id = "l";
 	OK(world_call(w, &leases__leases__descriptor, "Create", &req, NULL));
 	OK(snapshot_prepare(w, "a", "", "", NULL));
-	assert_string_equal(leased(w), "snapshots/overlayfs:a ");
+	assert_string_equal(world_leased(w, "l"), "snapshots/overlayfs:a ");
 	OK(snapshot_commit(w, "A", "a", "", ""));
-	assert_string_equal(leased(w), "snapshots/overlayfs:A ");
+	assert_string_equal(world_leased(w, "l"), "snapshots/overlayfs:A ");
 	OK(snapshot_remove(w, "A"));
-	assert_string_equal(leased(w), "");
+	assert_string_equal(world_leased(w, "l"), "");
 	/* What exists is leased by those who find it, too. */
 	rpc_client_set_metadata(w->c, "containerd-lease", NULL);
 	OK(snapshot_prepare(w, "x", "", "", NULL));
@@ -275,7 +262,7 @@ static void under_a_lease(void **state)
 	rpc_client_set_metadata(w->c, "containerd-lease", "l");
 	FAILS(snapshot_prepare(w, "x", "", "", NULL), ERR_EXISTS);
 	FAILS(snapshot_prepare(w, "y", "", "containerd.io/snapshot.ref=T", NULL), ERR_EXISTS);
-	assert_string_equal(leased(w), "snapshots/overlayfs:T snapshots/overlayfs:x ");
+	assert_string_equal(world_leased(w, "l"), "snapshots/overlayfs:T snapshots/overlayfs:x ");
 }
 
 /* As the plugin of a containerd: one key space whatever the namespace, none of the rules of ours. */

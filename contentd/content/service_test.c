@@ -274,19 +274,6 @@ static void lists(void **state)
 	FAILS(content_info(w, sha_of(w, STR("x")), NULL), ERR_NOT_FOUND);
 }
 
-static const char *leased(struct world *w)
-{
-	Leases__ListResourcesRequest req = LEASES__LIST_RESOURCES_REQUEST__INIT;
-	Leases__ListResourcesResponse *rsp;
-	AUTO(buf) struct buf b = BUF_INIT;
-
-	req.id = "l";
-	OK(world_call(w, &leases__leases__descriptor, "ListResources", &req, &rsp));
-	for (size_t i = 0; i < rsp->n_resources; i++)
-		buf_addf(&b, "%s:%s ", rsp->resources[i]->type, rsp->resources[i]->id);
-	return arena_str(&w->a, buf_str(&b));
-}
-
 static void under_a_lease(void **state)
 {
 	Leases__CreateRequest req = LEASES__CREATE_REQUEST__INIT;
@@ -299,15 +286,15 @@ static void under_a_lease(void **state)
 	OK(world_call(w, &leases__leases__descriptor, "Create", &req, NULL));
 	rpc_client_set_metadata(w->c, "containerd-lease", "l");
 	u = upload_open(w, "r", 0, "", &rsp);
-	assert_string_equal(leased(w), "ingests:r ");
+	assert_string_equal(world_leased(w, "l"), "ingests:r ");
 	OK(upload_write(&u, 0, STR("x"), NULL));
 	OK(upload_commit(&u, 1, 1, "", "", &rsp));
 	upload_end(&u);
-	assert_string_equal(leased(w), arena_printf(&w->a, "content:%s ", sha_of(w, STR("x"))));
+	assert_string_equal(world_leased(w, "l"), arena_printf(&w->a, "content:%s ", sha_of(w, STR("x"))));
 	u = upload_begin(w);
 	FAILS(upload_stat(&u, "r", 0, sha_of(w, STR("known")), NULL), ERR_EXISTS); /* and held from now on */
 	upload_end(&u);
-	assert_non_null(strstr(leased(w), sha_of(w, STR("known"))));
+	assert_non_null(strstr(world_leased(w, "l"), sha_of(w, STR("known"))));
 	rpc_client_set_metadata(w->c, "containerd-lease", "none");
 	u = upload_begin(w);
 	FAILS(upload_stat(&u, "r", 0, "", NULL), ERR_NOT_FOUND);

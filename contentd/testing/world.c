@@ -2,10 +2,17 @@
 
 #include "base/file.h"
 #include "base/unix.h"
+#include "rpc/proto/leases.pb-c.h"
 
 #include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 static int start(struct world *w, struct err *err)
 {
@@ -155,5 +162,18 @@ const char *world_kvs_text(struct world *w, Kv__Entry *const *list, size_t n)
 
 	for (size_t i = 0; i < n; i++)
 		buf_addf(&b, "%s%s=%s", i ? " " : "", list[i]->key, list[i]->value);
+	return arena_str(&w->a, buf_str(&b));
+}
+
+const char *world_leased(struct world *w, const char *lease)
+{
+	Leases__ListResourcesRequest req = LEASES__LIST_RESOURCES_REQUEST__INIT;
+	Leases__ListResourcesResponse *rsp;
+	AUTO(buf) struct buf b = BUF_INIT;
+
+	req.id = lease;
+	OK(world_call(w, &leases__leases__descriptor, "ListResources", &req, &rsp));
+	for (size_t i = 0; i < rsp->n_resources; i++)
+		buf_addf(&b, "%s:%s ", rsp->resources[i]->type, rsp->resources[i]->id);
 	return arena_str(&w->a, buf_str(&b));
 }

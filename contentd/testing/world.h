@@ -58,4 +58,7 @@ Kv__Entry **world_kvs(struct world *w, const char *text, size_t *n);
 /* The list as that text again, in the arena. */
 const char *world_kvs_text(struct world *w, Kv__Entry *const *list, size_t n);
 
+/* What a lease lists, as "type:id type:id ", in the arena; the call must work. */
+const char *world_leased(struct world *w, const char *lease);
+
 #endif
