@@ -26,17 +26,7 @@
 static void make_tar(const struct stack_layer *l, struct buf *out)
 {
 	vec_each(&l->entries, se) {
-		struct esgz_entry e = {.type = se->type,
-		                       .mode = se->mode,
-		                       .uid = se->uid,
-		                       .gid = se->gid,
-		                       .mtime_s = se->mtime_s,
-		                       .mtime_ns = se->mtime_ns,
-		                       .dev_major = se->dev_major,
-		                       .dev_minor = se->dev_minor,
-		                       .size = se->size,
-		                       .path = str_of(se->path),
-		                       .link = str_of(se->link)};
+		struct esgz_entry e = stack_as_entry(se);
 		struct esgz_xattr xattrs[STACK_XATTRS_MAX];
 
 		for (uint32_t i = 0; i < se->n_xattrs; i++)

@@ -270,6 +270,22 @@ bool stack_published(void *arg, const struct digest *content, uint64_t size)
 	return content->b[31] & 1;
 }
 
+struct esgz_entry stack_as_entry(const struct stack_entry *e)
+{
+	return (struct esgz_entry){.type = e->type,
+	                           .mode = e->mode,
+	                           .uid = e->uid,
+	                           .gid = e->gid,
+	                           .mtime_s = e->mtime_s,
+	                           .mtime_ns = e->mtime_ns,
+	                           .dev_major = e->dev_major,
+	                           .dev_minor = e->dev_minor,
+	                           .size = e->size,
+	                           .path = str_of(e->path),
+	                           .link = str_of(e->link),
+	                           .content = e->content};
+}
+
 static int build_index(const struct stack_layer *l, struct buf *out, struct err *err)
 {
 	struct esgz_index_info info = {.trust = ESGZ_TRUST_DIFFID, .compression = ESGZ_GZIP, .blob_bytes = 1 << 20};
@@ -279,18 +295,7 @@ static int build_index(const struct stack_layer *l, struct buf *out, struct err 
 		if (e->n_chunks > 0)
 			info.trust = ESGZ_TRUST_TOC;
 	vec_each(&l->entries, se) {
-		struct esgz_entry e = {.type = se->type,
-		                       .mode = se->mode,
-		                       .uid = se->uid,
-		                       .gid = se->gid,
-		                       .mtime_s = se->mtime_s,
-		                       .mtime_ns = se->mtime_ns,
-		                       .dev_major = se->dev_major,
-		                       .dev_minor = se->dev_minor,
-		                       .size = se->size,
-		                       .path = str_of(se->path),
-		                       .link = str_of(se->link),
-		                       .content = se->content};
+		struct esgz_entry e = stack_as_entry(se);
 		struct esgz_xattr xattrs[STACK_XATTRS_MAX];
 		struct esgz_chunk chunks[8];
 		struct stack_entry cut = *se;

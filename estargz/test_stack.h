@@ -49,6 +49,8 @@ struct stack_entry *stack_add(struct stack *s, enum esgz_type type, const char *
 struct stack_entry *stack_file(struct stack *s, const char *path, uint64_t size, uint32_t n_chunks);
 struct stack_entry *stack_link(struct stack *s, enum esgz_type type, const char *path, const char *to);
 void stack_xattr(struct stack_entry *e, const char *name, const void *value, size_t n);
+/* As formats have it; borrows. */
+struct esgz_entry stack_as_entry(const struct stack_entry *e);
 /* The entry of a path, or NULL. */
 const struct stack_entry *stack_find(const struct stack_layer *l, struct str path);
 /* The key of a file's object. */
