@@ -1,6 +1,7 @@
 #include "contentd/adopt.h"
 
 #include "contentd/collect/store.h"
+#include "contentd/content/blobs.h"
 #include "contentd/ident.h"
 #include "contentd/layer_index.h"
 
@@ -82,7 +83,7 @@ int cd_snapshot_adopt(struct cd_daemon *d, struct rpc_call *c, struct snap_store
 	struct arena records;
 	int r;
 
-	if (strcmp(d->config.content_sharing, "shared") || !parent_is_here(&a))
+	if (cd_is_isolated(d) || !parent_is_here(&a))
 		return 0;
 	arena_init(&records, SIZE_MAX);
 	r = cd_meta_scan(d->meta, CD_NAMESPACE, NULL, STR_NONE, &records, note_namespace, &a, err);

@@ -17,6 +17,7 @@ enum ffs_flow {
 
 struct ffs_blob_query {
 	const char *reference; /* registry host and repository; copied */
+	const char *owner;     /* by whose account; copied */
 	struct digest blob;
 	uint64_t blob_bytes;
 	uint64_t offset, length;
@@ -41,8 +42,14 @@ struct ffs_blobs {
 	void *self;
 };
 
+/* Over the registry client, with the accounts that owners have at the time of a request (secrets.h). Everything in it must
+ * outlive what it is used for. */
 struct reg_client;
-/* Over the registry client, which must outlive it. */
-struct ffs_blobs ffs_blobs_registry(struct reg_client *client);
+struct ffs_secrets;
+struct ffs_registries {
+	struct reg_client *client;
+	struct ffs_secrets *secrets;
+};
+struct ffs_blobs ffs_blobs_registry(struct ffs_registries *registries);
 
 #endif

@@ -1,12 +1,13 @@
 #include "base/buf.h"
 #include "fusefs/blobs.h"
+#include "fusefs/secrets.h"
 #include "registry/client.h"
 
 #include <stdatomic.h>
 
 /* One request on its way: translates callbacks. Freed by whichever of done and unref comes last. */
 struct transfer {
-	struct ffs_blob_query q; /* callbacks; the reference is not kept */
+	struct ffs_blob_query q; /* callbacks; the texts are not kept */
 	struct reg_request *request;
 	atomic_int refs;
 };
@@ -42,6 +43,8 @@ static void on_done(void *arg, struct reg_answer *answer)
 
 static int registry_get(void *self, const struct ffs_blob_query *q, void **handle, struct err *err)
 {
+	struct ffs_registries *registries = self;
+	AUTO(reg_account) struct reg_account *account = NULL;
 	struct transfer *t;
 	struct reg_ref ref;
 	int r;
@@ -49,10 +52,12 @@ static int registry_get(void *self, const struct ffs_blob_query *q, void **handl
 	TRY(reg_ref_parse(str_of(q->reference), &ref, err));
 	t = xcalloc(1, sizeof(*t));
 	t->q = *q;
-	t->q.reference = NULL;
+	t->q.reference = t->q.owner = NULL;
 	atomic_init(&t->refs, 2);
-	r = reg_blob_get(self,
+	account = ffs_secrets_get(registries->secrets, q->owner, q->reference);
+	r = reg_blob_get(registries->client,
 	                 &(struct reg_blob_get){.ref = &ref,
+	                                        .account = account,
 	                                        .digest = q->blob,
 	                                        .blob_size = q->blob_bytes,
 	                                        .offset = q->offset,
@@ -99,17 +104,17 @@ static void registry_estimate(void *self, const char *reference, int64_t *rtt_ns
 	struct reg_ref ref;
 
 	if (reg_ref_parse(str_of(reference), &ref, NULL) == 0)
-		reg_host_estimate(self, ref.host, &estimate);
+		reg_host_estimate(((struct ffs_registries *)self)->client, ref.host, &estimate);
 	*rtt_ns = estimate.rtt_ns;
 	*bytes_per_s = estimate.bandwidth_bytes_s;
 }
 
-struct ffs_blobs ffs_blobs_registry(struct reg_client *client)
+struct ffs_blobs ffs_blobs_registry(struct ffs_registries *registries)
 {
 	return (struct ffs_blobs){.get = registry_get,
 	                          .cancel = registry_cancel,
 	                          .resume = registry_resume,
 	                          .unref = registry_unref,
 	                          .estimate = registry_estimate,
-	                          .self = client};
+	                          .self = registries};
 }

@@ -612,14 +612,6 @@ int ffs_client_pins(struct ffs_client *c, Contentd__Contentfs__V1__PinsResponse 
 	return call(c, &k, out, NULL, err);
 }
 
-int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__V1__SetCredentialsRequest *req,
-                               struct err *err)
-{
-	struct call k = {"SetCredentials", &req->base, -1, NULL, NULL, NULL};
-
-	return call(c, &k, NULL, NULL, err);
-}
-
 static int status(struct ffs_client *c, const char *const *index_keys, unsigned n, bool sizes_only,
                   Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
 {

@@ -88,8 +88,6 @@ int ffs_client_sweep(struct ffs_client *c, struct rpc_call *on_behalf, Contentd_
 /* Names of all pins. *out: pb_free. */
 int ffs_client_pins(struct ffs_client *c, Contentd__Contentfs__V1__PinsResponse **out, struct err *err);
 
-int ffs_client_set_credentials(struct ffs_client *c, const Contentd__Contentfs__V1__SetCredentialsRequest *req,
-                               struct err *err);
 int ffs_client_status(struct ffs_client *c, const char *const *index_keys, unsigned n,
                       Contentd__Contentfs__V1__StatusResponse **out, struct err *err);
 /* The same, but not what is present of the layers: that takes milliseconds for a large one. */

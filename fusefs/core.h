@@ -60,6 +60,11 @@ struct member {
 	uint32_t first;  /* its chunks are order[first .. next member's first) */
 };
 
+/* Where a blob comes from, and by whose account. Constant. */
+struct origin {
+	char *reference, *owner;
+};
+
 struct layer {
 	struct digest key;
 	struct str bytes;         /* the mapped index */
@@ -73,13 +78,13 @@ struct layer {
 	uint64_t member_bytes; /* sum */
 	uint32_t n_files;      /* regular files with content */
 
-	_Atomic(const char *) reference; /* where the blob comes from now; each lives as long as the layer */
+	_Atomic(const struct origin *) origin; /* where the blob comes from now; each lives as long as the layer */
 
 	/* Guarded by d->lock. */
-	VEC(char *) references; /* that came after source.reference */
-	uint8_t *state;         /* enum member_state; DONE is a hint for planning, the files know */
-	uint8_t *published;     /* per entry: its object was seen to exist */
-	unsigned refs;          /* the list, files, requests, jobs, fills */
+	VEC(struct origin *) origins; /* all that it had */
+	uint8_t *state;               /* enum member_state; DONE is a hint for planning, the files know */
+	uint8_t *published;           /* per entry: its object was seen to exist */
+	unsigned refs;                /* the list, files, requests, jobs, fills */
 	bool removed, pinned;
 	uint32_t window;    /* bytes of a demand request */
 	uint32_t run_end;   /* member behind the last demand request */
@@ -467,7 +472,11 @@ struct ffs_data {
 };
 
 /* Lock held. */
-void layer_set_reference(struct layer *l, const char *reference);
+void layer_set_origin(struct layer *l, const char *reference, const char *owner);
+static inline const char *layer_reference(const struct layer *l)
+{
+	return atomic_load(&l->origin)->reference;
+}
 void layer_ref(struct layer *l);
 /* Lock held. */
 void layer_unref(struct layer *l);

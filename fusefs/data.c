@@ -167,14 +167,14 @@ static void files_leave_layer(struct ffs_data *d, struct layer *l)
 		}
 }
 
-void ffs_data_set_reference(struct ffs_data *d, const struct digest *index_key, const char *reference)
+void ffs_data_set_origin(struct ffs_data *d, const struct digest *index_key, const char *reference, const char *owner)
 {
 	struct layer *l;
 
 	pthread_mutex_lock(&d->lock);
 	l = layer_find(d, index_key);
 	if (l)
-		layer_set_reference(l, reference);
+		layer_set_origin(l, reference, owner);
 	pthread_mutex_unlock(&d->lock);
 }
 

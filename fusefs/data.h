@@ -52,8 +52,8 @@ DEFINE_AUTO_FREE(ffs_data);
 /* Maps an index that is in the store and makes its claims known; idempotent. ERR_NOT_FOUND: no such index or source. */
 int ffs_data_add_layer(struct ffs_data *d, const struct digest *index_key, struct err *err);
 
-/* The blob comes from this registry and repository from now on. Absent layer: nothing. */
-void ffs_data_set_reference(struct ffs_data *d, const struct digest *index_key, const char *reference);
+/* The blob comes from this registry and repository, by this owner's account, from now on. Absent layer: nothing. */
+void ffs_data_set_origin(struct ffs_data *d, const struct digest *index_key, const char *reference, const char *owner);
 
 /* Forgets a layer: reads of files that only it could deliver fail from then on, its transfers end. Absent: nothing. */
 void ffs_data_remove_layer(struct ffs_data *d, const struct digest *index_key);

@@ -136,11 +136,13 @@ static void on_done(void *arg, struct reg_answer *answer)
 	queue_close(&d->q, answer->result < 0 ? answer->err : NULL);
 }
 
-int download_start(struct reg_client *client, const struct reg_ref *ref, const struct digest *blob, uint64_t blob_bytes,
-                   uint64_t offset, int64_t deadline_ns, struct download **out, struct err *err)
+int download_start(struct reg_client *client, const struct reg_ref *ref, struct reg_account *account,
+                   const struct digest *blob, uint64_t blob_bytes, uint64_t offset, int64_t deadline_ns,
+                   struct download **out, struct err *err)
 {
 	struct download *d = xcalloc(1, sizeof(*d));
 	const struct reg_blob_get q = {.ref = ref,
+	                               .account = account,
 	                               .digest = *blob,
 	                               .blob_size = blob_bytes,
 	                               .offset = offset,

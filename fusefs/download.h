@@ -46,8 +46,9 @@ void queue_abort(struct queue *q);
 
 /* A blob, or its rest from `offset` on. */
 struct download;
-int download_start(struct reg_client *client, const struct reg_ref *ref, const struct digest *blob, uint64_t blob_bytes,
-                   uint64_t offset, int64_t deadline_ns, struct download **out, struct err *err);
+int download_start(struct reg_client *client, const struct reg_ref *ref, struct reg_account *account,
+                   const struct digest *blob, uint64_t blob_bytes, uint64_t offset, int64_t deadline_ns,
+                   struct download **out, struct err *err);
 /* Cancels, and waits until the client is done with it. */
 void download_free(struct download *d);
 DEFINE_AUTO_FREE(download);

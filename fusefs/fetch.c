@@ -414,7 +414,7 @@ static void request_done(void *arg, int result, const struct err *err)
 	struct request *r = arg, **at;
 	struct ffs_data *d = r->d;
 	struct err short_err;
-	uint32_t window = window_of(d, atomic_load(&r->layer->reference));
+	uint32_t window = window_of(d, layer_reference(r->layer));
 
 	pthread_mutex_lock(&d->lock);
 	count_done(r, result);
@@ -455,8 +455,10 @@ static void request_send(struct request *r)
 	struct ffs_data *d = r->d;
 	struct err err;
 	void *handle = NULL;
+	const struct origin *from = atomic_load(&r->layer->origin);
 	struct ffs_blob_query q = {
-	    .reference = atomic_load(&r->layer->reference),
+	    .reference = from->reference,
+	    .owner = from->owner,
 	    .blob = r->layer->info->blob,
 	    .blob_bytes = r->layer->info->blob_bytes,
 	    .offset = r->layer->members[r->first].offset,

@@ -1,5 +1,5 @@
+#include "fusefs/access.h"
 #include "fusefs/download.h"
-#include "fusefs/verbs.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -13,6 +13,7 @@ struct fetch_blob {
 	struct ffs_service *s;
 	struct rpc_call *call;
 	struct reg_ref ref;
+	const struct access *access;
 	struct digest blob;
 	uint64_t blob_bytes, have_bytes;
 	struct hasher *hasher;
@@ -80,8 +81,8 @@ static int fetch_rest(struct fetch_blob *f, struct err *err)
 
 	if (f->have_bytes == f->blob_bytes)
 		return 0;
-	TRY(download_start(f->s->w->client, &f->ref, &f->blob, f->blob_bytes, f->have_bytes, rpc_deadline_ns(f->call),
-	                   &d, err));
+	TRY(download_start(f->s->w->client, &f->ref, f->access->account, &f->blob, f->blob_bytes, f->have_bytes,
+	                   rpc_deadline_ns(f->call), &d, err));
 	rpc_on_cancel(f->call, on_cancel, d);
 	r = take_download(f, d, err);
 	rpc_off_cancel(f->call, d);
@@ -116,13 +117,15 @@ int verb_fetch_blob(struct rpc_call *c, const void *request, void *svc, struct e
 	PB(FetchBlobResponse) rsp = CONTENTD__CONTENTFS__V1__FETCH_BLOB_RESPONSE__INIT;
 	AUTO(hasher) struct hasher *hasher = hasher_new();
 	AUTO_FD int fd = ttrpc_call_fd(c, 0);
-	struct fetch_blob f = {.s = svc, .call = c, .hasher = hasher, .fd = fd};
+	AUTO(access) struct access access = {0};
+	struct fetch_blob f = {.s = svc, .call = c, .access = &access, .hasher = hasher, .fd = fd};
 	int r;
 
 	if (fd < 0)
 		return err_set(err, ERR_INVALID, "no descriptor came with the request");
 	TRY(reg_ref_parse(str_of(req->reference), &f.ref, err));
 	TRY(parse_descriptor(req->blob, "blob", &f.blob, &f.blob_bytes, err));
+	TRY(access_take(svc, req->access, &f.ref, &access, err));
 	r = run(&f, err);
 	TRY(verb_cut_off(svc, c, err));
 	TRY_WRAP(r, err, "image %s, blob %s", req->reference, req->blob->digest);

@@ -132,7 +132,7 @@ void fill_request_done(struct ffs_data *d, struct fill *f, int result, const str
 	if (f->id && (f->failures >= FAILURES_MAX || !err_is_transient(err)))
 		fill_cancel(d, f, err->code, err->msg);
 	else if (!f->id)
-		log_warn("background fill of %s: %s", atomic_load(&f->layer->reference), err->msg);
+		log_warn("background fill of %s: %s", layer_reference(f->layer), err->msg);
 }
 
 /* ---- what is here already ---- */
@@ -374,7 +374,7 @@ static void fill_end(struct ffs_data *d, struct fill *f)
 		at = &(*at)->next;
 	*at = f->next;
 	if (!f->id && f->err.code == ERR_OK)
-		log_info("layer of %s is here as a whole", atomic_load(&f->layer->reference));
+		log_info("layer of %s is here as a whole", layer_reference(f->layer));
 	pthread_mutex_unlock(&d->lock);
 	if (f->done)
 		f->done(f->arg, -(int)f->err.code, &f->err);
@@ -388,7 +388,7 @@ static bool fill_restart(struct ffs_data *d, struct fill *f, int64_t now)
 {
 	if (f->id || f->err.code == ERR_OK || f->layer->removed || !f->layer->pinned || d->stopping)
 		return false;
-	log_warn("background fill of %s: %s", atomic_load(&f->layer->reference), f->err.msg);
+	log_warn("background fill of %s: %s", layer_reference(f->layer), f->err.msg);
 	f->ended = false;
 	f->pass = f->cursor = f->entry = 0;
 	f->not_before = now + RETRY_MAX_NS;

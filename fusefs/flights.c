@@ -99,9 +99,8 @@ void file_complain(struct ffs_data *d, struct ffs_file *f, const char *why)
 		return;
 	}
 	esgz_index_entry(l->ix, f->entry, &e);
-	log_error("image %s, layer %s, file /" STR_FMT ": %s%s", atomic_load(&l->reference),
-	          digest_text(&l->info->blob, blob), STR_ARG(e.path), why,
-	          l->suppressed ? " (and more of this layer in the last second)" : "");
+	log_error("image %s, layer %s, file /" STR_FMT ": %s%s", layer_reference(l), digest_text(&l->info->blob, blob),
+	          STR_ARG(e.path), why, l->suppressed ? " (and more of this layer in the last second)" : "");
 	l->logged_ns = now;
 	l->suppressed = 0;
 }

@@ -20,6 +20,7 @@
 void ffs_source_fini(struct ffs_source *src)
 {
 	free(src->reference);
+	free(src->owner);
 	free(src->media_type);
 	memset(src, 0, sizeof(*src));
 }
@@ -40,6 +41,7 @@ static void source_encode(const struct ffs_source *src, struct buf *out)
 	json_writer_init(&w, out, NULL);
 	json_w_object_begin(&w);
 	json_w_kcstr(&w, "reference", src->reference);
+	json_w_kcstr(&w, "owner", src->owner ? src->owner : "");
 	json_w_kcstr(&w, "blob", digest_text(&src->blob, text));
 	json_w_ki64(&w, "bytes", (int64_t)src->blob_bytes);
 	json_w_kcstr(&w, "mediaType", src->media_type ? src->media_type : "");
@@ -131,6 +133,8 @@ static int source_field(struct json_reader *j, struct str key, struct ffs_source
 
 	if (str_eqc(key, "reference"))
 		return take_text(j, &src->reference, err);
+	if (str_eqc(key, "owner"))
+		return take_text(j, &src->owner, err);
 	if (str_eqc(key, "mediaType"))
 		return take_text(j, &src->media_type, err);
 	if (str_eqc(key, "bytes"))
@@ -153,6 +157,8 @@ static int source_decode(struct str text, struct ffs_source *src, struct err *er
 		TRY(source_field(j, key, src, err));
 	TRY(more);
 	TRY(json_end(j, err));
+	if (!src->owner)
+		src->owner = xstrdup(""); /* written by an older version */
 	if (!src->reference || !src->media_type || digest_is_zero(&src->blob))
 		return err_set(err, ERR_DATA_LOSS, "a field is missing");
 	return 0;
@@ -172,17 +178,20 @@ int ffs_index_source(struct ffs_store *s, const struct digest *key, struct ffs_s
 	return 0;
 }
 
-int ffs_index_set_reference(struct ffs_store *s, const struct digest *key, const char *reference, struct err *err)
+int ffs_index_set_origin(struct ffs_store *s, const struct digest *key, const char *reference, const char *owner,
+                         struct err *err)
 {
 	AUTO(ffs_source) struct ffs_source src = {0};
 	AUTO(buf) struct buf text = BUF_INIT;
 	char name[SOURCE_NAME_MAX];
 
 	TRY(ffs_index_source(s, key, &src, err));
-	if (!strcmp(src.reference, reference))
+	if (!strcmp(src.reference, reference) && !strcmp(src.owner, owner))
 		return 0;
 	free(src.reference);
+	free(src.owner);
 	src.reference = xstrdup(reference);
+	src.owner = xstrdup(owner);
 	source_encode(&src, &text);
 	return put_fast(s->dirs[FFS_DIR_INDEX], source_name(key, name), buf_str(&text), err);
 }

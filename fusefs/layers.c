@@ -131,7 +131,7 @@ int layer_load(struct ffs_store *store, const struct digest *key, struct layer *
 		return err_set(err, ERR_DATA_LOSS, "the index is that of another layer");
 	if (!digest_eq(&l->source.blob, &l->info->blob) || l->source.blob_bytes != l->info->blob_bytes)
 		return err_set(err, ERR_DATA_LOSS, "index and source name different blobs");
-	atomic_store(&l->reference, l->source.reference);
+	layer_set_origin(l, l->source.reference, l->source.owner);
 	layer_note_entries(l);
 	layer_place_members(l);
 	l->state = xcalloc((size_t)l->n_members + 1, 1);
@@ -154,18 +154,29 @@ void layer_free(struct layer *l)
 	if (l->bytes.p)
 		ffs_index_unmap(l->bytes);
 	ffs_source_fini(&l->source);
-	vec_each(&l->references, r)
-		free(*r);
-	vec_fini(&l->references);
+	vec_each(&l->origins, o) {
+		free((*o)->reference);
+		free((*o)->owner);
+		free(*o);
+	}
+	vec_fini(&l->origins);
 	free(l);
 }
 
-void layer_set_reference(struct layer *l, const char *reference)
+/* Few: one that it had before is taken again. */
+void layer_set_origin(struct layer *l, const char *reference, const char *owner)
 {
-	if (!strcmp(atomic_load(&l->reference), reference))
-		return;
-	vec_push(&l->references, xstrdup(reference));
-	atomic_store(&l->reference, *vec_last(&l->references));
+	struct origin *new;
+
+	vec_each(&l->origins, o)
+		if (!strcmp((*o)->reference, reference) && !strcmp((*o)->owner, owner)) {
+			atomic_store(&l->origin, *o);
+			return;
+		}
+	new = xmalloc(sizeof(*new));
+	*new = (struct origin){xstrdup(reference), xstrdup(owner)};
+	vec_push(&l->origins, new);
+	atomic_store(&l->origin, new);
 }
 
 void layer_ref(struct layer *l)

@@ -64,6 +64,7 @@ static int config_begin(struct open *o, struct err *err)
 {
 	const struct reg_descriptor *d = &reg_image_manifest(o->image)->config;
 	const struct reg_blob_get q = {.ref = o->ref,
+	                               .account = o->access.account,
 	                               .digest = d->digest,
 	                               .blob_size = d->size,
 	                               .length = d->size,
@@ -240,7 +241,8 @@ static PB(Layer) *
 
 	if (!found && diff_id) {
 		esgz_index_key(ESGZ_TRUST_DIFFID, &l->d->digest, diff_id, &key);
-		found = ffs_index_has(o->s->w->store, &key) && load_layer(o->s, &key, NULL) >= 0;
+		found = (o->isolated ? open_comes_from_here(o, &key) : ffs_index_has(o->s->w->store, &key)) &&
+		        load_layer(o->s, &key, NULL) >= 0;
 	}
 	out->descriptor = descriptor_of(c, l->d);
 	if (diff_id)
@@ -278,8 +280,8 @@ static int resolve(struct open *o, const PB(Platform) * p, struct err *err)
 	if (p && *p->os && *p->architecture)
 		want = (struct reg_platform){
 		    .os = str_of(p->os), .architecture = str_of(p->architecture), .variant = str_of(p->variant)};
-	TRY_WRAP(reg_image_resolve(o->s->w->client, o->ref, &want, o->deadline_ns, &o->image, err), err, "image %s",
-	         o->reference);
+	TRY_WRAP(reg_image_resolve(o->s->w->client, o->ref, o->access.account, &want, o->deadline_ns, &o->image, err),
+	         err, "image %s", o->reference);
 	m = reg_image_manifest(o->image);
 	o->n_layers = m->n_layers;
 	o->layers = xcalloc(m->n_layers + 1, sizeof(*o->layers));
@@ -297,6 +299,8 @@ static int run(struct open *o, struct rpc_call *c, const PB(OpenRequest) * req, 
 
 	TRY(verb_cut_off(o->s, c, err));
 	TRY(r);
+	/* Before any layer is his: reads of it go by this account. */
+	TRY(access_remember(o->s, &o->access, o->ref, err));
 	send_phase(c, "resolved", &reg_image_manifest(o->image)->digest);
 	TRY(fetch_all(o, c, req->lazy && !o->documents_only, err));
 	TRY(config_check(o, &config, err));
@@ -305,6 +309,7 @@ static int run(struct open *o, struct rpc_call *c, const PB(OpenRequest) * req, 
 
 static void open_fini(struct open *o)
 {
+	access_fini(&o->access);
 	reg_request_unref(o->config_request);
 	for (size_t i = 0; i < o->n_layers; i++) {
 		reg_request_unref(o->layers[i].request);
@@ -333,12 +338,14 @@ int verb_open(struct rpc_call *c, const void *request, void *svc, struct err *er
 	struct open o = {.s = svc,
 	                 .deadline_ns = deadline_of(req, c),
 	                 .documents_only = req->documents_only,
+	                 .isolated = req->isolated,
 	                 .lock = PTHREAD_MUTEX_INITIALIZER,
 	                 .change = PTHREAD_COND_INITIALIZER};
 	char text[REG_REF_TEXT_MAX];
 	struct reg_ref ref;
 
 	TRY(reg_ref_parse(str_of(req->reference), &ref, err));
+	TRY(access_take(svc, req->access, &ref, &o.access, err));
 	o.ref = &ref;
 	o.reference = reg_ref_text(&ref, text);
 	return run(&o, c, req, err);

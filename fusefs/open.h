@@ -9,7 +9,7 @@
 #define FUSEFS_OPEN_H
 
 #include "estargz/footer.h"
-#include "fusefs/verbs.h"
+#include "fusefs/access.h"
 
 struct open;
 
@@ -31,6 +31,8 @@ struct open {
 	struct ffs_service *s;
 	const struct reg_ref *ref;
 	const char *reference; /* normalised, for messages */
+	struct access access;
+	bool isolated; /* layers that were unpacked from other repositories are not used */
 	int64_t deadline_ns;
 	bool documents_only; /* the configuration need not be an image's */
 	struct reg_image *image;
@@ -48,6 +50,9 @@ struct open {
 
 /* Begins to open a layer, if its manifest entry makes it a lazy one. */
 void open_layer_begin(struct open *o, struct open_layer *l);
+
+/* Whether the index is here and its blob comes from the repository whose manifest this caller has just read. */
+bool open_comes_from_here(const struct open *o, const struct digest *key);
 
 /* A part has begun; has ended. */
 void open_enter(struct open *o);

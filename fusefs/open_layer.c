@@ -41,6 +41,33 @@ static void layer_failed(struct open_layer *l, const struct err *why)
 	}
 }
 
+/* ---- what is here already ---- */
+
+bool open_comes_from_here(const struct open *o, const struct digest *key)
+{
+	AUTO(ffs_source) struct ffs_source from = {0};
+	char repository[REG_REF_TEXT_MAX];
+
+	return ffs_index_has(o->s->w->store, key) && ffs_index_source(o->s->w->store, key, &from, NULL) >= 0 &&
+	       !strcmp(from.reference, repository_text(o->ref, repository));
+}
+
+/* The blob comes from where this caller reads it, and by his account, from now on: who brought the index here may have lost
+ * his, or his registry may be gone. */
+static void move(struct open *o, const struct open_layer *l)
+{
+	struct ffs_worker *w = o->s->w;
+	char repository[REG_REF_TEXT_MAX];
+	struct err why = ERR_INIT;
+
+	repository_text(o->ref, repository);
+	if (ffs_index_set_origin(w->store, &l->key, repository, o->access.owner, &why) < 0) {
+		explain(l, &why);
+		log_warn("%s", why.msg);
+	}
+	ffs_data_set_origin(w->data, &l->key, repository, o->access.owner);
+}
+
 static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_t suffix, struct err *err);
 
 /* ---- on the pool ---- */
@@ -72,6 +99,7 @@ static int build(struct open_layer *l, struct err *err)
 	AUTO_FREE char *media_type = str_dup(l->d->media_type);
 	char repository[REG_REF_TEXT_MAX];
 	struct ffs_source source = {.reference = repository_text(l->open->ref, repository),
+	                            .owner = (char *)l->open->access.owner,
 	                            .blob = l->d->digest,
 	                            .blob_bytes = l->d->size,
 	                            .media_type = media_type};
@@ -85,6 +113,7 @@ static int build(struct open_layer *l, struct err *err)
 	buf_fini(&l->tail);
 	TRY(esgz_toc_to_index(&footer, &json, &l->toc, &l->d->digest, l->d->size, &index, err));
 	TRY(store_layer(l->open->s, &l->key, buf_str(&index), &source, false, err));
+	move(l->open, l); /* of a layer that was loaded before, too */
 	l->found = true;
 	return 0;
 }
@@ -142,6 +171,7 @@ static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_
 {
 	struct open *o = l->open;
 	const struct reg_blob_get q = {.ref = o->ref,
+	                               .account = o->access.account,
 	                               .digest = l->d->digest,
 	                               .blob_size = l->d->size,
 	                               .offset = offset,
@@ -185,24 +215,6 @@ static uint64_t guess(uint64_t blob_bytes)
 	return n < blob_bytes ? n : blob_bytes;
 }
 
-/* The index is here, perhaps from another registry, which may be gone by now, or want other credentials. */
-static bool reuse(struct open *o, struct open_layer *l)
-{
-	struct ffs_worker *w = o->s->w;
-	char repository[REG_REF_TEXT_MAX];
-	struct err why = ERR_INIT;
-
-	if (!ffs_index_has(w->store, &l->key) || load_layer(o->s, &l->key, NULL) < 0)
-		return false;
-	repository_text(o->ref, repository);
-	if (ffs_index_set_reference(w->store, &l->key, repository, &why) < 0) {
-		explain(l, &why);
-		log_warn("%s", why.msg);
-	}
-	ffs_data_set_reference(w->data, &l->key, repository);
-	return true;
-}
-
 void open_layer_begin(struct open *o, struct open_layer *l)
 {
 	struct err why = ERR_INIT;
@@ -216,9 +228,13 @@ void open_layer_begin(struct open *o, struct open_layer *l)
 		return;
 	}
 	esgz_index_key(ESGZ_TRUST_TOC, &l->d->digest, &l->toc, &l->key);
-	l->found = reuse(o, l);
-	if (l->found)
+	/* From another repository it is only used when that delivers the same table of contents: who names the digests of what
+	 * he may not read gets nothing by it, and takes no layer away from where it can be read. */
+	l->found = open_comes_from_here(o, &l->key) && load_layer(o->s, &l->key, NULL) >= 0;
+	if (l->found) {
+		move(o, l);
 		return;
+	}
 	open_enter(o);
 	if (fetch(l, 0, 0, guess(l->d->size), &why) < 0) {
 		layer_failed(l, &why);

@@ -1,4 +1,4 @@
-#include "fusefs/verbs.h"
+#include "fusefs/access.h"
 
 #include "base/file.h"
 #include "rpc/pb.h"
@@ -91,12 +91,15 @@ static int push_blob(struct ffs_service *s, struct rpc_call *c, const PB(PushBlo
 	                    .lock = PTHREAD_MUTEX_INITIALIZER,
 	                    .ended = PTHREAD_COND_INITIALIZER,
 	                    .why = ERR_INIT};
+	AUTO(access) struct access access = {0};
 	struct reg_canceller k;
 	struct reg_ref ref;
 	int r;
 
 	TRY(reg_ref_parse(str_of(req->reference), &ref, err));
+	TRY(access_take(s, req->access, &ref, &access, err));
 	p.q = (struct reg_blob_push){.ref = &ref,
+	                             .account = access.account,
 	                             .fd = fd,
 	                             .mount_from = req->mount_from,
 	                             .only_ask = fd < 0,
@@ -136,6 +139,7 @@ int verb_push_manifest(struct rpc_call *c, const void *request, void *svc, struc
 	struct ffs_service *s = svc;
 	AUTO(buf) struct buf bytes = BUF_INIT;
 	AUTO_FD int fd = ttrpc_call_fd(c, 0);
+	AUTO(access) struct access access = {0};
 	struct err why = ERR_INIT;
 	struct reg_canceller k;
 	struct reg_ref ref;
@@ -144,10 +148,11 @@ int verb_push_manifest(struct rpc_call *c, const void *request, void *svc, struc
 	if (fd < 0)
 		return err_set(err, ERR_INVALID, "no descriptor came with the request");
 	TRY(reg_ref_parse(str_of(req->reference), &ref, err));
+	TRY(access_take(s, req->access, &ref, &access, err));
 	TRY(fd_read_all(fd, REG_MANIFEST_BYTES_MAX, &bytes, err));
 	reg_canceller_init(&k);
 	rpc_on_cancel(c, reg_canceller_cancel, &k);
-	r = reg_manifest_push(s->w->client, &ref, buf_str(&bytes), str_of(req->media_type),
+	r = reg_manifest_push(s->w->client, &ref, access.account, buf_str(&bytes), str_of(req->media_type),
 	                      deadline_of(c, MANIFEST_PATIENCE), &k, &why);
 	rpc_off_cancel(c, &k);
 	reg_canceller_fini(&k);

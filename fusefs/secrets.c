@@ -10,20 +10,23 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define MAGIC "cdsecrt1"
+#define MAGIC "cdsecrt2"
 #define HEADER_BYTES 56
-#define ENTRY_BYTES 11
+#define ENTRY_BYTES 13
 #define SLOT_BYTES (HEADER_BYTES + FFS_SECRETS_BYTES_MAX)
+#define REPOSITORY_MAX (REG_HOST_MAX + 1 + REG_REPOSITORY_MAX)
 
 struct secret {
-	char *host;
-	struct reg_credentials credentials;
+	char *owner, *repository;
+	struct reg_account *account;
 };
 
 struct ffs_secrets {
 	int fd;
-	uint64_t generation; /* of what the file holds; its slot is generation % 2 */
-	VEC(struct secret) v;
+	struct reg_client *client;
+	pthread_mutex_t lock; /* guards what follows, and the file */
+	uint64_t generation;  /* of what the file holds; its slot is generation % 2 */
+	VEC(struct secret) v; /* the oldest first */
 };
 
 /* Bytes that held secrets. */
@@ -39,17 +42,25 @@ static void wiped_fini(struct wiped *w)
 }
 DEFINE_AUTO_FINI(wiped);
 
-static void drop(struct secret *s)
+static void drop(struct ffs_secrets *s, struct secret *it)
 {
-	free(s->host);
-	reg_credentials_fini(&s->credentials);
+	if (s->client)
+		reg_client_forget(s->client, it->account);
+	reg_account_unref(it->account);
+	free(it->owner);
+	free(it->repository);
 }
 
 static void drop_all(struct ffs_secrets *s)
 {
 	vec_each(&s->v, it)
-		drop(it);
+		drop(s, it);
 	vec_clear(&s->v);
+}
+
+static struct str secret_of(const struct reg_credentials *c)
+{
+	return str_of(c->identity_token ? c->identity_token : c->password);
 }
 
 /* ---- decoding ---- */
@@ -68,25 +79,31 @@ static int take(struct str *rest, size_t n, struct str *out, struct err *err)
 	return 0;
 }
 
+static void add(struct ffs_secrets *s, struct str owner, struct str repository, TAKE(struct reg_account *) account)
+{
+	vec_push(&s->v, (struct secret){str_dup(owner), str_dup(repository), account});
+}
+
 static int decode_one(struct ffs_secrets *s, struct str *rest, struct err *err)
 {
-	struct str head, host, username, secret;
-	struct secret *it;
+	AUTO(reg_credentials) struct reg_credentials c = REG_CREDENTIALS_INIT;
+	struct str head, owner, repository, username, secret;
 
 	TRY(take(rest, ENTRY_BYTES, &head, err));
-	TRY(take(rest, get_le16(head.p), &host, err));
-	TRY(take(rest, get_le32(head.p + 2), &username, err));
-	TRY(take(rest, get_le32(head.p + 6), &secret, err));
-	if (!host.n || host.n > REG_HOST_MAX || username.n > REG_SECRET_MAX || secret.n > REG_SECRET_MAX)
+	TRY(take(rest, get_le16(head.p), &owner, err));
+	TRY(take(rest, get_le16(head.p + 2), &repository, err));
+	TRY(take(rest, get_le32(head.p + 4), &username, err));
+	TRY(take(rest, get_le32(head.p + 8), &secret, err));
+	if (owner.n > FFS_OWNER_MAX || !repository.n || repository.n > REPOSITORY_MAX || username.n > REG_SECRET_MAX ||
+	    secret.n > REG_SECRET_MAX)
 		return damaged("out of bounds", err);
-	it = vec_add(&s->v);
-	it->host = str_dup(host);
-	if (head.p[10]) {
-		it->credentials.identity_token = str_dup(secret);
+	if (head.p[12]) {
+		c.identity_token = str_dup(secret);
 	} else {
-		it->credentials.username = str_dup(username);
-		it->credentials.password = str_dup(secret);
+		c.username = str_dup(username);
+		c.password = str_dup(secret);
 	}
+	add(s, owner, repository, reg_account_new(&c));
 	return 0;
 }
 
@@ -134,12 +151,14 @@ static int load(struct ffs_secrets *s, struct err *err)
 	return rest.n ? damaged("bytes left over", err) : 0;
 }
 
-int ffs_secrets_open(int fd, struct ffs_secrets **out, struct err *err)
+int ffs_secrets_open(int fd, struct reg_client *client, struct ffs_secrets **out, struct err *err)
 {
 	struct ffs_secrets *s = xcalloc(1, sizeof(*s));
 	int r;
 
 	s->fd = fd;
+	s->client = client;
+	pthread_mutex_init(&s->lock, NULL);
 	r = load(s, err);
 	if (r < 0)
 		drop_all(s);
@@ -153,6 +172,7 @@ void ffs_secrets_free(struct ffs_secrets *s)
 		return;
 	drop_all(s);
 	vec_fini(&s->v);
+	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
 
@@ -161,15 +181,17 @@ void ffs_secrets_free(struct ffs_secrets *s)
 static void encode(const struct ffs_secrets *s, struct buf *out)
 {
 	vec_each(&s->v, it) {
-		const struct reg_credentials *c = &it->credentials;
-		struct str host = str_of(it->host), username = str_of(c->username);
-		struct str secret = str_of(c->identity_token ? c->identity_token : c->password);
+		const struct reg_credentials *c = reg_account_credentials(it->account);
+		struct str owner = str_of(it->owner), repository = str_of(it->repository);
+		struct str username = str_of(c->username), secret = secret_of(c);
 
-		buf_le16(out, (uint16_t)host.n);
+		buf_le16(out, (uint16_t)owner.n);
+		buf_le16(out, (uint16_t)repository.n);
 		buf_le32(out, (uint32_t)username.n);
 		buf_le32(out, (uint32_t)secret.n);
 		buf_addc(out, c->identity_token != NULL);
-		buf_addstr(out, host);
+		buf_addstr(out, owner);
+		buf_addstr(out, repository);
 		buf_addstr(out, username);
 		buf_addstr(out, secret);
 	}
@@ -180,10 +202,9 @@ static size_t encoded_bytes(const struct ffs_secrets *s)
 	size_t n = 0;
 
 	vec_each(&s->v, it) {
-		const struct reg_credentials *c = &it->credentials;
+		const struct reg_credentials *c = reg_account_credentials(it->account);
 
-		n += ENTRY_BYTES + strlen(it->host) + str_of(c->username).n +
-		     str_of(c->identity_token ? c->identity_token : c->password).n;
+		n += ENTRY_BYTES + strlen(it->owner) + strlen(it->repository) + str_of(c->username).n + secret_of(c).n;
 	}
 	return n;
 }
@@ -222,45 +243,62 @@ static int save(struct ffs_secrets *s, struct err *err)
 	return wipe_slot(s->fd, (generation + 1) % 2, err);
 }
 
-static bool has(const struct ffs_secrets *s, const char *host)
+/* ---- pairs ---- */
+
+/* Its place, or the number of all. */
+static size_t find(const struct ffs_secrets *s, const char *owner, const char *repository)
 {
-	vec_each(&s->v, it)
-		if (!strcmp(it->host, host))
-			return true;
-	return false;
+	size_t i = 0;
+
+	while (i < s->v.n && (strcmp(s->v.p[i].owner, owner) || strcmp(s->v.p[i].repository, repository)))
+		i++;
+	return i;
 }
 
-static void replace(struct ffs_secrets *s, const char *host, const struct reg_credentials *c)
+static void forget(struct ffs_secrets *s, size_t i)
 {
-	for (size_t i = 0; i < s->v.n; i++)
-		if (!strcmp(s->v.p[i].host, host)) {
-			drop(&s->v.p[i]);
-			vec_swap_remove(&s->v, i);
-			break;
-		}
-	if (reg_credentials_empty(c))
-		return;
-	vec_push(&s->v, (struct secret){.host = xstrdup(host)});
-	reg_credentials_copy(&vec_last(&s->v)->credentials, c);
+	drop(s, &s->v.p[i]);
+	memmove(&s->v.p[i], &s->v.p[i + 1], (s->v.n - i - 1) * sizeof(s->v.p[i]));
+	s->v.n--;
 }
 
-int ffs_secrets_set(struct ffs_secrets *s, const char *host, const struct reg_credentials *c, struct err *err)
+static int set_locked(struct ffs_secrets *s, const char *owner, const char *repository, struct reg_account *account,
+                      struct err *err)
 {
-	size_t more =
-	    ENTRY_BYTES + strlen(host) + str_of(c->username).n + str_of(c->password).n + str_of(c->identity_token).n;
+	size_t i = find(s, owner, repository);
 
-	if (!*host || strlen(host) > REG_HOST_MAX)
-		return err_set(err, ERR_INVALID, "credentials: bad host name");
-	if (!reg_credentials_empty(c) &&
-	    ((s->v.n >= FFS_SECRETS_MAX && !has(s, host)) || encoded_bytes(s) + more > FFS_SECRETS_BYTES_MAX))
-		return err_set(err, ERR_EXHAUSTED, "credentials of too many registries");
-	replace(s, host, c);
+	if (i < s->v.n ? s->v.p[i].account == account : !account)
+		return 0;
+	if (i < s->v.n)
+		forget(s, i);
+	if (account)
+		add(s, str_of(owner), str_of(repository), reg_account_ref(account));
+	while (s->v.n > FFS_SECRETS_MAX || encoded_bytes(s) > FFS_SECRETS_BYTES_MAX)
+		forget(s, 0);
 	return save(s, err);
 }
 
-void ffs_secrets_each(const struct ffs_secrets *s,
-                      void (*fn)(void *arg, const char *host, const struct reg_credentials *c), void *arg)
+int ffs_secrets_set(struct ffs_secrets *s, const char *owner, const char *repository, struct reg_account *account,
+                    struct err *err)
 {
-	vec_each(&s->v, it)
-		fn(arg, it->host, &it->credentials);
+	int r;
+
+	if (strlen(owner) > FFS_OWNER_MAX || !*repository || strlen(repository) > REPOSITORY_MAX)
+		return err_set(err, ERR_INVALID, "credentials of an owner or for a repository with an impossible name");
+	pthread_mutex_lock(&s->lock);
+	r = set_locked(s, owner, repository, account, err);
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+struct reg_account *ffs_secrets_get(struct ffs_secrets *s, const char *owner, const char *repository)
+{
+	struct reg_account *found;
+	size_t i;
+
+	pthread_mutex_lock(&s->lock);
+	i = find(s, owner, repository);
+	found = i < s->v.n ? reg_account_ref(s->v.p[i].account) : NULL;
+	pthread_mutex_unlock(&s->lock);
+	return found;
 }

@@ -151,53 +151,6 @@ static int verb_keep(struct rpc_call *c, const void *request, void *svc, struct 
 	return rpc_reply(c, &rsp.base, err);
 }
 
-/* ---- credentials ---- */
-
-static int credentials_of(const PB(SetCredentialsRequest) * req, struct reg_credentials *out, struct err *err)
-{
-	if (strlen(req->username) > REG_SECRET_MAX || strlen(req->secret) > REG_SECRET_MAX)
-		return err_set(err, ERR_INVALID, "credentials of %.*s: too long", REG_HOST_MAX, req->host);
-	if (!*req->username && !*req->secret)
-		return 0;
-	if (req->identity_token) {
-		out->identity_token = xstrdup(req->secret);
-		return 0;
-	}
-	return reg_credentials_set(out, str_of(req->username), str_of(req->secret), err);
-}
-
-static int verb_set_credentials(struct rpc_call *c, const void *request, void *svc, struct err *err)
-{
-	const PB(SetCredentialsRequest) *req = request;
-	AUTO(reg_credentials) struct reg_credentials given = REG_CREDENTIALS_INIT;
-	struct ffs_service *s = svc;
-	struct reg_ref ref;
-	int r;
-
-	TRY_WRAP(reg_ref_make(str_of(req->host), STR("any"), &ref, err), err, "credentials");
-	TRY(credentials_of(req, &given, err));
-	pthread_mutex_lock(&s->secrets_lock);
-	r = ffs_secrets_set(s->secrets, ref.host, &given, err);
-	if (r >= 0)
-		reg_client_set_credentials(s->w->client, ref.host, &given);
-	pthread_mutex_unlock(&s->secrets_lock);
-	return r;
-}
-
-static void apply_credentials(void *arg, const char *host, const struct reg_credentials *c)
-{
-	reg_client_set_credentials(arg, host, c);
-}
-
-static void load_credentials(struct ffs_service *s)
-{
-	struct err why = ERR_INIT;
-
-	if (ffs_secrets_open(s->w->creds_fd, &s->secrets, &why) < 0)
-		log_warn("%s: they have to be given again", why.msg);
-	ffs_secrets_each(s->secrets, apply_credentials, s->w->client);
-}
-
 /* ---- life-cycle ---- */
 
 static const struct rpc_method METHODS[] = {
@@ -212,7 +165,6 @@ static const struct rpc_method METHODS[] = {
     {"DeleteLayers", 0, verb_delete_layers},
     {"Sweep", RPC_LONG, verb_sweep},
     {"Pins", 0, verb_pins},
-    {"SetCredentials", 0, verb_set_credentials},
     {"Status", 0, verb_status},
     {"Metrics", 0, verb_metrics},
     {"Reload", 0, verb_reload},
@@ -248,7 +200,6 @@ static int make_server(struct ffs_service *s, struct err *err)
 static int set_up(struct ffs_service *s, struct err *err)
 {
 	load_certs(s->w->client, s->w->opts->certs_dir);
-	load_credentials(s);
 	TRY(pool_new(cpu_count(), "index", &s->pool, err));
 	TRY(load_layers(s, err));
 	TRY(load_pins(s, err));
@@ -261,7 +212,6 @@ int ffs_service_new(struct ffs_worker *w, struct ffs_service **out, struct err *
 
 	s->w = w;
 	pthread_mutex_init(&s->pins_lock, NULL);
-	pthread_mutex_init(&s->secrets_lock, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->unpacked, NULL);
 	TRY(set_up(s, err));
@@ -296,12 +246,10 @@ void ffs_service_free(struct ffs_service *s)
 	ffs_service_stop(s);
 	ttrpc_server_free(s->server);
 	pool_free(s->pool);
-	ffs_secrets_free(s->secrets);
 	free_pins(s);
 	map_fini(&s->unpacking);
 	pthread_cond_destroy(&s->unpacked);
 	pthread_mutex_destroy(&s->lock);
-	pthread_mutex_destroy(&s->secrets_lock);
 	pthread_mutex_destroy(&s->pins_lock);
 	free(s);
 }

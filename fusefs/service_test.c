@@ -59,6 +59,8 @@ struct world {
 	struct testserver *server;
 	VEC(struct resource) resources; /* complete before the first request */
 	atomic_uint stalled;
+	atomic_bool password;           /* who does not say bob:s3cret is turned away */
+	_Atomic(const char *) withheld; /* a path that other/image does not have */
 	char reference[64];
 	struct ffs_options opts;
 	struct ffs_worker w;
@@ -70,12 +72,16 @@ static bool serve(struct exchange *x)
 {
 	struct world *w = x->arg;
 	struct str path = x->path;
+	bool other;
 	char byte;
 
-	if (!str_skip(&path, STR("/v2/some/image/")))
+	if (w->password && !str_eqc(exchange_header(x, "Authorization"), "Basic Ym9iOnMzY3JldA=="))
+		return exchange_reply(x, 401, "WWW-Authenticate: Basic realm=\"x\"\r\n", STR_NONE);
+	other = str_skip(&path, STR("/v2/other/image/"));
+	if (!other && !str_skip(&path, STR("/v2/some/image/")))
 		return exchange_reply(x, 404, "", STR_NONE);
 	vec_each(&w->resources, r) {
-		if (!str_eqc(path, r->path))
+		if (!str_eqc(path, r->path) || (other && w->withheld && str_eqc(path, w->withheld)))
 			continue;
 		if (r->stalls) {
 			atomic_fetch_add(&w->stalled, 1);
@@ -244,6 +250,11 @@ static void add_image(struct world *w, const struct layer *layers, unsigned n, u
 	add_resource(w, "manifests/latest", buf_str(&manifest));
 }
 
+static void refer_to(struct world *w, const char *repository)
+{
+	snprintf(w->reference, sizeof(w->reference), "127.0.0.1:%u/%s", testserver_port(w->server), repository);
+}
+
 /* ---- a worker ---- */
 
 static void worker_start(struct world *w)
@@ -254,7 +265,9 @@ static void worker_start(struct world *w)
 	OK(ffs_table_open(w->w.state_fd, &w->w.table, err));
 	OK(ffs_store_open(w->dir, &w->w.store, err));
 	OK(reg_client_new(&(struct reg_client_opts){.backoff_ms = 1}, &w->w.client, err));
-	blobs = ffs_blobs_registry(w->w.client);
+	OK(ffs_secrets_open(w->w.creds_fd, w->w.client, &w->w.secrets, err));
+	w->w.registries = (struct ffs_registries){w->w.client, w->w.secrets};
+	blobs = ffs_blobs_registry(&w->w.registries);
 	OK(ffs_data_new(w->w.store, &blobs, &w->opts.data, &w->w.data, err));
 	OK(ffs_service_new(&w->w, &w->service, err));
 	OK(ffs_service_start(w->service, err));
@@ -266,6 +279,7 @@ static void worker_end(struct world *w)
 	ffs_client_free(w->client);
 	ffs_service_free(w->service);
 	ffs_data_free(w->w.data);
+	ffs_secrets_free(w->w.secrets);
 	reg_client_free(w->w.client);
 	ffs_store_close(w->w.store);
 	ffs_table_close(w->w.table);
@@ -280,7 +294,7 @@ static int set_up(void **state)
 	if (!mkdtemp(w->dir))
 		return -1;
 	w->server = testserver_new(serve, w);
-	snprintf(w->reference, sizeof(w->reference), "127.0.0.1:%u/some/image", testserver_port(w->server));
+	refer_to(w, "some/image");
 	w->opts = (struct ffs_options){.certs_dir = w->dir, .data.background = FFS_BACKGROUND_OFF, .data.threads = 1};
 	w->w.opts = &w->opts;
 	w->w.generation = 7;
@@ -644,12 +658,15 @@ static void stopping_ends_all_calls(void **state)
 	ffs_service_free(w->service);
 	w->service = NULL;
 	ffs_data_free(w->w.data);
+	ffs_secrets_free(w->w.secrets);
 	reg_client_free(w->w.client);
 	{
 		struct ffs_blobs blobs;
 
 		OK(reg_client_new(NULL, &w->w.client, err));
-		blobs = ffs_blobs_registry(w->w.client);
+		OK(ffs_secrets_open(w->w.creds_fd, w->w.client, &w->w.secrets, err));
+		w->w.registries = (struct ffs_registries){w->w.client, w->w.secrets};
+		blobs = ffs_blobs_registry(&w->w.registries);
 		OK(ffs_data_new(w->w.store, &blobs, &w->opts.data, &w->w.data, err));
 		OK(ffs_service_new(&w->w, &w->service, err));
 		OK(ffs_service_start(w->service, err));
@@ -698,25 +715,135 @@ static void pins_outlive_the_worker(void **state)
 	FAILS(ffs_client_pin(w->client, "a", &key, 1, err), ERR_INVALID, "not a key");
 }
 
-static void credentials_outlive_the_worker(void **state)
+static int open_as(struct world *w, const char *owner, const char *user, const char *secret, bool isolated,
+                   PB(OpenResponse) * *out, struct err *err)
+{
+	PB(OpenRequest) req = CONTENTD__CONTENTFS__V1__OPEN_REQUEST__INIT;
+	PB(Access) access = CONTENTD__CONTENTFS__V1__ACCESS__INIT;
+	AUTO_FD int docs = -1;
+
+	access.owner = (char *)owner;
+	access.remembered = !user;
+	access.username = user ? (char *)user : (char *)"";
+	access.secret = secret ? (char *)secret : (char *)"";
+	req.reference = w->reference;
+	req.lazy = true;
+	req.access = &access;
+	req.isolated = isolated;
+	return ffs_client_open(w->client, NULL, &req, NULL, NULL, out, &docs, err);
+}
+
+/* Opens, expecting success, and forgets the answer. */
+static void opens_as(struct world *w, const char *owner, const char *user, const char *secret)
+{
+	AUTO(pb) PB(OpenResponse) *rsp = NULL;
+
+	OK(open_as(w, owner, user, secret, false, &rsp, err));
+}
+
+static void locked_out(struct world *w, const char *owner, const char *user, const char *secret)
+{
+	PB(OpenResponse) *rsp = NULL;
+
+	FAILS(open_as(w, owner, user, secret, false, &rsp, err), ERR_UNAUTHENTICATED, "");
+}
+
+/* One owner's account opens nothing to another one, whatever is here already; nor does a failure replace what works. */
+static void accounts_are_their_owners(void **state)
 {
 	struct world *w = *state;
-	PB(SetCredentialsRequest) req = CONTENTD__CONTENTFS__V1__SET_CREDENTIALS_REQUEST__INIT;
-	AUTO(ffs_secrets) struct ffs_secrets *s = NULL;
-	AUTO(buf) struct buf all = BUF_INIT;
+	struct layer l;
 
-	req.host = (char *)"index.docker.io";
-	req.username = (char *)"bob";
-	req.secret = (char *)"s3cret";
-	OK(ffs_client_set_credentials(w->client, &req, err));
+	layer_lazy(&l, 1, 3);
+	add_image(w, &l, 1, 1);
+	w->password = true;
+	locked_out(w, "a", "", "");
+	opens_as(w, "a", "bob", "s3cret");
+	locked_out(w, "b", "", "");
+	locked_out(w, "b", "bob", "wrong");
+	locked_out(w, "b", NULL, NULL);
+	locked_out(w, "", NULL, NULL);
+	locked_out(w, "a", "", ""); /* a call by itself, in the same namespace */
+	locked_out(w, "a", "bob", "wrong");
+	opens_as(w, "a", NULL, NULL);
 	worker_end(w);
 	worker_start(w);
-	OK(ffs_secrets_open(w->w.creds_fd, &s, err));
-	assert_int_equal(lseek(w->w.creds_fd, 0, SEEK_SET), 0);
-	OK(fd_read_all(w->w.creds_fd, 64u << 20, &all, err));
-	assert_non_null(memmem(all.p, all.n, "docker.iobobs3cret", 18)); /* under its usual name */
-	req.host = (char *)"Not a host";
-	FAILS(ffs_client_set_credentials(w->client, &req, err), ERR_INVALID, "");
+	opens_as(w, "a", NULL, NULL);
+	locked_out(w, "b", NULL, NULL);
+	w->password = false;
+	opens_as(w, "a", "", ""); /* needs no password any more: it is forgotten */
+	w->password = true;
+	locked_out(w, "a", NULL, NULL);
+	layer_fini(&l);
+}
+
+/* The files of a lazy layer come by the account of who opened it last. */
+static void layers_are_read_by_their_owners_account(void **state)
+{
+	struct world *w = *state;
+	AUTO(pb) PB(OpenResponse) *rsp = NULL;
+	struct layer l;
+	const char *key;
+
+	layer_lazy(&l, 1, 3);
+	add_image(w, &l, 1, 1);
+	w->password = true;
+	OK(open_as(w, "a", "bob", "s3cret", false, &rsp, err));
+	key = rsp->layers[0]->index_key;
+	opens_as(w, "b", "bob", "s3cret");
+	w->password = false;
+	opens_as(w, "b", "", "");
+	w->password = true;
+	FAILS(ffs_client_fill(w->client, NULL, &key, 1, NULL, NULL, err), ERR_UNAUTHENTICATED, "");
+	opens_as(w, "a", "bob", "s3cret");
+	OK(ffs_client_fill(w->client, NULL, &key, 1, NULL, NULL, err));
+	layer_fini(&l);
+}
+
+/* A repository that names the layers of another one and does not have them. */
+static void names_alone_open_nothing(void **state)
+{
+	struct world *w = *state;
+	AUTO(pb) PB(OpenResponse) *rsp = NULL;
+	AUTO(pb) PB(OpenResponse) *other = NULL;
+	const char *key;
+	struct layer l;
+
+	layer_lazy(&l, 1, 3);
+	add_image(w, &l, 1, 1);
+	OK(open_as(w, "a", "", "", false, &rsp, err));
+	key = rsp->layers[0]->index_key;
+	refer_to(w, "other/image");
+	w->withheld = find_blob(w, &l.digest)->path;
+	FAILS(open_as(w, "b", "", "", false, &other, err), ERR_NOT_FOUND, "");
+	OK(ffs_client_fill(w->client, NULL, &key, 1, NULL, NULL, err)); /* still comes from where it is */
+	w->withheld = NULL;
+	OK(open_as(w, "b", "", "", false, &other, err));
+	assert_string_equal(other->layers[0]->index_key, key);
+	layer_fini(&l);
+}
+
+/* An ordinary layer that was unpacked from another repository is here for everybody, but for who is isolated. */
+static void isolated_owners_unpack_their_own(void **state)
+{
+	struct world *w = *state;
+	AUTO(pb) PB(OpenResponse) *here = NULL;
+	AUTO(pb) PB(OpenResponse) *shared = NULL;
+	AUTO(pb) PB(OpenResponse) *isolated = NULL;
+	AUTO(pb) PB(UnpackResponse) *unpacked = NULL;
+	struct layer l;
+
+	layer_plain(&l, 1, 3);
+	add_image(w, &l, 1, 1);
+	OK(ask_unpack(w, &l, &l.diff_id, -1, false, &unpacked, err));
+	OK(open_as(w, "a", "", "", true, &here, err));
+	assert_string_equal(here->layers[0]->index_key, unpacked->index_key);
+	refer_to(w, "other/image");
+	OK(open_as(w, "b", "", "", false, &shared, err));
+	assert_string_equal(shared->layers[0]->index_key, unpacked->index_key);
+	OK(open_as(w, "b", "", "", true, &isolated, err));
+	assert_string_equal(isolated->layers[0]->index_key, "");
+	layer_fini(&l);
 }
 
 int main(void)
@@ -733,7 +860,10 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(a_registry_that_loses_a_layer, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(stopping_ends_all_calls, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(pins_outlive_the_worker, set_up, tear_down),
-	    cmocka_unit_test_setup_teardown(credentials_outlive_the_worker, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(accounts_are_their_owners, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(layers_are_read_by_their_owners_account, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(names_alone_open_nothing, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(isolated_owners_unpack_their_own, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,6 +82,7 @@ int ffs_batch_publish(struct ffs_batch *b, struct err *err);
 /* Where a layer's blob comes from. */
 struct ffs_source {
 	char *reference; /* registry host and repository: "docker.io/library/alpine" */
+	char *owner;     /* by whose account (secrets.h); NULL is "" */
 	struct digest blob;
 	uint64_t blob_bytes;
 	char *media_type;
@@ -100,8 +101,10 @@ int ffs_index_map(struct ffs_store *s, const struct digest *key, struct str *byt
 void ffs_index_unmap(struct str bytes);
 int ffs_index_source(struct ffs_store *s, const struct digest *key, struct ffs_source *out, struct err *err);
 
-/* The blob comes from this registry and repository from now on. Not synced: a power loss may bring the old one back. */
-int ffs_index_set_reference(struct ffs_store *s, const struct digest *key, const char *reference, struct err *err);
+/* The blob comes from this registry and repository, by this owner's account, from now on. Not synced: a power loss may
+ * bring the old ones back. */
+int ffs_index_set_origin(struct ffs_store *s, const struct digest *key, const char *reference, const char *owner,
+                         struct err *err);
 
 /* Removes index and source; absent is fine. */
 int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err);

@@ -7,8 +7,8 @@
  * Nothing is published before the blob's digest and the DiffID are what they should be. One layer is unpacked once at
  * a time; who comes meanwhile gets the same result, unless it wants a copy of the bytes: then it waits for its turn.
  */
+#include "fusefs/access.h"
 #include "fusefs/download.h"
-#include "fusefs/verbs.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -35,10 +35,11 @@ struct unpack {
 	struct rpc_call *call;
 	const char *reference; /* as given, for messages */
 	struct reg_ref ref;
+	struct access access;
 	const char *media_type;
 	struct digest blob, diff_id;
 	uint64_t blob_bytes;
-	bool has_diff_id, from_fd, tee;
+	bool has_diff_id, from_fd, tee, isolated;
 	int fd;    /* ingest or blob, or -1 */
 	bool gone; /* nobody waits for the call any more; guarded by the service's lock */
 
@@ -220,6 +221,7 @@ static int publish(struct unpack *u, struct esgz_layer *l, const struct esgz_lay
 	AUTO(buf) struct buf index = BUF_INIT;
 	char repository[REG_REF_TEXT_MAX];
 	struct ffs_source source = {.reference = *u->reference ? repository_text(&u->ref, repository) : "",
+	                            .owner = (char *)u->access.owner,
 	                            .blob = r->blob,
 	                            .blob_bytes = r->blob_bytes,
 	                            .media_type = (char *)u->media_type};
@@ -271,7 +273,8 @@ static int run(struct unpack *u, struct esgz_layer_result *r, struct err *err)
 		return err_errno(err, errno, "empty the ingest");
 	TRY(ffs_batch_new(u->s->w->store, &batch, err));
 	if (!u->from_fd)
-		TRY(download_start(u->s->w->client, &u->ref, &u->blob, u->blob_bytes, 0, deadline, &d, err));
+		TRY(download_start(u->s->w->client, &u->ref, u->access.account, &u->blob, u->blob_bytes, 0, deadline,
+		                   &d, err));
 	u->download = d;
 	u->stream = stream;
 	u->hasher = hasher;
@@ -316,7 +319,8 @@ static void give_up_waiting(void *arg)
 
 static bool same_question(const struct unpack *u, const struct unpacking *k)
 {
-	return !u->tee && !u->from_fd && (!u->has_diff_id || (!k->any_diff_id && digest_eq(&u->diff_id, &k->diff_id)));
+	return !u->tee && !u->from_fd && !u->isolated &&
+	       (!u->has_diff_id || (!k->any_diff_id && digest_eq(&u->diff_id, &k->diff_id)));
 }
 
 /* Returns 0 when it is this call's turn (*own is to be ended by `leave`), 1 when another one has answered the question. */
@@ -390,6 +394,8 @@ static int parse(const PB(UnpackRequest) * req, struct unpack *u, struct err *er
 	/* A blob that a client has made comes from nowhere. */
 	if (*req->reference || !u->from_fd)
 		TRY(reg_ref_parse(str_of(req->reference), &u->ref, err));
+	TRY(access_take(u->s, req->access, &u->ref, &u->access, err));
+	u->isolated = req->isolated;
 	TRY(parse_descriptor(req->layer, "layer", &u->blob, &u->blob_bytes, err));
 	u->media_type = req->layer->media_type;
 	u->has_diff_id = *req->diff_id;
@@ -415,22 +421,30 @@ static int answer(const struct unpack *u, const struct esgz_layer_result *r, str
 	return rpc_reply(u->call, &rsp.base, err);
 }
 
-int verb_unpack(struct rpc_call *c, const void *request, void *svc, struct err *err)
+static int unpack(struct unpack *u, const PB(UnpackRequest) * req, struct err *err)
 {
-	AUTO_FD int fd = ttrpc_call_fd(c, 0);
-	struct unpack u = {.s = svc, .call = c, .fd = fd};
 	struct unpacking *own = NULL;
 	struct esgz_layer_result r;
 	int result;
 
-	TRY(parse(request, &u, err));
-	result = enter(&u, &own, &r, err);
+	TRY(parse(req, u, err));
+	result = enter(u, &own, &r, err);
 	if (result == 0) {
-		result = run(&u, &r, err);
-		leave(&u, own, result, &r, err);
+		result = run(u, &r, err);
+		leave(u, own, result, &r, err);
 	}
-	TRY(verb_cut_off(svc, c, err));
+	TRY(verb_cut_off(u->s, u->call, err));
 	if (result < 0)
-		return explain(&u, err);
-	return answer(&u, &r, err);
+		return explain(u, err);
+	return answer(u, &r, err);
+}
+
+int verb_unpack(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	AUTO_FD int fd = ttrpc_call_fd(c, 0);
+	struct unpack u = {.s = svc, .call = c, .fd = fd};
+	int r = unpack(&u, request, err);
+
+	access_fini(&u.access);
+	return r;
 }

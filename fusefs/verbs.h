@@ -1,7 +1,8 @@
 /*
  * Inside of the service (service.h): what the files of the verbs share. Not for anybody else.
  *
- *   service.c      life-cycle, Status, Keep, SetCredentials
+ *   service.c      life-cycle, Status, Keep
+ *   access.c       who asks, and what he presents to registries
  *   keep.c         Pin, Unpin, Pins, DeleteLayers, Fill; indexes and pins at the start of a worker
  *   open.c         Open: resolve, then everything else at once
  *   open_layer.c   one lazy layer, from its descriptor to its index
@@ -48,9 +49,6 @@ struct ffs_service {
 	/* Serialises Pin, Unpin and DeleteLayers, their writes to disk included: they are rare and short. */
 	pthread_mutex_t pins_lock;
 	struct map pins; /* name -> struct pin */
-
-	pthread_mutex_t secrets_lock; /* guards secrets */
-	struct ffs_secrets *secrets;
 
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t unpacked;

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "fusefs/mount.h"
 #include "fusefs/roles.h"
+#include "fusefs/secrets.h"
 #include "fusefs/service.h"
 #include "fusefs/session.h"
 #include "registry/client.h"
@@ -191,13 +192,17 @@ static int attach(struct ffs_worker *w, struct ffs_kept *kept, struct err *err)
 
 static int bring_up(struct ffs_worker *w, struct touch *t, struct ffs_service **service, struct err *err)
 {
+	struct err why = ERR_INIT;
 	struct ffs_blobs blobs;
 
 	TRY(ffs_table_open(w->state_fd, &w->table, err));
 	w->generation = ffs_table_next_generation(w->table);
 	TRY(ffs_store_open(w->opts->root, &w->store, err));
 	TRY(reg_client_new(NULL, &w->client, err));
-	blobs = ffs_blobs_registry(w->client);
+	if (ffs_secrets_open(w->creds_fd, w->client, &w->secrets, &why) < 0)
+		log_warn("%s: images have to be pulled again with them", why.msg);
+	w->registries = (struct ffs_registries){w->client, w->secrets};
+	blobs = ffs_blobs_registry(&w->registries);
 	TRY(ffs_data_new(w->store, &blobs, &w->opts->data, &w->data, err));
 	atomic_store(&t->data, w->data);
 	/* Loads the layers: every name that the kernel may ask for must be known before its first request. */

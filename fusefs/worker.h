@@ -17,13 +17,14 @@
 struct ffs_session;
 struct ffs_table;
 struct reg_client;
+struct ffs_secrets;
 
 struct ffs_worker {
 	const struct ffs_options *opts;
 
-	int fuse_fd;  /* /dev/fuse of the mount <state>/lazy */
-	int state_fd; /* memory file: INIT request, node ids, trees, counters (table.h) */
-	int creds_fd; /* memory file, empty at first: the service keeps registry credentials in it, in a format of its own */
+	int fuse_fd;   /* /dev/fuse of the mount <state>/lazy */
+	int state_fd;  /* memory file: INIT request, node ids, trees, counters (table.h) */
+	int creds_fd;  /* memory file, empty at first, for registry credentials (secrets.h) */
 	int listen_fd; /* listening socket <state>/contentfs.sock, SOCK_SEQPACKET, non-blocking */
 	int lock_fd;   /* <state>/contentfs.lock */
 	int link_fd;   /* to the holder */
@@ -34,6 +35,8 @@ struct ffs_worker {
 	struct ffs_table *table;
 	struct ffs_store *store;
 	struct reg_client *client;
+	struct ffs_secrets *secrets;
+	struct ffs_registries registries; /* these two */
 	struct ffs_data *data;
 	struct ffs_session *session;
 

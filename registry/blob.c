@@ -277,12 +277,13 @@ static int submit(struct reg_client *c, const struct reg_blob_get *q, bool is_he
 	AUTO_FREE char *base = NULL;
 	struct host *h = host_get(c, q->ref->host);
 	int checked;
-	struct blob_request *b = request_new(c, sizeof(*b), &blob_ops, h, q->lane, is_head ? "HEAD" : "GET",
+	struct blob_request *b = request_new(c, sizeof(*b), &blob_ops, h, q->account, q->lane, is_head ? "HEAD" : "GET",
 	                                     q->deadline_ns, q->max_attempts);
 
 	digest_text(&q->digest, digest);
 	b->q = *q;
 	b->q.ref = NULL;
+	b->q.account = NULL;
 	b->is_head = is_head;
 	b->begin = b->next = q->offset;
 	b->end = q->suffix || q->length == REG_TO_END ? REG_TO_END : q->offset + q->length;
@@ -300,7 +301,8 @@ static int submit(struct reg_client *c, const struct reg_blob_get *q, bool is_he
 	b->base.url = xasprintf("%s/v2/%s/blobs/%s", base, q->ref->repository, digest);
 	b->base.what = xasprintf("%s/%s: blob %s", q->ref->host, q->ref->repository, digest);
 	b->base.scope = xasprintf("repository:%s:pull", q->ref->repository);
-	b->base.url_key = xasprintf("%s/%s@%s", q->ref->host, q->ref->repository, digest);
+	b->base.url_key = xasprintf("%llu %s/%s@%s", (unsigned long long)account_id(b->base.account), q->ref->host,
+	                            q->ref->repository, digest);
 	return request_submit(&b->base, out, err);
 }
 
@@ -314,6 +316,7 @@ int reg_blob_head(struct reg_client *c, const struct reg_blob_head *q, struct re
 {
 	struct reg_blob_get as_get = {
 	    .ref = q->ref,
+	    .account = q->account,
 	    .digest = q->digest,
 	    .lane = q->lane,
 	    .deadline_ns = q->deadline_ns,

@@ -70,7 +70,7 @@ static void client_destroy(struct reg_client *c)
 
 		free((char *)h->opts.api);
 		free((char *)h->opts.ca_file);
-		reg_credentials_fini(&h->credentials);
+		reg_account_unref(h->account);
 		free(h->realm);
 		free(h->service);
 		free(h->name);
@@ -228,42 +228,21 @@ int reg_client_set_host(struct reg_client *c, const char *host, const struct reg
 	return 0;
 }
 
-struct forget {
-	struct reg_client *client;
-	struct host *host;
-};
-
-static void forget_tokens(void *arg)
-{
-	struct forget *f = arg;
-
-	tokens_forget(f->client, f->host);
-	free(f);
-}
-
 void reg_client_set_credentials(struct reg_client *c, const char *host, const struct reg_credentials *credentials)
 {
-	AUTO(reg_credentials) struct reg_credentials copy = REG_CREDENTIALS_INIT;
+	static const struct reg_credentials none = REG_CREDENTIALS_INIT;
+	struct reg_account *old = NULL;
 
-	if (!reg_credentials_empty(credentials))
-		reg_credentials_copy(&copy, credentials);
 	pthread_mutex_lock(&c->lock);
 	struct host *h = host_get_locked(c, host);
 	/* Unchanged credentials keep their tokens: callers may set them before every pull. */
-	if (!reg_credentials_eq(&h->credentials, &copy)) {
-		struct reg_credentials old = h->credentials;
-
-		h->credentials = copy;
-		h->credentials_generation++;
-		copy = old;
-		if (!c->stopping) {
-			struct forget *f = xcalloc(1, sizeof(*f));
-
-			*f = (struct forget){c, h};
-			loop_post(c->loop, forget_tokens, f);
-		}
+	if (!reg_credentials_eq(reg_account_credentials(h->account), credentials ?: &none)) {
+		old = h->account;
+		h->account = reg_account_new(credentials);
+		account_forget_locked(c, old);
 	}
 	pthread_mutex_unlock(&c->lock);
+	reg_account_unref(old);
 }
 
 static bool plain_by_default(const char *authority, const struct reg_host_opts *o)

@@ -85,7 +85,22 @@ struct reg_host_opts {
 /* `opts` NULL removes the entry. */
 int reg_client_set_host(struct reg_client *c, const char *host, const struct reg_host_opts *opts, struct err *err);
 
-/* NULL or empty credentials = anonymous from now on. The copy is wiped when replaced. */
+/*
+ * Accounts: what a request presents to its registry. Tokens, and the URLs that redirects led to, are kept for each
+ * account by itself: what one may read opens nothing to another, nor to requests without one. Constant; counted; the
+ * credentials are a copy, wiped with the last reference. NULL is the account of nobody: anonymous.
+ */
+struct reg_account;
+struct reg_account *reg_account_new(const struct reg_credentials *credentials); /* empty ones give NULL */
+struct reg_account *reg_account_ref(struct reg_account *a);                     /* NULL is fine, below, too */
+void reg_account_unref(struct reg_account *a);
+DEFINE_CLEANUP(reg_account, struct reg_account *, reg_account_unref(*it));
+const struct reg_credentials *reg_account_credentials(const struct reg_account *a); /* borrowed */
+/* Its tokens are wiped, as it is not going to be used any more. */
+void reg_client_forget(struct reg_client *c, const struct reg_account *account);
+
+/* The account of requests to a host that bring none, for programs that act for one user; credentials NULL or empty =
+ * anonymous from now on. */
 void reg_client_set_credentials(struct reg_client *c, const char *host, const struct reg_credentials *credentials);
 
 /* Opens the demand connection of a host and learns how it wants to be authorized, off the critical path; returns at
@@ -155,6 +170,7 @@ typedef enum reg_flow reg_data_fn(void *arg, uint64_t offset, struct str bytes);
  * REG_MANIFEST_BYTES_MAX); their digest is computed, and must match when asked by digest. */
 struct reg_manifest_get {
 	const struct reg_ref *ref;
+	struct reg_account *account; /* NULL: the host's */
 	enum reg_lane lane;
 	int64_t deadline_ns; /* CLOCK_MONOTONIC; REG_NO_DEADLINE for none. 0 is refused, so that it is not forgotten */
 	unsigned max_attempts; /* in a row without a byte; 0 = 6 */
@@ -175,7 +191,8 @@ int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, str
 #define REG_SKIP_MAX (32u << 20) /* a server without ranges makes us read and drop at most this much per request */
 
 struct reg_blob_get {
-	const struct reg_ref *ref; /* host and repository */
+	const struct reg_ref *ref;   /* host and repository */
+	struct reg_account *account; /* NULL: the host's */
 	struct digest digest;
 	uint64_t blob_size; /* from the descriptor; 0 = unknown. A server that says otherwise is ERR_DATA_LOSS */
 	uint64_t offset, length;
@@ -195,6 +212,7 @@ int reg_blob_get(struct reg_client *c, const struct reg_blob_get *q, struct reg_
 /* HEAD a blob: answer.blob_size. Storage servers that refuse HEAD are asked for one byte instead. */
 struct reg_blob_head {
 	const struct reg_ref *ref;
+	struct reg_account *account; /* NULL: the host's */
 	struct digest digest;
 	enum reg_lane lane;
 	int64_t deadline_ns;
@@ -205,7 +223,7 @@ struct reg_blob_head {
 int reg_blob_head(struct reg_client *c, const struct reg_blob_head *q, struct reg_request **out, struct err *err);
 
 /*
- * Blocking calls. Any thread except the I/O thread. `deadline_ns` as above.
+ * Blocking calls. Any thread except the I/O thread. `deadline_ns` as above. Those without an account use the host's.
  */
 
 #define REG_DOCUMENTS_MAX 3 /* index, nested index, manifest */
@@ -229,8 +247,9 @@ int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t 
 
 /* Fetches the reference and, through an index, the manifest for `platform` (NULL = reg_platform_host()). One round trip
  * for a plain manifest, two through an index, plus one for a token that is not cached. */
-int reg_image_resolve(struct reg_client *c, const struct reg_ref *ref, const struct reg_platform *platform,
-                      int64_t deadline_ns, struct reg_image **out, struct err *err);
+int reg_image_resolve(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
+                      const struct reg_platform *platform, int64_t deadline_ns, struct reg_image **out,
+                      struct err *err);
 
 /* Fetches a whole small blob (a configuration) of the descriptor's size, at most max_bytes, and checks its digest. */
 int reg_blob_fetch(struct reg_client *c, const struct reg_ref *ref, const struct reg_descriptor *descriptor,
@@ -262,6 +281,7 @@ void reg_canceller_cancel(void *canceller);
 #define REG_PUSH_MISSING 3 /* only_ask: its bytes are needed */
 struct reg_blob_push {
 	const struct reg_ref *ref;
+	struct reg_account *account; /* NULL: the host's */
 	struct digest digest;
 	uint64_t size;
 	int fd;
@@ -277,7 +297,7 @@ struct reg_blob_push {
 int reg_blob_push(struct reg_client *c, const struct reg_blob_push *q, struct err *err);
 
 /* PUTs a manifest or index under the reference's tag, else under its digest, with exactly these bytes. */
-int reg_manifest_push(struct reg_client *c, const struct reg_ref *ref, struct str bytes, struct str media_type,
-                      int64_t deadline_ns, struct reg_canceller *canceller, struct err *err);
+int reg_manifest_push(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, struct str bytes,
+                      struct str media_type, int64_t deadline_ns, struct reg_canceller *canceller, struct err *err);
 
 #endif

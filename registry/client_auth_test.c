@@ -39,7 +39,7 @@ static void anonymous_token(void **state)
 	struct err err = ERR_INIT;
 	AUTO(buf) struct buf b = BUF_INIT;
 
-	if (reg_image_resolve(w->client, &w->ref, NULL, in_s(10), &image, &err) < 0)
+	if (reg_image_resolve(w->client, &w->ref, NULL, NULL, in_s(10), &image, &err) < 0)
 		fail_msg("%s", err.msg);
 	assert_int_equal(image->n_documents, 1);
 	assert_int_equal(reg_image_manifest(image)->n_layers, 0);
@@ -327,6 +327,61 @@ static void refusing_storage_is_named_without_its_signature(void **state)
 	assert_null(strstr(r.err.msg, "s3cret"));
 }
 
+/* The registry sends those who may read on to storage, which asks nobody who he is. */
+static bool serve_redirect_for_user(struct exchange *x)
+{
+	struct world *w = x->arg;
+	char location[64];
+
+	if (!str_eqc(exchange_header(x, "Authorization"), "Basic dXNlcjpzZWNyZXQ="))
+		return exchange_reply(x, 401, "WWW-Authenticate: Basic realm=\"x\"\r\n", STR_NONE);
+	snprintf(location, sizeof(location), "Location: http://127.0.0.1:%u/signed\r\n", testserver_port(w->other));
+	return exchange_reply(x, 307, location, STR_NONE);
+}
+
+static bool serve_anybody(struct exchange *x)
+{
+	struct world *w = x->arg;
+
+	return exchange_blob(x, blob_of(w));
+}
+
+static int get_as(struct world *w, struct reg_account *account)
+{
+	AUTO(result) struct result r;
+
+	result_init(&r);
+	struct reg_blob_get q = question(w, &r, 0, 100);
+	q.account = account;
+	run(w, &q, &r);
+	return r.result;
+}
+
+/* Neither tokens nor the URLs of redirects serve anybody but the account that they were given to. */
+static void accounts_are_kept_apart(void **state)
+{
+	const struct {
+		testserver_fn *server, *other;
+	} cases[] = {{serve_with_token, serve_token_for_user},
+	             {serve_basic, serve_anybody},
+	             {serve_redirect_for_user, serve_anybody}};
+	const struct reg_credentials right = {"user", "secret", NULL}, wrong = {"user", "other", NULL};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		AUTO(world) struct world *w = world_new(cases[i].server, cases[i].other);
+		AUTO(reg_account) struct reg_account *may = reg_account_new(&right);
+		AUTO(reg_account) struct reg_account *may_not = reg_account_new(&wrong);
+
+		assert_int_equal(get_as(w, NULL), -ERR_UNAUTHENTICATED);
+		assert_int_equal(get_as(w, may), 0);
+		assert_int_equal(get_as(w, may), 0);
+		assert_int_equal(get_as(w, NULL), -ERR_UNAUTHENTICATED);
+		assert_int_equal(get_as(w, may_not), -ERR_UNAUTHENTICATED);
+		reg_client_forget(w->client, may);
+		assert_int_equal(get_as(w, may), 0);
+	}
+}
+
 static bool redirect_to_self(struct exchange *x)
 {
 	return exchange_reply(x, 301, "Location: /again\r\n", STR_NONE);
@@ -386,6 +441,7 @@ int main(void)
 	    cmocka_unit_test(redirect_keeps_range_and_drops_authorization),
 	    cmocka_unit_test(expired_url_is_asked_for_again),
 	    cmocka_unit_test(refusing_storage_is_named_without_its_signature),
+	    cmocka_unit_test(accounts_are_kept_apart),
 	    cmocka_unit_test(bad_redirects),
 	    cmocka_unit_test(warm_learns_the_challenge),
 	};

@@ -240,11 +240,12 @@ static void push(void **state)
 	assert_int_equal(reg_blob_push(w->client, &q, &err), REG_PUSH_MOUNTED);
 	assert_int_equal(shelf.blob.n, 0);
 
-	assert_int_equal(
-	    reg_manifest_push(w->client, &w->ref, str_of(MANIFEST), STR(REG_MT_OCI_MANIFEST), in_s(10), NULL, &err), 0);
+	assert_int_equal(reg_manifest_push(w->client, &w->ref, NULL, str_of(MANIFEST), STR(REG_MT_OCI_MANIFEST),
+	                                   in_s(10), NULL, &err),
+	                 0);
 	assert_true(str_eqc(buf_str(&shelf.manifest), MANIFEST));
 	assert_int_equal(
-	    reg_manifest_push(w->client, &w->ref, str_of(MANIFEST), STR("text/plain"), in_s(10), NULL, &err),
+	    reg_manifest_push(w->client, &w->ref, NULL, str_of(MANIFEST), STR("text/plain"), in_s(10), NULL, &err),
 	    -ERR_INVALID);
 	assert_non_null(strstr(err.msg, "HTTP 400: what?"));
 	buf_fini(&shelf.manifest);

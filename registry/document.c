@@ -66,7 +66,7 @@ int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, str
 		strcpy(name, q->ref->tag);
 	h = host_get(c, q->ref->host);
 	base = host_base_url(c, h);
-	m = request_new(c, sizeof(*m), &manifest_ops, h, q->lane, "GET", q->deadline_ns, q->max_attempts);
+	m = request_new(c, sizeof(*m), &manifest_ops, h, q->account, q->lane, "GET", q->deadline_ns, q->max_attempts);
 	m->has_digest = q->ref->has_digest;
 	m->digest = q->ref->digest;
 	m->base.body_max = REG_MANIFEST_BYTES_MAX;
@@ -78,13 +78,14 @@ int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, str
 	return request_submit(&m->base, out, err);
 }
 
-int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t deadline_ns, struct reg_manifest **out,
-                       struct err *err)
+static int fetch_manifest(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
+                          int64_t deadline_ns, struct reg_manifest **out, struct err *err)
 {
 	char text[REG_REF_TEXT_MAX];
 	AUTO(waiter) struct waiter w;
 	struct reg_manifest_get q = {
 	    .ref = ref,
+	    .account = account,
 	    .lane = REG_DEMAND,
 	    .deadline_ns = deadline_ns,
 	    .done = waiter_done,
@@ -99,6 +100,12 @@ int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t 
 	return 0;
 }
 
+int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t deadline_ns, struct reg_manifest **out,
+                       struct err *err)
+{
+	return fetch_manifest(c, ref, NULL, deadline_ns, out, err);
+}
+
 void reg_image_free(struct reg_image *image)
 {
 	if (!image)
@@ -108,8 +115,8 @@ void reg_image_free(struct reg_image *image)
 	free(image);
 }
 
-int reg_image_resolve(struct reg_client *c, const struct reg_ref *ref, const struct reg_platform *platform,
-                      int64_t deadline_ns, struct reg_image **out, struct err *err)
+int reg_image_resolve(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
+                      const struct reg_platform *platform, int64_t deadline_ns, struct reg_image **out, struct err *err)
 {
 	AUTO(reg_image) struct reg_image *image = xcalloc(1, sizeof(*image));
 	struct reg_platform here = reg_platform_host();
@@ -120,7 +127,7 @@ int reg_image_resolve(struct reg_client *c, const struct reg_ref *ref, const str
 		const struct reg_descriptor *next;
 		struct reg_manifest *m = NULL;
 
-		TRY(reg_manifest_fetch(c, &at, deadline_ns, &m, err));
+		TRY(fetch_manifest(c, &at, account, deadline_ns, &m, err));
 		image->documents[image->n_documents++] = m;
 		if (m->kind == REG_IMAGE_MANIFEST)
 			break;
@@ -225,7 +232,7 @@ void reg_client_warm(struct reg_client *c, const char *host)
 	struct host *h = host_get(c, host);
 	AUTO_FREE char *base = host_base_url(c, h);
 	struct reg_request *r =
-	    request_new(c, sizeof(*r), &warm_ops, h, REG_DEMAND, "GET", clock_mono_ns() + WARM_DEADLINE_NS, 1);
+	    request_new(c, sizeof(*r), &warm_ops, h, NULL, REG_DEMAND, "GET", clock_mono_ns() + WARM_DEADLINE_NS, 1);
 
 	r->url = xasprintf("%s/v2/", base);
 	r->what = xasprintf("%s: warm-up", host);

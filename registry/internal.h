@@ -5,6 +5,7 @@
  *   request.c   one request: attempts, 401, redirects,   token.c  Bearer tokens, single-flight
  *               back-off, deadline, stall                blob.c, document.c, push.c  the operations
  *   receive.c   what arrives in an attempt               wait.c   blocking on a request
+ *   account.c   what requests present
  *
  * Everything marked [io] is touched by the I/O thread alone; [lock] is guarded by reg_client.lock, which is never held
  * across I/O or a callback; the rest does not change after construction.
@@ -53,16 +54,25 @@ static inline void link_append(struct link *ring, struct link *l)
 
 enum auth_mode { AUTH_UNKNOWN, AUTH_BASIC_MODE, AUTH_BEARER_MODE };
 
+struct reg_account {
+	atomic_uint refs;
+	uint64_t id; /* of this process; 0 is nobody's */
+	struct reg_credentials credentials;
+};
+static inline uint64_t account_id(const struct reg_account *a)
+{
+	return a ? a->id : 0;
+}
+
 /* A registry host, by reference name; lives as long as the client. */
 struct host {
 	char *name;
 	/* [lock] */
 	bool has_opts;
-	struct reg_host_opts opts; /* texts owned */
-	struct reg_credentials credentials;
-	uint64_t credentials_generation; /* tokens belong to one generation */
-	int64_t rtt_ns, rtt_before_ns;   /* least of this period and of the one before; 0 = none */
-	int64_t rtt_period_ns;           /* when this period began */
+	struct reg_host_opts opts;     /* texts owned */
+	struct reg_account *account;   /* of requests that bring none; a reference */
+	int64_t rtt_ns, rtt_before_ns; /* least of this period and of the one before; 0 = none */
+	int64_t rtt_period_ns;         /* when this period began */
 	uint64_t bandwidth[ESTIMATE_SAMPLES];
 	unsigned n_bandwidth; /* samples ever taken */
 	/* [io] */
@@ -170,6 +180,7 @@ struct reg_request {
 
 	/* The question. */
 	struct host *host;
+	struct reg_account *account; /* a reference, or NULL */
 	enum reg_lane lane;
 	const char *method; /* [io] after submission: "GET", "HEAD", "POST", "PUT", "PATCH" */
 	char *what;         /* for messages: "docker.io/library/alpine: blob sha256:…" */
@@ -189,7 +200,7 @@ struct reg_request {
 	int upload_fd; /* borrowed; -1 = upload_bytes */
 	off_t upload_fd_offset;
 	struct str upload_bytes;
-	char *form; /* POST body; wiped */
+	char *form;           /* POST body; wiped */
 	uint64_t upload_base; /* bytes that were sent before this request: for progress */
 	void (*upload_progress)(void *arg, uint64_t sent);
 	void *upload_arg;
@@ -259,9 +270,10 @@ void lane_resume(struct reg_request *r);
 void lane_drop_headers(struct reg_request *r);
 
 /* request.c */
-/* Fills the common part; `size` is of the operation's struct. The texts are copied. */
+/* Fills the common part; `size` is of the operation's struct. The texts are copied. account NULL: the host's. */
 void *request_new(struct reg_client *c, size_t size, const struct request_ops *ops, struct host *host,
-                  enum reg_lane lane, const char *method, int64_t deadline_ns, unsigned max_attempts);
+                  struct reg_account *account, enum reg_lane lane, const char *method, int64_t deadline_ns,
+                  unsigned max_attempts);
 /* Hands it to the I/O thread; on failure it is unreferenced and no callback comes. */
 int request_submit(TAKE(struct reg_request *) r, struct reg_request **out, struct err *err);
 /* As request_submit, with a function of the operation's own, which starts or unreferences it. */
@@ -285,6 +297,9 @@ size_t request_on_body(char *p, size_t one, size_t n, void *arg);
 size_t request_on_upload(char *p, size_t one, size_t n, void *arg);
 int request_on_seek(void *arg, curl_off_t offset, int origin);
 
+/* account.c; [lock] is held: reg_client_forget. */
+void account_forget_locked(struct reg_client *c, const struct reg_account *a);
+
 /* token.c [io] */
 enum token_state { TOKEN_READY, TOKEN_WAIT, TOKEN_FAILED };
 /* The Authorization line for r's scope at its host. TOKEN_WAIT: r is in the token's ring and will be started again, or
@@ -293,8 +308,8 @@ enum token_state token_get(struct reg_request *r, char **line, struct err *err);
 /* The token that r carried was refused. */
 void token_refused(struct reg_request *r);
 void tokens_fini(struct reg_client *c);
-/* Forgets the tokens of a host. */
-void tokens_forget(struct reg_client *c, const struct host *h);
+/* Forgets the tokens of an account. */
+void tokens_forget(struct reg_client *c, uint64_t account);
 char *basic_line(const struct reg_credentials *credentials);
 void secret_free(char *s);
 

@@ -63,6 +63,7 @@ static const struct request_ops push_ops = {
 struct push {
 	struct reg_client *client;
 	const struct reg_ref *ref;
+	struct reg_account *account;
 	struct host *host;
 	char *base, *scope, *what;
 	int64_t deadline_ns;
@@ -77,10 +78,10 @@ static void push_fini(struct push *p)
 }
 DEFINE_AUTO_FINI(push);
 
-static int push_init(struct push *p, struct reg_client *c, const struct reg_ref *ref, const char *from,
-                     int64_t deadline_ns, struct err *err)
+static int push_init(struct push *p, struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
+                     const char *from, int64_t deadline_ns, struct err *err)
 {
-	*p = (struct push){.client = c, .ref = ref, .deadline_ns = deadline_ns};
+	*p = (struct push){.client = c, .ref = ref, .account = account, .deadline_ns = deadline_ns};
 	if (!ref || !ref->host[0] || !ref->repository[0] || deadline_ns <= 0)
 		return err_set(err, ERR_INVALID, "push without reference or deadline");
 	p->host = host_get(c, ref->host);
@@ -94,7 +95,7 @@ static int push_init(struct push *p, struct reg_client *c, const struct reg_ref 
 static struct push_request *step_new(const struct push *p, const char *method, TAKE(char *) url, struct waiter *w)
 {
 	struct push_request *s =
-	    request_new(p->client, sizeof(*s), &push_ops, p->host, REG_BULK, method, p->deadline_ns, 0);
+	    request_new(p->client, sizeof(*s), &push_ops, p->host, p->account, REG_BULK, method, p->deadline_ns, 0);
 
 	s->base.url = url;
 	s->base.what = xstrdup(p->what);
@@ -393,7 +394,7 @@ int reg_blob_push(struct reg_client *c, const struct reg_blob_push *q, struct er
 	AUTO(push) struct push p = {0};
 	int r;
 
-	TRY(push_init(&p, c, q->ref, t.from, q->deadline_ns, err));
+	TRY(push_init(&p, c, q->ref, q->account, t.from, q->deadline_ns, err));
 	if (q->size > INT64_MAX || (!q->only_ask && q->fd < 0 && q->bytes.n != q->size))
 		return err_set(err, ERR_INVALID, "push of a blob whose bytes and size differ");
 	digest_text(&q->digest, t.digest);
@@ -405,8 +406,8 @@ int reg_blob_push(struct reg_client *c, const struct reg_blob_push *q, struct er
 	return r;
 }
 
-int reg_manifest_push(struct reg_client *c, const struct reg_ref *ref, struct str bytes, struct str media_type,
-                      int64_t deadline_ns, struct reg_canceller *canceller, struct err *err)
+int reg_manifest_push(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, struct str bytes,
+                      struct str media_type, int64_t deadline_ns, struct reg_canceller *canceller, struct err *err)
 {
 	char name[DIGEST_TEXT_MAX + REG_TAG_MAX] = "";
 	AUTO(push) struct push p = {0};
@@ -415,7 +416,7 @@ int reg_manifest_push(struct reg_client *c, const struct reg_ref *ref, struct st
 	struct digest d;
 
 	waiter_init(&w);
-	TRY(push_init(&p, c, ref, NULL, deadline_ns, err));
+	TRY(push_init(&p, c, ref, account, NULL, deadline_ns, err));
 	if (!media_type.n || media_type.n > REG_MEDIA_TYPE_MAX || !bytes.n || bytes.n > REG_MANIFEST_BYTES_MAX)
 		return err_set(err, ERR_INVALID, "push of a manifest without media type, or of an impossible size");
 	for (size_t i = 0; i < media_type.n; i++)

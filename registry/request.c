@@ -84,6 +84,7 @@ static void request_unref(struct reg_request *r)
 	buf_fini(&r->error_body);
 	secret_free(r->basic);
 	secret_free(r->form);
+	reg_account_unref(r->account);
 	free(r->what);
 	free(r->url);
 	free(r->scope);
@@ -265,14 +266,8 @@ static bool authorize(struct reg_request *r, char **line)
 		}
 	}
 	if (r->host->auth == AUTH_BASIC_MODE) {
-		struct reg_credentials c = REG_CREDENTIALS_INIT;
-
-		pthread_mutex_lock(&r->client->lock);
-		reg_credentials_copy(&c, &r->host->credentials);
-		pthread_mutex_unlock(&r->client->lock);
-		*line = basic_line(&c);
+		*line = basic_line(reg_account_credentials(r->account));
 		r->sent_basic = *line != NULL;
-		reg_credentials_fini(&c);
 	}
 	return true;
 }
@@ -413,11 +408,8 @@ static void unauthorized(struct reg_request *r)
 
 	if (r->sent_token)
 		token_refused(r);
-	if (again && r->host->auth == AUTH_BASIC_MODE) {
-		pthread_mutex_lock(&r->client->lock);
-		again = !r->sent_basic && !reg_credentials_empty(&r->host->credentials);
-		pthread_mutex_unlock(&r->client->lock);
-	}
+	if (again && r->host->auth == AUTH_BASIC_MODE)
+		again = !r->sent_basic && r->account;
 	if (again)
 		request_attempt(r);
 	else
@@ -499,7 +491,8 @@ void request_on_end(struct reg_request *r, CURLcode code)
 /* Submission, and the caller's handle */
 
 void *request_new(struct reg_client *c, size_t size, const struct request_ops *ops, struct host *host,
-                  enum reg_lane lane, const char *method, int64_t deadline_ns, unsigned max_attempts)
+                  struct reg_account *account, enum reg_lane lane, const char *method, int64_t deadline_ns,
+                  unsigned max_attempts)
 {
 	struct reg_request *r = xcalloc(1, size);
 
@@ -507,6 +500,9 @@ void *request_new(struct reg_client *c, size_t size, const struct request_ops *o
 	atomic_init(&r->refs, 1);
 	r->ops = ops;
 	r->host = host;
+	pthread_mutex_lock(&c->lock);
+	r->account = reg_account_ref(account ?: host->account);
+	pthread_mutex_unlock(&c->lock);
 	r->lane = lane;
 	r->method = method;
 	r->deadline_ns = deadline_ns;

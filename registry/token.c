@@ -9,8 +9,8 @@
 
 struct token {
 	struct reg_client *client;
-	struct host *host; /* the registry */
-	uint64_t generation;
+	struct host *host;           /* the registry */
+	struct reg_account *account; /* a reference, or NULL */
 	char *realm, *service, *scope;
 	char *value; /* NULL = none; wiped */
 	uint64_t serial;
@@ -22,7 +22,6 @@ struct token {
 struct token_fetch {
 	struct reg_request base;
 	struct token *token;
-	struct reg_credentials credentials;
 	struct http_token answer;
 };
 
@@ -58,19 +57,21 @@ char *basic_line(const struct reg_credentials *c)
 static void token_free(struct token *t)
 {
 	secret_free(t->value);
+	reg_account_unref(t->account);
 	free(t->realm);
 	free(t->service);
 	free(t->scope);
 	free(t);
 }
 
-static char *token_key(const struct host *h, uint64_t generation, const char *scope)
+static char *token_key(const struct host *h, const struct reg_account *a, const char *scope)
 {
-	return xasprintf("%s\n%llu\n%s\n%s\n%s", h->name, (unsigned long long)generation, h->realm, h->service, scope);
+	return xasprintf("%s\n%llu\n%s\n%s\n%s", h->name, (unsigned long long)account_id(a), h->realm, h->service,
+	                 scope);
 }
 
-/* Removes tokens that nobody waits for: all, or those of one host. */
-static void tokens_drop(struct reg_client *c, const struct host *h)
+/* Removes tokens that nobody waits for: all, or (not 0) those of one account. */
+static void tokens_drop(struct reg_client *c, uint64_t account)
 {
 	size_t at = 0;
 	struct str key;
@@ -79,21 +80,21 @@ static void tokens_drop(struct reg_client *c, const struct host *h)
 	while (map_next(&c->tokens, &at, &key, &value)) {
 		struct token *t = value;
 
-		if (t->fetch || !link_alone(&t->waiters) || (h && t->host != h))
+		if (t->fetch || !link_alone(&t->waiters) || (account && account_id(t->account) != account))
 			continue;
 		map_del(&c->tokens, key);
 		token_free(t);
 	}
 }
 
-void tokens_forget(struct reg_client *c, const struct host *h)
+void tokens_forget(struct reg_client *c, uint64_t account)
 {
-	tokens_drop(c, h);
+	tokens_drop(c, account);
 }
 
 void tokens_fini(struct reg_client *c)
 {
-	tokens_drop(c, NULL);
+	tokens_drop(c, 0);
 	map_fini(&c->tokens);
 }
 
@@ -118,18 +119,19 @@ static void add_question(const struct token *t, bool form, struct buf *out)
 
 static void ask_by_get(struct token_fetch *f, const char *realm)
 {
+	const struct reg_credentials *c = reg_account_credentials(f->base.account);
 	AUTO(buf) struct buf url = BUF_INIT;
 
 	buf_adds(&url, realm);
 	buf_addc(&url, strchr(realm, '?') ? '&' : '?');
 	add_question(f->token, false, &url);
-	if (f->credentials.username) {
+	if (c->username) {
 		buf_adds(&url, "&account=");
-		http_escape(str_of(f->credentials.username), &url);
+		http_escape(str_of(c->username), &url);
 	}
 	f->base.method = "GET";
 	f->base.url = buf_steal(&url);
-	f->base.basic = basic_line(&f->credentials);
+	f->base.basic = basic_line(c);
 }
 
 static void ask_by_post(struct token_fetch *f, const char *realm)
@@ -140,7 +142,7 @@ static void ask_by_post(struct token_fetch *f, const char *realm)
 	buf_adds(&form, "grant_type=refresh_token&client_id=contentd&");
 	add_question(f->token, true, &form);
 	buf_adds(&form, "&refresh_token=");
-	http_escape(str_of(f->credentials.identity_token), &form);
+	http_escape(str_of(reg_account_credentials(f->base.account)->identity_token), &form);
 	f->base.method = "POST";
 	f->base.url = xstrdup(realm);
 	f->base.form = buf_steal(&form);
@@ -218,7 +220,6 @@ static void fetch_free(struct reg_request *r)
 {
 	struct token_fetch *f = (struct token_fetch *)r;
 
-	reg_credentials_fini(&f->credentials);
 	secret_free(f->answer.value);
 }
 
@@ -245,16 +246,14 @@ static int start_fetch(struct token *t, enum reg_lane lane, struct err *err)
 	if (!server.tls && !k.plain_http && str_starts(str_of(registry), STR("https:")))
 		return err_set(err, ERR_PERMISSION, "%s: refused a token server without TLS at %s", t->host->name,
 		               server.authority);
-	f = request_new(t->client, sizeof(*f), &fetch_ops, t->host, lane, "GET", REG_NO_DEADLINE, TOKEN_ATTEMPTS);
+	f = request_new(t->client, sizeof(*f), &fetch_ops, t->host, t->account, lane, "GET", REG_NO_DEADLINE,
+	                TOKEN_ATTEMPTS);
 	f->token = t;
 	f->base.elsewhere = true;
 	f->base.body_max = 2 * HTTP_TOKEN_MAX;
 	http_printable_url(str_of(realm), &shown);
 	f->base.what = xasprintf("token of " STR_FMT, STR_ARG(buf_str(&shown)));
-	pthread_mutex_lock(&t->client->lock);
-	reg_credentials_copy(&f->credentials, &t->host->credentials);
-	pthread_mutex_unlock(&t->client->lock);
-	if (f->credentials.identity_token)
+	if (reg_account_credentials(t->account)->identity_token)
 		ask_by_post(f, realm);
 	else
 		ask_by_get(f, realm);
@@ -268,21 +267,17 @@ static struct token *token_find(struct reg_request *r)
 {
 	struct reg_client *c = r->client;
 	struct host *h = r->host;
-	uint64_t generation;
-
-	pthread_mutex_lock(&c->lock);
-	generation = h->credentials_generation;
-	pthread_mutex_unlock(&c->lock);
-	AUTO_FREE char *key = token_key(h, generation, r->scope);
+	AUTO_FREE char *key = token_key(h, r->account, r->scope);
 	struct token *t = map_get(&c->tokens, str_of(key));
+
 	if (t)
 		return t;
 	if (c->tokens.n >= TOKENS_MAX)
-		tokens_drop(c, NULL);
+		tokens_drop(c, 0);
 	t = xcalloc(1, sizeof(*t));
 	t->client = c;
 	t->host = h;
-	t->generation = generation;
+	t->account = reg_account_ref(r->account);
 	t->realm = xstrdup(h->realm);
 	t->service = xstrdup(h->service);
 	t->scope = xstrdup(r->scope);

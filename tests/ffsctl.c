@@ -2,7 +2,10 @@
  * Commands contentfs from a shell, through the client side that contentd uses (fusefs/client.h); starts it when none
  * serves the state directory.
  *
- *	ffsctl --root DIR --state DIR --program CONTENTFS [--option TEXT]... COMMAND
+ *	ffsctl --root DIR --state DIR --program CONTENTFS [--option TEXT]... [--owner NAME] [--account ACCOUNT] COMMAND
+ *
+ * ACCOUNT is what is presented to registries: USER:SECRET, "remembered" for what the owner's last open presented, or
+ * (without it) nothing.
  *
  *	open REF [eager]              what the image is: lines "manifest DIGEST", "config DIGEST", and for each layer
  *	                              "layer DIGEST DIFFID KEY|- lazy|plain REASON"
@@ -13,7 +16,6 @@
  *	fetch REF DIGEST BYTES FILE   one blob, resumed where FILE ends
  *	files KEY                     regular files of a layer: lines "PATH SIZE CLAIM CONTENT"
  *	pin NAME KEY... | unpin NAME | fill KEY... | delete KEY...
- *	login HOST USER SECRET        an empty user and secret forget
  *	status [KEY...]               lines "NAME VALUE", and "layer KEY BLOB lazy|plain PRESENT CONTENT PUBLISHED FILES
  *	                              pinned|free ERROR"
  *	start                         only sees to it that contentfs serves
@@ -41,6 +43,7 @@
 
 struct run {
 	struct ffs_client *client;
+	PB(Access) access;
 	const char *root;
 	char **args; /* after the command's name, NULL-terminated */
 	int n;
@@ -59,6 +62,7 @@ static int open_image(struct run *r, const char *reference, bool lazy, PB(OpenRe
 	PB(OpenRequest) req = CONTENTD__CONTENTFS__V1__OPEN_REQUEST__INIT;
 
 	req.reference = (char *)reference;
+	req.access = &r->access;
 	req.lazy = lazy;
 	return ffs_client_open(r->client, NULL, &req, say_phase, NULL, out, docs, err);
 }
@@ -112,6 +116,7 @@ static int unpack_one(struct unpack *u, struct err *err)
 	AUTO_FD int fd = -1;
 
 	req.reference = (char *)u->reference;
+	req.access = &u->run->access;
 	req.layer = u->layer->descriptor;
 	req.diff_id = u->layer->diff_id;
 	if (u->dir) {
@@ -213,6 +218,7 @@ static int cmd_fetch(struct run *r, struct err *err)
 	d.digest = r->args[1];
 	d.size = strtoll(r->args[2], NULL, 10);
 	req.reference = r->args[0];
+	req.access = &r->access;
 	req.blob = &d;
 	return ffs_client_fetch_blob(r->client, NULL, &req, fd, say_transfer, NULL, err);
 }
@@ -261,16 +267,6 @@ static int cmd_delete(struct run *r, struct err *err)
 
 /* ---- the rest ---- */
 
-static int cmd_login(struct run *r, struct err *err)
-{
-	PB(SetCredentialsRequest) req = CONTENTD__CONTENTFS__V1__SET_CREDENTIALS_REQUEST__INIT;
-
-	req.host = r->args[0];
-	req.username = r->args[1];
-	req.secret = r->args[2];
-	return ffs_client_set_credentials(r->client, &req, err);
-}
-
 static int cmd_status(struct run *r, struct err *err)
 {
 	AUTO(pb) PB(StatusResponse) *s = NULL;
@@ -307,15 +303,15 @@ static const struct command {
     {"open", 1, 2, cmd_open},        {"documents", 2, 2, cmd_documents}, {"unpack", 1, 2, cmd_unpack},
     {"import", 2, 3, cmd_import},    {"fetch", 4, 4, cmd_fetch},         {"files", 1, 1, cmd_files},
     {"pin", 1, 1000, cmd_pin},       {"unpin", 1, 1, cmd_unpin},         {"fill", 1, 1000, cmd_fill},
-    {"delete", 1, 1000, cmd_delete}, {"login", 3, 3, cmd_login},         {"status", 0, 1000, cmd_status},
-    {"start", 0, 0, cmd_start},      {"shell", 0, 0, cmd_shell},
+    {"delete", 1, 1000, cmd_delete}, {"status", 0, 1000, cmd_status},    {"start", 0, 0, cmd_start},
+    {"shell", 0, 0, cmd_shell},
 };
 
 static int usage(void)
 {
-	fputs(
-	    "usage: ffsctl --root DIR --state DIR --program CONTENTFS [--option TEXT]... COMMAND; see tests/ffsctl.c\n",
-	    stderr);
+	fputs("usage: ffsctl --root DIR --state DIR --program CONTENTFS [--option TEXT]... [--owner NAME]\n"
+	      "              [--account ACCOUNT] COMMAND; see tests/ffsctl.c\n",
+	      stderr);
 	return 2;
 }
 
@@ -364,10 +360,22 @@ static int cmd_shell(struct run *r, struct err *err)
 	return 0;
 }
 
-static int run(const struct ffs_client_opts *opts, char **args, int n)
+static void set_account(PB(Access) * access, char *text)
+{
+	char *colon = strchr(text, ':');
+
+	access->remembered = !colon;
+	if (!colon)
+		return;
+	*colon = '\0';
+	access->username = text;
+	access->secret = colon + 1;
+}
+
+static int run(const struct ffs_client_opts *opts, const PB(Access) * access, char **args, int n)
 {
 	const struct command *c = find_command(args[0], n - 1);
-	struct run r = {.root = opts->root, .args = args + 1, .n = n - 1};
+	struct run r = {.access = *access, .root = opts->root, .args = args + 1, .n = n - 1};
 	struct err err = ERR_INIT;
 	int result;
 
@@ -383,6 +391,7 @@ static int run(const struct ffs_client_opts *opts, char **args, int n)
 int main(int argc, char **argv)
 {
 	const char *extra[OPTIONS_MAX + 1] = {NULL};
+	PB(Access) access = CONTENTD__CONTENTFS__V1__ACCESS__INIT;
 	struct ffs_client_opts opts = {.extra = extra};
 	int n_extra = 0, i;
 
@@ -393,6 +402,10 @@ int main(int argc, char **argv)
 			opts.state = argv[i + 1];
 		else if (!strcmp(argv[i], "--program"))
 			opts.program = argv[i + 1];
+		else if (!strcmp(argv[i], "--owner"))
+			access.owner = argv[i + 1];
+		else if (!strcmp(argv[i], "--account"))
+			set_account(&access, argv[i + 1]);
 		else if (!strcmp(argv[i], "--option") && n_extra < OPTIONS_MAX)
 			extra[n_extra++] = argv[i + 1];
 		else
@@ -400,5 +413,5 @@ int main(int argc, char **argv)
 	}
 	if (!opts.root || !opts.state || !opts.program || i >= argc)
 		return usage();
-	return run(&opts, argv + i, argc - i);
+	return run(&opts, &access, argv + i, argc - i);
 }

@@ -76,7 +76,7 @@ static int resolve(struct run *r, char **argv, struct err *err)
 	const struct reg_manifest *m;
 	char text[DIGEST_TEXT_MAX];
 
-	TRY(reg_image_resolve(r->client, &r->ref, NULL, r->deadline_ns, &image, err));
+	TRY(reg_image_resolve(r->client, &r->ref, NULL, NULL, r->deadline_ns, &image, err));
 	m = reg_image_manifest(image);
 	TRY(reg_blob_fetch(r->client, &r->ref, &m->config, REG_CONFIG_BYTES_MAX, r->deadline_ns, &b, err));
 	TRY(reg_config_parse(buf_str(&b), &config, err));
@@ -190,7 +190,7 @@ static int push_manifest(struct run *r, char **argv, struct err *err)
 	AUTO(buf) struct buf b = BUF_INIT;
 
 	TRY(file_read(AT_FDCWD, argv[0], REG_MANIFEST_BYTES_MAX, &b, err));
-	return reg_manifest_push(r->client, &r->ref, buf_str(&b), str_of(argv[1]), r->deadline_ns, NULL, err);
+	return reg_manifest_push(r->client, &r->ref, NULL, buf_str(&b), str_of(argv[1]), r->deadline_ns, NULL, err);
 }
 
 static const struct verb {

@@ -55,8 +55,9 @@
 	X(PATH, fetch_certs_dir, "fetch.certs_dir", "\"/etc/contentd/certs.d\"", ANY, START, \
 	  "Certificate authorities of registry hosts: <certs_dir>/<host>/ca.crt.") \
 	X(PATH, fetch_docker_config, "fetch.docker_config", "\"\"", ANY, START, \
-	  "Where registry credentials are for snapshots that a client asks for by labels. Empty: where docker login puts\n" \
-	  "them ($DOCKER_CONFIG, else ~/.docker). A file that is not there has none.") \
+	  "Where registry credentials are for snapshots that a client asks for by labels, in whatever namespace. Empty:\n" \
+	  "where docker login puts them ($DOCKER_CONFIG, else ~/.docker), for snapshotter.proxy_names alone. A file that\n" \
+	  "is not there has none.") \
 	X(SWITCH, keep_layer_blobs, "content.keep_layer_blobs", "true", ANY, START, \
 	  "Keep the compressed blobs of layers that are pulled whole. Without them push and export fetch them again.") \
 	X(TEXT, content_sharing, "content.sharing", "\"shared\"", CHOICE("shared|isolated"), START, \

@@ -169,7 +169,7 @@ static int content_read(struct rpc_call *c, const void *request, void *svc, stru
 	if (at > record->info->size)
 		return err_set(err, ERR_OUT_OF_RANGE, "offset %lld is beyond the end of %s, which has %lld bytes",
 		               (long long)at, req->digest, (long long)record->info->size);
-	TRY(cd_content_open_blob(svc, c, record, &fd, &bytes, err));
+	TRY(cd_content_open_blob(svc, c, ns, record, &fd, &bytes, err));
 	end = req->size > 0 && req->size < bytes - at ? at + req->size : bytes;
 	while (at < end) {
 		size_t n = end - at > READ_CHUNK_BYTES ? READ_CHUNK_BYTES : (size_t)(end - at);

@@ -13,11 +13,9 @@
 #include "contentd/ident.h"
 #include "contentd/kvs.h"
 #include "contentd/records/leases.h"
-#include "rpc/proto/namespaces.pb-c.h"
 
 #define COPY_BYTES (1u << 20)
 #define INGEST_LIFE_S (24 * 60 * 60) /* of one that no lease keeps; containerd's */
-#define LABEL_SHAREABLE "containerd.io/namespace.shareable"
 
 struct session {
 	struct cd_daemon *d;
@@ -107,38 +105,6 @@ static int take_expectations(struct session *s, const Content__WriteContentReque
 	return r ? known_already(s, s->expected, err) : 0;
 }
 
-struct shareable {
-	struct session *s;
-	VEC(char *) names; /* namespaces that share */
-};
-
-static int shareable_one(void *arg, const char *ns, struct str name, void *record, struct err *err)
-{
-	struct shareable *sh = arg;
-	const Namespaces__Namespace *n = record;
-	const char *value = pb_kv_get(n->labels, n->n_labels, LABEL_SHAREABLE);
-
-	if (value && !strcmp(value, "true"))
-		vec_push(&sh->names, arena_strdup(rpc_arena(sh->s->call), ns));
-	return 0;
-}
-
-/* 1 when a namespace that has the expected blob lets others use it. */
-static int is_shareable(struct session *s, struct err *err)
-{
-	struct cd_meta *m = s->d->meta;
-	struct shareable sh = {.s = s};
-	int r;
-
-	if (!strcmp(s->d->config.content_sharing, "shared"))
-		return 1;
-	r = cd_meta_scan(m, CD_NAMESPACE, NULL, STR_NONE, rpc_arena(s->call), shareable_one, &sh, err);
-	for (size_t i = 0; r == 0 && i < sh.names.n; i++)
-		r = cd_meta_has(m, CD_CONTENT, sh.names.p[i], str_of(s->expected), err);
-	vec_fini(&sh.names);
-	return r;
-}
-
 /* 1 when the bytes are here, this namespace may have them, and they are as many as the client says. The open file keeps
  * them when their last record goes meanwhile. */
 static int can_share(struct session *s, struct err *err)
@@ -150,7 +116,7 @@ static int can_share(struct session *s, struct err *err)
 	    cd_blob_open(s->d->content, &s->shared, &fd, &s->shared_bytes, NULL) < 0 ||
 	    (s->total && s->total != s->shared_bytes))
 		return 0;
-	r = is_shareable(s, err);
+	r = cd_content_is_shared(s->d, s->expected, err);
 	if (r > 0)
 		s->shared_fd = STEAL_FD(fd);
 	return r;

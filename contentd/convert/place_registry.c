@@ -151,7 +151,8 @@ static int registry_put_manifest(struct place *p, struct str bytes, struct str m
 {
 	struct registry *r = registry_of(p);
 
-	return reg_manifest_push(r->client, &r->ref, bytes, media_type, clock_mono_ns() + DOCUMENT_PATIENCE, NULL, err);
+	return reg_manifest_push(r->client, &r->ref, NULL, bytes, media_type, clock_mono_ns() + DOCUMENT_PATIENCE, NULL,
+	                         err);
 }
 
 static void registry_free(struct place *p)

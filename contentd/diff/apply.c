@@ -211,7 +211,7 @@ int diff_apply(struct cd_daemon *d, struct rpc_call *c, const char *ns, const Ty
 	int r = 1;
 
 	TRY(cd_content_get(d, ns, layer->digest, rpc_arena(c), &record, err));
-	TRY(cd_content_open_blob(d, c, record, &fd, &bytes, err));
+	TRY(cd_content_open_blob(d, c, ns, record, &fd, &bytes, err));
 	if (takes_index(d, c, tree_writable_dir(mounts), &t))
 		r = apply_index(&t, c, layer, record, fd, out, err);
 	if (r > 0)

@@ -92,6 +92,7 @@ struct records {
 	struct str digest;
 	VEC(const char *) namespaces;
 	Records__Content *fetchable; /* one that says where it can be fetched, or NULL */
+	const char *fetcher;         /* whose that is */
 };
 
 static int note_record(void *arg, const char *ns, struct str name, void *record, struct err *err)
@@ -102,8 +103,10 @@ static int note_record(void *arg, const char *ns, struct str name, void *record,
 	if (!str_eq(name, r->digest))
 		return 0;
 	vec_push(&r->namespaces, arena_strdup(r->arena, ns));
-	if (content->info && *content->source)
+	if (content->info && *content->source) {
 		r->fetchable = content;
+		r->fetcher = r->namespaces.p[r->namespaces.n - 1];
+	}
 	return 0;
 }
 
@@ -127,12 +130,12 @@ static int drop_records(struct verify *v, const struct records *r, struct err *e
 
 /* ---- blobs ---- */
 
-static int fetch_again(struct verify *v, const Records__Content *record, struct err *err)
+static int fetch_again(struct verify *v, const struct records *r, struct err *err)
 {
 	AUTO_FD int fd = -1;
 	int64_t bytes;
 
-	return cd_content_open_blob(v->d, v->call, record, &fd, &bytes, err);
+	return cd_content_open_blob(v->d, v->call, r->fetcher, r->fetchable, &fd, &bytes, err);
 }
 
 /* A blob whose bytes are wrong is of no use to anybody, and a record of it keeps right ones from being written. */
@@ -151,7 +154,7 @@ static int repair_blob(struct verify *v, const struct blob *b, const char *diges
 	if (!r.fetchable)
 		outcome(v, m, false,
 		        "removed: nobody says where it can be fetched, so it has to be pulled or ingested again");
-	else if (fetch_again(v, r.fetchable, &why) >= 0)
+	else if (fetch_again(v, &r, &why) >= 0)
 		outcome(v, m, true, "fetched again");
 	else
 		outcome(
@@ -258,27 +261,33 @@ static void on_progress(void *arg, int64_t done, int64_t total)
 }
 
 /* Makes the index of a lazy layer again, by what it came from. */
-static int open_again(struct verify *v, const Records__Content *record, const char *index_key, struct err *err)
+static int open_again(struct verify *v, const struct records *r, const char *index_key, struct err *err)
 {
 	Contentd__Contentfs__V1__OpenRequest req = CONTENTD__CONTENTFS__V1__OPEN_REQUEST__INIT;
+	Contentd__Contentfs__V1__Access access = CONTENTD__CONTENTFS__V1__ACCESS__INIT;
 	AUTO(pb) Contentd__Contentfs__V1__OpenResponse *rsp = NULL;
 	AUTO_FD int fd = -1;
 
-	req.reference = (char *)record->source;
+	access.owner = (char *)r->fetcher;
+	access.remembered = true;
+	req.reference = (char *)r->fetchable->source;
+	req.access = &access;
 	req.lazy = true;
 	TRY(ffs_client_open(v->data, v->call, &req, NULL, NULL, &rsp, &fd, err));
 	for (size_t i = 0; i < rsp->n_layers; i++)
 		if (!strcmp(rsp->layers[i]->index_key, index_key))
 			return 0;
-	return err_set(err, ERR_NOT_FOUND, "%s is another image now", record->source);
+	return err_set(err, ERR_NOT_FOUND, "%s is another image now", r->fetchable->source);
 }
 
 /* Unpacks an ordinary layer again, from its blob if that is here. */
-static int unpack_again(struct verify *v, const Records__Content *record, const char *index_key, struct err *err)
+static int unpack_again(struct verify *v, const struct records *r, const char *index_key, struct err *err)
 {
 	Contentd__Contentfs__V1__UnpackRequest req = CONTENTD__CONTENTFS__V1__UNPACK_REQUEST__INIT;
+	Contentd__Contentfs__V1__Access access = CONTENTD__CONTENTFS__V1__ACCESS__INIT;
 	AUTO(pb) Contentd__Contentfs__V1__UnpackResponse *rsp = NULL;
 	Contentd__Contentfs__V1__Descriptor layer = CONTENTD__CONTENTFS__V1__DESCRIPTOR__INIT;
+	const Records__Content *record = r->fetchable;
 	struct digest digest;
 	AUTO_FD int fd = -1;
 	int64_t bytes;
@@ -287,7 +296,10 @@ static int unpack_again(struct verify *v, const Records__Content *record, const 
 	layer.media_type = (char *)record->media_type;
 	layer.digest = (char *)record->info->digest;
 	layer.size = record->info->size;
+	access.owner = (char *)r->fetcher;
+	access.remembered = true;
 	req.reference = (char *)record->source;
+	req.access = &access;
 	req.layer = &layer;
 	req.from_fd = cd_blob_open(v->d->content, &digest, &fd, &bytes, NULL) >= 0;
 	TRY(ffs_client_unpack(v->data, v->call, &req, fd, NULL, NULL, &rsp, err));
@@ -306,8 +318,7 @@ static int make_again(struct verify *v, const Contentd__Contentfs__V1__Damage *f
 	TRY(rc);
 	if (!r.fetchable)
 		return err_set(err, ERR_NOT_FOUND, "nobody says where blob %s can be fetched", layer->blob);
-	return from->lazy ? open_again(v, r.fetchable, layer->index_key, err)
-	                  : unpack_again(v, r.fetchable, layer->index_key, err);
+	return from->lazy ? open_again(v, &r, layer->index_key, err) : unpack_again(v, &r, layer->index_key, err);
 }
 
 /* contentfs has removed what is damaged. Files of lazy layers come by themselves. */

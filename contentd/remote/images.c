@@ -1,6 +1,7 @@
 #include "contentd/remote/images.h"
 
 #include "base/clock.h"
+#include "contentd/content/blobs.h"
 #include "registry/auth.h"
 #include "registry/reference.h"
 
@@ -28,6 +29,7 @@ struct cd_remote_images *cd_remote_images_new(void)
 static void image_free(struct cd_remote_image *image)
 {
 	free(image->reference);
+	free(image->owner);
 	pb_free(image->opened);
 	free(image);
 }
@@ -115,20 +117,21 @@ static void make_room(struct cd_remote_images *all)
 		forget(all, oldest);
 }
 
-static struct cd_remote_image *find(struct cd_remote_images *all, const char *reference)
+static struct cd_remote_image *find(struct cd_remote_images *all, const char *reference, const char *owner)
 {
 	vec_each(&all->known, image)
-		if (!strcmp((*image)->reference, reference))
+		if (!strcmp((*image)->reference, reference) && !strcmp((*image)->owner, owner))
 			return *image;
 	return NULL;
 }
 
-static struct cd_remote_image *add(struct cd_remote_images *all, const char *reference)
+static struct cd_remote_image *add(struct cd_remote_images *all, const char *reference, const char *owner)
 {
 	struct cd_remote_image *image = xcalloc(1, sizeof(*image));
 
 	make_room(all);
 	image->reference = xstrdup(reference);
+	image->owner = xstrdup(owner);
 	image->all = all;
 	image->refs = 1;
 	vec_push(&all->known, image);
@@ -146,39 +149,38 @@ static void drop(struct cd_remote_images *all, const struct cd_remote_image *ima
 
 /* ---- opening ---- */
 
-/* Those that this machine's docker configuration has for the host; nobody else is there to be asked. Without them the
- * registry may still answer. */
-static int give_credentials(struct cd_daemon *d, struct ffs_client *data, const struct reg_ref *ref, struct err *err)
+/* What this machine's docker configuration has for the host; nobody else is there to be asked. Without it the registry may
+ * still answer. */
+static void take_credentials(const struct cd_daemon *d, const struct reg_ref *ref, struct reg_credentials *out)
 {
-	Contentd__Contentfs__V1__SetCredentialsRequest set = CONTENTD__CONTENTFS__V1__SET_CREDENTIALS_REQUEST__INIT;
-	AUTO(reg_credentials) struct reg_credentials found = REG_CREDENTIALS_INIT;
 	const char *path = *d->config.fetch_docker_config ? d->config.fetch_docker_config : NULL;
 	struct err why = ERR_INIT;
-	int r;
 
-	r = reg_docker_config_lookup(path, str_of(ref->host), clock_mono_ns() + HELPER_PATIENCE_NS, &found, &why);
-	if (r < 0)
+	if (reg_docker_config_lookup(path, str_of(ref->host), clock_mono_ns() + HELPER_PATIENCE_NS, out, &why) < 0)
 		log_warn("credentials for %s: %s", ref->host, why.msg);
-	if (r != 0)
-		return 0;
-	set.host = (char *)ref->host;
-	set.username = found.username ?: "";
-	set.secret = found.identity_token ?: found.password ?: "";
-	set.identity_token = found.identity_token != NULL;
-	return ffs_client_set_credentials(data, &set, err);
 }
 
 static int open_now(struct cd_daemon *d, struct rpc_call *c, struct cd_remote_image *image, struct err *err)
 {
 	Contentd__Contentfs__V1__OpenRequest req = CONTENTD__CONTENTFS__V1__OPEN_REQUEST__INIT;
+	Contentd__Contentfs__V1__Access access = CONTENTD__CONTENTFS__V1__ACCESS__INIT;
+	AUTO(reg_credentials) struct reg_credentials found = REG_CREDENTIALS_INIT;
 	AUTO_FD int documents = -1;
 	struct ffs_client *data;
 	struct reg_ref ref;
 
 	TRY(cd_data(d, c, &data, err));
 	TRY(reg_ref_parse(str_of(image->reference), &ref, err));
-	TRY(give_credentials(d, data, &ref, err));
+	access.owner = image->owner;
+	access.remembered = *image->owner;
+	if (!*image->owner)
+		take_credentials(d, &ref, &found);
+	access.username = found.username ?: (char *)"";
+	access.secret = found.identity_token ?: found.password ?: (char *)"";
+	access.identity_token = found.identity_token != NULL;
 	req.reference = image->reference;
+	req.access = &access;
+	req.isolated = cd_is_isolated(d);
 	req.lazy = true;
 	req.deadline_ns = clock_mono_ns() + OPEN_PATIENCE_NS;
 	return ffs_client_open(data, c, &req, NULL, NULL, &image->opened, &documents, err);
@@ -225,7 +227,7 @@ static void stop_waiting(void *arg)
 /* The image that somebody opens or has opened; *own: the caller is to open it. The caller's reference; NULL when its call
  * was cancelled. */
 static struct cd_remote_image *enter(struct cd_remote_images *all, struct rpc_call *c, const char *reference,
-                                     bool again, bool *own)
+                                     const char *owner, bool again, bool *own)
 {
 	struct waiting w = {.all = all};
 	struct cd_remote_image *image;
@@ -234,18 +236,18 @@ static struct cd_remote_image *enter(struct cd_remote_images *all, struct rpc_ca
 	rpc_on_cancel(c, stop_waiting, &w);
 	pthread_mutex_lock(&all->lock);
 	forget_old(all);
-	image = find(all, reference);
+	image = find(all, reference, owner);
 	if (image && again && image->state == CD_REMOTE_OPEN) {
 		drop(all, image);
 		image = NULL;
 	}
 	while (image && image->state == CD_REMOTE_OPENING && !w.cancelled) {
 		pthread_cond_wait(&all->change, &all->lock);
-		image = find(all, reference);
+		image = find(all, reference, owner);
 	}
 	*own = !image && !w.cancelled;
 	if (*own)
-		image = add(all, reference);
+		image = add(all, reference, owner);
 	if (w.cancelled)
 		image = NULL;
 	if (image)
@@ -267,15 +269,16 @@ static int reference_of(const struct cd_remote_layer *of, char dst[static REG_RE
 	return 0;
 }
 
-int cd_remote_image_open(struct cd_daemon *d, struct rpc_call *c, const struct cd_remote_layer *of, bool again,
-                         struct cd_remote_image **out, struct err *err)
+int cd_remote_image_open(struct cd_daemon *d, struct rpc_call *c, const char *ns, const struct cd_remote_layer *of,
+                         bool again, struct cd_remote_image **out, struct err *err)
 {
+	const char *owner = *d->config.fetch_docker_config ? "" : ns;
 	AUTO(cd_remote_image) struct cd_remote_image *image = NULL;
 	char reference[REG_REF_TEXT_MAX];
 	bool own;
 
 	TRY_WRAP(reference_of(of, reference, err), err, "image \"%.300s\"", of->image);
-	image = enter(d->remote_images, c, reference, again, &own);
+	image = enter(d->remote_images, c, reference, owner, again, &own);
 	TRY(rpc_cancelled(c, err));
 	if (own)
 		TRY(open_first(d, c, image, err));

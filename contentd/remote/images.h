@@ -20,6 +20,7 @@ DEFINE_AUTO_FREE(cd_remote_images);
 /* One image, opened. Constant. */
 struct cd_remote_image {
 	char *reference; /* normalised, by digest when the client said which */
+	char *owner;     /* by whose account: a namespace, or "" for the node's */
 	Contentd__Contentfs__V1__OpenResponse *opened;
 	struct cd_remote_images *all;
 
@@ -30,10 +31,14 @@ struct cd_remote_image {
 	struct err why;   /* CD_REMOTE_FAILED */
 };
 
-/* The image of a layer, opened now, or lately; `again`: now in any case, since the one of lately lacks the layer. The
- * caller's reference. A cancellation of `c` ends the wait. */
-int cd_remote_image_open(struct cd_daemon *d, struct rpc_call *c, const struct cd_remote_layer *of, bool again,
-                         struct cd_remote_image **out, struct err *err);
+/*
+ * The image of a layer, opened now, or lately; `again`: now in any case, since the one of lately lacks the layer. `ns` is the
+ * client's namespace, "" in a proxied key space, whose tenant is the containerd in front of us. The latter goes by what the
+ * node's docker configuration has; a namespace by what it has itself presented to that repository in a pull, unless the
+ * configuration of contentd names the file: then all do. The caller's reference. A cancellation of `c` ends the wait.
+ */
+int cd_remote_image_open(struct cd_daemon *d, struct rpc_call *c, const char *ns, const struct cd_remote_layer *of,
+                         bool again, struct cd_remote_image **out, struct err *err);
 void cd_remote_image_unref(struct cd_remote_image *image); /* NULL is fine */
 DEFINE_CLEANUP(cd_remote_image, struct cd_remote_image *, cd_remote_image_unref(*it));
 

@@ -1,6 +1,7 @@
 #include "contentd/remote/remote.h"
 
 #include "contentd/collect/store.h"
+#include "contentd/content/blobs.h"
 #include "contentd/ident.h"
 #include "contentd/remote/images.h"
 #include "estargz/index.h"
@@ -140,7 +141,7 @@ static int find_layer(struct preparing *p, struct err *err)
 
 	for (int again = 0; again <= 1; again++) {
 		cd_remote_image_unref(STEAL(p->image));
-		TRY(cd_remote_image_open(p->d, p->call, &p->layer, again, &p->image, err));
+		TRY(cd_remote_image_open(p->d, p->call, p->space.ns, &p->layer, again, &p->image, err));
 		p->opened = cd_remote_image_layer(p->image, &p->layer.blob);
 		if (p->opened && (!*p->opened->index_key || cd_index_is_here(p->d, p->call, p->opened->index_key)))
 			return 0;
@@ -206,11 +207,16 @@ static int sizes(struct preparing *p, int64_t *bytes, int64_t *files, struct err
 static int prove(struct preparing *p, struct err *err)
 {
 	Contentd__Contentfs__V1__UnpackRequest req = CONTENTD__CONTENTFS__V1__UNPACK_REQUEST__INIT;
+	Contentd__Contentfs__V1__Access access = CONTENTD__CONTENTFS__V1__ACCESS__INIT;
 	AUTO(pb) Contentd__Contentfs__V1__UnpackResponse *rsp = NULL;
 
 	log_info("layer %s of %s: another image claims other contents for the same chain id: proving it",
 	         p->opened->descriptor->digest, p->image->reference);
+	access.owner = p->image->owner;
+	access.remembered = true;
 	req.reference = p->image->opened->reference;
+	req.access = &access;
+	req.isolated = cd_is_isolated(p->d);
 	req.layer = p->opened->descriptor;
 	req.diff_id = p->opened->diff_id;
 	TRY(ffs_client_unpack(p->data, p->call, &req, -1, NULL, NULL, &rsp, err));

@@ -27,38 +27,40 @@ static int ask(struct cd_transfer *t, struct cd_stream *s, const char *host, con
 	return r ? 0 : err_set(err, ERR_UNAVAILABLE, "the client closed its stream without an answer");
 }
 
-int cd_transfer_authenticate(struct cd_transfer *t, const Xfer__RegistryResolver *resolver, const char *reference,
-                             struct err *err)
+static int take_answer(const Xfer__AuthResponse *answer, Contentd__Contentfs__V1__Access *to, struct err *err)
 {
-	Contentd__Contentfs__V1__SetCredentialsRequest set = CONTENTD__CONTENTFS__V1__SET_CREDENTIALS_REQUEST__INIT;
-	AUTO(cd_stream) struct cd_stream *s = NULL;
-	Xfer__AuthResponse *answer;
-	struct ffs_client *data;
-	struct reg_ref ref;
-
-	if (!resolver)
-		return 0;
-	TRY(cd_transfer_stream(t, resolver->auth_stream, &s, err));
-	if (!s)
-		return 0;
-	TRY(reg_ref_parse(str_of(reference), &ref, err));
-	TRY_WRAP(ask(t, s, ref.host, reference, &answer, err), err, "credentials for %s", ref.host);
-	set.host = ref.host;
 	switch (answer->authtype) {
 	case XFER__AUTH_TYPE__NONE:
 		return 0;
 	case XFER__AUTH_TYPE__CREDENTIALS:
-		set.username = (char *)answer->username;
-		set.secret = (char *)answer->secret;
-		break;
+		to->username = (char *)answer->username;
+		to->secret = (char *)answer->secret;
+		return 0;
 	case XFER__AUTH_TYPE__REFRESH:
-		set.secret = (char *)answer->secret;
-		set.identity_token = true;
-		break;
+		to->secret = (char *)answer->secret;
+		to->identity_token = true;
+		return 0;
 	default:
-		return err_set(err, ERR_UNIMPLEMENTED,
-		               "credentials for %s: only passwords and identity tokens: not implemented", ref.host);
+		return err_set(err, ERR_UNIMPLEMENTED, "only passwords and identity tokens: not implemented");
 	}
-	TRY(cd_data(t->d, t->call, &data, err));
-	return ffs_client_set_credentials(data, &set, err);
+}
+
+int cd_transfer_access(struct cd_transfer *t, const Xfer__RegistryResolver *resolver, const char *reference,
+                       Contentd__Contentfs__V1__Access **out, struct err *err)
+{
+	Contentd__Contentfs__V1__Access *access;
+	AUTO(cd_stream) struct cd_stream *s = NULL;
+	Xfer__AuthResponse *answer;
+	struct reg_ref ref;
+
+	access = *out = pb_new(rpc_arena(t->call), &contentd__contentfs__v1__access__descriptor);
+	access->owner = (char *)t->ns;
+	if (resolver)
+		TRY(cd_transfer_stream(t, resolver->auth_stream, &s, err));
+	if (!s)
+		return 0;
+	TRY(reg_ref_parse(str_of(reference), &ref, err));
+	TRY_WRAP(ask(t, s, ref.host, reference, &answer, err), err, "credentials for %s", ref.host);
+	TRY_WRAP(take_answer(answer, access, err), err, "credentials for %s", ref.host);
+	return 0;
 }

@@ -90,7 +90,7 @@ static int open_blob(struct export *x, const char *digest, int *fd, int64_t *byt
 	arena_init(&a, SIZE_MAX);
 	r = cd_content_get(x->t->d, x->t->ns, digest, &a, &record, err);
 	if (r >= 0)
-		r = cd_content_open_blob(x->t->d, x->t->call, record, fd, bytes, err);
+		r = cd_content_open_blob(x->t->d, x->t->call, x->t->ns, record, fd, bytes, err);
 	arena_fini(&a);
 	return r;
 }

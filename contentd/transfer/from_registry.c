@@ -83,7 +83,7 @@ static int pull(struct cd_transfer *t, const Xfer__OCIRegistry *from, const Xfer
 	req.rest = !to->n_platforms ? CD_PULL_REST_WHOLE : to->all_metadata ? CD_PULL_REST_METADATA : CD_PULL_REST_NONE;
 	req.parts = parts->v.p;
 	req.n_parts = parts->v.n;
-	TRY(cd_transfer_authenticate(t, from->resolver, from->reference, err));
+	TRY(cd_transfer_access(t, from->resolver, from->reference, &req.access, err));
 	return cd_pull(t->d, t->call, &req, err);
 }
 

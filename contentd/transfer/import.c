@@ -5,6 +5,7 @@
  *	                                    └──► docker save: manifests and an index are written for manifest.json
  *	index ──► tree of the wanted platforms ──► complete? ──► records, snapshots, image records
  */
+#include "contentd/content/blobs.h"
 #include "contentd/transfer/archive.h"
 #include "contentd/transfer/bytes.h"
 #include "contentd/transfer/reader.h"
@@ -237,13 +238,16 @@ static int check_node(struct import *im, const struct cd_tree_node *n, struct er
 	char text[DIGEST_TEXT_MAX];
 	AUTO_FD int fd = -1;
 	int64_t bytes;
+	int r;
 
 	digest_text(&n->d.digest, text);
 	if (reg_media_is_encrypted(n->d.media_type))
 		return err_set(err, ERR_UNIMPLEMENTED,
 		               "layer %s is encrypted (" STR_FMT "): encrypted images cannot be used", text,
 		               STR_ARG(n->d.media_type));
-	if (cd_blob_open(im->t->d->content, &n->d.digest, &fd, &bytes, NULL) < 0) {
+	r = cd_content_open_here(im->t->d, im->t->ns, &n->d.digest, &fd, &bytes, err);
+	TRY(r);
+	if (!r) {
 		/* Lazily read here already, or left out on purpose. */
 		if (cd_meta_has(im->t->d->meta, CD_CONTENT, im->t->ns, str_of(text), NULL) > 0 ||
 		    reg_media_is_foreign(n->d.media_type))

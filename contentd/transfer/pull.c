@@ -4,6 +4,7 @@
 #include "base/failpoint.h"
 #include "base/file.h"
 #include "base/metrics.h"
+#include "contentd/content/blobs.h"
 #include "contentd/transfer/pull_internal.h"
 #include "contentd/transfer/recording.h"
 
@@ -73,6 +74,8 @@ static int open_image(struct pull *p, const Types__Platform *want, struct err *e
 	AUTO_FD int docs_fd = -1;
 
 	req.reference = (char *)p->reference;
+	req.access = p->access;
+	req.isolated = cd_is_isolated(p->d);
 	req.lazy = p->lazy && p->snapshotter;
 	req.documents_only = p->documents_only || !p->snapshotter;
 	if (want) {
@@ -224,6 +227,7 @@ static int begin(struct whole *w, const char *reference, const char *snapshotter
 	p->lazy = w->req->lazy;
 	p->phases = w->req->phases;
 	p->progress = w->req->progress;
+	p->access = w->req->access;
 	*out = p;
 	return 0;
 }

@@ -31,9 +31,10 @@ enum cd_pull_rest {
 
 /* Borrowed texts. */
 struct cd_pull_req {
-	const char *ns, *lease; /* lease NULL: none */
-	const char *reference;  /* where from, "docker.io/library/alpine:3" */
-	const char *name;       /* of the image, for progress */
+	const char *ns, *lease;                  /* lease NULL: none */
+	const char *reference;                   /* where from, "docker.io/library/alpine:3" */
+	Contentd__Contentfs__V1__Access *access; /* what is presented there; its owner is the namespace */
+	const char *name;                        /* of the image, for progress */
 	/* Makes the image records, when all that they lead to is there. */
 	int (*put)(void *arg, Types__Descriptor *target, struct err *err);
 	void *arg;

@@ -10,6 +10,7 @@ struct pull_layer {
 	char chain[DIGEST_TEXT_MAX]; /* chain id of this layer and all below: the snapshot's name */
 	struct digest key;           /* of the index; zero until there is one */
 	bool lazy;
+	bool held; /* its bytes were downloaded */
 	int64_t content_bytes, files;
 };
 
@@ -17,10 +18,11 @@ struct pull {
 	struct cd_daemon *d;
 	struct rpc_call *call;
 	const char *ns, *lease;
-	const char *reference;   /* as asked for, for messages */
-	const char *source;      /* normalised reference where the layers come from; "" when they are all here */
-	const char *snapshotter; /* NULL: nothing is unpacked */
-	const char *name;        /* of the image, for progress */
+	const char *reference; /* as asked for, for messages */
+	const char *source;    /* normalised reference where the layers come from; "" when they are all here */
+	Contentd__Contentfs__V1__Access *access; /* what is presented there; NULL when they are all here */
+	const char *snapshotter;                 /* NULL: nothing is unpacked */
+	const char *name;                        /* of the image, for progress */
 	bool lazy, phases;
 	bool documents_only; /* no layer is fetched, and the configuration need not be an image's */
 	struct cd_progress *progress;

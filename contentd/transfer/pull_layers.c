@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/random.h"
+#include "contentd/content/blobs.h"
 #include "contentd/diff/apply.h"
 #include "contentd/ident.h"
 #include "contentd/layer_index.h"
@@ -79,6 +80,8 @@ static int unpack_from(struct job *j, int fd, bool is_blob, struct err *err)
 	struct pull_layer *l = j->layer;
 
 	req.reference = (char *)j->pull->source;
+	req.access = j->pull->access;
+	req.isolated = cd_is_isolated(j->pull->d);
 	req.layer = l->from->descriptor;
 	req.diff_id = l->from->diff_id;
 	req.from_fd = is_blob;
@@ -87,6 +90,7 @@ static int unpack_from(struct job *j, int fd, bool is_blob, struct err *err)
 	if (!digest_from_hex(str_of(rsp->index_key), &l->key))
 		return err_set(err, ERR_INTERNAL, "contentfs gave a malformed index key");
 	l->lazy = false;
+	l->held = true;
 	return 0;
 }
 
@@ -95,6 +99,7 @@ static int fetch_blob(struct job *j, int fd, struct err *err)
 	Contentd__Contentfs__V1__FetchBlobRequest req = CONTENTD__CONTENTFS__V1__FETCH_BLOB_REQUEST__INIT;
 
 	req.reference = (char *)j->pull->source;
+	req.access = j->pull->access;
 	req.blob = j->layer->from->descriptor;
 	return ffs_client_fetch_blob(j->pull->data, j->pull->call, &req, fd, on_progress, j, err);
 }
@@ -126,6 +131,7 @@ static int keep_blob(struct job *j, bool unpack, struct err *err)
 		return r;
 	}
 	TRY_WRAP(cd_writer_commit(w, &j->layer->blob, err), err, "image %s, layer %s", p->reference, digest);
+	j->layer->held = true;
 	return 0;
 }
 
@@ -137,7 +143,9 @@ static int make_layer(struct job *j, struct err *err)
 	int r;
 
 	do {
-		if (cd_blob_open(p->d->content, &j->layer->blob, &fd, &bytes, NULL) == 0)
+		r = cd_content_open_here(p->d, p->ns, &j->layer->blob, &fd, &bytes, err);
+		TRY(r);
+		if (r)
 			return p->snapshotter ? unpack_from(j, fd, true, err) : 0;
 		if (p->snapshotter && !p->d->config.keep_layer_blobs)
 			return unpack_from(j, -1, false, err);
@@ -305,9 +313,14 @@ static int blob_here(struct pull *p, struct pull_layer *l, int *fd, struct err *
 	struct job j = {.pull = p, .layer = l};
 	int64_t bytes;
 
-	while (cd_blob_open(p->d->content, &l->blob, fd, &bytes, NULL) < 0)
+	for (;;) {
+		int r = l->held ? cd_blob_open(p->d->content, &l->blob, fd, &bytes, NULL) >= 0
+		                : cd_content_open_here(p->d, p->ns, &l->blob, fd, &bytes, err);
+
+		if (r)
+			return r < 0 ? r : 0;
 		TRY(keep_blob(&j, false, err));
-	return 0;
+	}
 }
 
 static int fill_and_commit(struct pull *p, struct pull_layer *l, const char *key, const char *parent,

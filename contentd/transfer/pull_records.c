@@ -51,6 +51,7 @@ static int put_index(struct pull *p, struct cd_recording *r, size_t i, struct er
 	while (place < index->n_entries && !digest_eq(&index->entries[place].digest, &wanted))
 		place++;
 	TRY(get(r, d, &record, err));
+	record->held = true;
 	cd_recording_label(r, record, arena_printf(&r->arena, CD_LABEL_REF "m.%zu", place), next);
 	cd_recording_put(r, record);
 	return 0;
@@ -62,6 +63,7 @@ static int put_manifest(struct pull *p, struct cd_recording *r, struct err *err)
 	Records__Content *record;
 
 	TRY(get(r, image->manifest, &record, err));
+	record->held = true;
 	cd_recording_label(r, record, CD_LABEL_REF "config", image->config->digest);
 	for (size_t i = 0; i < p->n_layers; i++)
 		cd_recording_label(r, record, arena_printf(&r->arena, CD_LABEL_REF "l.%zu", i),
@@ -75,6 +77,7 @@ static int put_config(struct pull *p, struct cd_recording *r, struct err *err)
 	Records__Content *record;
 
 	TRY(get(r, p->image->config, &record, err));
+	record->held = true;
 	if (p->top)
 		cd_recording_label(r, record, arena_printf(&r->arena, CD_LABEL_REF_SNAPSHOT "%s", p->snapshotter),
 		                   p->top);
@@ -88,6 +91,7 @@ static int put_layer(struct pull *p, struct cd_recording *r, const struct pull_l
 	Records__Content *record;
 
 	TRY(get(r, l->from->descriptor, &record, err));
+	record->held = record->held || l->held;
 	if (!l->lazy && p->snapshotter && strcmp(l->from->diff_id, l->from->descriptor->digest))
 		cd_recording_label(r, record, CD_LABEL_UNCOMPRESSED, l->from->diff_id);
 	cd_recording_put(r, record);

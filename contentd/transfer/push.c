@@ -17,6 +17,7 @@
 struct push {
 	struct cd_transfer *t;
 	struct ffs_client *data;
+	Contentd__Contentfs__V1__Access *access;
 	const char *reference; /* normalised */
 	const char *host, *repository;
 	const char *image; /* name, for progress */
@@ -110,6 +111,7 @@ static int send_blob(struct job *j, const Records__Content *record, int fd, int 
 	req.reference = (char *)j->push->reference;
 	req.blob = &blob;
 	req.mount_from = (char *)mount_source(j, record);
+	req.access = j->push->access;
 	return ffs_client_push_blob(j->push->data, j->push->t->call, &req, fd, on_progress, j, outcome, err);
 }
 
@@ -124,10 +126,10 @@ static int push_blob(struct job *j, struct err *err)
 
 	TRY(cd_content_get(t->d, t->ns, j->desc.digest, &j->arena, &record, err));
 	TRY(digest_parse(str_of(j->desc.digest), &digest, err));
-	cd_blob_open(t->d->content, &digest, &fd, &bytes, NULL);
+	TRY(cd_content_open_here(t->d, t->ns, &digest, &fd, &bytes, err));
 	TRY(send_blob(j, record, fd, &outcome, err));
 	if (outcome == CONTENTD__CONTENTFS__V1__PUSH_BLOB_RESPONSE__OUTCOME__MISSING) {
-		TRY(cd_content_open_blob(t->d, t->call, record, &fd, &bytes, err));
+		TRY(cd_content_open_blob(t->d, t->call, t->ns, record, &fd, &bytes, err));
 		TRY(send_blob(j, record, fd, &outcome, err));
 	}
 	tell(j, outcome == CONTENTD__CONTENTFS__V1__PUSH_BLOB_RESPONSE__OUTCOME__UPLOADED ? "done" : "already exists",
@@ -225,9 +227,10 @@ static int push_document(struct push *p, const struct cd_tree_node *n, bool is_r
 
 	job_init(&j, p, n);
 	TRY(cd_content_get(p->t->d, p->t->ns, j.desc.digest, &j.arena, &record, err));
-	TRY(cd_content_open_blob(p->t->d, p->t->call, record, &fd, &bytes, err));
+	TRY(cd_content_open_blob(p->t->d, p->t->call, p->t->ns, record, &fd, &bytes, err));
 	req.reference = (char *)document_reference(&j, is_root);
 	req.media_type = (char *)j.desc.media_type;
+	req.access = p->access;
 	TRY(ffs_client_push_manifest(p->data, p->t->call, &req, fd, err));
 	tell(&j, "done", j.desc.size);
 	return 0;
@@ -319,7 +322,7 @@ static int push(struct push *p, const Xfer__ImageStore *from, const Xfer__OCIReg
 	cd_progress_headline(p->t->progress, "Pushing to %s", p->reference);
 	cd_progress_step(p->t->progress, "pushing content", p->image, NULL, &target, 0, 0);
 	TRY_WRAP(load(p, from, &target, err), err, "image %s", p->image);
-	TRY(cd_transfer_authenticate(p->t, to->resolver, to->reference, err));
+	TRY(cd_transfer_access(p->t, to->resolver, to->reference, &p->access, err));
 	TRY(cd_data(p->t->d, p->t->call, &p->data, err));
 	TRY(push_blobs(p, err));
 	TRY(push_documents(p, err));

@@ -72,6 +72,7 @@ int cd_recording_get(struct cd_recording *r, const char *media_type, const char 
 	record->info->updated_at = r->now;
 	record->media_type = arena_strdup(&r->arena, media_type);
 	if (*r->source) {
+		record->held = record->held || (result >= 0 && !*record->source);
 		record->source = r->source;
 		cd_recording_add_source(r, record, r->source);
 	}

@@ -33,10 +33,10 @@ int cd_transfer_echo(struct cd_transfer *t, const Xfer__ImageImportStream *from,
 /* The stream of that name; "" is none: 0 with *out NULL. */
 int cd_transfer_stream(struct cd_transfer *t, const char *id, struct cd_stream **out, struct err *err);
 
-/* Asks the client on its stream for credentials, once, before anything is fetched, and hands them to contentfs, which
- * keeps them in memory. Without an auth stream nothing is asked. */
-int cd_transfer_authenticate(struct cd_transfer *t, const Xfer__RegistryResolver *resolver, const char *reference,
-                             struct err *err);
+/* Asks the client on its stream for credentials, once, before anything is fetched: what the transfer presents to the
+ * registry, in the call's arena. Without an auth stream nothing is asked. */
+int cd_transfer_access(struct cd_transfer *t, const Xfer__RegistryResolver *resolver, const char *reference,
+                       Contentd__Contentfs__V1__Access **out, struct err *err);
 
 /* ---- image stores ---- */
 

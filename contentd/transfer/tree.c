@@ -35,7 +35,7 @@ int cd_tree_read(struct cd_daemon *d, struct rpc_call *c, const char *ns, const 
 	arena_init(&a, SIZE_MAX);
 	r = cd_content_get(d, ns, digest, &a, &record, err);
 	if (r >= 0)
-		r = cd_content_open_blob(d, c, record, &fd, &bytes, err);
+		r = cd_content_open_blob(d, c, ns, record, &fd, &bytes, err);
 	arena_fini(&a);
 	TRY(r);
 	return fd_read_all(fd, max, out, err);

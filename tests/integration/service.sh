@@ -179,19 +179,18 @@ start_registry --user bob s3cret
 push_layout "$T/lazy" lazy --dest-creds bob:s3cret || bail "push failed"
 check_fails "without a password" ffs open "$REGISTRY/lazy"
 check_match "is refused" "$(cat "$T/ffs.err")" "unauthenticated"
-check "login" ffs login "$REGISTRY" bob s3cret
-check "with one" ffs open "$REGISTRY/lazy"
+check "with one" ffs --account bob:s3cret open "$REGISTRY/lazy"
+check_fails "which is not for whoever comes next" ffs open "$REGISTRY/lazy"
 worker=$(status_of worker)
 kill -KILL "$worker"
-check "a new worker knows the password" ffs open "$REGISTRY/lazy"
+check "a new worker knows the password" ffs --account remembered open "$REGISTRY/lazy"
+check_fails "and whose it is" ffs --owner other --account remembered open "$REGISTRY/lazy"
 check_eq "it is the third" "$(status_of generation)" 3
 check_eq "with the layers" "$(ffs status | grep -c '^layer')" "$(find "$T/root/index" -name '*.source' | wc -l)"
 check_eq "and the pins" "$(ffs status | grep -c ' pinned ')" 2
 check "unpinned" ffs unpin "image of the test"
 check "and deleted" ffs delete "${key[0]}"
 check_eq "it is gone" "$(find "$T/root/index" -name "${key[0]}*" | wc -l)" 0
-check "logout" ffs login "$REGISTRY" "" ""
-check_fails "is refused again" ffs open "$REGISTRY/lazy"
 check_eq "the password is nowhere" "$(grep -rl s3cret "$T/root" "$STATE/contentfs.log" | wc -l)" 0
 
 start_tls_front "$NETPROXY"
