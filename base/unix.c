@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -319,5 +320,16 @@ int spawn_wait(pid_t pid, int *status, struct err *err)
 	while (waitpid(pid, status, 0) < 0)
 		if (errno != EINTR)
 			return err_errno(err, errno, "wait for process %d", (int)pid);
+	return 0;
+}
+
+int program_path(char **out, struct err *err)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path));
+
+	if (n < 0)
+		return err_errno(err, errno, "read /proc/self/exe");
+	*out = xstrndup(path, (size_t)n);
 	return 0;
 }

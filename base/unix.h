@@ -52,4 +52,7 @@ int spawn_start(const struct spawn *s, pid_t *pid, struct err *err);
 /* Waits for the child; *status as of waitpid. */
 int spawn_wait(pid_t pid, int *status, struct err *err);
 
+/* The absolute path of the program that this process runs. */
+int program_path(char **out, struct err *err);
+
 #endif

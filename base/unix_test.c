@@ -353,6 +353,19 @@ static void spawn_failures_are_reported(void **state)
 	assert_int_equal(count_fds(), before);
 }
 
+static void the_path_of_this_program(void **state)
+{
+	AUTO_FREE char *self = NULL;
+	struct stat one, other;
+
+	assert_int_equal(program_path(&self, NULL), 0);
+	assert_true(self[0] == '/');
+	assert_string_equal(strrchr(self, '/'), "/base_unix_test");
+	assert_int_equal(stat(self, &one), 0);
+	assert_int_equal(stat("/proc/self/exe", &other), 0);
+	assert_int_equal(one.st_ino, other.st_ino);
+}
+
 #define UNIX_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -371,6 +384,7 @@ int main(void)
 	    cmocka_unit_test(spawn_resets_signals),
 	    cmocka_unit_test(spawn_sessions_and_groups),
 	    cmocka_unit_test(spawn_failures_are_reported),
+	    cmocka_unit_test(the_path_of_this_program),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

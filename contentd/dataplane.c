@@ -1,6 +1,7 @@
 #include "contentd/dataplane.h"
 
 #include "base/clock.h"
+#include "base/unix.h"
 #include "contentd/collect/store.h"
 
 #include <pthread.h>
@@ -132,15 +133,12 @@ static enum snap_level level_of(const char *text)
 /* contentfs lies beside contentd. */
 static char *contentfs_path(void)
 {
-	char self[4096];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash;
+	AUTO_FREE char *self = NULL;
 
-	if (n < 0)
+	if (program_path(&self, NULL) < 0)
 		return xstrdup("contentfs");
-	self[n] = '\0';
-	slash = strrchr(self, '/');
-	return xasprintf("%.*s/contentfs", (int)(slash - self), self);
+	*strrchr(self, '/') = '\0';
+	return xasprintf("%s/contentfs", self);
 }
 
 static int open_contentfs(struct cd_daemon *d, struct err *err)

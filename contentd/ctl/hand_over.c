@@ -1,27 +1,15 @@
+#include "base/unix.h"
 #include "contentd/ctl/ctl.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-/* The directory of this program. */
-static int own_directory(char **out, struct err *err)
-{
-	char self[4096];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (n < 0)
-		return err_errno(err, errno, "read /proc/self/exe");
-	self[n] = '\0';
-	*strrchr(self, '/') = '\0';
-	*out = xstrdup(self);
-	return 0;
-}
-
 static int find(const char *const *places, char **out, struct err *err)
 {
 	AUTO_FREE char *dir = NULL;
 
-	TRY(own_directory(&dir, err));
+	TRY(program_path(&dir, err));
+	*strrchr(dir, '/') = '\0';
 	for (size_t i = 0;; i++) {
 		AUTO_FREE char *program = xasprintf("%s/%s", dir, places[i]);
 

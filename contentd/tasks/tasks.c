@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/unix.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -244,13 +245,8 @@ static int open_parts(struct cd_tasks *t, struct err *err)
 	AUTO_FREE char *state_dir = xasprintf("%s/tasks", t->state);
 	AUTO_FREE char *root_dir = xasprintf("%s/tasks", t->root);
 	AUTO_FREE char *cgroups = xasprintf("%s/cgroups", t->state);
-	char self[4096];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
-	if (n < 0)
-		return err_errno(err, errno, "read /proc/self/exe");
-	self[n] = '\0';
-	t->program = xstrdup(self);
+	TRY(program_path(&t->program, err));
 	t->env.daemon = t->program;
 	TRY(dir_make(state_dir, 0711, err));
 	TRY(dir_make(root_dir, 0700, err));
