@@ -5,6 +5,7 @@
 #include "base/unix.h"
 #include "rpc/h2_peer.h"
 #include "rpc/testing/raw.h"
+#include "rpc/workers.h"
 
 #include <malloc.h>
 #include <stdio.h>
@@ -93,7 +94,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static bool answers(const char *path, const char *method)
+static bool is_served(const char *path)
 {
 	AUTO(rpc_client) struct rpc_client *c = NULL;
 	AUTO(pb) EchoReply *rsp = NULL;
@@ -102,22 +103,11 @@ static bool answers(const char *path, const char *method)
 	EchoRequest req = echo_request();
 
 	req.text = "still there";
-	if (rpc_client_connect(path, &c, &err) < 0 || rpc_call(c, ECHO, method, &opts, &req.base, &rsp, &err) < 0) {
+	if (rpc_client_connect(path, &c, &err) < 0 || rpc_call(c, ECHO, "Unary", &opts, &req.base, &rsp, &err) < 0) {
 		fprintf(stderr, "not served: %s\n", err.msg);
 		return false;
 	}
 	return !strcmp(rsp->text, req.text);
-}
-
-static bool is_served(const char *path)
-{
-	return answers(path, "Unary");
-}
-
-/* Without a worker. */
-static bool is_quick(const char *path)
-{
-	return answers(path, "Quick");
 }
 
 static void assert_served(const struct served *s)
@@ -392,23 +382,28 @@ static void waiting_calls(void **state)
 /* Calls whose client is gone count as long as their handlers run. */
 static void handlers_that_are_slow_to_end(void **state)
 {
-	struct grpc_fixture *f = grpc_start((struct rpc_server_opts){.max_calls = CALLS_MAX});
+	struct grpc_fixture *f = grpc_start((struct rpc_server_opts){.max_calls = CALLS_MAX, .max_workers = 4});
 	EchoRequest req = echo_request();
 	AUTO(buf) struct buf first = BUF_INIT;
-	struct raw r[6], busy = h2_dial(f->path);
+	enum { CONNS = 6, FIRST = 10 };
+	struct raw r[CONNS];
+	int running = 0;
 
-	/* All workers are busy with calls that nobody has reset yet: the others wait in the queue. */
+	/* A connection's places are taken by calls that nobody has reset yet: the others wait in the queue. */
 	atomic_store(&f->echo.stuck, true);
 	req.wait_ms = 1;
-	for (uint32_t j = 0; j < 64; j++)
+	for (uint32_t j = 0; j < FIRST; j++)
 		h2_call(&first, 2 * j + 1, "Slow", &req, true);
-	assert_true(raw_send(&busy, buf_str(&first)));
-	until(&f->echo.running, 64);
-	for (int i = 0; i < 6; i++) {
+	for (int i = 0; i < CONNS; i++) {
+		r[i] = h2_dial(f->path);
+		assert_true(raw_send(&r[i], buf_str(&first)));
+		running += WORKERS_OWN + (i == 0 ? 3 : i == 1 ? 1 : 0);
+		until(&f->echo.running, running);
+	}
+	for (int i = 0; i < CONNS; i++) {
 		AUTO(buf) struct buf out = BUF_INIT;
 
-		r[i] = h2_dial(f->path);
-		for (uint32_t j = 0; j < 100; j++) {
+		for (uint32_t j = FIRST; j < 110; j++) {
 			h2_call(&out, 2 * j + 1, "Slow", &req, true);
 			h2_frame(&out, H2_RST, 0, 2 * j + 1, STR("\0\0\0\10"));
 		}
@@ -421,11 +416,11 @@ static void handlers_that_are_slow_to_end(void **state)
 			;
 	}
 	FAILS(rpc_call(f->client, ECHO, "Quick", NULL, &req.base, NULL, err), ERR_EXHAUSTED);
-	assert_true(in_another_process(is_quick, f->path));
+	/* It has places of its own. */
+	assert_true(in_another_process(is_served, f->path));
 	atomic_store(&f->echo.stuck, false);
 	until(&f->echo.running, 0);
-	raw_close(&busy);
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < CONNS; i++)
 		raw_close(&r[i]);
 	/* They have left the queue when the last has. */
 	int64_t end = clock_mono_ns() + WAIT_NS;

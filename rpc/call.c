@@ -210,7 +210,8 @@ int rpc_call_submit(struct rpc_call *c, struct err *err)
 
 	rpc_call_ref(c);
 	c->job.fn = run_job;
-	r = workers_submit(c->workers, &c->job, c->method->flags & RPC_LONG, err);
+	r = c->method->flags & RPC_LONG ? workers_submit_long(c->workers, &c->job, err)
+	                                : workers_submit(c->share, &c->job, err);
 	if (r < 0)
 		rpc_call_unref(c);
 	return r;
@@ -224,7 +225,7 @@ int rpc_call_wait(struct rpc_call *c, bool (*wanted)(struct rpc_call *c), struct
 	assert(c->workers);
 	if (counted) {
 		pthread_mutex_unlock(&c->lock);
-		r = workers_block_begin(c->workers, err);
+		r = workers_block_begin(c->workers, &c->job, err);
 		pthread_mutex_lock(&c->lock);
 		TRY(r);
 	}
@@ -232,7 +233,7 @@ int rpc_call_wait(struct rpc_call *c, bool (*wanted)(struct rpc_call *c), struct
 		pthread_cond_wait(&c->cond, &c->lock);
 	if (counted) {
 		pthread_mutex_unlock(&c->lock);
-		workers_block_end(c->workers);
+		workers_block_end(c->workers, &c->job);
 		pthread_mutex_lock(&c->lock);
 	}
 	return 0;

@@ -49,7 +49,8 @@ struct rpc_call {
 	const struct rpc_call_ops *ops;
 	const struct rpc_entry *method;
 	const struct rpc_hook *hook;
-	struct workers *workers; /* NULL: no threads, nothing may block */
+	struct workers *workers;    /* NULL: no threads, nothing may block */
+	struct worker_share *share; /* of the connection, which is there when the call is submitted */
 	struct ucred peer;
 	int64_t deadline_ns; /* INT64_MAX: none */
 	VEC(struct rpc_metadatum) md;

@@ -176,6 +176,7 @@ struct h2_call *h2_call_new(struct h2_conn *conn, int32_t stream_id)
 	rpc_call_init(&c->base, &ops);
 	c->base.hook = &conn->env->hook;
 	c->base.workers = conn->env->workers;
+	c->base.share = conn->share;
 	c->base.peer = conn->peer;
 	c->base.max_message_bytes = conn->env->max_message_bytes;
 	c->base.reply_prefix_bytes = GRPC_PREFIX_BYTES;

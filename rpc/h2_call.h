@@ -47,6 +47,7 @@ struct h2_conn {
 	nghttp2_session *session;
 	struct ucred peer;
 	struct h2_peer *account;
+	struct worker_share *share; /* NULL without workers */
 	void (*output)(void *arg);
 	void *arg;
 	struct h2_call *calls;

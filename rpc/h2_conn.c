@@ -250,6 +250,8 @@ int h2_conn_new(struct h2_env *env, const struct ucred *peer, void (*output)(voi
 	c->control = H2_CONTROL_BURST;
 	c->control_at_ns = clock_mono_ns();
 	TRY(h2_peer_connect(env, peer->pid, &c->account, err));
+	if (env->workers)
+		c->share = worker_share_new(env->workers);
 	TRY(make_session(c, err));
 	if (nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) ||
 	    nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, H2_CONN_WINDOW))
@@ -266,6 +268,7 @@ void h2_conn_free(struct h2_conn *c)
 	while (c->calls)
 		h2_call_close(c->calls);
 	nghttp2_session_del(c->session);
+	worker_share_free(c->share);
 	if (c->account)
 		h2_peer_disconnect(c->env, c->account);
 	free(c);

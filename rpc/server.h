@@ -3,7 +3,8 @@
  *
  * One thread of its own does all network work; handlers run on worker threads (rpc/service.h). Workers are made when
  * needed, at most max_workers that are not waiting for a client; calls marked RPC_LONG and calls blocked in rpc_recv
- * or rpc_send do not count. Idle workers go after some seconds. Programs with a server call mallopt(M_ARENA_MAX, 2)
+ * or rpc_send do not count. No connection gets more than three quarters of them, connections take turns, and two calls
+ * of each run in any case (rpc/workers.h): calls that are slow for one client keep no other waiting. Idle workers go after some seconds. Programs with a server call mallopt(M_ARENA_MAX, 2)
  * first: one malloc arena per worker would cost tens of megabytes.
  *
  * Bounds, per connection: 1024 calls, 8 KiB of request headers, 1 MiB of window per call; above 64 MiB of unread request

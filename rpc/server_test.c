@@ -1,4 +1,5 @@
 #include "rpc/testing/fixture.h"
+#include "rpc/workers.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -554,17 +555,49 @@ static void waiting_calls_do_not_starve(void **state)
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), 0);
 
-	/* The others are bounded: never more than two at a time. */
+	/* The others are bounded: never more at a time than the pool and the connection have places. */
 	req.wait_ms = 5;
 	for (int i = WAITS + CHATS; i < WAITS + CHATS + SLOWS; i++)
 		s[i] = open_stream(f->client, "Slow", &req, false);
 	for (int i = WAITS + CHATS; i < WAITS + CHATS + SLOWS; i++)
 		pb_free(must_recv(s[i]));
-	assert_in_range(atomic_load(&f->echo.max_running), WAITS + CHATS + 1, WAITS + CHATS + 2);
+	assert_in_range(atomic_load(&f->echo.max_running), WAITS + CHATS + 1, WAITS + CHATS + 2 + WORKERS_OWN);
 	for (size_t i = 0; i < ARRAY_LEN(s); i++)
 		rpc_stream_free(s[i]);
 	until(&f->echo.running, 0);
 	grpc_stop(f);
+}
+
+/* One client has as many slow calls as it likes; another one's short call is answered. Then the pool is full, by several:
+ * still. */
+static void slow_calls_of_others(void **state)
+{
+	struct grpc_fixture *f = *state;
+	enum { SLOWS = 200, CLIENTS = 4 };
+	static struct rpc_stream *s[CLIENTS][SLOWS];
+	struct rpc_client *slow[CLIENTS];
+	struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + WAIT_NS};
+	EchoRequest req = echo_request();
+
+	req.wait_ms = 600000;
+	for (int i = 0; i < CLIENTS; i++) {
+		int places[] = {64 - 64 / 4 + WORKERS_OWN, 64 / 4 + WORKERS_OWN, WORKERS_OWN, WORKERS_OWN};
+		int before = atomic_load(&f->echo.running);
+
+		slow[i] = grpc_dial(f->path);
+		for (int j = 0; j < SLOWS; j++)
+			s[i][j] = open_stream(slow[i], "Slow", &req, false);
+		while (atomic_load(&f->echo.running) < before + places[i])
+			rpc_client_poll(slow[i], NULL, 0, clock_mono_ns() + NS_PER_MS, NULL);
+		OK(rpc_call(f->client, ECHO, "Unary", &opts, &req.base, NULL, err));
+		assert_int_equal(atomic_load(&f->echo.running), before + places[i]);
+	}
+	for (int i = 0; i < CLIENTS; i++) {
+		for (int j = 0; j < SLOWS; j++)
+			rpc_stream_free(s[i][j]);
+		rpc_client_free(slow[i]);
+	}
+	until(&f->echo.running, 0);
 }
 
 struct hammer {
@@ -665,6 +698,7 @@ int main(void)
 	    cmocka_unit_test(flood_of_unread_requests),
 	    T(many_calls_at_once),
 	    cmocka_unit_test(waiting_calls_do_not_starve),
+	    T(slow_calls_of_others),
 	    T(many_connections),
 	    cmocka_unit_test(refused_peer),
 	    cmocka_unit_test(nobody_serves),

@@ -86,10 +86,10 @@ int ttrpc_call_async(struct ttrpc_client *c, const struct ttrpc_req *req,
 struct ttrpc_server;
 
 struct ttrpc_server_opts {
-	struct rpc_io *io;                                             /* shared thread; NULL: one of its own */
-	unsigned max_workers;                                          /* 0: 64. RPC_LONG calls do not count */
-	unsigned max_calls;                                            /* outstanding on one connection; 0: 1024 */
-	unsigned max_connections;                                      /* 0: 4096 (each shim has one) */
+	struct rpc_io *io;        /* shared thread; NULL: one of its own */
+	unsigned max_workers;     /* 0: 64. RPC_LONG calls do not count; shared as in server.h */
+	unsigned max_calls;       /* outstanding on one connection; 0: 1024 */
+	unsigned max_connections; /* 0: 4096 (each shim has one) */
 	bool (*allow)(const struct ucred *peer, void *arg);            /* asked at accept; NULL: everybody */
 	int (*before)(struct rpc_call *c, void *arg, struct err *err); /* before each handler, on its thread */
 	/* after both; as with gRPC (server.h) */

@@ -36,6 +36,7 @@ struct conn {
 	struct ttrpc_server *server;
 	struct conn *next, *prev;
 	struct ttrpc_link *link;
+	struct worker_share *share;
 	struct call *calls;
 	unsigned n_calls;
 	size_t request_bytes; /* of its calls */
@@ -230,6 +231,7 @@ static struct call *call_new(struct conn *conn, uint32_t stream_id)
 	rpc_call_init(&c->base, &call_ops);
 	c->base.hook = &s->hook;
 	c->base.workers = s->workers;
+	c->base.share = conn->share;
 	c->base.peer = *ttrpc_link_peer(conn->link);
 	c->base.max_message_bytes = ttrpc_link_frame_max(conn->link);
 	c->server = s;
@@ -362,6 +364,7 @@ static void conn_free(struct conn *conn)
 	if (conn->next)
 		conn->next->prev = conn->prev;
 	s->n_conns--;
+	worker_share_free(conn->share);
 	ttrpc_link_close(conn->link);
 	free(conn);
 }
@@ -393,6 +396,7 @@ static int conn_open(void *arg, TAKE(int) fd, struct err *err)
 		return r;
 	}
 	conn->server = s;
+	conn->share = worker_share_new(s->workers);
 	conn->next = s->conns;
 	if (conn->next)
 		conn->next->prev = conn;

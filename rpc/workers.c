@@ -6,6 +6,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/queue.h>
 
 #define IDLE_NS (10 * NS_PER_S)
 #define STACK_BYTES (1u << 20) /* address space; a handler touches a few pages of it */
@@ -21,14 +22,32 @@ struct worker {
 	struct worker *next; /* in the list of those that have ended */
 };
 
+TAILQ_HEAD(share_list, worker_share);
+
+/* Guarded by the pool's lock. */
+struct worker_share {
+	struct workers *pool;
+	unsigned refs; /* its owner, and jobs */
+	struct queue jobs;
+	unsigned n_running;           /* beyond WORKERS_OWN they have places of the pool */
+	unsigned n_own, n_pool, used; /* as they stand in the sums of the pool */
+	struct share_list *list;      /* of the pool, NULL: in none */
+	TAILQ_ENTRY(worker_share) link;
+};
+
 struct workers {
 	pthread_mutex_t lock;
 	pthread_cond_t wake; /* a job may run, or the pool ends */
 	pthread_cond_t gone; /* a thread has ended */
-	struct queue jobs, long_jobs;
-	unsigned cap, max_waiting;
+	struct queue long_jobs;
+	unsigned cap, share_max, max_waiting;
 	unsigned n_waiting; /* long jobs, queued or running, and waits inside others */
-	unsigned n_running; /* counted jobs that run now; may pass cap for a moment when waits end */
+	unsigned n_running; /* counted jobs that run now */
+	unsigned used;      /* places of the cap that they have; may pass it for a moment when waits end */
+	/* Shares with queued jobs that may run outside the cap, and the others that may have more of it; in both who was
+	 * served last is last. Beside them, how many such jobs there are. */
+	struct share_list own, pool;
+	unsigned n_own, n_pool;
 	unsigned n_threads, n_starting, n_idle; /* those starting will look for a job before they idle */
 	bool ending;
 	struct worker *ended; /* to be joined */
@@ -59,8 +78,10 @@ int workers_new(unsigned cap, unsigned max_waiting, struct workers **out, struct
 	pthread_condattr_t attr;
 
 	w->cap = cap;
+	w->share_max = cap - cap / 4;
 	w->max_waiting = max_waiting ?: WORKERS_WAITING_MAX;
-	w->jobs.tail = &w->jobs.head;
+	TAILQ_INIT(&w->own);
+	TAILQ_INIT(&w->pool);
 	w->long_jobs.tail = &w->long_jobs.head;
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -72,15 +93,109 @@ int workers_new(unsigned cap, unsigned max_waiting, struct workers **out, struct
 	return 0;
 }
 
+/* ---- shares; with the lock held ---- */
+
+static unsigned least(unsigned a, unsigned b)
+{
+	return a < b ? a : b;
+}
+
+static unsigned excess(unsigned a, unsigned b)
+{
+	return a > b ? a - b : 0;
+}
+
+/* Brings sums and lists up to date after the share's queue or running jobs have changed. Who stays in a list keeps the
+ * place there: else a client could lose its turn by submitting more. */
+static void share_update(struct worker_share *s)
+{
+	struct workers *w = s->pool;
+	struct share_list *list;
+
+	w->n_own -= s->n_own;
+	w->n_pool -= s->n_pool;
+	w->used -= s->used;
+	s->used = excess(s->n_running, WORKERS_OWN);
+	s->n_own = least(s->jobs.n, excess(WORKERS_OWN, s->n_running));
+	s->n_pool = least(s->jobs.n - s->n_own, excess(w->share_max, s->used));
+	w->n_own += s->n_own;
+	w->n_pool += s->n_pool;
+	w->used += s->used;
+
+	list = s->n_own ? &w->own : s->n_pool ? &w->pool : NULL;
+	if (list == s->list)
+		return;
+	if (s->list)
+		TAILQ_REMOVE(s->list, s, link);
+	if (list)
+		TAILQ_INSERT_TAIL(list, s, link);
+	s->list = list;
+}
+
+/* One more job of it runs. */
+static void share_begin(struct worker_share *s)
+{
+	s->n_running++;
+	s->pool->n_running++;
+	share_update(s);
+}
+
+static void share_end(struct worker_share *s)
+{
+	s->n_running--;
+	s->pool->n_running--;
+	share_update(s);
+}
+
+static void share_unref(struct worker_share *s)
+{
+	if (--s->refs == 0)
+		free(s);
+}
+
+/* The next job of a share whose turn it is. */
+static struct worker_job *share_pop(struct workers *w)
+{
+	struct worker_share *s = TAILQ_FIRST(&w->own) ?: TAILQ_FIRST(&w->pool);
+	struct worker_job *job = queue_pop(&s->jobs);
+
+	TAILQ_REMOVE(s->list, s, link);
+	s->list = NULL;
+	share_begin(s);
+	return job;
+}
+
+struct worker_share *worker_share_new(struct workers *w)
+{
+	struct worker_share *s = xcalloc(1, sizeof(*s));
+
+	s->pool = w;
+	s->refs = 1;
+	s->jobs.tail = &s->jobs.head;
+	return s;
+}
+
+void worker_share_free(struct worker_share *s)
+{
+	struct workers *w;
+
+	if (!s)
+		return;
+	w = s->pool;
+	pthread_mutex_lock(&w->lock);
+	share_unref(s);
+	pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- threads ---- */
+
 static unsigned runnable(const struct workers *w)
 {
-	unsigned room = w->n_running < w->cap ? w->cap - w->n_running : 0;
-
-	return w->long_jobs.n + (w->jobs.n < room ? w->jobs.n : room);
+	return w->long_jobs.n + w->n_own + least(w->n_pool, excess(w->cap, w->used));
 }
 
 /* Waits for a job with the lock held; NULL when this thread should end. */
-static struct worker_job *next_job(struct workers *w, bool *counted)
+static struct worker_job *next_job(struct workers *w)
 {
 	int64_t until = clock_mono_ns() + IDLE_NS;
 	struct timespec ts = {until / NS_PER_S, until % NS_PER_S};
@@ -93,8 +208,7 @@ static struct worker_job *next_job(struct workers *w, bool *counted)
 		timed_out = pthread_cond_timedwait(&w->wake, &w->lock, &ts) != 0;
 		w->n_idle--;
 	}
-	*counted = !w->long_jobs.n;
-	return queue_pop(*counted ? &w->jobs : &w->long_jobs);
+	return w->long_jobs.n ? queue_pop(&w->long_jobs) : share_pop(w);
 }
 
 static void *worker_main(void *arg)
@@ -102,20 +216,24 @@ static void *worker_main(void *arg)
 	struct worker *self = arg;
 	struct workers *w = self->pool;
 	struct worker_job *job;
-	bool counted;
 
 	pthread_setname_np(pthread_self(), "rpc-worker");
 	pthread_mutex_lock(&w->lock);
 	w->n_starting--;
-	while ((job = next_job(w, &counted))) {
-		w->n_running += counted;
+	while ((job = next_job(w))) {
+		struct worker_share *share = job->share;
+
 		pthread_mutex_unlock(&w->lock);
 		job->fn(job);
 		pthread_mutex_lock(&w->lock);
-		w->n_running -= counted;
-		w->n_waiting -= !counted;
+		if (share) {
+			share_end(share);
+			share_unref(share);
+		} else {
+			w->n_waiting--;
+		}
 	}
-	if (!w->ending && !w->n_running && !w->n_idle && !w->jobs.n) {
+	if (!w->ending && !w->n_running && !w->n_idle && !runnable(w)) {
 		/* Nobody has called for a while: what handlers have freed goes back to the system. malloc would keep it. */
 		pthread_mutex_unlock(&w->lock);
 		malloc_trim(0);
@@ -186,59 +304,114 @@ static int wait_one(struct workers *w, struct err *err)
 	return 0;
 }
 
-int workers_submit(struct workers *w, struct worker_job *job, bool is_long, struct err *err)
+/* Pushed last under the lock, it can still be taken back. */
+static void queue_unpush(struct queue *q, const struct worker_job *job)
+{
+	struct worker_job **at = &q->head;
+
+	while (*at != job)
+		at = &(*at)->next;
+	*at = NULL;
+	q->tail = at;
+	q->n--;
+}
+
+static int no_thread(struct err *err, int why)
+{
+	return err_set(err, ERR_EXHAUSTED, "no thread for this call: %s", strerror(why));
+}
+
+static int check_open(const struct workers *w, struct err *err)
+{
+	return w->ending ? err_set(err, ERR_UNAVAILABLE, "no calls are served any more") : 0;
+}
+
+/* With the lock held. Where there are threads, one of them gets to the job in time. */
+static int submit_locked(struct worker_share *s, struct worker_job *job, struct err *err)
+{
+	struct workers *w = s->pool;
+	int failed;
+
+	TRY(check_open(w, err));
+	queue_push(&s->jobs, job);
+	share_update(s);
+	failed = provide(w);
+	if (failed && !w->n_threads) {
+		queue_unpush(&s->jobs, job);
+		share_update(s);
+		return no_thread(err, failed);
+	}
+	s->refs++;
+	return 0;
+}
+
+/* With the lock held. Without a thread of its own it could wait for days behind other long ones. */
+static int submit_long_locked(struct workers *w, struct worker_job *job, struct err *err)
+{
+	int failed;
+
+	TRY(check_open(w, err));
+	TRY(wait_one(w, err));
+	queue_push(&w->long_jobs, job);
+	failed = provide(w);
+	if (failed) {
+		queue_unpush(&w->long_jobs, job);
+		w->n_waiting--;
+		return no_thread(err, failed);
+	}
+	return 0;
+}
+
+int workers_submit(struct worker_share *share, struct worker_job *job, struct err *err)
+{
+	struct workers *w = share->pool;
+	struct worker *ended;
+	int r;
+
+	job->share = share;
+	job->n_waits = 0;
+	pthread_mutex_lock(&w->lock);
+	ended = STEAL(w->ended);
+	r = submit_locked(share, job, err);
+	pthread_mutex_unlock(&w->lock);
+	join_all(ended);
+	return r;
+}
+
+int workers_submit_long(struct workers *w, struct worker_job *job, struct err *err)
 {
 	struct worker *ended;
 	int r;
 
+	job->share = NULL;
 	pthread_mutex_lock(&w->lock);
-	r = w->ending ? err_set(err, ERR_UNAVAILABLE, "no calls are served any more") : is_long ? wait_one(w, err) : 0;
-	if (r < 0) {
-		pthread_mutex_unlock(&w->lock);
-		return r;
-	}
 	ended = STEAL(w->ended);
-	queue_push(is_long ? &w->long_jobs : &w->jobs, job);
-	r = provide(w);
-	/* The job was pushed last under this lock, so it can still be taken back. Other threads would get to a normal
-	 * job in time; a long one could wait for days behind other long ones. */
-	if (r && (is_long || w->n_threads == 0)) {
-		struct queue *q = is_long ? &w->long_jobs : &w->jobs;
-		struct worker_job **at = &q->head;
-
-		while (*at != job)
-			at = &(*at)->next;
-		*at = NULL;
-		q->tail = at;
-		q->n--;
-		w->n_waiting -= is_long;
-	} else {
-		r = 0;
-	}
+	r = submit_long_locked(w, job, err);
 	pthread_mutex_unlock(&w->lock);
 	join_all(ended);
-	return r ? err_set(err, ERR_EXHAUSTED, "no thread for this call: %s", strerror(r)) : 0;
+	return r;
 }
 
-int workers_block_begin(struct workers *w, struct err *err)
+int workers_block_begin(struct workers *w, struct worker_job *job, struct err *err)
 {
 	int r;
 
 	pthread_mutex_lock(&w->lock);
 	r = wait_one(w, err);
-	if (r >= 0) {
-		w->n_running--;
+	if (r >= 0 && job->n_waits++ == 0) {
+		share_end(job->share);
 		provide(w);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return r;
 }
 
-void workers_block_end(struct workers *w)
+void workers_block_end(struct workers *w, struct worker_job *job)
 {
 	pthread_mutex_lock(&w->lock);
-	w->n_running++;
 	w->n_waiting--;
+	if (--job->n_waits == 0)
+		share_begin(job->share);
 	pthread_mutex_unlock(&w->lock);
 }
 
