@@ -257,11 +257,11 @@ static void after_call(struct rpc_call *c, void *arg, int rc, struct err *err, i
 		name_class(c, err);
 }
 
-static bool allow(const struct ucred *peer, int fd, void *arg)
+static int allow(const struct ucred *peer, int fd, void *arg, struct err *err)
 {
 	struct cd_daemon *d = arg;
 
-	return cd_access_allows(&d->config, peer, fd);
+	return cd_access_check(&d->config, peer, fd, err);
 }
 
 static int add_service(struct cd_daemon *d, const struct rpc_service *table, void *svc, struct err *err)

@@ -195,7 +195,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	}
 	if (world.n_inputs++ == 0 && !start(&world))
 		abort();
-	if (h2_conn_new(&world.env, &peer, output, NULL, &world.conn, NULL) < 0)
+	if (h2_conn_new(&world.env, &peer, NULL, output, NULL, &world.conn, NULL) < 0)
 		abort();
 	exchange(&world, STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0\0\0\0\4\1\0\0\0\0"));
 	run(&world, str_make(data, n));

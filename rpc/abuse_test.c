@@ -51,6 +51,22 @@ static void impatient(const char *path)
 	serve_with(path, (struct rpc_server_opts){.greeting_ns = 100 * NS_PER_MS});
 }
 
+/* Others than the one who made this process. */
+static int only_others(const struct ucred *peer, int fd, void *arg, struct err *err)
+{
+	return peer->pid == getppid() ? err_set(err, ERR_PERMISSION, "pid %d may not", (int)peer->pid) : 0;
+}
+
+static void refusing(const char *path)
+{
+	serve_with(path, (struct rpc_server_opts){.allow = only_others});
+}
+
+static void refusing_impatiently(const char *path)
+{
+	serve_with(path, (struct rpc_server_opts){.allow = only_others, .greeting_ns = 100 * NS_PER_MS});
+}
+
 static int setup(void **state)
 {
 	struct served *s = xcalloc(1, sizeof(*s));
@@ -83,6 +99,24 @@ static int setup_impatient(void **state)
 	struct served *s = xcalloc(1, sizeof(*s));
 
 	serve(s, SOCK_STREAM, impatient);
+	*state = s;
+	return 0;
+}
+
+static int setup_refusing(void **state)
+{
+	struct served *s = xcalloc(1, sizeof(*s));
+
+	serve(s, SOCK_STREAM, refusing);
+	*state = s;
+	return 0;
+}
+
+static int setup_refusing_impatiently(void **state)
+{
+	struct served *s = xcalloc(1, sizeof(*s));
+
+	serve(s, SOCK_STREAM, refusing_impatiently);
 	*state = s;
 	return 0;
 }
@@ -479,6 +513,84 @@ static void connections_that_say_nothing(void **state)
 	assert_served(s);
 }
 
+/* Who may not call is told so, at a price that stays small whatever he does: no worker, no memory, no more than a few
+ * calls and a megabyte of what he sends, and an end. */
+static void clients_without_permission(void **state)
+{
+	struct served *s = *state;
+	enum { N = 300, CALLS = 200, SILENT = 40, SILENT_MAX = 32 };
+	static const char zeros[16384];
+	static struct raw r[N];
+	EchoRequest req = echo_request();
+	AUTO(buf) struct buf calls = BUF_INIT, call = BUF_INIT, data = BUF_INIT, block = BUF_INIT;
+	struct raw flood;
+	unsigned kept = 0;
+
+	for (int i = 0; i < 3; i++) {
+		AUTO(rpc_client) struct rpc_client *c = grpc_dial(s->path);
+
+		FAILS(rpc_call(c, ECHO, "Unary", NULL, &req.base, NULL, err), ERR_PERMISSION);
+	}
+	/* Bytes without end, of a call that has its answer. */
+	flood = h2_dial(s->path);
+	h2_call(&call, 1, "Chat", NULL, false);
+	h2_frame(&data, H2_DATA, 0, 1, str_make(zeros, sizeof(zeros)));
+	assert_true(raw_send(&flood, buf_str(&call)));
+	while (!h2_count(&flood, H2_RST, 1) && raw_wait_bytes(&flood, flood.in.n + 1))
+		;
+	assert_true(raw_flood(&flood, buf_str(&data), 1000));
+	raw_close(&flood);
+
+	/* Calls without end, one after the other, */
+	flood = h2_dial(s->path);
+	h2_block(&block, "Unary");
+	for (uint32_t id = 1; id < 4000 && !flood.closed; id += 2) {
+		AUTO(buf) struct buf out = BUF_INIT;
+
+		h2_frame(&out, H2_HEADERS, H2_END_HEADERS | H2_END_STREAM, id, buf_str(&block));
+		if (raw_send(&flood, buf_str(&out)))
+			while (!h2_count(&flood, H2_HEADERS, id) && raw_wait_bytes(&flood, flood.in.n + 1))
+				;
+	}
+	assert_true(flood.closed);
+	raw_close(&flood);
+
+	/* and many at once, of many connections. */
+	for (uint32_t i = 0; i < CALLS; i++)
+		h2_call(&calls, 2 * i + 1, "Wait", &req, true);
+	for (int i = 0; i < N; i++) {
+		r[i] = h2_dial(s->path);
+		raw_send(&r[i], buf_str(&calls));
+	}
+	assert_served(s);
+	assert_in_range(served_threads(s), 1, 4);
+	assert_growth(s, 16 * MIB);
+	for (int i = 0; i < N; i++) {
+		raw_wait_closed(&r[i]);
+		raw_close(&r[i]);
+	}
+
+	/* Connections that stay: a few. */
+	for (int i = 0; i < SILENT; i++) {
+		r[i] = h2_dial(s->path);
+		kept += raw_wait_bytes(&r[i], 9);
+	}
+	assert_int_equal(kept, SILENT_MAX);
+	assert_served(s);
+	for (int i = 0; i < SILENT; i++)
+		raw_close(&r[i]);
+}
+
+/* One that is silent is closed, too. */
+static void silence_without_permission(void **state)
+{
+	struct served *s = *state;
+	struct raw r = h2_dial(s->path);
+
+	raw_wait_closed(&r);
+	raw_close(&r);
+}
+
 /* Clients that vanish at any moment leave nothing behind. */
 static void clients_that_vanish(void **state)
 {
@@ -597,6 +709,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(waiting_calls, setup_few_calls, teardown),
 	    T(too_many_connections),
 	    cmocka_unit_test_setup_teardown(connections_that_say_nothing, setup_impatient, teardown),
+	    cmocka_unit_test_setup_teardown(clients_without_permission, setup_refusing, teardown),
+	    cmocka_unit_test_setup_teardown(silence_without_permission, setup_refusing_impatiently, teardown),
 	    T(clients_that_vanish),
 	    T(broken_frames),
 	    T(text_that_is_none),

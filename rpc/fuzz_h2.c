@@ -38,7 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	env.max_message_bytes = 4096;
 	env.buffer_soft = 4096;
 	env.buffer_hard = 16384;
-	if (rpc_methods_add(&env.methods, &svc, ~0u, NULL) < 0 || h2_conn_new(&env, &peer, output, NULL, &c, NULL) < 0)
+	if (rpc_methods_add(&env.methods, &svc, ~0u, NULL) < 0 ||
+	    h2_conn_new(&env, &peer, NULL, output, NULL, &c, NULL) < 0)
 		abort();
 	if (exchange(c, str_make(preface, sizeof(preface) - 1)))
 		while (in.n && exchange(c, str_sub(in, 0, piece)))

@@ -21,12 +21,16 @@
 #define H2_CONN_BUFFER_SOFT (64u << 20)  /* of all calls: all senders but one are paused */
 #define H2_CONN_BUFFER_HARD (256u << 20) /* the call that would pass this is refused */
 #define H2_QUEUED_MAX (1u << 20)         /* answers not sent yet: then rpc_send waits */
-#define H2_CONTROL_BURST 4096  /* frames that ask for nothing (PING, SETTINGS, ...) a client may send at once, */
-#define H2_CONTROL_RATE 1000   /* per second after that, */
-#define H2_CONTROL_PER_FRAME 4 /* and for each frame of an answer: clients measure the link, and give credit */
-#define H2_INVALID_COST 16     /* a frame that is an error counts as so many */
-#define H2_RESET_BURST 2000    /* RST_STREAM frames a client may send at once, */
-#define H2_RESET_RATE 200      /* and per second after that */
+#define H2_CONTROL_BURST 4096       /* frames that ask for nothing (PING, SETTINGS, ...) a client may send at once, */
+#define H2_CONTROL_RATE 1000        /* per second after that, */
+#define H2_CONTROL_PER_FRAME 4      /* and for each frame of an answer: clients measure the link, and give credit */
+#define H2_INVALID_COST 16          /* a frame that is an error counts as so many */
+#define H2_RESET_BURST 2000         /* RST_STREAM frames a client may send at once, */
+#define H2_RESET_RATE 200           /* and per second after that */
+#define H2_REFUSED_STREAMS 4        /* calls at a time on a connection that is refused, */
+#define H2_REFUSED_WINDOW 0         /* which need not be heard to the end, */
+#define H2_REFUSED_COST 32          /* what each of its frames costs, */
+#define H2_REFUSED_BYTES (1u << 20) /* and the bytes that it is read in all */
 
 struct h2_call;
 
@@ -59,10 +63,11 @@ void h2_env_service(struct h2_env *env);
 
 struct h2_conn;
 
-/* `output(arg)` notes that the connection has something to send: called for what did not come from h2_conn_feed.
+/* `refusal`: NULL, or the status of all calls of this connection, which gets no more than that takes (H2_REFUSED_);
+ * copied. `output(arg)` notes that the connection has something to send: called for what did not come from h2_conn_feed.
  * ERR_EXHAUSTED when the process has too many connections. */
-int h2_conn_new(struct h2_env *env, const struct ucred *peer, void (*output)(void *arg), void *arg,
-                struct h2_conn **out, struct err *err);
+int h2_conn_new(struct h2_env *env, const struct ucred *peer, const struct err *refusal, void (*output)(void *arg),
+                void *arg, struct h2_conn **out, struct err *err);
 /* Cancels the calls. */
 void h2_conn_free(struct h2_conn *c);
 DEFINE_AUTO_FREE(h2_conn);

@@ -301,6 +301,8 @@ static int arm_deadline(struct h2_call *c, struct err *err)
 
 static int check_headers(struct h2_call *c, struct err *err)
 {
+	if (c->conn->refusal)
+		return err_set(err, c->conn->refusal->code, "%s", c->conn->refusal->msg);
 	if (c->header_bytes > H2_HEADERS_MAX)
 		return err_set(err, ERR_EXHAUSTED, "request headers exceed %d bytes", H2_HEADERS_MAX);
 	if (c->bad_timeout)

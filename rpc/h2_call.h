@@ -46,6 +46,8 @@ struct h2_conn {
 	struct h2_env *env;
 	nghttp2_session *session;
 	struct ucred peer;
+	struct err *refusal; /* NULL: calls are served */
+	size_t refused_bytes;
 	struct h2_peer *account;
 	struct worker_share *share; /* NULL without workers */
 	void (*output)(void *arg);

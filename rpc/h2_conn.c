@@ -83,6 +83,10 @@ static int charge(struct h2_conn *conn, unsigned cost)
 /* Floods of frames that cost their sender nothing: pings, settings, resets, credit, data without bytes. */
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *arg)
 {
+	const struct h2_conn *conn = arg;
+
+	if (conn->refusal)
+		return charge(arg, H2_REFUSED_COST);
 	if (hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_CONTINUATION)
 		return 0;
 	if (hd->type == NGHTTP2_DATA && (hd->length || (hd->flags & NGHTTP2_FLAG_END_STREAM)))
@@ -232,19 +236,33 @@ static int make_session(struct h2_conn *c, struct err *err)
 	return r ? err_set(err, ERR_EXHAUSTED, "new connection: %s", nghttp2_strerror(r)) : 0;
 }
 
-int h2_conn_new(struct h2_env *env, const struct ucred *peer, void (*output)(void *arg), void *arg,
-                struct h2_conn **out, struct err *err)
+/* What the client is told at once: how much it may do at a time. */
+static int submit_settings(struct h2_conn *c, struct err *err)
 {
-	static const nghttp2_settings_entry settings[] = {
-	    {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, H2_STREAMS_MAX},
-	    {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_STREAM_WINDOW},
+	const nghttp2_settings_entry settings[] = {
+	    {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, c->refusal ? H2_REFUSED_STREAMS : H2_STREAMS_MAX},
+	    {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, c->refusal ? H2_REFUSED_WINDOW : H2_STREAM_WINDOW},
 	    {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, H2_HEADERS_MAX},
 	    {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
 	};
+
+	if (nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) ||
+	    (!c->refusal && nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, H2_CONN_WINDOW)))
+		return err_set(err, ERR_EXHAUSTED, "no memory for a connection");
+	return 0;
+}
+
+int h2_conn_new(struct h2_env *env, const struct ucred *peer, const struct err *refusal, void (*output)(void *arg),
+                void *arg, struct h2_conn **out, struct err *err)
+{
 	AUTO(h2_conn) struct h2_conn *c = xcalloc(1, sizeof(*c));
 
 	c->env = env;
 	c->peer = *peer;
+	if (refusal) {
+		c->refusal = xmalloc(sizeof(*refusal));
+		*c->refusal = *refusal;
+	}
 	c->output = output;
 	c->arg = arg;
 	c->control = H2_CONTROL_BURST;
@@ -253,9 +271,7 @@ int h2_conn_new(struct h2_env *env, const struct ucred *peer, void (*output)(voi
 	if (env->workers)
 		c->share = worker_share_new(env->workers);
 	TRY(make_session(c, err));
-	if (nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) ||
-	    nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, H2_CONN_WINDOW))
-		return err_set(err, ERR_EXHAUSTED, "no memory for a connection");
+	TRY(submit_settings(c, err));
 	*out = STEAL(c);
 	return 0;
 }
@@ -271,13 +287,19 @@ void h2_conn_free(struct h2_conn *c)
 	worker_share_free(c->share);
 	if (c->account)
 		h2_peer_disconnect(c->env, c->account);
+	free(c->refusal);
 	free(c);
 }
 
 int h2_conn_feed(struct h2_conn *c, struct str bytes, struct err *err)
 {
-	ssize_t r = nghttp2_session_mem_recv(c->session, (const uint8_t *)bytes.p, bytes.n);
+	ssize_t r = 0;
 
+	/* By bytes, too: nghttp2 does not tell of frames for calls that are over. */
+	if (c->refusal && (c->refused_bytes += bytes.n) > H2_REFUSED_BYTES)
+		c->flooded = true;
+	else
+		r = nghttp2_session_mem_recv(c->session, (const uint8_t *)bytes.p, bytes.n);
 	if (c->flooded)
 		r = nghttp2_session_terminate_session(c->session, NGHTTP2_ENHANCE_YOUR_CALM);
 	return r < 0 ? err_set(err, ERR_INVALID, "HTTP/2: %s", nghttp2_strerror((int)r)) : 0;

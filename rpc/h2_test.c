@@ -107,7 +107,7 @@ static int setup(void **state)
 	h2_env_init(&f->env);
 	f->env.max_message_bytes = 1 << 20;
 	assert_int_equal(rpc_methods_add(&f->env.methods, &svc, ~0u, NULL), 0);
-	assert_int_equal(h2_conn_new(&f->env, &peer, output, NULL, &f->server, NULL), 0);
+	assert_int_equal(h2_conn_new(&f->env, &peer, NULL, output, NULL, &f->server, NULL), 0);
 	assert_int_equal(nghttp2_session_callbacks_new(&cb), 0);
 	nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame);
@@ -464,7 +464,7 @@ static void not_http2(void **state)
 	struct h2_conn *c = NULL;
 	struct ucred peer = {0};
 
-	assert_int_equal(h2_conn_new(&f->env, &peer, output, NULL, &c, NULL), 0);
+	assert_int_equal(h2_conn_new(&f->env, &peer, NULL, output, NULL, &c, NULL), 0);
 	assert_true(h2_conn_feed(c, STR("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), NULL) < 0);
 	h2_conn_free(c);
 }

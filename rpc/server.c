@@ -14,6 +14,7 @@
 #define READ_BYTES (256u << 10)
 #define WRITE_BYTES (256u << 10)
 #define READS_PER_EVENT 8 /* then other connections have their turn */
+#define REFUSED_MAX 32    /* connections at a time that may not call, and are told so */
 
 /* A connection; the I/O thread's. */
 struct conn {
@@ -26,7 +27,8 @@ struct conn {
 	struct buf out;
 	size_t out_at;
 	bool waits_to_write, is_dirty;
-	struct loop_timer *greeting; /* until the client has said that it speaks HTTP/2 */
+	bool refused;                /* it may not call */
+	struct loop_timer *greeting; /* until the client has said that it speaks HTTP/2; when refused, to the end */
 };
 
 struct rpc_server {
@@ -37,8 +39,8 @@ struct rpc_server {
 	/* The I/O thread's, from the start on. */
 	struct acceptor acceptor;
 	struct conn *conns, *dirty;
-	unsigned n_conns;
-	struct buf in; /* READ_BYTES of room */
+	unsigned n_conns, n_refused; /* the latter are not among the former */
+	struct buf in;               /* READ_BYTES of room */
 	bool stopping;
 
 	pthread_mutex_t lock;
@@ -63,7 +65,10 @@ static void conn_close(struct conn *c)
 			*at = c->next_dirty;
 			break;
 		}
-	s->n_conns--;
+	if (c->refused)
+		s->n_refused--;
+	else
+		s->n_conns--;
 	if (c->greeting)
 		loop_timer_free(c->greeting);
 	loop_io_free(c->io);
@@ -167,7 +172,7 @@ static bool conn_read(struct conn *c)
 		if ((size_t)n < READ_BYTES)
 			break;
 	}
-	if (c->greeting && h2_conn_greeted(c->h2))
+	if (c->greeting && !c->refused && h2_conn_greeted(c->h2))
 		loop_timer_free(STEAL(c->greeting));
 	return true;
 }
@@ -182,18 +187,22 @@ static void on_conn(void *arg, uint32_t events)
 	check_idle(s);
 }
 
-static void on_no_greeting(void *arg)
+static void on_greeting_over(void *arg)
 {
 	struct err err = ERR_INIT;
+	struct conn *c = arg;
 
-	err_set(&err, ERR_DEADLINE, "no HTTP/2 preface and settings in time");
-	conn_fail(arg, &err);
+	if (c->refused)
+		err_set(&err, ERR_PERMISSION, "it may not call");
+	else
+		err_set(&err, ERR_DEADLINE, "no HTTP/2 preface and settings in time");
+	conn_fail(c, &err);
 }
 
 static int conn_watch(struct conn *c, struct err *err)
 {
 	TRY(loop_io_new(rpc_io_loop(c->s->io), c->fd, EPOLLIN, on_conn, c, &c->io, err));
-	TRY(loop_timer_new(rpc_io_loop(c->s->io), on_no_greeting, c, &c->greeting, err));
+	TRY(loop_timer_new(rpc_io_loop(c->s->io), on_greeting_over, c, &c->greeting, err));
 	loop_timer_set(c->greeting, clock_mono_ns() + c->s->opts.greeting_ns);
 	return 0;
 }
@@ -222,22 +231,18 @@ static void flush_dirty(void *arg)
 	check_idle(s);
 }
 
-static int conn_start(struct rpc_server *s, int fd, struct err *err)
+/* `refusal`: NULL, or why it may not call. */
+static int conn_start(struct rpc_server *s, int fd, const struct ucred *peer, const struct err *refusal,
+                      struct err *err)
 {
-	struct ucred peer;
-	struct conn *c;
+	struct conn *c = xcalloc(1, sizeof(*c));
 	int r;
 
-	TRY(unix_peer(fd, &peer, err));
-	if (s->opts.allow && !s->opts.allow(&peer, fd, s->opts.arg))
-		return err_set(err, ERR_PERMISSION, "uid %u (pid %d) may not connect", peer.uid, (int)peer.pid);
-	if (s->n_conns >= s->opts.max_connections)
-		return err_set(err, ERR_EXHAUSTED, "%u connections are open", s->n_conns);
-	c = xcalloc(1, sizeof(*c));
 	c->s = s;
 	c->fd = fd;
-	c->pid = peer.pid;
-	r = h2_conn_new(&s->env, &peer, conn_output, c, &c->h2, err);
+	c->pid = peer->pid;
+	c->refused = refusal != NULL;
+	r = h2_conn_new(&s->env, peer, refusal, conn_output, c, &c->h2, err);
 	if (r >= 0)
 		r = conn_watch(c, err);
 	if (r < 0) {
@@ -251,18 +256,36 @@ static int conn_start(struct rpc_server *s, int fd, struct err *err)
 	if (c->next)
 		c->next->prev = c;
 	s->conns = c;
-	s->n_conns++;
+	if (c->refused)
+		s->n_refused++;
+	else
+		s->n_conns++;
 	conn_flush(c);
 	return 0;
 }
 
+/* Fails with the refusal, as an answer and for the log. */
+static int conn_refuse(struct rpc_server *s, TAKE(int) fd, const struct ucred *peer, struct err *refusal)
+{
+	if (s->n_refused >= REFUSED_MAX || conn_start(s, fd, peer, refusal, NULL) < 0)
+		close(fd);
+	return err_wrap(refusal, "pid %d", (int)peer->pid);
+}
+
 static int conn_open(void *arg, TAKE(int) fd, struct err *err)
 {
-	int r = conn_start(arg, fd, err);
+	struct rpc_server *s = arg;
+	AUTO_FD int owned = fd;
+	struct ucred peer;
 
-	if (r < 0)
-		close(fd);
-	return r;
+	TRY(unix_peer(fd, &peer, err));
+	if (s->opts.allow && s->opts.allow(&peer, fd, s->opts.arg, err) < 0)
+		return conn_refuse(s, STEAL_FD(owned), &peer, err);
+	if (s->n_conns >= s->opts.max_connections)
+		return err_set(err, ERR_EXHAUSTED, "%u connections are open", s->n_conns);
+	TRY(conn_start(s, fd, &peer, NULL, err));
+	STEAL_FD(owned);
+	return 0;
 }
 
 /* ---- life ---- */

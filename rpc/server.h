@@ -28,10 +28,11 @@ struct rpc_server_opts {
 	unsigned max_calls;        /* 4096 of one process, open or still running */
 	size_t max_message_bytes;  /* 16 MiB, requests and answers */
 	size_t max_buffered_bytes; /* 64 MiB of unread requests on a connection; the other bounds are multiples */
-	int64_t greeting_ns;       /* 20 s until a connection has its HTTP/2 preface */
+	int64_t greeting_ns;       /* 20 s until a connection has its HTTP/2 preface, or, refused, is closed */
 	/* Who may talk to us, asked at accept; NULL: whoever could open the socket. `fd`: the connection, for more questions
-	 * about the peer. Others are disconnected. */
-	bool (*allow)(const struct ucred *peer, int fd, void *arg);
+	 * about the peer. Negative: calls of this connection are answered with `err`, without a look at them. It is kept for
+	 * greeting_ns, and beside 31 others; then, and when there are more, it is just closed. */
+	int (*allow)(const struct ucred *peer, int fd, void *arg, struct err *err);
 	/* Runs before each handler on its thread; a negative return ends the call with `err`. */
 	int (*before)(struct rpc_call *c, void *arg, struct err *err);
 	/* Runs after `before` (which ran in any case) and the handler, on their thread, before the client has the answer.

@@ -644,18 +644,31 @@ static void many_connections(void **state)
 	}
 }
 
-static bool nobody(const struct ucred *peer, int fd, void *arg)
+static int nobody(const struct ucred *peer, int fd, void *arg, struct err *err)
 {
-	return peer->pid != getpid();
+	return err_set(err, ERR_PERMISSION, "uid %u may not", peer->uid);
 }
 
 static void refused_peer(void **state)
 {
 	struct grpc_fixture *f = start((struct rpc_server_opts){.allow = nobody});
-	struct err err = ERR_INIT;
+	char text[64];
 	EchoRequest req = echo_request();
+	struct err err = ERR_INIT;
 
-	assert_int_equal(rpc_call(f->client, ECHO, "Unary", NULL, &req.base, NULL, &err), -ERR_UNAVAILABLE);
+	snprintf(text, sizeof(text), "uid %u may not", getuid());
+	for (int i = 0; i < 10; i++) {
+		const char *methods[] = {"Unary", "Quick", "Wait", "Absent"};
+
+		assert_int_equal(rpc_call(f->client, ECHO, methods[i % 4], NULL, &req.base, NULL, &err),
+		                 -ERR_PERMISSION);
+		assert_string_equal(err.msg, text);
+	}
+	for (int i = 0; i < 2; i++) {
+		AUTO(rpc_stream) struct rpc_stream *s = open_stream(f->client, i ? "Down" : "Chat", &req, !i);
+
+		assert_int_equal(status_of(s, &err), -ERR_PERMISSION);
+	}
 	grpc_stop(f);
 }
 

@@ -3,6 +3,7 @@
 #include "base/unix.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 int cd_access_own(const struct cd_config *c, const char *path, struct err *err)
 {
@@ -24,7 +25,7 @@ int cd_access_listen(const struct cd_config *c, int *out, struct err *err)
 	return 0;
 }
 
-bool cd_access_allows(const struct cd_config *c, const struct ucred *peer, int fd)
+static bool allows(const struct cd_config *c, const struct ucred *peer, int fd)
 {
 	if (peer->uid == 0 || peer->uid == geteuid() || (int64_t)peer->uid == c->grpc_uid)
 		return true;
@@ -32,4 +33,18 @@ bool cd_access_allows(const struct cd_config *c, const struct ucred *peer, int f
 		if ((int64_t)peer->uid == *uid)
 			return true;
 	return c->grpc_gid && unix_peer_in_group(fd, peer, (gid_t)c->grpc_gid);
+}
+
+int cd_access_check(const struct cd_config *c, const struct ucred *peer, int fd, struct err *err)
+{
+	char group[64] = "";
+
+	if (allows(c, peer, fd))
+		return 0;
+	if (c->grpc_gid)
+		snprintf(group, sizeof(group), ", as a member of group %lld", (long long)c->grpc_gid);
+	return err_set(err, ERR_PERMISSION,
+	               "uid %u may not use contentd: call it as root%s, or have grpc.allowed_uids of its configuration "
+	               "name this uid",
+	               peer->uid, group);
 }

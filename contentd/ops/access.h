@@ -16,7 +16,7 @@ int cd_access_listen(const struct cd_config *c, int *fd, struct err *err);
 /* Gives another socket file of ours the same owner and group. */
 int cd_access_own(const struct cd_config *c, const char *path, struct err *err);
 
-/* May this peer, connected by `fd`, use the API? */
-bool cd_access_allows(const struct cd_config *c, const struct ucred *peer, int fd);
+/* May this peer, connected by `fd`, use the API? Else ERR_PERMISSION; the message is for him, too. */
+int cd_access_check(const struct cd_config *c, const struct ucred *peer, int fd, struct err *err);
 
 #endif

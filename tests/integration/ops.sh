@@ -170,7 +170,11 @@ as() { setpriv --reuid "$1" --regid "$2" --groups "$3" "$BIN/contentctl" --addre
 check_match "another user is refused" "$(as 4711 4711 4711 2>&1)" "Permission denied"
 chmod 666 "$ADDRESS" "$D/state/contentfs.sock"
 check_fails "also when the mode lets him in" as 4711 4711 4711
-check_match "for his credentials" "$(cat "$T/contentd.log")" 'connection refused: uid 4711 \(pid [0-9]+\) may not connect'
+check_match "and is told why" "$(as 4711 4711 4711 2>&1)" \
+	'^contentd +uid 4711 may not use contentd: call it as root, or have grpc.allowed_uids of its configuration name this uid$'
+check_match "so is ctr" "$(setpriv --reuid 4711 --regid 4711 --clear-groups ctr -a "$ADDRESS" images ls 2>&1)" \
+	'^ctr: failed to list images: uid 4711 may not use contentd: call it as root'
+check_match "for his credentials" "$(cat "$T/contentd.log")" 'connection refused: pid [0-9]+: uid 4711 may not use contentd'
 cat >"$T/knock.py" <<'END'
 import os, socket, sys
 os.setgroups([])
@@ -192,7 +196,7 @@ check_eq "and so does that of the metrics" "$(stat -c %g "$METRICS")" 4800
 check "its group may" as 4711 4800 4800
 check "also as a supplementary one" as 4711 4711 4800
 check "a user of the list may" as 4712 4712 4712
-check_fails "others may not" as 4711 4711 4711
+check_match "others may not" "$(as 4711 4711 4711 2>&1)" 'uid 4711 may not use contentd: call it as root, as a member of group 4800'
 stop_contentd
 
 # ---- starts ----
