@@ -18,6 +18,7 @@ enum {
 	KEY_BACKGROUND,
 	KEY_QUIET,
 	KEY_READ_TIMEOUT,
+	KEY_ANSWER_TIMEOUT,
 	KEY_MEMORY,
 	KEY_THREADS,
 	KEY_FUSE_THREADS,
@@ -37,6 +38,8 @@ static const struct argp_option OPTIONS[] = {
     {"background", KEY_BACKGROUND, "MODE", 0, "fill pinned layers: off, on (when idle), eager (default on)", 2},
     {"background-quiet-ms", KEY_QUIET, "MS", 0, "idle means no missing read for this long (default 500)", 2},
     {"read-timeout-ms", KEY_READ_TIMEOUT, "MS", 0, "longest wait of one read, then EIO (default 60000)", 2},
+    {"answer-timeout-ms", KEY_ANSWER_TIMEOUT, "MS", 0,
+     "a registry silent for this long is asked once more, then given up (default 15000)", 2},
     {"memory-mb", KEY_MEMORY, "MB", 0, "bytes in flight and cached (default 64)", 2},
     {"threads", KEY_THREADS, "N", 0, "threads that inflate and verify (default: one per CPU)", 2},
     {"fuse-threads", KEY_FUSE_THREADS, "N", 0, "threads that answer the kernel (default 2)", 2},
@@ -109,6 +112,9 @@ static int parse_one(int key, char *arg, struct argp_state *state)
 		break;
 	case KEY_READ_TIMEOUT:
 		o->data.read_timeout_ns = (int64_t)number(state, arg, 1, 86400000) * NS_PER_MS;
+		break;
+	case KEY_ANSWER_TIMEOUT:
+		o->answer_timeout_ms = (unsigned)number(state, arg, 1, 86400000);
 		break;
 	case KEY_MEMORY:
 		o->data.memory_bytes = number(state, arg, 1, 1u << 20) << 20;

@@ -40,6 +40,7 @@ struct ffs_options {
 	enum log_level log_level;
 	bool log_json;
 	unsigned fuse_threads;
+	unsigned answer_timeout_ms;   /* of registries; 0: registry/client.h's */
 	int64_t heartbeat_timeout_ns; /* the holder replaces a worker that is silent for longer */
 	struct ffs_data_opts data;
 	char **argv; /* of this process, for starting the others alike */

@@ -192,13 +192,14 @@ static int attach(struct ffs_worker *w, struct ffs_kept *kept, struct err *err)
 
 static int bring_up(struct ffs_worker *w, struct touch *t, struct ffs_service **service, struct err *err)
 {
+	const struct reg_client_opts opts = {.answer_ms = w->opts->answer_timeout_ms};
 	struct err why = ERR_INIT;
 	struct ffs_blobs blobs;
 
 	TRY(ffs_table_open(w->state_fd, &w->table, err));
 	w->generation = ffs_table_next_generation(w->table);
 	TRY(ffs_store_open(w->opts->root, &w->store, err));
-	TRY(reg_client_new(NULL, &w->client, err));
+	TRY(reg_client_new(&opts, &w->client, err));
 	if (ffs_secrets_open(w->creds_fd, w->client, &w->secrets, &why) < 0)
 		log_warn("%s: images have to be pulled again with them", why.msg);
 	w->registries = (struct ffs_registries){w->client, w->secrets};

@@ -7,6 +7,7 @@
 
 #define DEMAND_CONNECTIONS 6
 #define BULK_CONNECTIONS 4
+#define ANSWER_MS 15000
 #define STALL_MS 10000
 #define BACKOFF_MS 100
 #define RTT_PERIOD_NS (10 * NS_PER_S) /* BBR's window of the least round trip */
@@ -96,6 +97,7 @@ int reg_client_new(const struct reg_client_opts *opts, struct reg_client **out, 
 	pthread_mutex_init(&c->lock, NULL);
 	link_init(&c->requests);
 	c->user_agent = xstrdup(opts->user_agent ?: "contentd/" CONTENTD_VERSION);
+	c->answer_ns = (opts->answer_ms ?: ANSWER_MS) * NS_PER_MS;
 	c->stall_ns = (opts->stall_ms ?: STALL_MS) * NS_PER_MS;
 	c->backoff_ns = (opts->backoff_ms ?: BACKOFF_MS) * NS_PER_MS;
 	if (getrandom(&c->random, sizeof(c->random), 0) != sizeof(c->random))

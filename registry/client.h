@@ -15,8 +15,8 @@
  *
  * What a request survives: refused and broken connections, 5xx, 429 (Retry-After), bodies that end early (the rest is
  * asked for, from the byte where it broke), silence (see stall_ms), expired tokens and expired storage URLs. It retries
- * with exponential back-off and jitter until max_attempts in a row brought no byte, or until its deadline. What it does
- * not retry: 400, 401 after authorization, 403, 404, 416 and answers that contradict the question.
+ * with exponential back-off and jitter until max_attempts in a row brought no byte (two, when all there is is silence), or
+ * until its deadline. What it does not retry: 400, 401 after authorization, 403, 404, 416 and answers that contradict the question.
  *
  * Error codes: ERR_NOT_FOUND (404), ERR_UNAUTHENTICATED (401), ERR_PERMISSION (403), ERR_OUT_OF_RANGE (416),
  * ERR_EXHAUSTED (429 to the end, or a body beyond its bound), ERR_UNAVAILABLE (network and 5xx to the end),
@@ -53,6 +53,8 @@ struct reg_client_opts {
 	const char *user_agent;      /* NULL: "contentd/<version>" */
 	unsigned demand_connections; /* HTTP/1.1 connections per host, 0 = 6 */
 	unsigned bulk_connections;   /* 0 = 4 */
+	unsigned
+	    answer_ms; /* silence for so long, of a new connection or instead of an answer, ends an attempt; 0 = 15000 */
 	unsigned stall_ms; /* a transfer with less than 1 KiB in this time is retried on a new connection; 0 = 10000 */
 	unsigned backoff_ms; /* first back-off, doubled up to 32 times this; 0 = 100 */
 };
@@ -173,7 +175,7 @@ struct reg_manifest_get {
 	struct reg_account *account; /* NULL: the host's */
 	enum reg_lane lane;
 	int64_t deadline_ns; /* CLOCK_MONOTONIC; REG_NO_DEADLINE for none. 0 is refused, so that it is not forgotten */
-	unsigned max_attempts; /* in a row without a byte; 0 = 6 */
+	unsigned max_attempts; /* in a row without a byte; 0 = 6, but 2 of silence */
 	reg_done_fn *done;
 	void *arg;
 };

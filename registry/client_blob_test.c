@@ -115,7 +115,7 @@ static void error_text_is_bounded_and_clean(void **state)
 
 static void stream_stops_and_pauses(void **state)
 {
-	AUTO(world) struct world *w = world_new_impatient(serve_blob, NULL, 500);
+	AUTO(world) struct world *w = world_new_impatient(serve_blob, NULL, 30000, 500);
 	AUTO(result) struct result stop, paused;
 	struct reg_request *handle = NULL;
 	struct err err = ERR_INIT;
@@ -303,7 +303,7 @@ static void retry_after_beyond_the_deadline_ends_at_once(void **state)
 
 static void silence_ends_at_the_deadline(void **state)
 {
-	AUTO(world) struct world *w = world_new_impatient(serve_nothing, NULL, 150);
+	AUTO(world) struct world *w = world_new_impatient(serve_nothing, NULL, 150, 30000);
 	AUTO(result) struct result r;
 
 	result_init(&r);
@@ -314,6 +314,24 @@ static void silence_ends_at_the_deadline(void **state)
 	assert_int_equal(r.result, -ERR_DEADLINE);
 	/* A dead connection was left for a new one before. */
 	assert_true(testserver_count(w->server, "GET") >= 2);
+}
+
+/* Who says nothing twice is given up, though other failures have more attempts. */
+static void silence_ends_soon(void **state)
+{
+	AUTO(world) struct world *w = world_new_impatient(serve_nothing, NULL, 150, 30000);
+	AUTO(result) struct result r;
+
+	result_init(&r);
+	struct reg_blob_get q = question(w, &r, 10, 100);
+	run(w, &q, &r);
+	assert_int_equal(r.result, -ERR_UNAVAILABLE);
+	assert_non_null(strstr(r.err.msg, "after 2 attempts in "));
+	assert_non_null(strstr(r.err.msg, "no answer for 0.15 s"));
+	struct reg_counters n;
+	reg_client_counters(w->client, &n);
+	assert_int_equal(n.requests, 2);
+	assert_true(n.connections <= 2);
 }
 
 static bool serve_stall_once(struct exchange *x)
@@ -339,13 +357,13 @@ static bool serve_drips(struct exchange *x)
 
 static void drips_are_silence(void **state)
 {
-	AUTO(world) struct world *w = world_new_impatient(serve_drips, NULL, 150);
+	AUTO(world) struct world *w = world_new_impatient(serve_drips, NULL, 30000, 150);
 	AUTO(result) struct result r;
 
 	result_init(&r);
 	struct reg_blob_get q = question(w, &r, 0, BLOB_BYTES);
 	q.max_attempts = 1;
-	q.deadline_ns = in_s(60);
+	q.deadline_ns = in_s(20);
 	run(w, &q, &r);
 	assert_int_equal(r.result, -ERR_UNAVAILABLE);
 	assert_non_null(strstr(r.err.msg, "no data for"));
@@ -353,7 +371,7 @@ static void drips_are_silence(void **state)
 
 static void stalled_body_is_resumed_elsewhere(void **state)
 {
-	AUTO(world) struct world *w = world_new_impatient(serve_stall_once, NULL, 200);
+	AUTO(world) struct world *w = world_new_impatient(serve_stall_once, NULL, 30000, 200);
 	AUTO(result) struct result r;
 
 	result_init(&r);
@@ -398,6 +416,7 @@ int main(void)
 	    cmocka_unit_test(transient_failures_are_retried),
 	    cmocka_unit_test(retry_after_beyond_the_deadline_ends_at_once),
 	    cmocka_unit_test(silence_ends_at_the_deadline),
+	    cmocka_unit_test(silence_ends_soon),
 	    cmocka_unit_test(drips_are_silence),
 	    cmocka_unit_test(stalled_body_is_resumed_elsewhere),
 	    cmocka_unit_test(nobody_listens),

@@ -109,7 +109,7 @@ struct reg_client {
 	struct loop *loop;
 	pthread_t thread;
 	char *user_agent;
-	int64_t stall_ns, backoff_ns;
+	int64_t answer_ns, stall_ns, backoff_ns;
 
 	pthread_mutex_t lock;
 	struct map hosts; /* [lock]; name -> struct host, never removed */
@@ -189,8 +189,8 @@ struct reg_request {
 	bool elsewhere;     /* url is not at `host` but at a server that it named: no estimates, settings of its own */
 	char *basic;        /* a ready Basic header line for this URL alone (token servers); wiped */
 	char *url_key;      /* under which to keep the final URL; NULL = it is not kept */
-	int64_t deadline_ns, stall_ns;
-	unsigned max_attempts;
+	int64_t deadline_ns, stall_ns, patience_ns; /* the latter: until the first line of an answer */
+	unsigned max_attempts, max_silences;
 	size_t body_max;
 	reg_done_fn *done;
 	void *arg;
@@ -215,9 +215,11 @@ struct reg_request {
 	bool re_resolved; /* the registry was already asked again after storage refused */
 	bool sent_token, sent_basic;
 	unsigned redirects, auth_tries, attempts;
+	unsigned silences;     /* among them: that ended without a sign of the server */
 	uint64_t token_serial; /* of the token that the attempt carried */
 	int64_t retry_at_ns, progress_ns;
-	struct err last; /* why the last attempt failed; code OK if none did */
+	int64_t failing_ns; /* when the first of `attempts` began */
+	struct err last;    /* why the last attempt failed; code OK if none did */
 
 	/* [io] the current attempt */
 	CURL *easy;
@@ -283,6 +285,7 @@ bool request_take_challenge(struct reg_request *r); /* remembers how the host wa
 void request_start_here(struct reg_request *r);
 void request_attempt(struct reg_request *r);
 void request_finish(struct reg_request *r, int result);
+void request_arm(struct reg_request *r); /* after what it waits for has changed */
 void request_retry(struct reg_request *r, int64_t delay_ns);
 void request_on_end(struct reg_request *r, CURLcode code);
 

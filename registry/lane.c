@@ -208,7 +208,7 @@ static void set_connection(struct lane *l, struct reg_request *r, const struct u
 	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, l->which == REG_DEMAND ? DEMAND_BUFFER : BULK_BUFFER);
 	curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, r->fresh ? 1L : 0L);
 	r->fresh = false;
-	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)(r->stall_ns / NS_PER_MS));
+	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)(l->client->answer_ns / NS_PER_MS));
 }
 
 static void set_callbacks(struct reg_request *r)
@@ -246,6 +246,7 @@ static int start(struct lane *l, struct reg_request *r, struct err *err)
 	r->curl_error[0] = '\0';
 	r->start_ns = r->progress_ns = clock_mono_ns();
 	r->answer_ns = 0;
+	r->failing_ns = r->attempts ? r->failing_ns : r->start_ns;
 	r->state = REQUEST_RUNNING;
 	r->origin->active++;
 	COUNT(l->client, requests, 1);

@@ -11,7 +11,7 @@
 #define PUSH_ATTEMPTS 5                 /* in a row without a byte that the registry has kept */
 #define PUSH_ONE_REQUEST_MAX (4u << 20) /* larger blobs are worth another round trip, to be resumed */
 /* A registry may verify and store gigabytes before it answers the last byte. */
-#define PUSH_STALL_NS (60 * NS_PER_S)
+#define PUSH_PATIENCE_NS (60 * NS_PER_S)
 
 struct push_request {
 	struct reg_request base;
@@ -102,8 +102,11 @@ static struct push_request *step_new(const struct push *p, const char *method, T
 	s->base.scope = url_same_origin(p->base, url) ? xstrdup(p->scope) : NULL;
 	s->base.done = NULL;
 	s->base.arg = w;
-	if (s->base.stall_ns < PUSH_STALL_NS)
-		s->base.stall_ns = PUSH_STALL_NS;
+	if (!strcmp(method, "PUT") || !strcmp(method, "PATCH")) {
+		/* The answer may be "100 Continue", and what follows be what takes long. */
+		s->base.patience_ns = s->base.patience_ns < PUSH_PATIENCE_NS ? PUSH_PATIENCE_NS : s->base.patience_ns;
+		s->base.stall_ns = s->base.stall_ns < PUSH_PATIENCE_NS ? PUSH_PATIENCE_NS : s->base.stall_ns;
+	}
 	return s;
 }
 

@@ -66,7 +66,10 @@ size_t request_on_header(char *p, size_t one, size_t n, void *arg)
 
 	r->progress_ns = clock_mono_ns();
 	if (status) {
-		r->answer_ns = r->answer_ns ?: r->progress_ns;
+		if (!r->answer_ns) {
+			r->answer_ns = r->progress_ns;
+			request_arm(r);
+		}
 		response_fini(&r->response);
 		r->response.status = status;
 	} else if (r->response.complete) {

@@ -11,6 +11,7 @@
 #include "registry/internal.h"
 
 #define ATTEMPTS_MAX 6
+#define SILENCES_MAX 2 /* who says nothing on a second connection either would not on more of them */
 #define REDIRECTS_MAX 8
 #define AUTH_TRIES_MAX 2 /* a challenge, and one for a cached token that was refused */
 #define BACKOFF_DOUBLINGS 5
@@ -133,14 +134,20 @@ static void fail(struct reg_request *r)
 	request_finish(r, -(int)r->last.code);
 }
 
-static void arm(struct reg_request *r)
+/* When the current attempt has been silent for too long. */
+static int64_t stalls_at(const struct reg_request *r)
+{
+	return r->progress_ns + (r->answer_ns ? r->stall_ns : r->patience_ns);
+}
+
+void request_arm(struct reg_request *r)
 {
 	int64_t at = r->deadline_ns;
 
 	if (r->state == REQUEST_BACKOFF && r->retry_at_ns < at)
 		at = r->retry_at_ns;
-	if (r->state == REQUEST_RUNNING && !r->paused && r->progress_ns + r->stall_ns < at)
-		at = r->progress_ns + r->stall_ns;
+	if (r->state == REQUEST_RUNNING && !r->paused && stalls_at(r) < at)
+		at = stalls_at(r);
 	loop_timer_set(r->timer, at);
 }
 
@@ -171,11 +178,12 @@ void request_retry(struct reg_request *r, int64_t delay_ns)
 	int64_t wait;
 
 	if (r->progressed)
-		r->attempts = 0;
+		r->attempts = r->silences = 0;
 	r->progressed = false;
 	r->attempts++;
-	if (r->attempts >= r->max_attempts) {
-		err_wrap(&r->last, "after %u attempts", r->attempts);
+	if (r->attempts >= r->max_attempts || r->silences >= r->max_silences) {
+		err_wrap(&r->last, "after %u attempts in %.1f s", r->attempts,
+		         (double)(clock_mono_ns() - r->failing_ns) / NS_PER_S);
 		fail(r);
 		return;
 	}
@@ -201,14 +209,18 @@ void request_retry(struct reg_request *r, int64_t delay_ns)
 	COUNT(r->client, retries, 1);
 	r->state = REQUEST_BACKOFF;
 	r->retry_at_ns = clock_mono_ns() + wait;
-	arm(r);
+	request_arm(r);
 }
 
 static void stalled(struct reg_request *r)
 {
-	err_set(&r->last, ERR_UNAVAILABLE, "no data for %lld s", (long long)(r->stall_ns / NS_PER_S));
+	if (r->answer_ns)
+		err_set(&r->last, ERR_UNAVAILABLE, "no data for %g s", (double)r->stall_ns / NS_PER_S);
+	else
+		err_set(&r->last, ERR_UNAVAILABLE, "no answer for %g s", (double)r->patience_ns / NS_PER_S);
 	if (r->attempt_bytes < REQUEST_SLOW_BYTES)
 		r->progressed = false;
+	r->silences += !r->progressed;
 	r->fresh = true;
 	lane_remove(r, true);
 	request_retry(r, 0);
@@ -223,10 +235,10 @@ static void on_timer(void *arg)
 		out_of_time(r);
 	else if (r->state == REQUEST_BACKOFF && now >= r->retry_at_ns)
 		request_attempt(r);
-	else if (r->state == REQUEST_RUNNING && !r->paused && now >= r->progress_ns + r->stall_ns)
+	else if (r->state == REQUEST_RUNNING && !r->paused && now >= stalls_at(r))
 		stalled(r);
 	else
-		arm(r);
+		request_arm(r);
 }
 
 /* Attempts */
@@ -258,7 +270,7 @@ static bool authorize(struct reg_request *r, char **line)
 			return true;
 		case TOKEN_WAIT:
 			r->state = REQUEST_WAIT_TOKEN;
-			arm(r);
+			request_arm(r);
 			return false;
 		case TOKEN_FAILED:
 			fail(r);
@@ -300,7 +312,7 @@ void request_attempt(struct reg_request *r)
 		fail(r);
 		return;
 	}
-	arm(r);
+	request_arm(r);
 }
 
 /* The end of an attempt */
@@ -481,6 +493,7 @@ void request_on_end(struct reg_request *r, CURLcode code)
 		succeeded(r);
 	} else {
 		set_curl_error(r, code);
+		r->silences += code == CURLE_OPERATION_TIMEDOUT;
 		if (is_final(code))
 			fail(r);
 		else
@@ -507,7 +520,9 @@ void *request_new(struct reg_client *c, size_t size, const struct request_ops *o
 	r->method = method;
 	r->deadline_ns = deadline_ns;
 	r->max_attempts = max_attempts ?: ATTEMPTS_MAX;
+	r->max_silences = max_attempts ?: SILENCES_MAX;
 	r->stall_ns = c->stall_ns;
+	r->patience_ns = c->answer_ns;
 	r->body_max = HTTP_ERROR_BODY_MAX;
 	r->upload_fd = -1;
 	link_init(&r->all_link);
@@ -606,7 +621,7 @@ static void resume_posted(void *arg)
 	if (r->state == REQUEST_RUNNING && r->paused) {
 		lane_resume(r);
 		if (r->state == REQUEST_RUNNING)
-			arm(r);
+			request_arm(r);
 	}
 	request_unref(r);
 }

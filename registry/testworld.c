@@ -18,10 +18,10 @@ struct str blob_of(struct world *w)
 	return str_make(w->blob, BLOB_BYTES);
 }
 
-struct world *world_new_impatient(testserver_fn *fn, testserver_fn *other, unsigned stall_ms)
+struct world *world_new_impatient(testserver_fn *fn, testserver_fn *other, unsigned answer_ms, unsigned stall_ms)
 {
 	struct world *w = xcalloc(1, sizeof(*w));
-	struct reg_client_opts opts = {.stall_ms = stall_ms, .backoff_ms = 2};
+	struct reg_client_opts opts = {.answer_ms = answer_ms, .stall_ms = stall_ms, .backoff_ms = 2};
 	struct err err = ERR_INIT;
 	char host[64];
 
@@ -40,7 +40,7 @@ struct world *world_new_impatient(testserver_fn *fn, testserver_fn *other, unsig
 
 struct world *world_new(testserver_fn *fn, testserver_fn *other)
 {
-	return world_new_impatient(fn, other, 30000);
+	return world_new_impatient(fn, other, 30000, 30000);
 }
 
 void world_free(struct world *w)

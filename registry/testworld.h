@@ -22,8 +22,9 @@ struct world {
 	char digest_text[DIGEST_TEXT_MAX];
 };
 
-/* `stall_ms` is short where silence is what the test is about; elsewhere a slow machine must not look like it. */
-struct world *world_new_impatient(testserver_fn *fn, testserver_fn *other, unsigned stall_ms);
+/* Both are short where silence, instead of an answer or within one, is what the test is about; elsewhere a slow machine
+ * must not look like it. */
+struct world *world_new_impatient(testserver_fn *fn, testserver_fn *other, unsigned answer_ms, unsigned stall_ms);
 struct world *world_new(testserver_fn *fn, testserver_fn *other);
 void world_free(struct world *w);
 DEFINE_AUTO_FREE(world);

@@ -284,7 +284,7 @@ int main(int argc, char **argv)
 			o.lane = REG_BULK;
 			break;
 		case 'm':
-			o.client.stall_ms = (unsigned)strtoul(optarg, NULL, 10);
+			o.client.answer_ms = o.client.stall_ms = (unsigned)strtoul(optarg, NULL, 10);
 			break;
 		case 'u':
 			if (reg_credentials_parse(str_of(optarg), &o.credentials, &err) < 0)

@@ -52,6 +52,9 @@
 	  "With on: begin when nobody has waited for this long, in milliseconds.") \
 	X(NUMBER, fetch_read_timeout_ms, "fetch.read_timeout_ms", "60000", RANGE(1, 86400000), START, \
 	  "A read of a file that is not here yet fails with EIO after this many milliseconds.") \
+	X(NUMBER, fetch_answer_timeout_ms, "fetch.answer_timeout_ms", "15000", RANGE(1, 86400000), START, \
+	  "A registry that does not answer for this many milliseconds is asked once more, on a new connection; then what was\n" \
+	  "asked for has failed. Reads of files go on trying, for read_timeout_ms.") \
 	X(PATH, fetch_certs_dir, "fetch.certs_dir", "\"/etc/contentd/certs.d\"", ANY, START, \
 	  "Certificate authorities of registry hosts: <certs_dir>/<host>/ca.crt.") \
 	X(PATH, fetch_docker_config, "fetch.docker_config", "\"\"", ANY, START, \

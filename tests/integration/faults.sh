@@ -22,14 +22,14 @@ fresh() { start_contentd "$1" 'background = "off"' 'read_timeout_ms = 3000'; }
 lazy_layer=$(document lazy '.layers[0].digest') lazy_config=$(document lazy .config.digest)
 plain_layer=$(document plain '.layers[0].digest')
 
-# Silence takes as long as patience does: it waits beside the rest, with a network and a daemon of its own.
+# Silence takes as long as patience does, twice: it waits beside the rest, with a network and a daemon of its own.
 pulls_proxy=$NETPROXY pulls_control=$NETPROXY_CONTROL
 start_netproxy "$REGISTRY"
 SILENT=$NETPROXY
 break_it stall all "GET /v2/test/tiny/manifests/lazy"
 break_it stall all "GET /v2/test/tiny/blobs/$plain_layer"
 NETPROXY=$pulls_proxy NETPROXY_CONTROL=$pulls_control
-fresh silent
+start_contentd silent 'background = "off"' 'answer_timeout_ms = 3000'
 for tag in lazy plain; do
 	timeout 200 "$BIN/contentctl" --address "$CONTENTD/contentd.sock" pull "$SILENT/test/tiny:$tag" \
 		>"$T/silent.$tag.out" 2>"$T/silent.$tag" &
@@ -73,7 +73,7 @@ for tag in lazy plain; do
 	wait "${!pid}"
 	check_eq "silence, $tag: the pull fails, in time" $? 125
 	check_match "silence, $tag: the error names the image" "$(cat "$T/silent.$tag")" "$SILENT/test/tiny:$tag"
-	check_match "silence, $tag: and the reason" "$(cat "$T/silent.$tag")" "no data for [0-9]+ s"
+	check_match "silence, $tag: and the reason" "$(cat "$T/silent.$tag")" "after 2 attempts in [0-9.]+ s: no answer for 3 s"
 done
 check_match "silence, plain: and the layer" "$(cat "$T/silent.plain")" "$plain_layer"
 for tag in lazy plain; do
