@@ -69,7 +69,7 @@ int64_t gc_sched_next(const struct gc_sched *s)
 
 	if (s->running)
 		return GC_SCHED_NEVER;
-	if (s->deletions || s->mutations >= s->params.mutation_threshold)
+	if (s->deletions || (s->params.mutation_threshold && s->mutations >= s->params.mutation_threshold))
 		next = earlier(next, s->interval_at);
 	/* Leases that expire one after the other must not make one run each. */
 	if (s->expires_at != GC_SCHED_NEVER)

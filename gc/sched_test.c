@@ -81,6 +81,27 @@ static void thresholds_trigger(void **state)
 	assert_true(gc_sched_next(&s) == START + 8 * MS);
 }
 
+/* Without a threshold writes alone are no reason, however many; deletions, expiry and requests are. */
+static void writes_alone_may_be_no_reason(void **state)
+{
+	struct gc_sched_params p = DEFAULTS;
+	struct gc_sched s;
+
+	p.startup_delay_ns = 0;
+	p.mutation_threshold = 0;
+	gc_sched_init(&s, &p, START);
+	assert_true(gc_sched_next(&s) == GC_SCHED_NEVER);
+	for (int i = 0; i < 1000; i++)
+		gc_sched_mutated(&s, START + MS, false);
+	assert_true(gc_sched_next(&s) == GC_SCHED_NEVER);
+	gc_sched_expires(&s, START + NS_PER_S);
+	assert_true(gc_sched_next(&s) == START + NS_PER_S);
+	gc_sched_mutated(&s, START + MS, true);
+	assert_true(gc_sched_next(&s) == START + 245 * MS);
+	gc_sched_requested(&s, START + 2 * MS);
+	assert_true(gc_sched_next(&s) == START + 2 * MS);
+}
+
 static void requests(void **state)
 {
 	struct gc_sched s = fresh(0);
@@ -151,6 +172,7 @@ int main(void)
 	    cmocka_unit_test(idle_stays_idle),
 	    cmocka_unit_test(pauses_make_intervals),
 	    cmocka_unit_test(thresholds_trigger),
+	    cmocka_unit_test(writes_alone_may_be_no_reason),
 	    cmocka_unit_test(requests),
 	    cmocka_unit_test(expiry_without_events),
 	    cmocka_unit_test(expiries_wait_for_the_interval),

@@ -34,7 +34,8 @@ static void a_file(void **state)
 	assert_int_equal(cd_config_parse(&c, "f",
 	                                 STR("state = '/tmp/s/'\n[log]\nlevel = \"debug\"\n"
 	                                     "[snapshotter]\nlevel = 'tree'\nnames = ['one']\n"
-	                                     "[fetch]\nread_timeout_ms = 7\n[content]\nkeep_layer_blobs = false\n"),
+	                                     "[fetch]\nread_timeout_ms = 7\n[content]\nkeep_layer_blobs = false\n"
+	                                     "[gc]\nmutation_threshold = 0\npause_threshold = 0.5\n"),
 	                                 NULL, NULL),
 	                 0);
 	assert_int_equal(cd_config_finish(&c, NULL), 0);
@@ -45,6 +46,8 @@ static void a_file(void **state)
 	assert_string_equal(c.snapshotter_names.p[0], "one");
 	assert_int_equal(c.fetch_read_timeout_ms, 7);
 	assert_false(c.keep_layer_blobs);
+	assert_int_equal(c.gc_mutation_threshold, 0);
+	assert_true(c.gc_pause_threshold == 0.5);
 }
 
 static void mistakes_are_told_with_their_line(void **state)
@@ -66,6 +69,8 @@ static void mistakes_are_told_with_their_line(void **state)
 	    {"[snapshotter]\nnames = []", "f:2: snapshotter.names must be a list"},
 	    {"[snapshotter]\nnames = ['a b']", "f:2: snapshotter.names: \"a b\" is no identifier"},
 	    {"[snapshotter]\nnames = ['a', 1]", "f:2: snapshotter.names must be"},
+	    {"[gc]\nmutation_threshold = -1", "f:2: gc.mutation_threshold must be"},
+	    {"[gc]\npause_threshold = 0.6", "f:2: gc.pause_threshold must be"},
 	    {"root = 1.5", "f:1: root must be a string"},
 	    {"root = 1979-05-27", "f:1: root must be a string"},
 	    {"root = '/a'\nroot = '/b'", "f:2: "},

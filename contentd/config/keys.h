@@ -71,8 +71,8 @@
 	  "next run.") \
 	X(NUMBER, gc_deletion_threshold, "gc.deletion_threshold", "0", RANGE(0, 1000000000), START, \
 	  "Collect at once after so many deletions. 0: soon, as pause_threshold has it.") \
-	X(NUMBER, gc_mutation_threshold, "gc.mutation_threshold", "100", RANGE(1, 1000000000), START, \
-	  "Collect soon after so many writes, though nothing was deleted.") \
+	X(NUMBER, gc_mutation_threshold, "gc.mutation_threshold", "100", RANGE(0, 1000000000), START, \
+	  "Collect soon after so many writes, though nothing was deleted. 0: not for writes alone.") \
 	X(NUMBER, gc_schedule_delay_ms, "gc.schedule_delay_ms", "0", RANGE(0, 86400000), START, \
 	  "Between a reason to collect at once and the run, in milliseconds.") \
 	X(NUMBER, gc_startup_delay_ms, "gc.startup_delay_ms", "100", RANGE(0, 86400000), START, \

@@ -64,7 +64,7 @@ at() {
 	T_PREFIX="$place: "
 	export CONTENTD_FAILPOINT=$place:$T/armed
 	# What a client has written without a lease is the next collection's: that comes when this test says so.
-	start_contentd "$place-$action" '[gc]' 'startup_delay_ms = 0' 'mutation_threshold = 1000000'
+	start_contentd "$place-$action" '[gc]' 'startup_delay_ms = 0' 'mutation_threshold = 0'
 	nothing=$(left)
 	! declare -F "prepare_$action" >/dev/null || "prepare_$action" >"$T/prepare.out" 2>&1 || bail "$(cat "$T/prepare.out")"
 	before=$(left)

@@ -35,7 +35,7 @@ PLAIN=$REGISTRY/tiny:latest LAZY=$REGISTRY/lazy:latest
 mkdir -p "$D"
 # Nothing comes in the background: some files are to stay partial.
 # Nor does the collector come before something is deleted, as a pull does with its lease: what has no root is made first.
-printf '[fetch]\nbackground = "off"\n[gc]\nstartup_delay_ms = 0\nmutation_threshold = 1000000\n' >"$T/config.toml"
+printf '[fetch]\nbackground = "off"\n[gc]\nstartup_delay_ms = 0\nmutation_threshold = 0\n' >"$T/config.toml"
 start contentd "$BIN/contentd" --root "$D/root" --state "$D/state" --config "$T/config.toml"
 CONTENTD=$STARTED
 wait_for 20 ctl info || bail "contentd does not serve: $(cat "$T/contentd.log")"
