@@ -25,7 +25,7 @@ address = "$ADDRESS"
 [metrics]
 address = "$T/d/metrics.sock"
 [gc]
-startup_delay = "24h"
+startup_delay_ms = 86400000
 END
 note "filling with $RECORDS records"
 "$BIN/gc_fill" "$T/d/root" "$RECORDS" || exit 1

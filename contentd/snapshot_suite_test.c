@@ -208,8 +208,8 @@ static void update_of(struct world *w, const char *key)
 	assert_int_equal(after->created_at->nanos, before->created_at->nanos);
 	OK(snapshot_update(w, key, "", "", "labels.two"));
 	expect_labels(w, key, ROOT_LABEL " one=new");
-	OK(snapshot_update(w, key, "", "a.b/c=x", "labels"));
-	expect_labels(w, key, "a.b/c=x");
+	OK(snapshot_update(w, key, "", ROOT_LABEL " a.b/c=x", "labels"));
+	expect_labels(w, key, "a.b/c=x " ROOT_LABEL);
 	OK(snapshot_update(w, key, "", ROOT_LABEL " a.b/c=y", NULL));
 	expect_labels(w, key, "a.b/c=y " ROOT_LABEL);
 	FAILS(snapshot_update(w, key, "other", "", "parent"), ERR_INVALID);

@@ -270,6 +270,7 @@ sweep() {
 start() {
 	local name=$1
 	shift
+	: >"$T/$name.log" # now: who waits for a line must not find that of an earlier one
 	"$@" >"$T/$name.log" 2>&1 </dev/null &
 	STARTED=$!
 	defer stop_pid "$STARTED"

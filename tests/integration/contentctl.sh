@@ -75,6 +75,7 @@ running() {
 	check_eq "and the status" $? 5
 
 	# Ctrl-C goes to the program, and the client ends with it.
+	rm -f "$T/interrupted" # of the level before
 	setsid "$contentctl" --address "$CONTENTD/contentd.sock" run --rm --name interrupted "$image" sh -c \
 		'trap "echo caught; exit 3" INT; echo ready; while :; do sleep 0.05; done' >"$T/interrupted" 2>&1 &
 	pid=$!
