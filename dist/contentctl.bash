@@ -34,7 +34,7 @@ _contentctl() {
 	case $verb in
 	'') help=$("${COMP_WORDS[0]}" --help 2>/dev/null | sed -n '/^Verbs:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p') ;;
 	pull | run | rmi | push | tag | export) help=$(_contentctl_daemon images -q) ;;
-	exec | kill | pause | resume | rm | logs | attach) help=$(_contentctl_daemon ps -q) ;;
+	exec | kill | pause | resume | rm | logs | attach | stats | update) help=$(_contentctl_daemon ps -q) ;;
 	*)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return

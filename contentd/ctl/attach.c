@@ -1,18 +1,20 @@
 #include "contentd/ctl/attach.h"
 
 #include "base/file.h"
-#include "rpc/proto/tasks.pb-c.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 
 #define COPY_BYTES 65536
 #define DRAIN_NS (1 * NS_PER_S)
+#define CTRL_P '\x10'
+#define CTRL_Q '\x11'
 
 static const int SIGNALS[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
 
@@ -47,7 +49,6 @@ int attach_open(struct attach *a, struct err *err)
 {
 	const char *base = access("/run", W_OK) == 0 ? "/run" : "/tmp";
 
-	a->in_fd = a->out_fd = a->err_fd = a->signal_fd = -1;
 	a->dir = xasprintf("%s/contentctl-XXXXXX", base);
 	if (!mkdtemp(a->dir)) {
 		free(a->dir);
@@ -64,6 +65,68 @@ int attach_open(struct attach *a, struct err *err)
 	a->in_open = a->interactive;
 	return 0;
 }
+
+/* ---- joining ---- */
+
+/* From its end on, and with what comes later noticed. */
+static int join_log(struct attach *a, const char *path, struct err *err)
+{
+	a->watch_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (a->watch_fd < 0 || inotify_add_watch(a->watch_fd, path, IN_MODIFY | IN_CLOSE_WRITE) < 0)
+		return err_errno(err, errno, "watch %s", path);
+	a->log_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (a->log_fd < 0 || lseek(a->log_fd, 0, SEEK_END) < 0)
+		return err_errno(err, errno, "open %s", path);
+	return 0;
+}
+
+static int join_fifo(const char *path, int flags, int *fd, struct err *err)
+{
+	*fd = open(path, flags | O_NONBLOCK | O_CLOEXEC);
+	return *fd < 0 ? err_errno(err, errno, "open %s", path) : 0;
+}
+
+/* A stream as shims know them: a path, with "fifo://" or "file://" before it or not. */
+static const char *stream_path(const char *uri)
+{
+	struct str path = str_of(uri);
+
+	if (!str_skip(&path, STR("fifo://")))
+		str_skip(&path, STR("file://"));
+	return path.p;
+}
+
+static bool is_kind(const char *path, mode_t kind)
+{
+	struct stat st;
+
+	return path[0] == '/' && stat(path, &st) == 0 && (st.st_mode & S_IFMT) == kind;
+}
+
+int attach_join(struct attach *a, const TaskTypes__Process *task, struct err *err)
+{
+	const char *in = stream_path(task->stdin), *out = stream_path(task->stdout),
+		   *errors = stream_path(task->stderr);
+
+	a->joined = true;
+	a->terminal = task->terminal;
+	if (!is_kind(out, S_IFIFO) && !is_kind(out, S_IFREG))
+		return err_set(err, ERR_PRECONDITION, "it writes neither to a FIFO nor to a file%s%s", *out ? ": " : "",
+		               out);
+	TRY(hold_signals(a, err));
+	if (is_kind(out, S_IFREG))
+		return join_log(a, out, err);
+	TRY(join_fifo(out, O_RDONLY, &a->out_fd, err));
+	if (!a->terminal && is_kind(errors, S_IFIFO))
+		TRY(join_fifo(errors, O_RDONLY, &a->err_fd, err));
+	/* For both, as for attach_open: then it does not matter whether the shim has closed its end. */
+	if (a->interactive && is_kind(in, S_IFIFO))
+		TRY(join_fifo(in, O_RDWR, &a->in_fd, err));
+	a->in_open = a->in_fd >= 0;
+	return 0;
+}
+
+/* ---- waiting ---- */
 
 int attach_wait_ahead(struct attach *a, struct err *err)
 {
@@ -106,12 +169,22 @@ static void set_raw(struct attach *a)
 
 /* ---- copying ---- */
 
+static bool tells_to_leave(int signal)
+{
+	return signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT;
+}
+
 static void hand_on(struct attach *a, int signal)
 {
 	Tasks__KillRequest req = TASKS__KILL_REQUEST__INIT;
 
 	if (signal == SIGWINCH) {
 		resize(a);
+		return;
+	}
+	if (a->joined && tells_to_leave(signal)) {
+		a->left = true;
+		a->left_status = signal == SIGINT ? 0 : 128 + (uint32_t)signal;
 		return;
 	}
 	req.container_id = a->container;
@@ -144,6 +217,21 @@ static void copy_out(struct attach *a, int *fd, int to)
 		close(STEAL_FD(*fd));
 }
 
+/* What the log has by now. */
+static void copy_log(struct attach *a)
+{
+	char bytes[COPY_BYTES];
+	struct inotify_event e; /* those of a watched file have no name behind them */
+	ssize_t n;
+
+	while (read(a->watch_fd, &e, sizeof(e)) == (ssize_t)sizeof(e))
+		a->log_ended = a->log_ended || (e.mask & IN_CLOSE_WRITE);
+	while ((n = read(a->log_fd, bytes, sizeof(bytes))) > 0)
+		if (fd_write_all(STDOUT_FILENO, str_make(bytes, (size_t)n), NULL) < 0)
+			return;
+}
+
+/* What we joined keeps its input, for whoever joins next. */
 static void end_input(struct attach *a)
 {
 	Tasks__CloseIORequest req = TASKS__CLOSE_IOREQUEST__INIT;
@@ -152,8 +240,27 @@ static void end_input(struct attach *a)
 	req.container_id = a->container;
 	req.exec_id = a->exec;
 	req.stdin = true;
-	rpc_call(a->c->client, &tasks__tasks__descriptor, "CloseIO", NULL, &req.base, NULL, NULL);
+	if (!a->joined)
+		rpc_call(a->c->client, &tasks__tasks__descriptor, "CloseIO", NULL, &req.base, NULL, NULL);
 	close(STEAL_FD(a->in_fd));
+}
+
+/* Takes Ctrl-P Ctrl-Q out of what was typed into a terminal that we joined, and all behind it. A Ctrl-P at the end waits
+ * for what comes after it; `bytes` has room for one more. */
+static size_t take_keys(struct attach *a, char *bytes, size_t n)
+{
+	char *p;
+
+	if (!a->joined || !a->raw)
+		return n;
+	if (a->half_left) {
+		memmove(bytes + 1, bytes, n++);
+		bytes[0] = CTRL_P;
+	}
+	p = memmem(bytes, n, (char[]){CTRL_P, CTRL_Q}, 2);
+	a->left = p != NULL;
+	a->half_left = !p && bytes[n - 1] == CTRL_P;
+	return p ? (size_t)(p - bytes) : n - a->half_left;
 }
 
 static void copy_in(struct attach *a)
@@ -164,8 +271,8 @@ static void copy_in(struct attach *a)
 
 	if (poll(&room, 1, 0) <= 0)
 		return;
-	n = read(STDIN_FILENO, bytes, sizeof(bytes));
-	if (n > 0 && fd_write_all(a->in_fd, str_make(bytes, (size_t)n), NULL) >= 0)
+	n = read(STDIN_FILENO, bytes, sizeof(bytes) - 1);
+	if (n > 0 && fd_write_all(a->in_fd, str_make(bytes, take_keys(a, bytes, (size_t)n)), NULL) >= 0)
 		return;
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
@@ -182,6 +289,8 @@ static void serve(struct attach *a, const struct pollfd *p)
 		copy_out(a, &a->err_fd, STDERR_FILENO);
 	if (a->in_open && p[3].revents)
 		copy_in(a);
+	if (a->watch_fd >= 0 && p[4].revents)
+		copy_log(a);
 }
 
 int attach_run(struct attach *a, uint32_t *status, struct err *err)
@@ -191,10 +300,9 @@ int attach_run(struct attach *a, uint32_t *status, struct err *err)
 	for (;;) {
 		AUTO(pb) Tasks__WaitResponse *ended = NULL;
 		struct pollfd p[] = {
-		    {.fd = a->signal_fd, .events = POLLIN},
-		    {.fd = a->out_fd, .events = POLLIN},
-		    {.fd = a->err_fd, .events = POLLIN},
-		    {.fd = a->in_open ? STDIN_FILENO : -1, .events = POLLIN},
+		    {.fd = a->signal_fd, .events = POLLIN}, {.fd = a->out_fd, .events = POLLIN},
+		    {.fd = a->err_fd, .events = POLLIN},    {.fd = a->in_open ? STDIN_FILENO : -1, .events = POLLIN},
+		    {.fd = a->watch_fd, .events = POLLIN},
 		};
 		int r = rpc_stream_try_recv(a->wait, &ended, err);
 
@@ -207,6 +315,10 @@ int attach_run(struct attach *a, uint32_t *status, struct err *err)
 			             : err_set(err, ERR_INTERNAL, "the daemon ended the wait without an answer");
 		TRY(rpc_client_poll(a->c->client, p, ARRAY_LEN(p), INT64_MAX, err));
 		serve(a, p);
+		if (a->left) {
+			*status = a->left_status;
+			return 0;
+		}
 	}
 }
 
@@ -214,9 +326,12 @@ void attach_drain(struct attach *a)
 {
 	int64_t until = clock_mono_ns() + DRAIN_NS;
 
-	/* The shim has closed its ends when the task is deleted; a reader must not wait for what holds them open still. */
-	while ((a->out_fd >= 0 || a->err_fd >= 0) && clock_mono_ns() < until) {
-		struct pollfd p[] = {{.fd = a->out_fd, .events = POLLIN}, {.fd = a->err_fd, .events = POLLIN}};
+	/* The shim closes its ends when it has copied all, at the latest when the task is deleted; a reader must not wait
+	 * for what holds them open still. */
+	while ((a->out_fd >= 0 || a->err_fd >= 0 || (a->log_fd >= 0 && !a->log_ended)) && clock_mono_ns() < until) {
+		struct pollfd p[] = {{.fd = a->out_fd, .events = POLLIN},
+		                     {.fd = a->err_fd, .events = POLLIN},
+		                     {.fd = a->watch_fd, .events = POLLIN}};
 		int n = poll(p, ARRAY_LEN(p), 50);
 
 		if (n < 0 && errno != EINTR)
@@ -225,28 +340,29 @@ void attach_drain(struct attach *a)
 			copy_out(a, &a->out_fd, STDOUT_FILENO);
 		if (a->err_fd >= 0 && p[1].revents)
 			copy_out(a, &a->err_fd, STDERR_FILENO);
+		if (a->log_fd >= 0)
+			copy_log(a);
 	}
 }
 
 void attach_close(struct attach *a)
 {
-	int *fds[] = {&a->in_fd, &a->out_fd, &a->err_fd, &a->signal_fd};
+	int *fds[] = {&a->in_fd, &a->out_fd, &a->err_fd, &a->signal_fd, &a->log_fd, &a->watch_fd};
 	char **paths[] = {&a->in_path, &a->out_path, &a->err_path};
 
-	if (!a->dir)
-		return;
 	if (a->raw)
 		tcsetattr(STDIN_FILENO, TCSANOW, &a->saved);
 	rpc_stream_free(a->wait);
 	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
 		if (*fds[i] >= 0)
-			close(*fds[i]);
+			close(STEAL_FD(*fds[i]));
 	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
 		if (*paths[i])
 			unlink(*paths[i]);
 		free(*paths[i]);
 	}
-	rmdir(a->dir);
+	if (a->dir)
+		rmdir(a->dir);
 	free(a->dir);
 	a->dir = NULL;
 }

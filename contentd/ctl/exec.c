@@ -155,15 +155,9 @@ int ctl_exec_verb(struct ctl *c, int argc, char **argv)
 	int r;
 
 	ctl_parse(c, &argp, ARGP_IN_ORDER, argc, argv, &e);
-	e.attach = (struct attach){.c = c,
-	                           .container = e.container,
-	                           .exec = e.id,
-	                           .interactive = e.interactive,
-	                           .terminal = e.terminal,
-	                           .in_fd = -1,
-	                           .out_fd = -1,
-	                           .err_fd = -1,
-	                           .signal_fd = -1};
+	e.attach = ATTACH_INIT(c, e.container, e.id);
+	e.attach.interactive = e.interactive;
+	e.attach.terminal = e.terminal;
 	r = run(&e, &status, &err);
 	forget(&e);
 	if (r >= 0)

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "rpc/proto/containers.pb-c.h"
 #include "rpc/proto/node.pb-c.h"
+#include "rpc/proto/runc.pb-c.h"
 #include "rpc/proto/snapshots.pb-c.h"
 #include "rpc/proto/tasks.pb-c.h"
 
@@ -22,7 +23,7 @@
 struct run {
 	struct ctl *c;
 	/* the command line */
-	const char *image, *lazy, *id, *timing, *entrypoint;
+	const char *image, *lazy, *id, *timing, *entrypoint, *runtime, *runc_binary;
 	bool rm, detach, interactive, terminal, host_network;
 	char **args;
 	unsigned n_args;
@@ -119,6 +120,17 @@ static int resolve_user(struct run *r, struct err *err)
 
 /* ---- container and task ---- */
 
+static void choose_runtime(struct run *r, Containers__Container__Runtime *out)
+{
+	Runc__Options options = RUNC__OPTIONS__INIT;
+
+	out->name = r->runtime;
+	if (!r->runc_binary)
+		return;
+	options.binary_name = r->runc_binary;
+	out->options = pb_any_new(&r->c->arena, &options.base);
+}
+
 static int create_container(struct run *r, struct err *err)
 {
 	Containers__CreateContainerRequest req = CONTAINERS__CREATE_CONTAINER_REQUEST__INIT;
@@ -135,7 +147,7 @@ static int create_container(struct run *r, struct err *err)
 	spec_write(&opts, &r->process, &spec);
 	any.type_url = CTL_SPEC_TYPE;
 	any.value = (ProtobufCBinaryData){spec.n, (uint8_t *)spec.p};
-	runtime.name = RUNTIME;
+	choose_runtime(r, &runtime);
 	record.id = r->id;
 	record.image = r->name;
 	record.snapshotter = CTL_SNAPSHOTTER;
@@ -309,7 +321,7 @@ static int run_and_clean(struct run *r)
 
 /* ---- the command line ---- */
 
-enum { OPT_RM = 256, OPT_NET, OPT_LAZY, OPT_NAME, OPT_TIMING, OPT_ENTRYPOINT };
+enum { OPT_RM = 256, OPT_NET, OPT_LAZY, OPT_NAME, OPT_TIMING, OPT_ENTRYPOINT, OPT_RUNTIME, OPT_RUNC_BINARY };
 
 static const struct argp_option OPTIONS[] = {
     {"rm", OPT_RM, NULL, 0, "remove the container when it has ended", 0},
@@ -320,6 +332,8 @@ static const struct argp_option OPTIONS[] = {
     {"lazy", OPT_LAZY, "auto|off", 0, "when the image must be pulled: lazily where it allows (auto), or whole", 0},
     {"name", OPT_NAME, "ID", 0, "id of the container (default: random)", 0},
     {"entrypoint", OPT_ENTRYPOINT, "PROGRAM", 0, "run this instead of the image's own program", 0},
+    {"runtime", OPT_RUNTIME, "NAME", 0, "the shim to use, by name or by path (" RUNTIME ")", 0},
+    {"runc-binary", OPT_RUNC_BINARY, "PROGRAM", 0, "what that shim uses instead of runc, such as crun", 0},
     {"timing", OPT_TIMING, "FILE", 0, "write how long each phase took, as JSON", 0},
     {0},
 };
@@ -357,6 +371,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPT_ENTRYPOINT:
 		r->entrypoint = arg;
 		return 0;
+	case OPT_RUNTIME:
+		r->runtime = arg;
+		return 0;
+	case OPT_RUNC_BINARY:
+		r->runc_binary = arg;
+		return 0;
 	case OPT_TIMING:
 		r->timing = arg;
 		return 0;
@@ -383,16 +403,11 @@ int ctl_run_verb(struct ctl *c, int argc, char **argv)
 	struct argp argp = {
 	    OPTIONS, parse, "IMAGE [CMD...]", "Runs a program in a new container and exits with its status.", NULL,
 	    NULL,    NULL};
-	struct run r = {.c = c, .lazy = "auto", .process = SPEC_PROCESS_INIT};
+	struct run r = {.c = c, .lazy = "auto", .runtime = RUNTIME, .process = SPEC_PROCESS_INIT};
 
 	ctl_parse(c, &argp, ARGP_IN_ORDER, argc, argv, &r);
-	r.attach = (struct attach){.c = c,
-	                           .exec = "",
-	                           .interactive = r.interactive,
-	                           .terminal = r.terminal,
-	                           .in_fd = -1,
-	                           .out_fd = -1,
-	                           .err_fd = -1,
-	                           .signal_fd = -1};
+	r.attach = ATTACH_INIT(c, NULL, "");
+	r.attach.interactive = r.interactive;
+	r.attach.terminal = r.terminal;
 	return run_and_clean(&r);
 }

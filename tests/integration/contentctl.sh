@@ -113,6 +113,79 @@ running() {
 	retire_contentd
 }
 
+# What does not depend on how images are mounted: containers that are watched from outside.
+watching() {
+	local pid group quota
+	start_contentd watch
+	ctl pull "$image" >"$T/out" 2>&1 || bail "$(cat "$T/out")"
+	mkdir -p "$T/fifo"
+	mkfifo "$T/typed"
+	exec 7<>"$T/typed" # an input that does not end
+
+	ctl run -d --name one "$image" sh -c 'echo first; until [ -e /end ]; do echo tick; sleep 0.05; done; echo last; exit 6' \
+		>"$T/out" 2>&1
+	wait_for 10 eval 'ctl logs one | grep -q tick'
+	check_match "stats" "$(ctl stats)" '^one +[0-9]+\.[0-9]+ s +[0-9.]+ [kM]?B +- +[1-9]'
+	check_eq "stats --json" "$(ctl stats --json one | jq -c '.[] | [.id, .cpuNs > 0, .memoryBytes > 0, .pids > 0, has("memoryLimitBytes")]')" \
+		'["one",true,true,true,false]'
+	check_eq "stats of what does not run" "$(status_of ctl stats one absent)" 125
+	check_match "is told with its id" "$(cat "$T/status.out")" absent
+	check "update" ctl update --memory 64m --pids-limit 50 --cpus 0.5 one
+	group=$CONTENTD_NAMESPACE/one
+	quota=$(cat "/sys/fs/cgroup/cpu/$group/cpu.cfs_quota_us" "/sys/fs/cgroup/$group/cpu.max" 2>/dev/null)
+	check_eq "its processors" "${quota%% *}" 50000
+	check_eq "its limits" "$(ctl stats --json one | jq -c '.[] | [.memoryLimitBytes, .pidsLimit]')" '[67108864,50]'
+	check "update of one thing" ctl update --memory none one
+	check_eq "leaves the others" "$(ctl stats --json one | jq -c '.[] | [.memoryLimitBytes, .pidsLimit]')" '[null,50]'
+	check_eq "update of nothing" "$(status_of ctl update one)" 64
+	check_eq "to nonsense" "$(status_of ctl update --memory 64x one)" 64
+	check_eq "of what does not run" "$(status_of ctl update --memory 64m absent)" 125
+	ctl stats --json --interval 1 one >"$T/rounds" 2>&1 &
+	pid=$!
+	check "stats --interval" wait_for 20 grep -q '"cpuPercent":[0-9]' "$T/rounds"
+
+	setsid "$contentctl" --address "$CONTENTD/contentd.sock" attach one >"$T/joined" 2>"$T/joined.err" </dev/null &
+	check "attach shows what is written" wait_for 10 grep -q tick "$T/joined"
+	kill -INT $!
+	wait $!
+	check_eq "Ctrl-C leaves" "$? $(cat "$T/joined.err")" "0 contentctl: left one, which goes on"
+	check_match "and it goes on" "$(ctl ps)" '^one .* running '
+	check_eq "what was written before is not shown" "$(grep -c first "$T/joined")" 0
+	setsid "$contentctl" --address "$CONTENTD/contentd.sock" attach one >"$T/joined" 2>&1 </dev/null &
+	wait_for 10 grep -q tick "$T/joined"
+	ctl exec one touch /end
+	wait $!
+	check_eq "attach: status and last words" "$? $(tail -n 1 "$T/joined")" "6 last"
+	check "stats ends with its container" wait_for 20 eval '! is_running "$pid"'
+	check_eq "attach to what has ended" "$(status_of ctl attach one)" 125
+
+	ctr_ run -d --fifo-dir "$T/fifo" "$image" two /bin/sh -c 'while read -r x; do echo "got $x"; done' <&7 >"$T/out" 2>&1
+	echo word | setsid "$contentctl" --address "$CONTENTD/contentd.sock" attach two >"$T/joined" 2>&1 &
+	pid=$!
+	check "attach hands on what is typed" wait_for 10 grep -q 'got word' "$T/joined"
+	check_match "its input does not end with ours" "$(ctl ps)" '^two .* running '
+	kill -TERM "$pid"
+	wait "$pid"
+	check_eq "SIGTERM leaves too" $? 143
+	check_match "and it goes on" "$(ctl ps)" '^two .* running '
+	ctr_ run -d --null-io "$image" three /bin/sleep 1000 >"$T/out" 2>&1
+	check_eq "attach to what has no streams" "$(status_of ctl attach three)" 125
+
+	script -qec "ctr --address $CONTENTD/contentd.sock -n $CONTENTD_NAMESPACE run -d -t --fifo-dir $T/fifo $image four \
+		/bin/sh -c 'trap \"echo caught\" INT; while :; do echo tick; sleep 0.05; done'" /dev/null <&7 >"$T/out" 2>&1
+	script -qefc "$contentctl --address $CONTENTD/contentd.sock attach four" "$T/typescript" <&7 >"$T/joined" 2>&1 &
+	pid=$!
+	check "attach to a terminal" wait_for 10 grep -q tick "$T/joined"
+	printf '\003' >&7
+	check "Ctrl-C is the terminal's" wait_for 10 grep -q caught "$T/joined"
+	printf '\020\021' >&7
+	wait "$pid"
+	check_eq "Ctrl-P Ctrl-Q leaves it" $? 0
+	check_match "and it goes on" "$(ctl ps)" '^four .* running '
+	exec 7<&-
+	retire_contentd
+}
+
 conversions() {
 	check "convert a layout" "$contentctl" convert "oci:$T/tiny" "oci:$T/converted:v1"
 	check "its result is an image" umoci unpack --image "$T/converted:v1" "$T/converted.bundle"
@@ -128,5 +201,6 @@ conversions() {
 
 usage
 conversions
+watching
 at_levels running
 finish

@@ -213,6 +213,7 @@ check_eq "crun: output and status" "$(with_crun --rm "$image" c1 /bin/sh -c 'ech
 7"
 check_match "crun: no such program" "$(with_crun --rm "$image" c2 /no/program 2>&1)" 'no such file|not found'
 ctr_ containers rm c2 >"$T/out" 2>&1
+check_eq "crun: by contentctl" "$(ctl run --rm --runc-binary crun "$image" /bin/sh -c 'echo as well' 2>&1)" "as well"
 check "crun: detached" with_crun -d "$image" c3 /bin/sh -c 'trap "exit 9" TERM; while :; do sleep 0.1; done'
 check_eq "it is crun that has it" "$(crun --root "/run/containerd/runc/$CONTENTD_NAMESPACE" list -q 2>&1)" c3
 check_eq "its bundle is on the tmpfs" "$(inside stat -f -c %T "$CONTENTD/state/tasks/$CONTENTD_NAMESPACE/c3")" tmpfs
