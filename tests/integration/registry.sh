@@ -84,7 +84,7 @@ for how in "plain $NETPROXY" "TLS $TLS_REGISTRY --ca $TLS_CA"; do
 	done
 	netproxy_ask fault status=500 all GET /v2/some/blobs/ >"$T/ask"
 	check_fails "$name: an endless 500 is not" regcat $options blob "$host/some/blobs" "$blob" 0 10
-	check_match "and says so" "$(cat "$T/regcat.err")" "unavailable: $host/some/blobs: blob $blob: after 6 attempts: HTTP 500"
+	check_match "and says so" "$(cat "$T/regcat.err")" "unavailable: $host/some/blobs: blob $blob: after 6 attempts in [0-9.]+ s: HTTP 500"
 	netproxy_ask clear >"$T/ask"
 done
 
