@@ -36,7 +36,6 @@ struct cd_writer {
 	int64_t offset;
 	struct hasher *hasher;
 	struct timespec started;
-	bool aborted; /* content->lock: the ingest was taken away */
 };
 
 /* ---- opening ---- */
@@ -60,14 +59,8 @@ static int dir_stream(int dir_fd, DIR **out, struct err *err)
 	return err_errno(err, errno, "content: read directory");
 }
 
-static bool has_file(struct cd_content *c, const char *ingest, const char *name)
-{
-	AUTO_FREE char *path = xasprintf("%s/%s", ingest, name);
-
-	return faccessat(c->ingest_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-/* Small blobs that were being written, ingests that have not come to say what they are, and those that are blobs by now. */
+/* Small blobs that were being written, and ingests that nobody can go on with: they have not come to say what they are, or
+ * a crash of the machine took that away, or they are blobs by now. */
 static int remove_temporaries(struct cd_content *c, struct err *err)
 {
 	struct dirent *e;
@@ -77,7 +70,7 @@ static int remove_temporaries(struct cd_content *c, struct err *err)
 	while ((e = readdir(dir))) {
 		struct err why = ERR_INIT;
 
-		if (is_dot(e->d_name) || (has_file(c, e->d_name, "info") && has_file(c, e->d_name, "data")))
+		if (is_dot(e->d_name) || cd_ingest_check(c->ingest_fd, e->d_name, NULL) >= 0)
 			continue;
 		if (dir_remove(c->ingest_fd, e->d_name, &why) < 0)
 			log_warn("content/ingest: %s", why.msg);
@@ -327,9 +320,6 @@ int cd_ingest_check(int ingest_fd, const char *name, struct err *err)
 		return err_set(err, ERR_DATA_LOSS, "is that of another ref than its name says");
 	if (fstatat(ingest_fd, data, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 		return err_set(err, ERR_DATA_LOSS, "has no data");
-	if (info->total && st.st_size > info->total)
-		return err_set(err, ERR_DATA_LOSS, "has %lld bytes of %lld", (long long)st.st_size,
-		               (long long)info->total);
 	return 0;
 }
 
@@ -420,7 +410,8 @@ bool cd_ingest_condemn(struct cd_content *c, const char *ns, const char *ref)
 	ingest_name(ns, ref, name);
 	condemned_ingest(name, condemned);
 	pthread_mutex_lock(&c->lock);
-	busy = map_has(&c->writers, str_of(name));
+	/* By somebody else: he will spare it when he has dropped it, and whoever waits for that is not to lose his own. */
+	busy = map_has(&c->writers, str_of(name)) || map_has(&c->condemned, str_of(condemned));
 	if (!busy)
 		map_put(&c->condemned, str_of(condemned), c);
 	pthread_mutex_unlock(&c->lock);
@@ -466,12 +457,18 @@ static int claim(struct cd_content *c, struct cd_writer *w, const char *ref, str
 	return taken ? err_set(err, ERR_UNAVAILABLE, "ref \"%.200s\" is locked by another writer", ref) : 0;
 }
 
+/* The ingest is this writer's until it is committed or taken away; then its name may be another one's. Lock held. */
+static bool owns(const struct cd_writer *w)
+{
+	return map_get(&w->content->writers, str_of(w->name)) == w;
+}
+
 static void unclaim(struct cd_writer *w)
 {
 	struct cd_content *c = w->content;
 
 	pthread_mutex_lock(&c->lock);
-	if (map_get(&c->writers, str_of(w->name)) == w)
+	if (owns(w))
 		map_del(&c->writers, str_of(w->name));
 	pthread_cond_broadcast(&c->freed);
 	pthread_mutex_unlock(&c->lock);
@@ -509,14 +506,19 @@ int cd_content_wait(struct cd_content *c, const char *ns, const char *ref, struc
 	return call ? rpc_cancelled(call, err) : 0;
 }
 
+static int gone(struct err *err)
+{
+	return err_set(err, ERR_NOT_FOUND, "the ingest was aborted: not found");
+}
+
 static int check_alive(struct cd_writer *w, struct err *err)
 {
-	bool aborted;
+	bool alive;
 
 	pthread_mutex_lock(&w->content->lock);
-	aborted = w->aborted;
+	alive = owns(w);
 	pthread_mutex_unlock(&w->content->lock);
-	return aborted ? err_set(err, ERR_NOT_FOUND, "the ingest was aborted: not found") : 0;
+	return alive ? 0 : gone(err);
 }
 
 static int rehash(struct cd_writer *w, struct err *err)
@@ -664,33 +666,51 @@ int cd_writer_fd(struct cd_writer *w)
 	return w->fd;
 }
 
-/* Removes the directory, if it is still this writer's. */
+/* Removes the directory, if it is still this writer's: under the lock, so that it does not become another one's between
+ * the look and the removal. */
 static int drop(struct cd_writer *w, struct err *err)
 {
+	struct cd_content *c = w->content;
 	int r;
 
-	TRY(check_alive(w, err));
-	r = dir_remove(w->content->ingest_fd, w->name, err);
+	pthread_mutex_lock(&c->lock);
+	r = owns(w) ? dir_remove(c->ingest_fd, w->name, err) : gone(err);
+	pthread_mutex_unlock(&c->lock);
 	unclaim(w);
+	return r;
+}
+
+/* Gives the bytes their name, if they are still this writer's: what lies there after an abort is another one's, and nobody
+ * has verified it. */
+static int publish(struct cd_writer *w, const char *hex, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/data", w->name);
+	struct cd_content *c = w->content;
+	int r = 0;
+
+	if (fchmod(w->fd, 0444) < 0 || fsync(w->fd) < 0)
+		return err_errno(err, errno, "content: sync");
+	pthread_mutex_lock(&c->lock);
+	if (!owns(w))
+		r = gone(err);
+	else if (renameat(c->ingest_fd, path, c->blobs_fd, hex) < 0)
+		r = err_errno(err, errno, "content: publish %s", hex);
+	pthread_mutex_unlock(&c->lock);
+	FAILPOINT("content-moved");
 	return r;
 }
 
 int cd_writer_commit(struct cd_writer *w, const struct digest *digest, struct err *err)
 {
-	AUTO_FREE char *path = xasprintf("%s/data", w->name);
 	struct cd_content *c = w->content;
 	char hex[65];
 
 	TRY(check_alive(w, err));
 	wait_until_dropped(c, str_of(digest_hex(digest, hex)));
-	if (!cd_blob_has(c, digest)) {
-		if (fchmod(w->fd, 0444) < 0 || fsync(w->fd) < 0)
-			return err_errno(err, errno, "content: sync");
-		if (renameat(c->ingest_fd, path, c->blobs_fd, hex) < 0)
-			return err_errno(err, errno, "content: publish %s", hex);
-		FAILPOINT("content-moved");
-		TRY(dir_sync(c->blobs_fd, err));
-	}
+	if (!cd_blob_has(c, digest))
+		TRY(publish(w, hex, err));
+	/* Also where another writer was quicker: he may not have come so far yet. */
+	TRY(dir_sync(c->blobs_fd, err));
 	return drop(w, err);
 }
 
@@ -701,7 +721,6 @@ int cd_writer_abort(struct cd_writer *w, struct err *err)
 
 int cd_ingest_abort(struct cd_content *c, const char *ns, const char *ref, struct err *err)
 {
-	struct cd_writer *w;
 	struct stat st;
 	char name[65];
 	int r;
@@ -711,9 +730,8 @@ int cd_ingest_abort(struct cd_content *c, const char *ns, const char *ref, struc
 	r = fstatat(c->ingest_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0
 	        ? err_set(err, ERR_NOT_FOUND, "ingest \"%.200s\": not found", ref)
 	        : dir_remove(c->ingest_fd, name, err);
-	w = map_del(&c->writers, str_of(name));
-	if (w)
-		w->aborted = true;
+	map_del(&c->writers, str_of(name)); /* its writer finds that out */
+	pthread_cond_broadcast(&c->freed);
 	pthread_mutex_unlock(&c->lock);
 	return r;
 }

@@ -2,7 +2,10 @@
 
 #include "base/file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -199,6 +202,77 @@ static void aborting_under_a_writer(void **state)
 	expect_blob(w, "x");
 }
 
+struct committing {
+	struct cd_writer *writer;
+	struct digest digest;
+	int result;
+};
+
+static void *commit(void *arg)
+{
+	struct committing *c = arg;
+
+	c->result = cd_writer_commit(c->writer, &c->digest, NULL);
+	return NULL;
+}
+
+/* Between a commit's look at its ingest and the moment its bytes get their name another writer may have taken the ref: his
+ * bytes must not get it. The commit is held up there by a blob of that name that is being deleted. */
+static void an_abort_in_the_middle_of_a_commit(void **state)
+{
+	struct world *w = *state;
+	struct committing c = {.writer = open_writer(w, "r", 0), .digest = sum("verified")};
+	struct cd_writer *other;
+	pthread_t thread;
+
+	write_text(c.writer, "verified");
+	cd_blob_condemn(w->c, &c.digest);
+	assert_int_equal(pthread_create(&thread, NULL, commit, &c), 0);
+	usleep(20 * 1000); /* for the old writer to come there; any other order ends the same way */
+	assert_int_equal(cd_ingest_abort(w->c, "ns", "r", NULL), 0);
+	other = open_writer(w, "r", 0);
+	write_text(other, "unknown");
+	cd_blob_spare(w->c, &c.digest);
+	pthread_join(thread, NULL);
+	assert_int_equal(c.result, -ERR_NOT_FOUND);
+	assert_false(cd_blob_has(w->c, &c.digest));
+	cd_writer_close(c.writer);
+	write_text(other, "!");
+	c.digest = sum("unknown!");
+	assert_int_equal(cd_writer_commit(other, &c.digest, NULL), 0);
+	expect_blob(w, "unknown!");
+	cd_writer_close(other);
+}
+
+static void a_writer_that_has_committed_is_done_with_the_ref(void **state)
+{
+	struct world *w = *state;
+	AUTO(cd_writer) struct cd_writer *writer = open_writer(w, "r", 0);
+	AUTO(cd_writer) struct cd_writer *next = NULL;
+	struct digest d = sum("x"), d2 = sum("y");
+
+	write_text(writer, "x");
+	assert_int_equal(cd_writer_commit(writer, &d, NULL), 0);
+	next = open_writer(w, "r", 0);
+	write_text(next, "y");
+	assert_int_equal(cd_writer_abort(writer, NULL), -ERR_NOT_FOUND);
+	assert_int_equal(cd_writer_commit(next, &d2, NULL), 0);
+	expect_blob(w, "y");
+}
+
+/* Two of them condemn the same ingest: the second one's deletion would be that of whoever came after the first. */
+static void an_ingest_is_condemned_once(void **state)
+{
+	struct world *w = *state;
+
+	cd_writer_close(open_writer(w, "r", 0));
+	assert_true(cd_ingest_condemn(w->c, "ns", "r"));
+	assert_false(cd_ingest_condemn(w->c, "ns", "r"));
+	assert_int_equal(cd_ingest_drop(w->c, "ns", "r", NULL), 0);
+	assert_true(cd_ingest_condemn(w->c, "ns", "r"));
+	cd_ingest_spare(w->c, "ns", "r");
+}
+
 static int list(void *arg, const struct cd_ingest_status *s, struct err *err)
 {
 	buf_addf(arg, "%s/%s:%lld ", s->ns, s->ref, (long long)s->offset);
@@ -233,13 +307,50 @@ static void leftovers_of_a_crash(void **state)
 	assert_int_equal(access(path, F_OK), -1);
 }
 
+static int name_it(void *arg, const struct cd_ingest_status *s, struct err *err)
+{
+	snprintf(arg, 80, "%s", s->ref);
+	return 0;
+}
+
+/* The machine stopped before the ingest's description was on disk: nobody can go on with it, or even name it. */
+static void an_ingest_that_lost_its_description(void **state)
+{
+	struct world *w = *state;
+	char dir[128], name[NAME_MAX + 1] = "", path[512], ref[80] = "";
+	struct dirent *e;
+	DIR *d;
+
+	cd_writer_close(open_writer(w, "r", 0));
+	snprintf(dir, sizeof(dir), "%s/content/ingest", w->dir);
+	d = opendir(dir);
+	while ((e = readdir(d)))
+		if (e->d_name[0] != '.')
+			snprintf(name, sizeof(name), "%s", e->d_name);
+	closedir(d);
+	snprintf(path, sizeof(path), "%s/%s/info", dir, name);
+	assert_int_equal(truncate(path, 0), 0);
+	reopen(w);
+	assert_int_equal(cd_ingest_each(w->c, NULL, name_it, ref, NULL), 0);
+	assert_string_equal(ref, "");
+	assert_int_equal(access(path, F_OK), -1);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    TEST(small_blobs),          TEST(a_writer_from_begin_to_commit), TEST(resuming),
-	    TEST(one_writer_a_ref),     TEST(aborting_under_a_writer),       TEST(listing),
+	    TEST(small_blobs),
+	    TEST(a_writer_from_begin_to_commit),
+	    TEST(resuming),
+	    TEST(one_writer_a_ref),
+	    TEST(aborting_under_a_writer),
+	    TEST(listing),
 	    TEST(leftovers_of_a_crash),
+	    TEST(an_abort_in_the_middle_of_a_commit),
+	    TEST(a_writer_that_has_committed_is_done_with_the_ref),
+	    TEST(an_ingest_is_condemned_once),
+	    TEST(an_ingest_that_lost_its_description),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
