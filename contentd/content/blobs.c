@@ -181,7 +181,11 @@ int cd_content_open_blob(struct cd_daemon *d, struct rpc_call *c, const char *ns
 		TRY(bring(d, c, ns, record, &digest, err));
 	while ((r = cd_blob_open(d->content, &digest, fd, bytes, err)) == -ERR_NOT_FOUND && *record->source)
 		TRY(fetch_once(d, c, ns, ref, record, &digest, err));
-	return r;
+	if (r < 0 || *bytes == record->info->size)
+		return r;
+	close(STEAL_FD(*fd));
+	return err_set(err, ERR_DATA_LOSS, "content %s has %lld bytes, not the %lld on record", record->info->digest,
+	               (long long)*bytes, (long long)record->info->size);
 }
 
 void cd_content_created(struct cd_daemon *d, const char *ns, const Records__Content *record)

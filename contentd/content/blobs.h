@@ -15,7 +15,7 @@ int cd_content_get(struct cd_daemon *d, const char *ns, const char *digest, stru
 /* A descriptor over the bytes of a record. When there is no file the blob is fetched from the record's source, by the
  * account with which the namespace last opened an image there, verified and kept; calls for the same blob at the same time
  * share one transfer. A namespace that is isolated fetches what only others have brought. `c` may be NULL. ERR_NOT_FOUND
- * when there is neither file nor source. */
+ * when there is neither file nor source, ERR_DATA_LOSS when the file has another size than the record says. */
 int cd_content_open_blob(struct cd_daemon *d, struct rpc_call *c, const char *ns, const Records__Content *record,
                          int *fd, int64_t *bytes, struct err *err);
 

@@ -97,9 +97,11 @@ static int take_expectations(struct session *s, const Content__WriteContentReque
 	if (!str_starts(str_of(req->expected), STR("sha256:")))
 		return err_set(err, ERR_UNIMPLEMENTED, "blobs are stored by sha256 only, not %s: not implemented",
 		               req->expected);
-	free(s->expected);
-	s->expected = xstrdup(req->expected);
-	use_digest(s, s->expected);
+	if (strcmp(s->expected, req->expected)) {
+		free(s->expected);
+		s->expected = xstrdup(req->expected);
+		use_digest(s, s->expected);
+	}
 	r = cd_meta_has(s->d->meta, CD_CONTENT, s->ns, str_of(s->expected), err);
 	TRY(r);
 	return r ? known_already(s, s->expected, err) : 0;

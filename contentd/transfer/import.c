@@ -241,6 +241,8 @@ static int check_node(struct import *im, const struct cd_tree_node *n, struct er
 	int r;
 
 	digest_text(&n->d.digest, text);
+	/* Before it is looked at: the collector leaves it alone from here on. */
+	cd_use_blob_for_call(im->t->d, im->t->call, im->t->ns, text);
 	if (reg_media_is_encrypted(n->d.media_type))
 		return err_set(err, ERR_UNIMPLEMENTED,
 		               "layer %s is encrypted (" STR_FMT "): encrypted images cannot be used", text,

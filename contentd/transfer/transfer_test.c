@@ -535,6 +535,31 @@ static void archives_that_are_wrong(void **state)
 	assert_int_equal(leases(w), 0);
 }
 
+/* A layer that only another namespace has: to name it is enough where namespaces share, and nowhere else. */
+static void what_another_namespace_has(void **state)
+{
+	AUTO(buf) struct buf full = BUF_INIT, tar = BUF_INIT;
+	struct world *w = *state;
+	struct shape s = shape(w, "layer one");
+	Xfer__ImageStore *store = prefixed(w, "x.y/z", false);
+
+	simple(w, &full, TAG(w, "t"));
+	add_blob(w, &tar, s.config);
+	add_blob(w, &tar, s.manifest);
+	finish_layout(&tar, index_of(w, descriptor(w, OCI_MANIFEST, s.manifest, TAG(w, "t"))));
+	OK(import(w, &full, store));
+	rpc_client_set_metadata(w->c, "containerd-namespace", "other");
+	free(w->d->config.content_sharing);
+	w->d->config.content_sharing = xstrdup("isolated");
+	FAILS(import(w, &tar, store), ERR_NOT_FOUND);
+	assert_non_null(strstr(w->err.msg, "neither in the archive nor in the content store"));
+	assert_null(info(w, s.layer.digest));
+	free(w->d->config.content_sharing);
+	w->d->config.content_sharing = xstrdup("shared");
+	OK(import(w, &tar, store));
+	assert_non_null(info(w, s.layer.digest));
+}
+
 static void encrypted_layers_are_refused(void **state)
 {
 	AUTO(buf) struct buf tar = BUF_INIT;
@@ -965,6 +990,7 @@ int main(void)
 	    TEST(the_index_has_a_name_too),
 	    TEST(several_platforms),
 	    TEST(archives_that_are_wrong),
+	    TEST(what_another_namespace_has),
 	    TEST(encrypted_layers_are_refused),
 	    TEST(paths_with_tricks),
 	    TEST(a_bomb),
