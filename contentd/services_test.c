@@ -726,10 +726,47 @@ static void a_client_that_leaves_its_stream(void **state)
 	OK(cd_streams_get(w->d->streams, "ns", "one", &mine, &w->err));
 	rpc_stream_free(s);
 	rpc_client_poll(w->c, NULL, 0, clock_mono_ns() + NS_PER_MS, NULL);
-	assert_int_equal(cd_stream_recv(mine, &xfer__auth_response__descriptor, NULL, INT64_MAX, &w->a, &got, &w->err),
-	                 0);
+	/* Which is not the end of what it had to say. */
+	FAILS(cd_stream_recv(mine, &xfer__auth_response__descriptor, NULL, INT64_MAX, &w->a, &got, &w->err),
+	      ERR_UNAVAILABLE);
 	FAILS(cd_stream_send(mine, &answer.base, NULL), ERR_UNAVAILABLE);
 	cd_stream_close(mine);
+}
+
+static void a_client_that_has_said_all(void **state)
+{
+	struct world *w = *state;
+	AUTO(rpc_stream) struct rpc_stream *s = open_named(w, "one");
+	Xfer__AuthResponse answer = XFER__AUTH_RESPONSE__INIT, *got;
+	struct cd_stream *mine = NULL;
+
+	OK(cd_streams_get(w->d->streams, "ns", "one", &mine, &w->err));
+	OK(rpc_stream_send(s, &pb_any_new(&w->a, &answer.base)->base, &w->err));
+	OK(rpc_stream_close_send(s, &w->err));
+	assert_int_equal(rpc_client_poll(w->c, NULL, 0, clock_mono_ns() + NS_PER_MS, &w->err), 0);
+	for (int left = 1; left >= 0; left--)
+		assert_int_equal(
+		    cd_stream_recv(mine, &xfer__auth_response__descriptor, NULL, INT64_MAX, &w->a, &got, &w->err),
+		    left);
+	cd_stream_close(mine);
+}
+
+/* What nobody takes is bounded also when it has no bytes. */
+static void a_flood_of_nothing(void **state)
+{
+	struct world *w = *state;
+	AUTO(rpc_stream) struct rpc_stream *s = open_named(w, "one");
+	AUTO(pb) Pb__Any *any = NULL;
+	Pb__Any nothing = PB__ANY__INIT;
+	int r = RPC_AGAIN;
+
+	for (unsigned i = 0; i < 200000 && r == RPC_AGAIN; i++) {
+		if (rpc_stream_send(s, &nothing.base, NULL) < 0)
+			break;
+		if (i % 1000 == 0)
+			r = rpc_stream_try_recv(s, &any, &w->err);
+	}
+	FAILS(rpc_stream_recv(s, INT64_MAX, &any, &w->err), ERR_EXHAUSTED);
 }
 
 static void transfers_that_cannot_be(void **state)
@@ -780,6 +817,8 @@ int main(void)
 	    TEST(a_bad_filter_ends_the_subscription),
 	    TEST(streams),
 	    TEST(a_client_that_leaves_its_stream),
+	    TEST(a_client_that_has_said_all),
+	    TEST(a_flood_of_nothing),
 	    TEST(transfers_that_cannot_be),
 	};
 

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #define INBOX_MAX (4u << 20) /* bytes; nobody we talk to sends more than its credit */
+#define MESSAGE_BYTES 64u    /* of memory that a message takes besides, so that empty ones count */
 
 struct cd_streams {
 	pthread_mutex_t lock;
@@ -149,7 +150,7 @@ static void stop_waiting(void *arg)
 	pthread_mutex_unlock(&w->stream->lock);
 }
 
-/* 1 with the oldest message, 0 when none will come any more; -ERR_DEADLINE; -ERR_CANCELLED. */
+/* 1 with the oldest message, 0 when none will come any more; -ERR_DEADLINE; -ERR_CANCELLED; -ERR_UNAVAILABLE. */
 static int take(struct cd_stream *s, struct waiting *w, int64_t deadline_ns, struct buf *wire)
 {
 	struct timespec until = {deadline_ns / NS_PER_S, deadline_ns % NS_PER_S};
@@ -164,10 +165,12 @@ static int take(struct cd_stream *s, struct waiting *w, int64_t deadline_ns, str
 	else if (s->inbox.n) {
 		*wire = s->inbox.p[0];
 		memmove(&s->inbox.p[0], &s->inbox.p[1], --s->inbox.n * sizeof(*wire));
-		s->inbox_bytes -= wire->n;
+		s->inbox_bytes -= wire->n + MESSAGE_BYTES;
 		r = 1;
-	} else
-		r = r ? -ERR_DEADLINE : 0;
+	} else if (r)
+		r = -ERR_DEADLINE;
+	else if (!s->client_done)
+		r = -ERR_UNAVAILABLE; /* its call is over, and it never said that this was all */
 	pthread_mutex_unlock(&s->lock);
 	return r;
 }
@@ -189,6 +192,8 @@ int cd_stream_recv(struct cd_stream *s, const ProtobufCMessageDescriptor *d, str
 		return rpc_cancelled(on_behalf, err);
 	if (r == -ERR_DEADLINE)
 		return err_set(err, ERR_DEADLINE, "the client did not answer on its stream in time");
+	if (r == -ERR_UNAVAILABLE)
+		return err_set(err, ERR_UNAVAILABLE, "the client's stream broke off");
 	if (r <= 0)
 		return r;
 	TRY(pb_unpack_in(a, &pb__any__descriptor, buf_str(&wire), &any, err));
@@ -277,9 +282,9 @@ static int pump(struct rpc_call *c, struct cd_stream *s, struct err *err)
 		if (r <= 0)
 			return r;
 		pthread_mutex_lock(&s->lock);
-		full = s->inbox_bytes + wire.n > INBOX_MAX;
+		full = s->inbox_bytes + wire.n + MESSAGE_BYTES > INBOX_MAX;
 		if (!full) {
-			s->inbox_bytes += wire.n;
+			s->inbox_bytes += wire.n + MESSAGE_BYTES;
 			vec_push(&s->inbox, wire);
 			wire = BUF_INIT;
 		}

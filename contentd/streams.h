@@ -24,8 +24,8 @@ int cd_streams_get(struct cd_streams *s, const char *ns, const char *id, struct 
 int cd_stream_send(struct cd_stream *s, const ProtobufCMessage *msg, struct err *err);
 
 /* Waits for the next message, which must be of type `d`; *out: T **, in the arena. 1 with it, 0 when the client has
- * closed its side. Ends early, with an error, when `on_behalf` (may be NULL) is cancelled or at the deadline
- * (CLOCK_MONOTONIC ns, INT64_MAX: none). */
+ * closed its side, ERR_UNAVAILABLE when its stream broke off before that. Ends early, with an error, when `on_behalf` (may
+ * be NULL) is cancelled or at the deadline (CLOCK_MONOTONIC ns, INT64_MAX: none). */
 int cd_stream_recv(struct cd_stream *s, const ProtobufCMessageDescriptor *d, struct rpc_call *on_behalf,
                    int64_t deadline_ns, struct arena *a, void *out, struct err *err);
 
