@@ -63,6 +63,15 @@ static void name_layer(struct verify *v, PB(Damage) * m, const struct digest *ke
 	m->layers[m->n_layers++] = l;
 }
 
+/* Damage is what a look has found, not what has kept from looking: no descriptor, no memory, nobody who listens. */
+static int tell_apart(struct verify *v, const struct err *why, struct err *err)
+{
+	TRY(verb_cut_off(v->s, v->call, err));
+	if (err_is_transient(why) || why->code == ERR_CANCELLED)
+		return err_set(err, why->code, "%s", why->msg);
+	return 0;
+}
+
 /* ---- indexes ---- */
 
 static int check_index(struct verify *v, const struct digest *key, struct err *err)
@@ -110,6 +119,7 @@ static int verify_index(struct verify *v, const struct digest *key, struct err *
 	v->rsp->indexes++;
 	if (check_index(v, key, &why) >= 0 || why.code == ERR_NOT_FOUND)
 		return 0;
+	TRY(tell_apart(v, &why, err));
 	path = xasprintf("index/%s", digest_hex(key, hex));
 	m = damage_add(v, "index", key, path, &why);
 	name_owner(v, m, key);
@@ -247,7 +257,7 @@ static int verify_object(struct verify *v, const struct digest *key, const struc
 	v->rsp->objects++;
 	ffs_object_path(key, path);
 	if (hash_object(v, path, st, &sum, &why) < 0) {
-		TRY(verb_cut_off(v->s, v->call, err));
+		TRY(tell_apart(v, &why, err));
 		if (why.code == ERR_NOT_FOUND)
 			return 0; /* collected meanwhile */
 		ffs_data_object_users(v->s->w->data, key, &users);

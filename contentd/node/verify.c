@@ -212,6 +212,9 @@ static int verify_blob(struct verify *v, const struct blob *b, struct err *err)
 	if (r >= 0)
 		r = hash_blob(v, fd, bytes, &sum, &why);
 	TRY(rpc_cancelled(v->call, err));
+	/* No descriptor, no memory, nobody who listens: that says nothing of the blob, and it must not cost it. */
+	if (r < 0 && (err_is_transient(&why) || why.code == ERR_CANCELLED))
+		return err_set(err, why.code, "%s", why.msg);
 	v->sum.blobs++;
 	if (r >= 0 && digest_eq(&sum, &b->digest))
 		return 0;
