@@ -345,6 +345,9 @@ static int commit_plain(struct pull *p, struct pull_layer *l, const char *parent
 	AUTO_FREE char *key = xasprintf("extract-%s %s", random_hex(random, 8), l->chain);
 	int r;
 
+	/* Nothing else speaks for it until it is committed. */
+	cd_use_for_call(p->d, p->call,
+	                &(struct gc_id){GC_SNAPSHOT, str_of(p->ns), str_of(p->snapshotter), str_of(key)});
 	TRY(snap_prepare(p->snaps, p->space, key, parent, &LABELS_INIT, &unused, err));
 	r = fill_and_commit(p, l, key, parent, labels, err);
 	if (r < 0)
