@@ -1,4 +1,4 @@
-/* contentctl run: image, snapshot, container, task, and the clean-up of whatever was made before something failed. */
+/* contentctl run: image, container, snapshot, task, and the clean-up of whatever was made before something failed. */
 #include "contentd/ctl/attach.h"
 #include "contentd/ctl/container.h"
 #include "contentd/ctl/image.h"
@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #define RUNTIME "io.containerd.runc.v2"
 
@@ -105,7 +106,7 @@ static int resolve_user(struct run *r, struct err *err)
 	char at[] = "/tmp/contentctl-user-XXXXXX";
 	int result;
 
-	if (!spec_user_needs_files(&r->process) || r->snapshot->n_mounts != 1)
+	if (r->snapshot->n_mounts != 1)
 		return spec_resolve_user(&r->process, NULL, err);
 	if (!mkdtemp(at))
 		return err_errno(err, errno, "make %s", at);
@@ -131,29 +132,39 @@ static void choose_runtime(struct run *r, Containers__Container__Runtime *out)
 	out->options = pb_any_new(&r->c->arena, &options.base);
 }
 
+static void pack_spec(struct run *r, Pb__Any *any)
+{
+	struct spec_opts opts = {.id = r->id, .ns = r->c->ns, .host_network = r->host_network};
+	AUTO(buf) struct buf spec = BUF_INIT;
+
+	spec_write(&opts, &r->process, &spec);
+	*any = (Pb__Any)PB__ANY__INIT;
+	any->type_url = CTL_SPEC_TYPE;
+	any->value.len = spec.n;
+	any->value.data = (uint8_t *)arena_str(&r->c->arena, buf_str(&spec));
+}
+
+/* The record comes before the snapshot that it names: so nothing that is collected meanwhile can be the snapshot. */
 static int create_container(struct run *r, struct err *err)
 {
 	Containers__CreateContainerRequest req = CONTAINERS__CREATE_CONTAINER_REQUEST__INIT;
 	Containers__Container record = CONTAINERS__CONTAINER__INIT;
 	Containers__Container__Runtime runtime = CONTAINERS__CONTAINER__RUNTIME__INIT;
-	struct spec_opts opts = {.id = r->id, .ns = r->c->ns, .host_network = r->host_network};
-	Pb__Any any = PB__ANY__INIT;
-	AUTO(buf) struct buf spec = BUF_INIT;
 	Kv__Entry *labels[2];
+	Pb__Any spec;
 
 	TRY(spec_process_from_image(buf_str(&r->img.config), r->entrypoint, r->args, r->n_args, &r->process, err));
 	r->process.terminal = r->terminal;
-	TRY(resolve_user(r, err));
-	spec_write(&opts, &r->process, &spec);
-	any.type_url = CTL_SPEC_TYPE;
-	any.value = (ProtobufCBinaryData){spec.n, (uint8_t *)spec.p};
+	if (!spec_user_needs_files(&r->process))
+		TRY(spec_resolve_user(&r->process, NULL, err));
+	pack_spec(r, &spec);
 	choose_runtime(r, &runtime);
 	record.id = r->id;
 	record.image = r->name;
 	record.snapshotter = CTL_SNAPSHOTTER;
 	record.snapshot_key = r->id;
 	record.runtime = &runtime;
-	record.spec = &any;
+	record.spec = &spec;
 	if (r->log_uri) {
 		labels[record.n_labels++] = pb_kv_new(&r->c->arena, CTL_LOG_LABEL, r->log_uri + strlen("file://"));
 		record.labels = labels;
@@ -162,6 +173,30 @@ static int create_container(struct run *r, struct err *err)
 	TRY_WRAP(rpc_call(r->c->client, &containers__containers__descriptor, "Create", NULL, &req.base, NULL, err), err,
 	         "create container %s", r->id);
 	r->has_container = true;
+	return 0;
+}
+
+/* A user by name is known when the image's files are. */
+static int set_user(struct run *r, struct err *err)
+{
+	Containers__UpdateContainerRequest req = CONTAINERS__UPDATE_CONTAINER_REQUEST__INIT;
+	Containers__Container record = CONTAINERS__CONTAINER__INIT;
+	Pb__FieldMask mask = PB__FIELD_MASK__INIT;
+	const char *path = "spec";
+	Pb__Any spec;
+
+	if (!spec_user_needs_files(&r->process))
+		return 0;
+	TRY(resolve_user(r, err));
+	pack_spec(r, &spec);
+	record.id = r->id;
+	record.spec = &spec;
+	mask.paths = &path;
+	mask.n_paths = 1;
+	req.container = &record;
+	req.update_mask = &mask;
+	TRY_WRAP(rpc_call(r->c->client, &containers__containers__descriptor, "Update", NULL, &req.base, NULL, err), err,
+	         "set the user of container %s", r->id);
 	return 0;
 }
 
@@ -231,6 +266,19 @@ static void phase(struct json_writer *w, const char *name, int64_t ns)
 	json_w_double(w, (double)ns / NS_PER_MS);
 }
 
+/* What is there and is no file (a pipe, a device) is written to, not replaced. */
+static int write_report(const char *path, struct str text, struct err *err)
+{
+	AUTO_FREE char *real = realpath(path, NULL); /* a link stays one */
+	AUTO_FD int fd = -1;
+	struct stat st;
+
+	if (stat(path, &st) < 0 || S_ISREG(st.st_mode))
+		return file_write_atomic(AT_FDCWD, real ?: path, text, 0644, err);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	return fd < 0 ? err_errno(err, errno, "%s", path) : fd_write_all(fd, text, err);
+}
+
 static int write_timing(const struct run *r, struct err *err)
 {
 	int64_t ready = r->attach.ready_ns, begun = r->c->started_ns;
@@ -254,7 +302,7 @@ static int write_timing(const struct run *r, struct err *err)
 	json_w_object_end(&w);
 	json_w_object_end(&w);
 	buf_addc(&b, '\n');
-	return file_write_atomic(AT_FDCWD, r->timing, buf_str(&b), 0644, err);
+	return write_report(r->timing, buf_str(&b), err);
 }
 
 /* ---- the whole ---- */
@@ -267,8 +315,9 @@ static int run(struct run *r, uint32_t *status, struct err *err)
 		TRY(random_id(r->c, &r->id, err));
 	if (r->detach)
 		TRY(choose_log(r, err));
-	TRY(prepare(r, err));
 	TRY(create_container(r, err));
+	TRY(prepare(r, err));
+	TRY(set_user(r, err));
 	if (!r->detach) {
 		r->attach.container = r->id;
 		TRY(attach_open(&r->attach, err));
