@@ -203,11 +203,13 @@ static error_t parse_export(int key, char *arg, struct argp_state *state)
 	}
 }
 
-/* A file without a name until it is whole: whatever ends us leaves nothing behind. */
+/* A file without a name until it is whole: whatever ends us leaves nothing behind. What is there and is no file (a pipe, a
+ * device) is written to, not replaced. */
 static int open_output(const char *path, int *fd, struct err *err)
 {
 	AUTO_FREE char *dir = xstrdup(path);
 	char *slash = strrchr(dir, '/');
+	struct stat st;
 
 	if (!strcmp(path, "-")) {
 		if (isatty(STDOUT_FILENO))
@@ -217,7 +219,10 @@ static int open_output(const char *path, int *fd, struct err *err)
 	}
 	if (slash)
 		slash[slash == dir] = '\0';
-	*fd = open(slash ? dir : ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		*fd = open(path, O_WRONLY | O_CLOEXEC);
+	else
+		*fd = open(slash ? dir : ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
 	if (*fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
 		*fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	return *fd < 0 ? err_errno(err, errno, "%s", path) : 0;
@@ -257,11 +262,13 @@ static int run_export(struct ctl *c, const struct export *a, struct err *err)
 	AUTO(ctl_transfer) struct ctl_transfer t;
 	Xfer__ImageExportStream destination = XFER__IMAGE_EXPORT_STREAM__INIT;
 	Xfer__ImageStore store = XFER__IMAGE_STORE__INIT;
+	AUTO_FREE char *real = strcmp(a->file, "-") ? realpath(a->file, NULL) : NULL; /* a link stays one */
+	const char *file = real ?: a->file;
 	AUTO_FD int fd = -1;
 
 	ctl_transfer_init(&t, c);
 	TRY(set_images(c, a, &store, err));
-	TRY(open_output(a->file, &fd, err));
+	TRY(open_output(file, &fd, err));
 	TRY(ctl_connect(c, err));
 	TRY(ctl_transfer_open(&t, false, true, err));
 	t.out_fd = fd;
@@ -270,7 +277,7 @@ static int run_export(struct ctl *c, const struct export *a, struct err *err)
 	destination.skip_compatibility_manifest = a->no_docker;
 	TRY(ctl_platforms_list(c, &a->platforms, &destination.platforms, &destination.n_platforms, err));
 	TRY_WRAP(ctl_transfer_run(&t, &store.base, &destination.base, err), err, "%s", a->file);
-	TRY(name_output(a->file, fd, err));
+	TRY(name_output(file, fd, err));
 	if (c->json)
 		fprintf(stderr, "{\"bytes\":%lld}\n", (long long)t.moved);
 	return 0;

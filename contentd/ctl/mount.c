@@ -7,9 +7,11 @@
 #include "rpc/proto/snapshots.pb-c.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 static const ProtobufCServiceDescriptor *const SNAPSHOTS = &snapshots__snapshots__descriptor;
@@ -192,6 +194,18 @@ static int lease(struct ctl *c, const char *dir, struct err *err)
 	return 0;
 }
 
+static int find_lease(struct ctl *c, const char *dir, struct err *err)
+{
+	AUTO(pb) Leases__ListResponse *rsp = NULL;
+	Leases__ListRequest req = LEASES__LIST_REQUEST__INIT;
+
+	TRY(rpc_call(c->client, &leases__leases__descriptor, "List", NULL, &req.base, &rsp, err));
+	for (size_t i = 0; i < rsp->n_leases; i++)
+		if (!strcmp(rsp->leases[i]->id, dir))
+			return 0;
+	return err_set(err, ERR_NOT_FOUND, "contentctl has mounted nothing at %s", dir);
+}
+
 static int let_go(struct ctl *c, const char *dir, struct err *err)
 {
 	Snapshots__RemoveSnapshotRequest snapshot = SNAPSHOTS__REMOVE_SNAPSHOT_REQUEST__INIT;
@@ -302,13 +316,26 @@ int ctl_mount_verb(struct ctl *c, int argc, char **argv)
 	return run_mount(c, &a, &err) < 0 ? ctl_fail(c, &err) : 0;
 }
 
+static bool is_mounted(const char *dir)
+{
+	struct statx st;
+
+	return statx(AT_FDCWD, dir, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &st) == 0 &&
+	       (st.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
+/* What somebody else has mounted is none of ours; what was unmounted without us, or has gone with a reboot, still is. */
 static int unmount_one(void *arg, const char *name, struct err *err)
 {
-	const char *dir = NULL;
+	struct err why = ERR_INIT;
+	const char *dir = name;
 	struct ctl *c = arg;
 
-	TRY(real_path(c, name, &dir, err));
-	TRY_WRAP(run_program((char *[]){"umount", (char *)dir, NULL}, err), err, "unmount %s", dir);
+	if (real_path(c, name, &dir, &why) < 0 && (why.code != ERR_NOT_FOUND || *name != '/'))
+		return err_set(err, why.code, "%s", why.msg);
+	TRY(find_lease(c, dir, err));
+	if (is_mounted(dir))
+		TRY_WRAP(run_program((char *[]){"umount", (char *)dir, NULL}, err), err, "unmount %s", dir);
 	TRY_WRAP(let_go(c, dir, err), err, "unmount %s", dir);
 	printf("%s\n", dir);
 	return 0;

@@ -69,6 +69,14 @@ ours() {
 	check_fails "an export of no image" ctl export "$T/none.tar" no/such
 	check_eq "leaves no file" "$(ls "$T"/none.tar* 2>/dev/null)" ""
 	ctl save - "$plain" 2>/dev/null | zstd -q >"$T/plain.tar.zst"
+	mknod "$T/null" c 1 3
+	check "export to a device" ctl export "$T/null" "$plain"
+	check "and timing" ctl run --rm --timing "$T/null" "$plain"
+	check "writes to it, and leaves it what it is" test -c "$T/null"
+	: >"$T/plain.tar"
+	ln -s plain.tar "$T/link"
+	check "export to a link" ctl export "$T/link" "$plain"
+	check_eq "leaves it a link, to the archive" "$(readlink "$T/link") $(tar tf "$T/plain.tar" | grep -c oci-layout)" "plain.tar 1"
 	check_match "usage" "$(ctl usage "$plain" "$lazy" | tail -n 1)" '^total .*B +[0-9]+'
 	mkdir "$T/mnt"
 	check "mount" ctl mount "$lazy" "$T/mnt"
@@ -78,6 +86,13 @@ ours() {
 	check "mount --rw" ctl mount --rw "$plain" "$T/mnt"
 	check "takes files" touch "$T/mnt/x"
 	check "umount" ctl umount "$T/mnt"
+	check "mount, once more" ctl mount "$plain" "$T/mnt"
+	umount "$T/mnt"
+	check "unmount of what is not mounted any more" ctl unmount "$T/mnt"
+	mount -t tmpfs mine "$T/mnt"
+	check_match "what somebody else has mounted" "$(ctl unmount "$T/mnt" 2>&1)" "has mounted nothing at $T/mnt"
+	check "stays" mountpoint -q "$T/mnt"
+	umount "$T/mnt"
 	nothing_left "mounts"
 	forget
 	check "import of what was exported" ctl import "$T/both.tar"
