@@ -5,6 +5,7 @@
 #include "contentd/ctl/spec.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 static void the_image_says_what_to_run(void **state)
 {
@@ -194,6 +195,18 @@ static void files_are_needed_for_names_alone(void **state)
 	}
 }
 
+/* An image may have anything in that place; nobody is there to write into a pipe. The last test: it takes the file away. */
+static void a_pipe_does_not_hold_us_up(void **state)
+{
+	AUTO(spec_process) struct spec_process p = SPEC_PROCESS_INIT;
+	AUTO_FREE char *passwd = xasprintf("%s/etc/passwd", root);
+
+	assert_int_equal(unlink(passwd), 0);
+	assert_int_equal(mkfifo(passwd, 0600), 0);
+	OK(resolve("7", &p, err));
+	assert_int_equal(p.uid, 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +219,7 @@ int main(void)
 	    cmocka_unit_test(users_by_name_and_number),
 	    cmocka_unit_test(unknown_users_are_named),
 	    cmocka_unit_test(files_are_needed_for_names_alone),
+	    cmocka_unit_test(a_pipe_does_not_hold_us_up),
 	};
 
 	return cmocka_run_group_tests(tests, make_root, drop_root);

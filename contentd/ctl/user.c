@@ -44,7 +44,8 @@ static int read_below(const char *root, const char *path, struct buf *out, struc
 
 	if (root_fd < 0)
 		return err_errno(err, errno, "open %s", root);
-	TRY(file_open_beneath(root_fd, path, O_RDONLY | O_CLOEXEC, 0, false, &fd, err));
+	/* A pipe in its place must not hold us up. */
+	TRY(file_open_beneath(root_fd, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0, false, &fd, err));
 	return fd_read_all(fd, FILE_BYTES_MAX, out, err);
 }
 
