@@ -246,6 +246,9 @@ static void test_deadline(void **state)
 	assert_int_equal(read_at(f, &t->claim, 0, 100, &r), ERR_DEADLINE);
 	assert_int_equal(read_at(f, &t->claim, 0, 3 * CHUNK, &r), ERR_DEADLINE);
 	test_blobs_set_hold(&f->blobs, false);
+	/* Later reads try again, and a slow machine may need several: what has come is kept. */
+	while (read_at(f, &t->claim, 0, t->content.n, &r) == ERR_DEADLINE)
+		;
 	check_file(f, t);
 	buf_fini(&r.bytes);
 	layer_fini(f, &l);

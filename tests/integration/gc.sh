@@ -90,7 +90,7 @@ check_eq "also on disk" "$(find "$CONTENTD/root/objects" "$CONTENTD/root/content
 # ---- expiry, when nothing else happens ----
 check "a pull" ctl pull "$REGISTRY/test/tiny:lazy"
 tiny=$(ctl images -q)
-check "the image expires in a moment" ctr_ images label "$tiny" "containerd.io/gc.expire=$(soon 2)"
+check "the image expires in a moment" ctr_ images label "$tiny" "containerd.io/gc.expire=$(soon 4)"
 check "it is here" test "$(ctl images -q)" = "$tiny"
 expired() { test -z "$(ctl images -q)"; }
 check "then it goes by itself" wait_for 15 expired
