@@ -14,10 +14,9 @@
 struct gc_sched_params {
 	double pause_threshold;      /* share of time that collecting may take from others; 0 < x <= 0.5 */
 	uint64_t deletion_threshold; /* so many deletions: run at once; 0: they wait for the interval */
-	uint64_t
-	    mutation_threshold; /* so many writes since the last run: run at the end of the interval; 0: never for them */
-	int64_t schedule_delay_ns; /* between a reason to run at once and the run */
-	int64_t startup_delay_ns;  /* until the first run; 0: none by itself */
+	uint64_t mutation_threshold; /* so many writes: run at the end of the interval; 0: they are no reason */
+	int64_t schedule_delay_ns;   /* between a reason to run at once and the run */
+	int64_t startup_delay_ns;    /* until the first run; 0: none by itself */
 };
 
 #define GC_SCHED_NEVER INT64_MAX
