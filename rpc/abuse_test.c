@@ -487,25 +487,39 @@ static void too_many_connections(void **state)
 	assert_true(is_served(s->path));
 }
 
-static void connections_that_say_nothing(void **state)
+/* False when the server has closed. */
+static bool is_answered(struct raw *r, uint32_t id)
 {
-	struct served *s = *state;
-	struct raw silent = raw_dial(s->path, SOCK_STREAM), half = raw_dial(s->path, SOCK_STREAM);
-	struct raw without_settings = raw_dial(s->path, SOCK_STREAM), good = h2_dial(s->path);
 	AUTO(buf) struct buf out = BUF_INIT;
 	EchoRequest req = echo_request();
 
+	h2_call(&out, id, "Quick", &req, true);
+	if (raw_send(r, buf_str(&out)))
+		while (h2_count(r, H2_HEADERS, id) < 2 && raw_wait_bytes(r, r->in.n + 1))
+			;
+	return h2_count(r, H2_HEADERS, id) == 2;
+}
+
+static void connections_that_say_nothing(void **state)
+{
+	struct served *s = *state;
+	struct raw good = h2_dial(s->path), silent, half, without_settings;
+
+	/* On a busy machine it may be too late itself. */
+	for (int tries = 0; tries < 100 && !is_answered(&good, 1); tries++) {
+		raw_close(&good);
+		good = h2_dial(s->path);
+	}
+	silent = raw_dial(s->path, SOCK_STREAM);
+	half = raw_dial(s->path, SOCK_STREAM);
+	without_settings = raw_dial(s->path, SOCK_STREAM);
 	raw_send(&half, STR("PRI * HTTP/2.0\r\n"));
 	raw_send(&without_settings, STR(H2_PREFACE));
 	raw_wait_closed(&silent);
 	raw_wait_closed(&half);
 	raw_wait_closed(&without_settings);
 	/* One that has greeted may be idle as long as it likes. */
-	h2_call(&out, 1, "Quick", &req, true);
-	assert_true(raw_send(&good, buf_str(&out)));
-	while (!h2_count(&good, H2_HEADERS, 1) && raw_wait_bytes(&good, good.in.n + 1))
-		;
-	assert_int_equal(h2_count(&good, H2_HEADERS, 1), 2);
+	assert_true(is_answered(&good, 3));
 	raw_close(&silent);
 	raw_close(&half);
 	raw_close(&without_settings);
