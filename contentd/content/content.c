@@ -536,6 +536,15 @@ static int rehash(struct cd_writer *w, struct err *err)
 	return 0;
 }
 
+/* The time of the file is when the ingest was updated, for whoever asks. The kernel stamps by a clock that is up to a tick
+ * behind: a client would see an update from before its write. */
+static int stamp(const struct cd_writer *w, struct err *err)
+{
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, clock_wall()};
+
+	return futimens(w->fd, times) < 0 ? err_errno(err, errno, "content: time of ingest") : 0;
+}
+
 /* Opens what is there, or begins. */
 static int writer_load(struct cd_writer *w, const char *ns, const char *ref, int64_t total, const char *expected,
                        struct err *err)
@@ -556,6 +565,8 @@ static int writer_load(struct cd_writer *w, const char *ns, const char *ref, int
 		return err_errno(err, errno, "content: open ingest");
 	w->offset = st.st_size;
 	w->started = resume ? pb_time(old->started_at) : clock_wall();
+	if (!resume)
+		TRY(stamp(w, err));
 	started.seconds = w->started.tv_sec;
 	started.nanos = (int32_t)w->started.tv_nsec;
 	info.namespace_ = ns;
@@ -648,7 +659,7 @@ int cd_writer_write(struct cd_writer *w, struct str bytes, struct err *err)
 	TRY(fd_pwrite_all(w->fd, bytes, w->offset, err));
 	hasher_add(w->hasher, bytes.p, bytes.n);
 	w->offset += (int64_t)bytes.n;
-	return 0;
+	return stamp(w, err);
 }
 
 int cd_writer_truncate(struct cd_writer *w, struct err *err)
@@ -658,7 +669,7 @@ int cd_writer_truncate(struct cd_writer *w, struct err *err)
 		return err_errno(err, errno, "content: truncate ingest");
 	hasher_reset(w->hasher);
 	w->offset = 0;
-	return 0;
+	return stamp(w, err);
 }
 
 int cd_writer_fd(struct cd_writer *w)

@@ -34,9 +34,6 @@ static int64_t ns_of(const Pb__Timestamp *t)
 	return t->seconds * NS_PER_S + t->nanos;
 }
 
-/* File times are those of the kernel's last tick: a little early. */
-#define TICK_NS (NS_PER_S / 50)
-
 static int64_t now_ns(void)
 {
 	struct timespec t = clock_wall();
@@ -46,7 +43,7 @@ static int64_t now_ns(void)
 
 static void expect_between(const Pb__Timestamp *t, int64_t from, int64_t to)
 {
-	assert_in_range(ns_of(t), from - TICK_NS, to);
+	assert_in_range(ns_of(t), from, to);
 }
 
 static void expect_blob(struct world *w, const char *digest, int64_t size, const char *labels, int64_t from, int64_t to)
