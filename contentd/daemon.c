@@ -79,19 +79,29 @@ int cd_call_ns(struct rpc_call *c, const char **ns, struct err *err)
 	return cd_ident_check("namespace", *ns, err);
 }
 
+int cd_call_lease_if_any(struct cd_daemon *d, struct rpc_call *c, const char *ns, const char **lease, struct err *err)
+{
+	const char *named = rpc_metadata(c, "containerd-lease");
+	int there;
+
+	*lease = NULL;
+	if (!named || !*named)
+		return 0;
+	cd_use_for_call(d, c, &(struct gc_id){.kind = GC_LEASE, .ns = str_of(ns), .key = str_of(named)});
+	there = cd_meta_has(d->meta, CD_LEASE, ns, str_of(named), err);
+	TRY(there);
+	*lease = there ? named : NULL;
+	return 0;
+}
+
 int cd_call_lease(struct cd_daemon *d, struct rpc_call *c, const char *ns, const char **lease, struct err *err)
 {
-	int r;
+	const char *named = rpc_metadata(c, "containerd-lease");
 
-	*lease = rpc_metadata(c, "containerd-lease");
-	if (!*lease || !**lease) {
-		*lease = NULL;
+	TRY(cd_call_lease_if_any(d, c, ns, lease, err));
+	if (*lease || !named || !*named)
 		return 0;
-	}
-	cd_use_for_call(d, c, &(struct gc_id){.kind = GC_LEASE, .ns = str_of(ns), .key = str_of(*lease)});
-	r = cd_meta_has(d->meta, CD_LEASE, ns, str_of(*lease), err);
-	TRY(r);
-	return r ? 0 : err_set(err, ERR_NOT_FOUND, "lease \"%.200s\" does not exist: not found", *lease);
+	return err_set(err, ERR_NOT_FOUND, "lease \"%.200s\" does not exist: not found", named);
 }
 
 static void end_use(void *arg)

@@ -104,6 +104,9 @@ int cd_call_ns(struct rpc_call *c, const char **ns, struct err *err);
 /* The lease of a call, NULL when it names none; ERR_NOT_FOUND when it does not exist. It is used until the call ends: one
  * that expires meanwhile stays. */
 int cd_call_lease(struct cd_daemon *d, struct rpc_call *c, const char *ns, const char **lease, struct err *err);
+/* The same for calls that add nothing to it: NULL also when the lease does not exist (any more). Those that only read need
+ * none. */
+int cd_call_lease_if_any(struct cd_daemon *d, struct rpc_call *c, const char *ns, const char **lease, struct err *err);
 
 /* True when `name` is one of the configured snapshotter names. */
 bool cd_is_snapshotter(const struct cd_daemon *d, const char *name);

@@ -38,8 +38,15 @@ static int scope_open(struct scope *s, struct rpc_call *c, void *svc, const char
 	TRY(cd_call_ns(c, &s->space.ns, err));
 	if (!cd_is_snapshotter(svc, snapshotter))
 		return err_set(err, ERR_INVALID, "snapshotter not loaded: \"%.100s\"", snapshotter);
-	TRY(cd_call_lease(svc, c, s->space.ns, &s->lease, err));
+	TRY(cd_call_lease_if_any(svc, c, s->space.ns, &s->lease, err));
 	return cd_snapshots(svc, c, &s->store, err);
+}
+
+/* For what the lease of the call is to keep: one that it names must be there. */
+static int scope_open_to_add(struct scope *s, struct rpc_call *c, void *svc, const char *snapshotter, struct err *err)
+{
+	TRY(scope_open(s, c, svc, snapshotter, err));
+	return *s->space.ns ? cd_call_lease(svc, c, s->space.ns, &s->lease, err) : 0;
 }
 
 static void publish(const struct scope *s, const char *topic, const ProtobufCMessage *event)
@@ -201,7 +208,7 @@ static int snapshots_prepare(struct rpc_call *c, const void *request, void *svc,
 	AUTO(snap_mounts) struct snap_mounts mounts = SNAP_MOUNTS_INIT;
 	struct scope s;
 
-	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(scope_open_to_add(&s, c, svc, req->snapshotter, err));
 	TRY(prepare(&s, snap_prepare, req->key, req->parent, req->labels, req->n_labels, &mounts, err));
 	event.key = req->key;
 	event.parent = req->parent;
@@ -218,7 +225,7 @@ static int snapshots_view(struct rpc_call *c, const void *request, void *svc, st
 	AUTO(snap_mounts) struct snap_mounts mounts = SNAP_MOUNTS_INIT;
 	struct scope s;
 
-	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(scope_open_to_add(&s, c, svc, req->snapshotter, err));
 	TRY(prepare(&s, snap_view, req->key, req->parent, req->labels, req->n_labels, &mounts, err));
 	mounts_out(rpc_arena(c), &mounts, &rsp.mounts, &rsp.n_mounts);
 	return rpc_reply(c, &rsp.base, err);
@@ -258,7 +265,7 @@ static int snapshots_commit(struct rpc_call *c, const void *request, void *svc, 
 	AUTO(labels) struct labels labels = LABELS_INIT;
 	struct scope s;
 
-	TRY(scope_open(&s, c, svc, req->snapshotter, err));
+	TRY(scope_open_to_add(&s, c, svc, req->snapshotter, err));
 	TRY(cd_name_check("snapshot name", req->name, err));
 	use(&s, req->name);
 	use(&s, req->key);

@@ -263,6 +263,13 @@ static void under_a_lease(void **state)
 	FAILS(snapshot_prepare(w, "x", "", "", NULL), ERR_EXISTS);
 	FAILS(snapshot_prepare(w, "y", "", "containerd.io/snapshot.ref=T", NULL), ERR_EXISTS);
 	assert_string_equal(world_leased(w, "l"), "snapshots/overlayfs:T snapshots/overlayfs:x ");
+	/* Only who adds to a lease needs it: clients go on under one that they have deleted. */
+	rpc_client_set_metadata(w->c, "containerd-lease", "gone");
+	FAILS(snapshot_prepare(w, "z", "", "", NULL), ERR_NOT_FOUND);
+	FAILS(snapshot_commit(w, "X", "x", "", ""), ERR_NOT_FOUND);
+	assert_string_equal(list(w, ""), "T x ");
+	OK(snapshot_remove(w, "x"));
+	assert_string_equal(list(w, ""), "T ");
 }
 
 /* As the plugin of a containerd: one key space whatever the namespace, none of the rules of ours. */

@@ -121,7 +121,7 @@ static int content_delete(struct rpc_call *c, const void *request, void *svc, st
 	const char *ns, *lease;
 
 	TRY(cd_call_ns(c, &ns, err));
-	TRY(cd_call_lease(d, c, ns, &lease, err));
+	TRY(cd_call_lease_if_any(d, c, ns, &lease, err));
 	TRY(drop(d, rpc_arena(c), ns, lease, req->digest, err));
 	event.digest = req->digest;
 	cd_events_publish(d->events, ns, "/content/delete", &event.base);
@@ -264,7 +264,7 @@ static int content_abort(struct rpc_call *c, const void *request, void *svc, str
 	const char *ns, *lease;
 
 	TRY(cd_call_ns(c, &ns, err));
-	TRY(cd_call_lease(d, c, ns, &lease, err));
+	TRY(cd_call_lease_if_any(d, c, ns, &lease, err));
 	TRY(cd_ingest_abort(d->content, ns, req->ref, err));
 	if (!lease)
 		return 0;

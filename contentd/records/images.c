@@ -271,7 +271,7 @@ static int images_delete(struct rpc_call *c, const void *request, void *svc, str
 	const char *ns, *lease;
 
 	TRY(cd_call_ns(c, &ns, err));
-	TRY(cd_call_lease(d, c, ns, &lease, err));
+	TRY(cd_call_lease_if_any(d, c, ns, &lease, err));
 	TRY(drop(d, rpc_arena(c), ns, lease, req, err));
 	event.name = req->name;
 	cd_events_publish(d->events, ns, "/images/delete", &event.base);
