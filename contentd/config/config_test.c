@@ -22,8 +22,10 @@ static void defaults(void **state)
 	assert_int_equal(c.fetch_background_quiet_ms, 500);
 	assert_true(c.keep_layer_blobs);
 	assert_string_equal(c.content_sharing, "shared");
-	assert_int_equal(c.snapshotter_names.n, 2);
+	assert_int_equal(c.snapshotter_names.n, 3);
 	assert_string_equal(c.snapshotter_names.p[0], "overlayfs");
+	assert_string_equal(c.snapshotter_names.p[1], "native");
+	assert_string_equal(c.snapshotter_names.p[2], "stargz");
 }
 
 static void a_file(void **state)
@@ -129,7 +131,7 @@ static void the_printed_file_is_the_defaults(void **state)
 	cd_config_print(NULL, &b);
 	assert_int_equal(cd_config_parse(&c, "f", buf_str(&b), NULL, NULL), 0);
 	assert_string_equal(c.runtime_default, "io.containerd.runc.v2");
-	assert_int_equal(c.snapshotter_names.n, 2);
+	assert_int_equal(c.snapshotter_names.n, 3);
 }
 
 static void what_is_printed_is_what_is_in_force(void **state)

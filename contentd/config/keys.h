@@ -42,7 +42,7 @@
 	X(TEXT, snapshotter_level, "snapshotter.level", "\"auto\"", CHOICE("auto|overlay|nested|tree"), START, \
 	  "How images are mounted: overlay (one overlay over EROFS, objects and FUSE), nested (two overlays, older\n" \
 	  "kernels), tree (FUSE serves names too, any kernel), or auto: the first of them that works here.") \
-	X(NAMES, snapshotter_names, "snapshotter.names", "[\"overlayfs\", \"stargz\"]", ANY, START, \
+	X(NAMES, snapshotter_names, "snapshotter.names", "[\"overlayfs\", \"native\", \"stargz\"]", ANY, START, \
 	  "Names under which clients ask for it; all behave alike. The first one is used by pulls that name none.") \
 	X(NAMES, snapshotter_proxy_names, "snapshotter.proxy_names", "[\"contentd\"]", ANY, START, \
 	  "Names under which a real containerd has it as a proxy plugin: each is one key space, of that containerd.") \

@@ -328,7 +328,10 @@ snapshots() {
 	both "usage" snapshots usage s2 v1
 	both "rm" snapshots rm s2 v1 c1
 	refused "rm, again" snapshots rm c1
-	refused "another snapshotter" snapshots --snapshotter none ls
+	both "another snapshotter: its own keys" snapshots --snapshotter native prepare s1
+	both "snapshots ls, of another snapshotter" snapshots --snapshotter native ls
+	both "rm, of another snapshotter" snapshots --snapshotter native rm s1
+	refused "no such snapshotter" snapshots --snapshotter none ls
 	refused "info of nothing" snapshots info none
 }
 
