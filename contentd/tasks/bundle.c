@@ -1,6 +1,7 @@
 #include "contentd/tasks/bundle.h"
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -60,12 +61,90 @@ static int make_entries(const struct bundle *b, struct str config, struct err *e
 	return fd_write_all(fd, config, err);
 }
 
+/* ---- containers with a user namespace ---- */
+
+static int read_mapping(struct json_reader *r, int64_t *of_root, struct err *err)
+{
+	int64_t inside = -1, outside = -1;
+	struct str key;
+	int more;
+
+	TRY(json_object_begin(r, err));
+	while ((more = json_object_next(r, &key, err)) > 0) {
+		if (json_key_is(key, "containerID"))
+			TRY(json_i64(r, &inside, err));
+		else if (json_key_is(key, "hostID"))
+			TRY(json_i64(r, &outside, err));
+		else
+			TRY(json_skip(r, err));
+	}
+	if (inside == 0)
+		*of_root = outside;
+	return more;
+}
+
+static int read_linux(struct json_reader *r, int64_t *of_root, struct err *err)
+{
+	struct str key;
+	int more, another = 0;
+
+	TRY(json_object_begin(r, err));
+	while ((more = json_object_next(r, &key, err)) > 0) {
+		if (!json_key_is(key, "gidMappings")) {
+			TRY(json_skip(r, err));
+			continue;
+		}
+		TRY(json_array_begin(r, err));
+		while ((another = json_array_next(r, err)) > 0)
+			TRY(read_mapping(r, of_root, err));
+		TRY(another);
+	}
+	return more;
+}
+
+int64_t bundle_root_group(struct str config)
+{
+	AUTO(json_reader) struct json_reader *r = json_reader_new(config);
+	int64_t group = 0;
+	struct str key;
+
+	TRY(json_object_begin(r, NULL));
+	while (json_object_next(r, &key, NULL) > 0) {
+		if (json_key_is(key, "linux"))
+			TRY(read_linux(r, &group, NULL));
+		else
+			TRY(json_skip(r, NULL));
+	}
+	return group;
+}
+
+/* Root of a user namespace is somebody else out here, who has to get through to rootfs; nobody but the group of the
+ * container's root may. */
+static int let_root_in(const struct bundle *b, struct str config, struct err *err)
+{
+	int64_t group = bundle_root_group(config);
+
+	if (group <= 0 || group >= UINT32_MAX)
+		return 0;
+	if (chown(b->path, (uid_t)-1, (gid_t)group) < 0 || chmod(b->path, 0710) < 0)
+		return err_errno(err, errno, "set group and mode of %s", b->path);
+	return 0;
+}
+
+static int make_dirs(const struct bundle *b, struct str config, struct err *err)
+{
+	AUTO_FREE char *of_ns = str_dup(str_sub(str_of(b->path), 0, strlen(b->path) - strlen(b->id) - 1));
+
+	TRY(dir_make(b->work_path, 0700, err));
+	TRY(dir_make(of_ns, 0711, err));
+	TRY(dir_make(b->path, 0700, err));
+	return let_root_in(b, config, err);
+}
+
 int bundle_make(const struct bundle *b, struct str config, struct err *err)
 {
 	TRY(bundle_remove(b, err));
-	TRY(dir_make(b->work_path, 0700, err));
-	TRY(dir_make(b->path, 0700, err));
-	if (make_entries(b, config, err) < 0) {
+	if (make_dirs(b, config, err) < 0 || make_entries(b, config, err) < 0) {
 		bundle_remove(b, NULL);
 		return err_wrap(err, "bundle of task %s", b->id);
 	}

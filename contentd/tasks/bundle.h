@@ -31,7 +31,12 @@ int bundle_init(struct bundle *b, const char *root, const char *state, const cha
 void bundle_fini(struct bundle *b);
 DEFINE_AUTO_FINI(bundle);
 
-/* Makes it on disk; what a dead task of this name left behind is removed first. */
+/* The group outside of which the container's root is, by its specification (linux.gidMappings); 0 when that is root's, or
+ * nothing is said; negative when the specification cannot be read. */
+int64_t bundle_root_group(struct str config);
+
+/* Makes it on disk; what a dead task of this name left behind is removed first. Only root gets into it; of a container
+ * with a user namespace, the group of its root gets through, too. */
 int bundle_make(const struct bundle *b, struct str config, struct err *err);
 
 /* Unmounts what is mounted on rootfs and removes everything. Never descends into a mount. Absent is fine. After a crash

@@ -37,6 +37,28 @@ static void runtime_names_become_binaries(void **state)
 	}
 }
 
+static void the_group_of_a_containers_root(void **state)
+{
+	static const struct {
+		const char *config;
+		int64_t group;
+	} cases[] = {
+	    {"{}", 0},
+	    {"{\"linux\":null}", 0},
+	    {"{\"linux\":{\"gidMappings\":[]}}", 0},
+	    {"{\"linux\":{\"gidMappings\":[{\"containerID\":0,\"hostID\":0,\"size\":1}]}}", 0},
+	    {"{\"a\":[1],\"linux\":{\"uidMappings\":[{\"containerID\":0,\"hostID\":1000,\"size\":1}],"
+	     "\"gidMappings\":[{\"containerID\":1,\"hostID\":7,\"size\":9},"
+	     "{\"size\":1,\"hostID\":2000,\"containerID\":0}]},\"hooks\":{}}",
+	     2000},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		assert_int_equal(bundle_root_group(str_of(cases[i].config)), cases[i].group);
+	assert_true(bundle_root_group(STR("{\"linux\":[")) < 0);
+	assert_true(bundle_root_group(STR("")) < 0);
+}
+
 static void answers_of_all_generations(void **state)
 {
 	static const struct {
@@ -86,6 +108,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(runtime_names_become_binaries),
+	    cmocka_unit_test(the_group_of_a_containers_root),
 	    cmocka_unit_test(answers_of_all_generations),
 	    cmocka_unit_test(a_task_is_one_path_component),
 	};

@@ -51,6 +51,11 @@ wait_followed
 check_eq "--env, --cwd" "$(ctr_ run --rm "${fifos[@]}" --env A=b --cwd /tmp "$image" r1 /bin/sh -c 'echo $A $PWD')" "b /tmp"
 echo shared >"$T/shared/file"
 check_eq "--mount" "$(ctr_ run --rm "${fifos[@]}" --mount "type=bind,src=$T/shared,dst=/mnt,options=rbind:ro" "$image" r2 /bin/cat /mnt/file)" shared
+# Root of the container is somebody else out here, who has to get at its files; the test's folder is closed otherwise.
+chmod 711 "$T"
+check_match "a user namespace" "$(ctr_ run --rm "${fifos[@]}" --uidmap 0:1000:5000 --gidmap 0:2000:5000 "$image" r9 \
+	/bin/sh -c 'echo $(id -u) $(head -n 1 /proc/self/gid_map)' 2>&1)" '^0 0 2000 5000$'
+chmod 700 "$T"
 check_eq "-t" "$(script -qec "ctr --address $CONTENTD/contentd.sock -n $CONTENTD_NAMESPACE run --rm -t --fifo-dir $T/fifo $image r3 /bin/sh -c 'test -t 0 && echo terminal'" /dev/null | grep -o 'terminal')" terminal
 check "-d, --pid-file, --memory-limit, --cpus" run_d r4 --pid-file "$T/pid" --memory-limit 33554432 --cpus 0.5
 check_eq "the pid is written" "$(cat "$T/pid")" "$(pid_of r4)"
