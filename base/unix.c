@@ -61,7 +61,8 @@ int unix_listen(const char *path, int type, mode_t mode, int *out, struct err *e
 		return err_errno(err, errno, "chmod socket");
 	if (bind(fd, (const struct sockaddr *)&a, sizeof(a)))
 		return err_errno(err, errno, "bind %s", path);
-	if (chmod(path, mode) || listen(fd, SOMAXCONN)) {
+	/* At once: clients wait for a socket that is not there yet, but give up on one that nobody listens on. */
+	if (listen(fd, SOMAXCONN) || chmod(path, mode)) {
 		int sys = errno;
 
 		unlink(path);

@@ -456,6 +456,7 @@ int cd_daemon_start(struct cd_daemon *d, struct err *err)
 
 	TRY(make_tasks(d, err));
 	TRY(cd_access_listen(&d->config, &fd, err));
+	d->has_socket = true;
 	TRY(cd_daemon_serve(d, STEAL_FD(fd), err));
 	r = pthread_create(&d->opener, NULL, open_all, d);
 	if (r)
@@ -476,6 +477,10 @@ void cd_daemon_stop(struct cd_daemon *d)
 	d->opener_started = false;
 	if (d->tasks)
 		cd_tasks_stop_events(d->tasks);
+	/* Before it stops listening: clients wait for a socket to appear, but give up on one that refuses them. */
+	if (d->has_socket)
+		unlink(d->config.address);
+	d->has_socket = false;
 	if (d->server)
 		rpc_server_stop(d->server, STOP_GRACE_NS);
 	rpc_server_free(STEAL(d->server));

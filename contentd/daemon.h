@@ -53,6 +53,7 @@ struct cd_daemon {
 	struct rpc_server *server;
 	struct cd_gate meta_gate, data_gate, tasks_gate;
 	int root_lock, state_lock; /* descriptors */
+	bool has_socket;           /* at config.address */
 	struct kv_rocks *rocks;
 	pthread_t opener;
 	bool opener_started;

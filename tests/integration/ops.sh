@@ -131,6 +131,7 @@ refused() { grep -q 'reload: .*config.toml:1: unknown key roto' "$T/service.log"
 check "a reload of a mistake changes nothing" wait_for 10 refused
 check "and everything goes on" ctl info
 check "SIGTERM ends it in order" stop_contentd
+check_fails "and takes the socket away" test -e "$ADDRESS"
 
 # ---- what a service manager hears ----
 cat >"$T/notify.py" <<'END'
