@@ -18,6 +18,7 @@
 
 #define INFO_BYTES_MAX (64u << 10)
 #define REHASH_BYTES (1u << 20)
+#define PATIENCE_NS (500 * NS_PER_MS)
 #define TEMPORARY ".put-" /* small blobs on their way; removed at the start */
 
 struct cd_content {
@@ -27,6 +28,7 @@ struct cd_content {
 	struct map writers;   /* ingest name -> struct cd_writer; lock */
 	struct map condemned; /* names of blobs and ingests that are about to be deleted; lock */
 	atomic_uint temporaries;
+	int64_t patience_ns; /* of who wants a ref that another has */
 };
 
 struct cd_writer {
@@ -93,6 +95,7 @@ int cd_content_open(const char *root, struct cd_content **out, struct err *err)
 	AUTO(cd_content) struct cd_content *c = xcalloc(1, sizeof(*c));
 
 	c->blobs_fd = c->ingest_fd = -1;
+	c->patience_ns = PATIENCE_NS;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->freed, NULL);
 	TRY(open_dir(root, "content/blobs/sha256", &c->blobs_fd, err));
@@ -440,17 +443,25 @@ int cd_ingest_drop(struct cd_content *c, const char *ns, const char *ref, struct
 
 /* ---- writers ---- */
 
-/* Takes the ingest's name for a writer: ERR_UNAVAILABLE when it is taken. */
+/* Takes the ingest's name for a writer: ERR_UNAVAILABLE when it is taken, and stays so for a moment. */
 static int claim(struct cd_content *c, struct cd_writer *w, const char *ref, struct err *err)
 {
+	const int64_t at = clock_mono_ns() + c->patience_ns;
+	const struct timespec until = {at / NS_PER_S, at % NS_PER_S};
 	char condemned[INGEST_CONDEMNED_BYTES];
-	bool taken;
+	bool taken = false;
 
 	condemned_ingest(w->name, condemned);
 	pthread_mutex_lock(&c->lock);
-	while (map_has(&c->condemned, str_of(condemned)))
-		pthread_cond_wait(&c->freed, &c->lock);
-	taken = map_has(&c->writers, str_of(w->name));
+	for (;;) {
+		if (map_has(&c->condemned, str_of(condemned))) {
+			pthread_cond_wait(&c->freed, &c->lock);
+			continue;
+		}
+		taken = map_has(&c->writers, str_of(w->name));
+		if (!taken || pthread_cond_clockwait(&c->freed, &c->lock, CLOCK_MONOTONIC, &until))
+			break;
+	}
 	if (!taken)
 		map_put(&c->writers, str_of(w->name), w);
 	pthread_mutex_unlock(&c->lock);
@@ -472,6 +483,11 @@ static void unclaim(struct cd_writer *w)
 		map_del(&c->writers, str_of(w->name));
 	pthread_cond_broadcast(&c->freed);
 	pthread_mutex_unlock(&c->lock);
+}
+
+void cd_content_set_patience(struct cd_content *c, int64_t ns)
+{
+	c->patience_ns = ns;
 }
 
 struct waiting {

@@ -1,5 +1,6 @@
 #include "contentd/content/content.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 
 #include <dirent.h>
@@ -182,6 +183,34 @@ static void one_writer_a_ref(void **state)
 	writer = open_writer(w, "r", 0);
 }
 
+static void *open_second(void *arg)
+{
+	struct world *w = arg;
+	struct cd_writer *writer = NULL;
+
+	cd_writer_open(w->c, "ns", "r", 0, "", &writer, NULL);
+	return writer;
+}
+
+/* A client that ends one stream and begins the next has no way to know that the server has seen the end. */
+static void who_comes_too_early_waits(void **state)
+{
+	struct world *w = *state;
+	struct cd_writer *first = open_writer(w, "r", 0);
+	void *second;
+	pthread_t thread;
+
+	cd_content_set_patience(w->c, 600 * NS_PER_S);
+	assert_int_equal(pthread_create(&thread, NULL, open_second, w), 0);
+	usleep(20000);
+	write_text(first, "abc");
+	cd_writer_close(first);
+	assert_int_equal(pthread_join(thread, &second), 0);
+	assert_non_null(second);
+	assert_int_equal(cd_writer_offset(second), 3);
+	cd_writer_close(second);
+}
+
 static void aborting_under_a_writer(void **state)
 {
 	struct world *w = *state;
@@ -351,6 +380,7 @@ int main(void)
 	    TEST(a_writer_that_has_committed_is_done_with_the_ref),
 	    TEST(an_ingest_is_condemned_once),
 	    TEST(an_ingest_that_lost_its_description),
+	    TEST(who_comes_too_early_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
