@@ -24,7 +24,8 @@ struct kv {
 	            int (*fn)(void *fn_arg, struct str key, struct str value, struct err *err), void *fn_arg,
 	            struct err *err);
 
-	/* All or nothing. With `sync` it is on disk when the call returns. */
+	/* All or nothing, and in order: what a crash leaves is all writes up to some one. With `sync` it is on disk, with
+	 * all that others wrote before, when the call returns; they may see it earlier. n_ops 0: only that. */
 	int (*write)(void *arg, const struct kv_op *ops, unsigned n_ops, bool sync, struct err *err);
 
 	void *arg;
@@ -38,6 +39,12 @@ static inline int kv_get(const struct kv *kv, struct str key, struct buf *value,
 static inline int kv_write(const struct kv *kv, const struct kv_op *ops, unsigned n_ops, bool sync, struct err *err)
 {
 	return kv->write(kv->arg, ops, n_ops, sync, err);
+}
+
+/* What was written before the call is on disk. Concurrent calls share the work. */
+static inline int kv_sync(const struct kv *kv, struct err *err)
+{
+	return kv->write(kv->arg, NULL, 0, true, err);
 }
 
 static inline int kv_scan(const struct kv *kv, struct str prefix,

@@ -56,6 +56,7 @@ static int rebase(struct snap_store *s, struct snap_space sp, struct snap_record
 
 /* What is in the directory of an active snapshot, as it is when it is committed. */
 struct contents {
+	uint64_t id;
 	bool empty;
 	int64_t bytes, inodes;
 };
@@ -69,6 +70,8 @@ static int commit_record(struct snap_store *s, struct snap_space sp, const char 
 	if (snap_record_exists(s->kv, sp, name))
 		return err_set(err, ERR_EXISTS, "snapshot %s already exists", name);
 	TRY(load_active(s, sp, key, &r, err));
+	if (r.id != own->id)
+		return err_set(err, ERR_ABORTED, "snapshot %s was removed and made anew meanwhile", key);
 	TRY(rebase(s, sp, &r, parent, err));
 	free(r.info.name);
 	r.info.name = xstrdup(name);
@@ -84,9 +87,7 @@ static int commit_record(struct snap_store *s, struct snap_space sp, const char 
 	snap_record_stamp(&r);
 	labels_copy(labels, &r.info.labels);
 	FAILPOINT("snapshot-commit");
-	TRY(snap_record_put(s->kv, sp, &r, key, true, err));
-	FAILPOINT("snapshot-committed");
-	return 0;
+	return snap_record_put(s->kv, sp, &r, key, err);
 }
 
 int snap_commit(struct snap_store *s, struct snap_space sp, const char *name, const char *key, const char *parent,
@@ -100,7 +101,11 @@ int snap_commit(struct snap_store *s, struct snap_space sp, const char *name, co
 
 	if (!*name)
 		return err_set(err, ERR_INVALID, "snapshot name is empty");
+	pthread_mutex_lock(&s->lock);
+	snap_wait_made(s, sp, key);
+	pthread_mutex_unlock(&s->lock);
 	TRY(load_active(s, sp, key, &r, err));
+	own.id = r.id;
 	path = dir_of(r.id);
 	TRY(snap_disk_usage(s->snapshots_fd, path, &own.bytes, &own.inodes, err));
 	own.empty = own.inodes == 1;
@@ -109,9 +114,12 @@ int snap_commit(struct snap_store *s, struct snap_space sp, const char *name, co
 	pthread_mutex_lock(&s->lock);
 	ret = commit_record(s, sp, name, key, parent, labels, &own, &gone, err);
 	pthread_mutex_unlock(&s->lock);
-	if (ret >= 0 && gone)
+	TRY(ret);
+	TRY(kv_sync(s->kv, err));
+	FAILPOINT("snapshot-committed");
+	if (gone)
 		snap_drop_dir(s, gone);
-	return ret;
+	return 0;
 }
 
 /* ---- what is unpacked into an active snapshot ---- */
@@ -167,7 +175,7 @@ static int apply_index(struct snap_store *s, struct snap_space sp, const char *k
 	r.bytes = usage_bytes;
 	r.inodes = usage_inodes;
 	r.info.updated = clock_wall();
-	return snap_record_put(s->kv, sp, &r, NULL, false, err);
+	return snap_record_put(s->kv, sp, &r, NULL, err);
 }
 
 int snap_apply_index(struct snap_store *s, struct snap_space sp, const char *key, const struct digest *index_key,
@@ -188,7 +196,7 @@ static int drop_index(struct snap_store *s, struct snap_space sp, const char *ke
 	TRY(load_active(s, sp, key, &r, err));
 	r.info.indexed = false;
 	r.bytes = r.inodes = 0;
-	return snap_record_put(s->kv, sp, &r, NULL, false, err);
+	return snap_record_put(s->kv, sp, &r, NULL, err);
 }
 
 int snap_drop_index(struct snap_store *s, struct snap_space sp, const char *key, struct err *err)
@@ -222,8 +230,7 @@ int snap_dir_mounts(struct snap_store *s, struct snap_space sp, const char *key,
 
 /* ---- as layer indexes at once ---- */
 
-static int put_indexed(struct snap_store *s, struct snap_space sp, const struct snap_layer *l, bool sync,
-                       struct err *err)
+static int put_indexed(struct snap_store *s, struct snap_space sp, const struct snap_layer *l, struct err *err)
 {
 	AUTO(snap_record) struct snap_record r = {0};
 	AUTO(snap_record) struct snap_record above = {0};
@@ -238,7 +245,7 @@ static int put_indexed(struct snap_store *s, struct snap_space sp, const struct 
 	r.inodes = l->usage_inodes;
 	snap_record_stamp(&r);
 	labels_copy(l->labels, &r.info.labels);
-	return snap_record_put(s->kv, sp, &r, NULL, sync, err);
+	return snap_record_put(s->kv, sp, &r, NULL, err);
 }
 
 static bool has_dir(struct snap_store *s, struct snap_space sp, const char *name)
@@ -248,10 +255,11 @@ static bool has_dir(struct snap_store *s, struct snap_space sp, const char *name
 	return *name && snap_record_load(s->kv, sp, name, &r, NULL) >= 0 && r.info.has_dir;
 }
 
+/* 1 when there is something new. */
 static int add_chain(struct snap_store *s, struct snap_space sp, struct snap_layer *layers, unsigned n, unsigned *done,
                      struct err *err)
 {
-	unsigned last = 0;
+	int added = 0;
 
 	for (*done = 0; *done < n; ++*done) {
 		struct snap_layer *l = &layers[*done];
@@ -259,14 +267,12 @@ static int add_chain(struct snap_store *s, struct snap_space sp, struct snap_lay
 		l->existed = snap_record_exists(s->kv, sp, l->name);
 		if (!l->existed && has_dir(s, sp, l->parent))
 			break;
-		if (!l->existed)
-			last = *done;
+		if (l->existed)
+			continue;
+		TRY(put_indexed(s, sp, l, err));
+		added = 1;
 	}
-	/* The table keeps one log: what is written before the last one is on disk with it. */
-	for (unsigned i = 0; i < *done; i++)
-		if (!layers[i].existed)
-			TRY(put_indexed(s, sp, &layers[i], i == last, err));
-	return 0;
+	return added;
 }
 
 int snap_add_chain(struct snap_store *s, struct snap_space sp, struct snap_layer *layers, unsigned n, unsigned *done,
@@ -277,7 +283,7 @@ int snap_add_chain(struct snap_store *s, struct snap_space sp, struct snap_layer
 	pthread_mutex_lock(&s->lock);
 	r = add_chain(s, sp, layers, n, done, err);
 	pthread_mutex_unlock(&s->lock);
-	return r;
+	return r > 0 ? kv_sync(s->kv, err) : r;
 }
 
 int snap_add_indexed(struct snap_store *s, struct snap_space sp, const char *name, const char *parent,
@@ -313,7 +319,7 @@ static int replace_indexed(struct snap_store *s, struct snap_space sp, const cha
 	r.bytes = usage_bytes;
 	r.inodes = usage_inodes;
 	r.info.updated = clock_wall();
-	return snap_record_put(s->kv, sp, &r, NULL, true, err);
+	return snap_record_put(s->kv, sp, &r, NULL, err);
 }
 
 int snap_replace_indexed(struct snap_store *s, struct snap_space sp, const char *name, const struct digest *index_key,
@@ -324,5 +330,6 @@ int snap_replace_indexed(struct snap_store *s, struct snap_space sp, const char 
 	pthread_mutex_lock(&s->lock);
 	r = replace_indexed(s, sp, name, index_key, usage_bytes, usage_inodes, err);
 	pthread_mutex_unlock(&s->lock);
-	return r;
+	TRY(r);
+	return kv_sync(s->kv, err);
 }

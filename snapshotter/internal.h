@@ -2,6 +2,7 @@
 #ifndef SNAPSHOTTER_INTERNAL_H
 #define SNAPSHOTTER_INTERNAL_H
 
+#include "base/map.h"
 #include "snapshotter/meta.h"
 #include "snapshotter/record.h"
 
@@ -15,8 +16,17 @@ struct snap_store {
 	enum snap_level level;
 	char *level_reason;
 	struct snap_reaper *reaper;
-	pthread_mutex_t lock; /* orders changes of records; never held across mounts, builds or removal of trees */
+	/* Orders changes of records: each is decided and written under it. Never held across mounts, builds, removal of
+	 * trees, or the wait for the disk (kv_sync): that those who come together have together. Who sees a change before
+	 * it is on disk and makes another one of it comes behind it in the log. */
+	pthread_mutex_t lock;
+	struct map making; /* lock: records whose directories are being made, by their keys in the table */
+	pthread_cond_t made;
 };
+
+/* Waits, with the lock held, until nobody is at work on making the snapshot `key`: then it is there as a whole, or not at
+ * all. For who takes it away, or makes something else of it. */
+void snap_wait_made(struct snap_store *s, struct snap_space sp, const char *key);
 
 /* The chain of committed snapshots from `name` down to the base, nearest first. */
 struct snap_chain {

@@ -244,28 +244,10 @@ int snap_record_has_children(const struct kv *kv, struct snap_space sp, const ch
 	return kv_scan(kv, buf_str(&prefix), stop_at_first, out, err);
 }
 
-int snap_next_id(const struct kv *kv, uint64_t *out, struct err *err)
-{
-	AUTO(buf) struct buf value = BUF_INIT;
-	struct err why = ERR_INIT;
-	uint64_t last = 0;
-	char text[24];
-
-	if (kv_get(kv, SNAP_KEY_ID, &value, &why) >= 0) {
-		if (!str_u64(buf_str(&value), 10, &last))
-			return err_set(err, ERR_DATA_LOSS, "snapshot id counter is damaged");
-	} else if (why.code != ERR_NOT_FOUND) {
-		return err_set(err, why.code, "snapshot id counter: %s", why.msg);
-	}
-	*out = last + 1;
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)*out);
-	/* Not synced: the record that uses it is, and the log of the table is in order. */
-	return kv_write(kv, &(struct kv_op){SNAP_KEY_ID, str_of(text), false}, 1, false, err);
-}
-
 struct write {
 	struct buf record_key, record, child_key;
 };
+#define WRITE_INIT ((struct write){BUF_INIT, BUF_INIT, BUF_INIT})
 
 static void write_fini(struct write *w)
 {
@@ -275,45 +257,80 @@ static void write_fini(struct write *w)
 }
 DEFINE_AUTO_FINI(write);
 
-int snap_record_put(const struct kv *kv, struct snap_space sp, const struct snap_record *r, const char *old, bool sync,
-                    struct err *err)
+/* Operations on a record and on its mark, two at most; `w` keeps their texts. */
+static unsigned put_ops(struct write *w, struct snap_space sp, const struct snap_record *r, struct kv_op *ops)
 {
-	AUTO(write) struct write w = {BUF_INIT, BUF_INIT, BUF_INIT};
-	AUTO(write) struct write gone = {BUF_INIT, BUF_INIT, BUF_INIT};
-	struct kv_op ops[4];
 	unsigned n = 0;
 
-	if (old) {
-		snap_key_record(sp, old, &gone.record_key);
-		ops[n++] = (struct kv_op){.key = buf_str(&gone.record_key), .remove = true};
-		if (*r->info.parent) {
-			snap_key_child(sp, r->info.parent, old, &gone.child_key);
-			ops[n++] = (struct kv_op){.key = buf_str(&gone.child_key), .remove = true};
-		}
-	}
-	snap_key_record(sp, r->info.name, &w.record_key);
-	snap_record_encode(r, &w.record);
-	ops[n++] = (struct kv_op){buf_str(&w.record_key), buf_str(&w.record), false};
+	snap_key_record(sp, r->info.name, &w->record_key);
+	snap_record_encode(r, &w->record);
+	ops[n++] = (struct kv_op){buf_str(&w->record_key), buf_str(&w->record), false};
 	if (*r->info.parent) {
-		snap_key_child(sp, r->info.parent, r->info.name, &w.child_key);
-		ops[n++] = (struct kv_op){buf_str(&w.child_key), STR_NONE, false};
+		snap_key_child(sp, r->info.parent, r->info.name, &w->child_key);
+		ops[n++] = (struct kv_op){buf_str(&w->child_key), STR_NONE, false};
 	}
-	return kv_write(kv, ops, n, sync, err);
+	return n;
+}
+
+static unsigned remove_ops(struct write *w, struct snap_space sp, const char *name, const char *parent,
+                           struct kv_op *ops)
+{
+	unsigned n = 0;
+
+	snap_key_record(sp, name, &w->record_key);
+	ops[n++] = (struct kv_op){.key = buf_str(&w->record_key), .remove = true};
+	if (*parent) {
+		snap_key_child(sp, parent, name, &w->child_key);
+		ops[n++] = (struct kv_op){.key = buf_str(&w->child_key), .remove = true};
+	}
+	return n;
+}
+
+int snap_record_put(const struct kv *kv, struct snap_space sp, const struct snap_record *r, const char *old,
+                    struct err *err)
+{
+	AUTO(write) struct write w = WRITE_INIT;
+	AUTO(write) struct write gone = WRITE_INIT;
+	struct kv_op ops[4];
+	unsigned n = old ? remove_ops(&gone, sp, old, r->info.parent, ops) : 0;
+
+	n += put_ops(&w, sp, r, ops + n);
+	return kv_write(kv, ops, n, false, err);
+}
+
+static int last_id(const struct kv *kv, uint64_t *out, struct err *err)
+{
+	AUTO(buf) struct buf value = BUF_INIT;
+	struct err why = ERR_INIT;
+
+	*out = 0;
+	if (kv_get(kv, SNAP_KEY_ID, &value, &why) < 0)
+		return why.code == ERR_NOT_FOUND ? 0 : err_set(err, why.code, "snapshot id counter: %s", why.msg);
+	if (!str_u64(buf_str(&value), 10, out))
+		return err_set(err, ERR_DATA_LOSS, "snapshot id counter is damaged");
+	return 0;
+}
+
+int snap_record_create(const struct kv *kv, struct snap_space sp, struct snap_record *r, struct err *err)
+{
+	AUTO(write) struct write w = WRITE_INIT;
+	struct kv_op ops[3];
+	char text[24];
+	unsigned n;
+
+	TRY(last_id(kv, &r->id, err));
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)++r->id);
+	n = put_ops(&w, sp, r, ops);
+	ops[n++] = (struct kv_op){SNAP_KEY_ID, str_of(text), false};
+	return kv_write(kv, ops, n, false, err);
 }
 
 int snap_record_delete(const struct kv *kv, struct snap_space sp, const struct snap_record *r, struct err *err)
 {
-	AUTO(write) struct write w = {BUF_INIT, BUF_INIT, BUF_INIT};
+	AUTO(write) struct write w = WRITE_INIT;
 	struct kv_op ops[2];
-	unsigned n = 0;
 
-	snap_key_record(sp, r->info.name, &w.record_key);
-	ops[n++] = (struct kv_op){.key = buf_str(&w.record_key), .remove = true};
-	if (*r->info.parent) {
-		snap_key_child(sp, r->info.parent, r->info.name, &w.child_key);
-		ops[n++] = (struct kv_op){.key = buf_str(&w.child_key), .remove = true};
-	}
-	return kv_write(kv, ops, n, true, err);
+	return kv_write(kv, ops, remove_ops(&w, sp, r->info.name, r->info.parent, ops), false, err);
 }
 
 void snap_record_stamp(struct snap_record *r)

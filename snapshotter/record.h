@@ -3,6 +3,7 @@
  *	snap/<ns>\0<snapshotter>\0<name>                 one record, JSON
  *	snapchild/<ns>\0<snapshotter>\0<parent>\0<name>  marks a child, empty
  *	snapid                                           last directory id given out, decimal
+ * Changes are not on disk when the functions return (kv_sync), but a crash leaves them in order.
  * Internal to snapshotter/, but for a check of the table (contentd/fsck); no state, any thread.
  */
 #ifndef SNAPSHOTTER_RECORD_H
@@ -44,14 +45,13 @@ bool snap_record_exists(const struct kv *kv, struct snap_space sp, const char *n
 int snap_record_has_children(const struct kv *kv, struct snap_space sp, const char *name, bool *out, struct err *err);
 
 /* Stores a record and its mark below the parent; `old` (may be NULL) is a key that ceases in the same step. */
-int snap_record_put(const struct kv *kv, struct snap_space sp, const struct snap_record *r, const char *old, bool sync,
+int snap_record_put(const struct kv *kv, struct snap_space sp, const struct snap_record *r, const char *old,
                     struct err *err);
+/* The same for one that gets a directory: sets its id, which no directory has had. */
+int snap_record_create(const struct kv *kv, struct snap_space sp, struct snap_record *r, struct err *err);
 int snap_record_delete(const struct kv *kv, struct snap_space sp, const struct snap_record *r, struct err *err);
 
 /* It was made now. */
 void snap_record_stamp(struct snap_record *r);
-
-/* An id that no directory has had. */
-int snap_next_id(const struct kv *kv, uint64_t *out, struct err *err);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,6 +64,8 @@ int snap_store_new(const struct snap_opts *opts, struct snap_store **out, struct
 	s->kv = opts->kv;
 	s->snapshots_fd = -1;
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->made, NULL);
+	s->making = MAP_INIT;
 	r = open_store(s, opts->level, err);
 	if (r < 0) {
 		snap_store_free(s);
@@ -80,6 +83,8 @@ void snap_store_free(struct snap_store *s)
 	snap_meta_close(s->meta);
 	if (s->snapshots_fd >= 0)
 		close(s->snapshots_fd);
+	map_fini(&s->making);
+	pthread_cond_destroy(&s->made);
 	pthread_mutex_destroy(&s->lock);
 	free(s->level_reason);
 	free(s->root);
@@ -99,6 +104,32 @@ const char *snap_store_level_reason(const struct snap_store *s)
 
 /* ---- creating ---- */
 
+static bool is_making(struct snap_store *s, struct snap_space sp, const char *key)
+{
+	AUTO(buf) struct buf k = BUF_INIT;
+
+	snap_key_record(sp, key, &k);
+	return map_has(&s->making, buf_str(&k));
+}
+
+static void set_making(struct snap_store *s, struct snap_space sp, const char *key, bool on)
+{
+	AUTO(buf) struct buf k = BUF_INIT;
+
+	snap_key_record(sp, key, &k);
+	if (on)
+		map_put(&s->making, buf_str(&k), NULL);
+	else
+		map_del(&s->making, buf_str(&k));
+	pthread_cond_broadcast(&s->made);
+}
+
+void snap_wait_made(struct snap_store *s, struct snap_space sp, const char *key)
+{
+	while (is_making(s, sp, key))
+		pthread_cond_wait(&s->made, &s->lock);
+}
+
 static int create(struct snap_store *s, struct snap_space sp, enum snap_kind kind, const char *key, const char *parent,
                   const struct labels *labels, struct snap_chain *chain, uint64_t *id, struct err *err)
 {
@@ -113,14 +144,26 @@ static int create(struct snap_store *s, struct snap_space sp, enum snap_kind kin
 	TRY(snap_chain_load(s, sp, parent, chain, err));
 	vec_each(&chain->indexes, it)
 		vec_push(&r.lower, *it);
-	TRY(snap_next_id(s->kv, &r.id, err));
 	r.info.name = xstrdup(key);
 	r.info.parent = xstrdup(parent);
 	r.info.kind = kind;
 	snap_record_stamp(&r);
 	labels_copy(labels, &r.info.labels);
+	TRY(snap_record_create(s->kv, sp, &r, err));
+	set_making(s, sp, key, true);
 	*id = r.id;
-	return snap_record_put(s->kv, sp, &r, NULL, false, err);
+	return 0;
+}
+
+/* What is half made goes as if it had never been. */
+static void unmake(struct snap_store *s, struct snap_space sp, const char *key, uint64_t id)
+{
+	AUTO(snap_record) struct snap_record r = {0};
+	struct err err = ERR_INIT;
+
+	if (snap_record_load(s->kv, sp, key, &r, &err) < 0 || snap_record_delete(s->kv, sp, &r, &err) < 0)
+		log_warn("snapshot %s: %s", key, err.msg); /* the next start finds it without its directory */
+	snap_drop_dir(s, id);
 }
 
 /* The record comes first, so that a crash leaves a directory with a name, or a name whose directory is made again. */
@@ -138,13 +181,12 @@ static int prepare(struct snap_store *s, struct snap_space sp, enum snap_kind ki
 	r = snap_dirs_make(s, kind, id, &chain, err);
 	if (r >= 0)
 		r = snap_mounts_make(s, kind, id, &chain, out, err);
-	if (r < 0) {
-		struct err ignored = ERR_INIT;
-
-		snap_remove(s, sp, key, &ignored);
-		return err_wrap(err, "snapshot %s", key);
-	}
-	return 0;
+	pthread_mutex_lock(&s->lock);
+	if (r < 0)
+		unmake(s, sp, key, id);
+	set_making(s, sp, key, false);
+	pthread_mutex_unlock(&s->lock);
+	return r < 0 ? err_wrap(err, "snapshot %s", key) : 0;
 }
 
 int snap_prepare(struct snap_store *s, struct snap_space sp, const char *key, const char *parent,
@@ -180,6 +222,7 @@ static int remove_record(struct snap_store *s, struct snap_space sp, const char 
 {
 	bool parent;
 
+	snap_wait_made(s, sp, key);
 	TRY(snap_record_load(s->kv, sp, key, r, err));
 	TRY(snap_record_has_children(s->kv, sp, key, &parent, err));
 	if (parent)
@@ -195,9 +238,11 @@ int snap_remove(struct snap_store *s, struct snap_space sp, const char *key, str
 	pthread_mutex_lock(&s->lock);
 	ret = remove_record(s, sp, key, &r, err);
 	pthread_mutex_unlock(&s->lock);
-	if (ret >= 0 && r.id)
+	TRY(ret);
+	TRY(kv_sync(s->kv, err));
+	if (r.id)
 		snap_drop_dir(s, r.id);
-	return ret;
+	return 0;
 }
 
 int snap_stat(struct snap_store *s, struct snap_space sp, const char *key, struct snap_info *out, struct err *err)
@@ -218,7 +263,7 @@ static int update_labels(struct snap_store *s, struct snap_space sp, const char 
 	TRY(snap_record_load(s->kv, sp, key, &r, err));
 	labels_copy(labels, &r.info.labels);
 	r.info.updated = clock_wall();
-	return snap_record_put(s->kv, sp, &r, NULL, true, err);
+	return snap_record_put(s->kv, sp, &r, NULL, err);
 }
 
 int snap_update_labels(struct snap_store *s, struct snap_space sp, const char *key, const struct labels *labels,
@@ -230,6 +275,7 @@ int snap_update_labels(struct snap_store *s, struct snap_space sp, const char *k
 	r = update_labels(s, sp, key, labels, err);
 	pthread_mutex_unlock(&s->lock);
 	TRY(r);
+	TRY(kv_sync(s->kv, err));
 	return snap_stat(s, sp, key, out, err);
 }
 

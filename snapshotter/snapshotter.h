@@ -6,7 +6,9 @@
  * indexed lies above a directory. Keys and names share one space per (namespace, snapshotter). The mounts of a
  * chain: one EROFS metadata image for its indexed part (built and mounted when first asked for, <state>/meta/<key>),
  * the object directory and the node-wide FUSE mount as data-only layers, plain directories above; forms and error
- * codes are containerd's (docs/conformance.md). Any thread: one mutex orders changes, mounts are made outside of it.
+ * codes are containerd's (docs/conformance.md). Any thread: one mutex orders changes, mounts and waits for the disk are
+ * outside of it. Commits, removals, labels and layers are on disk when the calls return; an active snapshot or a view is
+ * when anything that was written later is.
  */
 #ifndef SNAPSHOTTER_SNAPSHOTTER_H
 #define SNAPSHOTTER_SNAPSHOTTER_H
@@ -119,7 +121,7 @@ int snap_add_indexed(struct snap_store *s, struct snap_space sp, const char *nam
                      const struct digest *index_key, int64_t usage_bytes, int64_t usage_inodes,
                      const struct labels *labels, struct err *err);
 
-/* The same for the layers of a chain, base first, in one durable write. Ends early, with less than n in *done, before a
+/* The same for the layers of a chain, base first, with one wait for the disk. Ends early, with less than n in *done, before a
  * layer whose parent has a directory. Those that are there already are left as they are. */
 struct snap_layer {
 	const char *name, *parent;

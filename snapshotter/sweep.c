@@ -192,7 +192,7 @@ static int drop_lost(struct snap_store *s, struct sweep *w, struct err *err)
 {
 	vec_each(&w->lost, l)
 		TRY(snap_record_delete(s->kv, (struct snap_space){l->ns, l->snapshotter}, &l->record, err));
-	return 0;
+	return w->lost.n ? kv_sync(s->kv, err) : 0;
 }
 
 /* Directories that no record names: left by a crash between making one and recording it, or by a removal. */

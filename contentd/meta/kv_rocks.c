@@ -1,5 +1,6 @@
 #include "contentd/meta/kv_rocks.h"
 
+#include <pthread.h>
 #include <rocksdb/c.h>
 
 #define MIB (1u << 20)
@@ -11,7 +12,13 @@ struct kv_rocks {
 	rocksdb_block_based_table_options_t *table;
 	rocksdb_cache_t *cache;
 	rocksdb_readoptions_t *read;
-	rocksdb_writeoptions_t *write, *write_synced;
+	rocksdb_writeoptions_t *write;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	/* lock: numbers of those who want what they wrote on disk: the last one, and up to whom it is so. */
+	uint64_t wanted, synced;
+	bool syncing; /* lock */
 };
 
 /* The C API has no codes, only the texts of Status::ToString(): "<code>: <message>". Takes `why`. */
@@ -106,9 +113,8 @@ static int rocks_scan(void *arg, struct str prefix, struct str after,
 	return r < 0 ? r : 0;
 }
 
-static int rocks_write(void *arg, const struct kv_op *ops, unsigned n_ops, bool sync, struct err *err)
+static int write_batch(struct kv_rocks *k, const struct kv_op *ops, unsigned n_ops, struct err *err)
 {
-	struct kv_rocks *k = arg;
 	rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
 	char *why = NULL;
 
@@ -118,9 +124,43 @@ static int rocks_write(void *arg, const struct kv_op *ops, unsigned n_ops, bool 
 		else
 			rocksdb_writebatch_put(batch, ops[i].key.p, ops[i].key.n, ops[i].value.p ? ops[i].value.p : "",
 			                       ops[i].value.n);
-	rocksdb_write(k->db, sync ? k->write_synced : k->write, batch, &why);
+	rocksdb_write(k->db, k->write, batch, &why);
 	rocksdb_writebatch_destroy(batch);
 	return why ? fail(why, "database write", err) : 0;
+}
+
+/* One sync is for all who have written before it began; who comes later waits, and one of those does the next. Not by
+ * writes with RocksDB's option sync: while one of those is on its way to the disk it keeps all other writes, synced or
+ * not, out of the log, so that whoever decides something under a lock and writes it would hold that lock for as long. */
+static int sync_log(struct kv_rocks *k, struct err *err)
+{
+	char *why = NULL;
+	uint64_t own, all;
+
+	pthread_mutex_lock(&k->lock);
+	own = ++k->wanted;
+	while (k->syncing && k->synced < own)
+		pthread_cond_wait(&k->changed, &k->lock);
+	if (k->synced < own) {
+		all = k->wanted;
+		k->syncing = true;
+		pthread_mutex_unlock(&k->lock);
+		rocksdb_flush_wal(k->db, 1, &why);
+		pthread_mutex_lock(&k->lock);
+		k->syncing = false;
+		if (!why)
+			k->synced = all;
+		pthread_cond_broadcast(&k->changed);
+	}
+	pthread_mutex_unlock(&k->lock);
+	return why ? fail(why, "database sync", err) : 0;
+}
+
+static int rocks_write(void *arg, const struct kv_op *ops, unsigned n_ops, bool sync, struct err *err)
+{
+	if (n_ops)
+		TRY(write_batch(arg, ops, n_ops, err));
+	return sync ? sync_log(arg, err) : 0;
 }
 
 /* Measured for this use: RocksDB's defaults cost 96 MB while filling, 3.4 s of recovery after a crash with a million
@@ -160,17 +200,24 @@ static rocksdb_options_t *options_new(struct kv_rocks *k)
 	return o;
 }
 
-int kv_rocks_open(const char *dir, struct kv_rocks **out, struct err *err)
+static struct kv_rocks *rocks_new(void)
 {
-	AUTO(kv_rocks) struct kv_rocks *k = xcalloc(1, sizeof(*k));
-	char *why = NULL;
+	struct kv_rocks *k = xcalloc(1, sizeof(*k));
 
+	pthread_mutex_init(&k->lock, NULL);
+	pthread_cond_init(&k->changed, NULL);
 	k->kv = (struct kv){rocks_get, rocks_scan, rocks_write, k};
 	k->options = options_new(k);
+	return k;
+}
+
+int kv_rocks_open(const char *dir, struct kv_rocks **out, struct err *err)
+{
+	AUTO(kv_rocks) struct kv_rocks *k = rocks_new();
+	char *why = NULL;
+
 	k->read = rocksdb_readoptions_create();
 	k->write = rocksdb_writeoptions_create();
-	k->write_synced = rocksdb_writeoptions_create();
-	rocksdb_writeoptions_set_sync(k->write_synced, 1);
 	k->db = rocksdb_open(k->options, dir, &why);
 	if (why)
 		return fail(why, dir, err);
@@ -180,10 +227,9 @@ int kv_rocks_open(const char *dir, struct kv_rocks **out, struct err *err)
 
 int kv_rocks_repair(const char *dir, struct err *err)
 {
-	AUTO(kv_rocks) struct kv_rocks *k = xcalloc(1, sizeof(*k));
+	AUTO(kv_rocks) struct kv_rocks *k = rocks_new();
 	char *why = NULL;
 
-	k->options = options_new(k);
 	rocksdb_repair_db(k->options, dir, &why);
 	return why ? fail(why, dir, err) : 0;
 }
@@ -194,8 +240,6 @@ void kv_rocks_close(struct kv_rocks *k)
 		return;
 	if (k->db)
 		rocksdb_close(k->db);
-	if (k->write_synced)
-		rocksdb_writeoptions_destroy(k->write_synced);
 	if (k->write)
 		rocksdb_writeoptions_destroy(k->write);
 	if (k->read)
@@ -203,6 +247,8 @@ void kv_rocks_close(struct kv_rocks *k)
 	rocksdb_options_destroy(k->options);
 	rocksdb_block_based_options_destroy(k->table);
 	rocksdb_cache_destroy(k->cache);
+	pthread_cond_destroy(&k->changed);
+	pthread_mutex_destroy(&k->lock);
 	free(k);
 }
 

@@ -16,7 +16,6 @@
 #include <stdio.h>
 
 #define STRIPES 32 /* ThreadSanitizer follows 64 locks held at once, and one may hold them all */
-#define SYNC_KEY STR("sync") /* never there */
 
 struct cd_meta {
 	struct kv kv;
@@ -507,12 +506,9 @@ int cd_meta_apply(struct cd_meta *m, const struct cd_batch *b, const struct kv_o
 	return 0;
 }
 
-/* A synced write brings everything before it along. */
 int cd_meta_sync(struct cd_meta *m, struct err *err)
 {
-	const struct kv_op op = {.key = SYNC_KEY, .remove = true};
-
-	TRY_WRAP(kv_write(&m->kv, &op, 1, true, err), err, "metadata");
+	TRY_WRAP(kv_sync(&m->kv, err), err, "metadata");
 	return 0;
 }
 
