@@ -177,6 +177,7 @@ static bool tells_to_leave(int signal)
 static void hand_on(struct attach *a, int signal)
 {
 	Tasks__KillRequest req = TASKS__KILL_REQUEST__INIT;
+	struct err err = ERR_INIT;
 
 	if (signal == SIGWINCH) {
 		resize(a);
@@ -190,7 +191,10 @@ static void hand_on(struct attach *a, int signal)
 	req.container_id = a->container;
 	req.exec_id = a->exec;
 	req.signal = (uint32_t)signal;
-	rpc_call(a->c->client, &tasks__tasks__descriptor, "Kill", NULL, &req.base, NULL, NULL);
+	/* One that has just ended is no news. */
+	if (rpc_call(a->c->client, &tasks__tasks__descriptor, "Kill", NULL, &req.base, NULL, &err) < 0 &&
+	    err.code != ERR_NOT_FOUND)
+		fprintf(stderr, "contentctl: hand on SIG%s: %s\n", sigabbrev_np(signal) ?: "?", err.msg);
 }
 
 static void take_signals(struct attach *a)

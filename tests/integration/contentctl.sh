@@ -144,25 +144,25 @@ watching() {
 	pid=$!
 	check "stats --interval" wait_for 20 grep -q '"cpuPercent":[0-9]' "$T/rounds"
 
-	setsid "$contentctl" --address "$CONTENTD/contentd.sock" attach one >"$T/joined" 2>"$T/joined.err" </dev/null &
-	check "attach shows what is written" wait_for 10 grep -q tick "$T/joined"
+	setsid "$contentctl" --address "$CONTENTD/contentd.sock" attach one >"$T/joined1" 2>"$T/joined1.err" </dev/null &
+	check "attach shows what is written" wait_for 10 grep -q tick "$T/joined1"
 	kill -INT $!
 	wait $!
-	check_eq "Ctrl-C leaves" "$? $(cat "$T/joined.err")" "0 contentctl: left one, which goes on"
+	check_eq "Ctrl-C leaves" "$? $(cat "$T/joined1.err")" "0 contentctl: left one, which goes on"
 	check_match "and it goes on" "$(ctl ps)" '^one .* running '
-	check_eq "what was written before is not shown" "$(grep -c first "$T/joined")" 0
-	setsid "$contentctl" --address "$CONTENTD/contentd.sock" attach one >"$T/joined" 2>&1 </dev/null &
-	wait_for 10 grep -q tick "$T/joined"
+	check_eq "what was written before is not shown" "$(grep -c first "$T/joined1")" 0
+	setsid "$contentctl" --address "$CONTENTD/contentd.sock" attach one >"$T/joined2" 2>&1 </dev/null &
+	wait_for 10 grep -q tick "$T/joined2"
 	ctl exec one touch /end
 	wait $!
-	check_eq "attach: status and last words" "$? $(tail -n 1 "$T/joined")" "6 last"
+	check_eq "attach: status and last words" "$? $(tail -n 1 "$T/joined2")" "6 last"
 	check "stats ends with its container" wait_for 20 eval '! is_running "$pid"'
 	check_eq "attach to what has ended" "$(status_of ctl attach one)" 125
 
 	ctr_ run -d --fifo-dir "$T/fifo" "$image" two /bin/sh -c 'while read -r x; do echo "got $x"; done' <&7 >"$T/out" 2>&1
-	echo word | setsid "$contentctl" --address "$CONTENTD/contentd.sock" attach two >"$T/joined" 2>&1 &
+	echo word | setsid "$contentctl" --address "$CONTENTD/contentd.sock" attach two >"$T/joined3" 2>&1 &
 	pid=$!
-	check "attach hands on what is typed" wait_for 10 grep -q 'got word' "$T/joined"
+	check "attach hands on what is typed" wait_for 10 grep -q 'got word' "$T/joined3"
 	check_match "its input does not end with ours" "$(ctl ps)" '^two .* running '
 	kill -TERM "$pid"
 	wait "$pid"
@@ -173,11 +173,11 @@ watching() {
 
 	script -qec "ctr --address $CONTENTD/contentd.sock -n $CONTENTD_NAMESPACE run -d -t --fifo-dir $T/fifo $image four \
 		/bin/sh -c 'trap \"echo caught\" INT; while :; do echo tick; sleep 0.05; done'" /dev/null <&7 >"$T/out" 2>&1
-	script -qefc "$contentctl --address $CONTENTD/contentd.sock attach four" "$T/typescript" <&7 >"$T/joined" 2>&1 &
+	script -qefc "$contentctl --address $CONTENTD/contentd.sock attach four" "$T/typescript" <&7 >"$T/joined4" 2>&1 &
 	pid=$!
-	check "attach to a terminal" wait_for 10 grep -q tick "$T/joined"
+	check "attach to a terminal" wait_for 10 grep -q tick "$T/joined4"
 	printf '\003' >&7
-	check "Ctrl-C is the terminal's" wait_for 10 grep -q caught "$T/joined"
+	check "Ctrl-C is the terminal's" wait_for 10 grep -q caught "$T/joined4"
 	printf '\020\021' >&7
 	wait "$pid"
 	check_eq "Ctrl-P Ctrl-Q leaves it" $? 0
