@@ -183,6 +183,12 @@ watching() {
 	check_eq "Ctrl-P Ctrl-Q leaves it" $? 0
 	check_match "and it goes on" "$(ctl ps)" '^four .* running '
 	exec 7<&-
+
+	while [ ! -e "$T/collected" ]; do ctl gc; done >"$T/gc.out" 2>&1 &
+	pid=$!
+	check_eq "runs beside collections" "$(for i in 1 2 3 4 5 6 7 8; do status_of ctl run --rm "$image" true; done | sort | uniq -c | xargs)" "8 0"
+	touch "$T/collected"
+	wait "$pid"
 	retire_contentd
 }
 
