@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <sys/wait.h>
 
-#define NAMESPACE "bench"
 #define PEERS_MAX 4
 #define CLIENTS_MAX 1024
 
@@ -53,10 +52,10 @@ struct report {
 
 /* ---- options ---- */
 
-enum { OPT_OP = 256, OPT_CLIENTS, OPT_SECONDS, OPT_ROUNDS, OPT_JSON, OPT_WHILE, OPT_EXEC, OPT_LIST };
+enum { OPT_OP = 256, OPT_CLIENTS, OPT_SECONDS, OPT_ROUNDS, OPT_JSON, OPT_WHILE, OPT_EXEC, OPT_LIST, OPT_ROOTFS };
 
 static const struct argp_option option_table[] = {
-    {"op", OPT_OP, "NAME", 0, "an operation (repeat for several; default: all)", 0},
+    {"op", OPT_OP, "NAME", 0, "an operation (repeat for several; default: all but task)", 0},
     {"list", OPT_LIST, NULL, 0, "name the operations", 0},
     {"clients", OPT_CLIENTS, "N", 0, "clients at a time (repeat for several numbers; default: 1, 8, 64)", 0},
     {"seconds", OPT_SECONDS, "S", 0, "length of a round (default 0.5)", 0},
@@ -64,6 +63,7 @@ static const struct argp_option option_table[] = {
     {"while", OPT_WHILE, "COMMAND", 0,
      "measure all operations mixed, for --seconds, then while the shell runs the command", 0},
     {"exec", OPT_EXEC, NULL, 0, "the targets are commands: time from their start to their end", 0},
+    {"rootfs", OPT_ROOTFS, "DIR", 0, "what containers of the operation task have: a static /bin/true", 0},
     {"json", OPT_JSON, NULL, 0, "print JSON", 0},
     {0},
 };
@@ -79,9 +79,12 @@ static unsigned number(struct argp_state *state, const char *text, unsigned max)
 
 static void list_ops(void)
 {
-	for (size_t i = 0; i < N_OPS; i++)
-		printf("%-12s %s%s%s\n", OPS[i].name, OPS[i].phases[0], OPS[i].phases[1] ? ", " : "",
-		       OPS[i].phases[1] ?: "");
+	for (size_t i = 0; i < N_OPS; i++) {
+		printf("%-12s", OPS[i].name);
+		for (size_t p = 0; p < OP_PHASES && OPS[i].phases[p]; p++)
+			printf("%s %s", p ? "," : "", OPS[i].phases[p]);
+		printf("\n");
+	}
 	exit(0);
 }
 
@@ -105,7 +108,11 @@ static void finish_options(struct options *o, struct argp_state *state)
 		argp_error(state, "--while takes one daemon and one number of clients");
 	if (!o->ops.n)
 		for (size_t i = 0; i < N_OPS; i++)
-			vec_push(&o->ops, &OPS[i]);
+			if (!OPS[i].needs_rootfs)
+				vec_push(&o->ops, &OPS[i]);
+	vec_each(&o->ops, op)
+		if ((*op)->needs_rootfs && !op_rootfs)
+			argp_error(state, "%s needs --rootfs", (*op)->name);
 	if (!o->clients.n && o->beside)
 		vec_push(&o->clients, 8);
 	if (!o->clients.n)
@@ -139,6 +146,9 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_ROUNDS:
 		o->rounds = number(state, arg, 1000);
+		return 0;
+	case OPT_ROOTFS:
+		op_rootfs = arg;
 		return 0;
 	case OPT_JSON:
 		o->json = true;
@@ -181,7 +191,7 @@ static int setup(const struct options *o, struct err *err)
 		AUTO(rpc_client) struct rpc_client *c = NULL;
 
 		TRY_WRAP(rpc_client_connect(o->peers[i].target, &c, err), err, "%s", o->peers[i].name);
-		rpc_client_set_metadata(c, "containerd-namespace", NAMESPACE);
+		rpc_client_set_metadata(c, "containerd-namespace", OP_NAMESPACE);
 		TRY_WRAP(ops_setup(c, err), err, "%s", o->peers[i].name);
 	}
 	return 0;
@@ -205,7 +215,7 @@ static int measure(const struct options *o, const struct op *op, unsigned client
 {
 	struct op_samples samples[PEERS_MAX] = {0};
 	int64_t until;
-	struct load load = {.namespace_ = NAMESPACE,
+	struct load load = {.namespace_ = OP_NAMESPACE,
 	                    .ops = &op,
 	                    .n_ops = 1,
 	                    .n_clients = clients,
@@ -279,7 +289,7 @@ static int measure_beside(const struct options *o, struct report *rep, struct er
 	struct beside beside = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	int64_t until;
 	struct load load = {.socket = o->peers[0].target,
-	                    .namespace_ = NAMESPACE,
+	                    .namespace_ = OP_NAMESPACE,
 	                    .ops = o->ops.p,
 	                    .n_ops = o->ops.n,
 	                    .n_clients = o->clients.p[0],

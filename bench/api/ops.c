@@ -337,6 +337,7 @@ const struct op OPS[] = {
     {"snapshot", {"Snapshots.Prepare", "Snapshots.Remove"}, snapshot},
     {"container", {"Containers.Create", "Containers.Delete"}, container},
     {"publish", {"Events.Publish"}, publish},
+    {"task", {"Tasks.Create", "Tasks.Start", "Tasks.Wait", "Tasks.Delete", "all four"}, op_task, 16, true},
 };
 const size_t N_OPS = ARRAY_LEN(OPS);
 

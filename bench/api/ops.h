@@ -8,9 +8,11 @@
 
 #include "rpc/client.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#define OP_PHASES 2
+#define OP_PHASES 5
+#define OP_NAMESPACE "bench"
 #define OP_IMAGES 100 /* image records that are there */
 
 /* One thread's. */
@@ -23,11 +25,17 @@ struct op_client {
 
 struct op {
 	const char *name;
-	const char *phases[OP_PHASES]; /* what is timed; the second may be NULL */
+	const char *phases[OP_PHASES]; /* what is timed; NULL after the last */
 	/* Does it once; ns[]: how long each phase took. What is not a phase (removing what was written) is not timed. */
 	int (*run)(struct op_client *c, int64_t ns[static OP_PHASES], struct err *err);
 	unsigned max_clients; /* beyond these it takes too long to be of use; 0: any number */
+	bool needs_rootfs;    /* op_rootfs; not among those that are done when none is named */
 };
+
+/* A directory with a static /bin/true in it, for containers. */
+extern const char *op_rootfs;
+
+int op_task(struct op_client *c, int64_t ns[static OP_PHASES], struct err *err);
 
 extern const struct op OPS[];
 extern const size_t N_OPS;
