@@ -330,12 +330,23 @@ int verb_fill(struct rpc_call *c, const void *request, void *svc, struct err *er
 
 /* ---- at the start of a worker ---- */
 
+/* Not while it is being deleted: what is in memory then, and not on disk, would keep its objects until the next worker. */
+static int add_layer(struct ffs_service *s, const struct digest *key, struct err *err)
+{
+	int r;
+
+	pthread_mutex_lock(&s->pins_lock);
+	r = ffs_data_add_layer(s->w->data, key, err);
+	pthread_mutex_unlock(&s->pins_lock);
+	return r;
+}
+
 int load_layer(struct ffs_service *s, const struct digest *key, struct err *err)
 {
 	struct err why = ERR_INIT;
 	char hex[65];
 
-	if (ffs_data_add_layer(s->w->data, key, &why) >= 0)
+	if (add_layer(s, key, &why) >= 0)
 		return 0;
 	digest_hex(key, hex);
 	if (why.code == ERR_DATA_LOSS || why.code == ERR_INVALID || why.code == ERR_UNIMPLEMENTED) {
@@ -356,7 +367,7 @@ int store_layer(struct ffs_service *s, const struct digest *key, struct str inde
 	for (int tries = 0; r == -(int)ERR_NOT_FOUND && tries < STORE_TRIES; tries++) {
 		why = ERR_INIT;
 		TRY(ffs_index_put(s->w->store, key, index, src, durable, err));
-		r = ffs_data_add_layer(s->w->data, key, &why);
+		r = add_layer(s, key, &why);
 	}
 	return r < 0 ? err_set(err, why.code, "%s", why.msg) : r;
 }

@@ -46,7 +46,8 @@ struct ffs_service {
 	struct pool *pool; /* builds indexes */
 	atomic_bool stopped;
 
-	/* Serialises Pin, Unpin and DeleteLayers, their writes to disk included: they are rare and short. */
+	/* Serialises Pin, Unpin, DeleteLayers and what makes an index known, their work on disk included: it is rare and
+	 * short. */
 	pthread_mutex_t pins_lock;
 	struct map pins; /* name -> struct pin */
 
