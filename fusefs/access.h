@@ -21,6 +21,10 @@ DEFINE_AUTO_FINI(access);
 int access_take(struct ffs_service *s, const PB(Access) * from, const struct reg_ref *ref, struct access *out,
                 struct err *err);
 
+/* An account as a message, and back: what is kept for later (secrets.h). What was packed has secrets in it. */
+void account_pack(const struct reg_account *a, struct buf *out);
+int account_unpack(struct str packed, struct reg_account **out, struct err *err);
+
 /* The manifest could be read: for the owner's reads from now on. */
 int access_remember(struct ffs_service *s, const struct access *a, const struct reg_ref *ref, struct err *err);
 

@@ -1,4 +1,4 @@
-#include "fusefs/secrets.h"
+#include "fusefs/access.h"
 
 #include "base/bytes.h"
 #include "base/digest.h"
@@ -12,13 +12,14 @@
 
 #define MAGIC "cdsecrt2"
 #define HEADER_BYTES 56
-#define ENTRY_BYTES 13
+#define ENTRY_BYTES 8
 #define SLOT_BYTES (HEADER_BYTES + FFS_SECRETS_BYTES_MAX)
 #define REPOSITORY_MAX (REG_HOST_MAX + 1 + REG_REPOSITORY_MAX)
 
 struct secret {
 	char *owner, *repository;
 	struct reg_account *account;
+	struct wiped packed; /* the account */
 };
 
 struct ffs_secrets {
@@ -29,24 +30,12 @@ struct ffs_secrets {
 	VEC(struct secret) v; /* the oldest first */
 };
 
-/* Bytes that held secrets. */
-struct wiped {
-	struct buf b;
-};
-
-static void wiped_fini(struct wiped *w)
-{
-	if (w->b.p)
-		explicit_bzero(w->b.p, w->b.cap);
-	buf_fini(&w->b);
-}
-DEFINE_AUTO_FINI(wiped);
-
 static void drop(struct ffs_secrets *s, struct secret *it)
 {
 	if (s->client)
 		reg_client_forget(s->client, it->account);
 	reg_account_unref(it->account);
+	wiped_fini(&it->packed);
 	free(it->owner);
 	free(it->repository);
 }
@@ -56,11 +45,6 @@ static void drop_all(struct ffs_secrets *s)
 	vec_each(&s->v, it)
 		drop(s, it);
 	vec_clear(&s->v);
-}
-
-static struct str secret_of(const struct reg_credentials *c)
-{
-	return str_of(c->identity_token ? c->identity_token : c->password);
 }
 
 /* ---- decoding ---- */
@@ -81,29 +65,23 @@ static int take(struct str *rest, size_t n, struct str *out, struct err *err)
 
 static void add(struct ffs_secrets *s, struct str owner, struct str repository, TAKE(struct reg_account *) account)
 {
-	vec_push(&s->v, (struct secret){str_dup(owner), str_dup(repository), account});
+	vec_push(&s->v, (struct secret){str_dup(owner), str_dup(repository), account, {BUF_INIT}});
+	account_pack(account, &vec_last(&s->v)->packed.b);
 }
 
 static int decode_one(struct ffs_secrets *s, struct str *rest, struct err *err)
 {
-	AUTO(reg_credentials) struct reg_credentials c = REG_CREDENTIALS_INIT;
-	struct str head, owner, repository, username, secret;
+	struct str head, owner, repository, packed;
+	struct reg_account *account = NULL;
 
 	TRY(take(rest, ENTRY_BYTES, &head, err));
 	TRY(take(rest, get_le16(head.p), &owner, err));
 	TRY(take(rest, get_le16(head.p + 2), &repository, err));
-	TRY(take(rest, get_le32(head.p + 4), &username, err));
-	TRY(take(rest, get_le32(head.p + 8), &secret, err));
-	if (owner.n > FFS_OWNER_MAX || !repository.n || repository.n > REPOSITORY_MAX || username.n > REG_SECRET_MAX ||
-	    secret.n > REG_SECRET_MAX)
+	TRY(take(rest, get_le32(head.p + 4), &packed, err));
+	if (owner.n > FFS_OWNER_MAX || !repository.n || repository.n > REPOSITORY_MAX)
 		return damaged("out of bounds", err);
-	if (head.p[12]) {
-		c.identity_token = str_dup(secret);
-	} else {
-		c.username = str_dup(username);
-		c.password = str_dup(secret);
-	}
-	add(s, owner, repository, reg_account_new(&c));
+	TRY(account_unpack(packed, &account, err));
+	add(s, owner, repository, account);
 	return 0;
 }
 
@@ -181,19 +159,12 @@ void ffs_secrets_free(struct ffs_secrets *s)
 static void encode(const struct ffs_secrets *s, struct buf *out)
 {
 	vec_each(&s->v, it) {
-		const struct reg_credentials *c = reg_account_credentials(it->account);
-		struct str owner = str_of(it->owner), repository = str_of(it->repository);
-		struct str username = str_of(c->username), secret = secret_of(c);
-
-		buf_le16(out, (uint16_t)owner.n);
-		buf_le16(out, (uint16_t)repository.n);
-		buf_le32(out, (uint32_t)username.n);
-		buf_le32(out, (uint32_t)secret.n);
-		buf_addc(out, c->identity_token != NULL);
-		buf_addstr(out, owner);
-		buf_addstr(out, repository);
-		buf_addstr(out, username);
-		buf_addstr(out, secret);
+		buf_le16(out, (uint16_t)strlen(it->owner));
+		buf_le16(out, (uint16_t)strlen(it->repository));
+		buf_le32(out, (uint32_t)it->packed.b.n);
+		buf_adds(out, it->owner);
+		buf_adds(out, it->repository);
+		buf_addstr(out, buf_str(&it->packed.b));
 	}
 }
 
@@ -201,11 +172,8 @@ static size_t encoded_bytes(const struct ffs_secrets *s)
 {
 	size_t n = 0;
 
-	vec_each(&s->v, it) {
-		const struct reg_credentials *c = reg_account_credentials(it->account);
-
-		n += ENTRY_BYTES + strlen(it->owner) + strlen(it->repository) + str_of(c->username).n + secret_of(c).n;
-	}
+	vec_each(&s->v, it)
+		n += ENTRY_BYTES + strlen(it->owner) + strlen(it->repository) + it->packed.b.n;
 	return n;
 }
 

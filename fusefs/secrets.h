@@ -6,8 +6,7 @@
  *
  *	slot 0 at 0, slot 1 at SLOT_BYTES:
  *	  0  magic "cdsecrt2"   8  u64 generation   16  u32 bytes   20  u32 count   24  sha256 of the bytes   56  bytes
- *	bytes: count x { u16 owner, u16 repository, u32 username, u32 secret, u8 is an identity token; the four texts },
- *	the oldest first
+ *	bytes: count x { u16 owner, u16 repository, u32 account; the three }, the oldest first; accounts as messages (access.h)
  *
  * little-endian. Wiped when freed and when replaced. Any thread.
  */
@@ -21,6 +20,18 @@
 #define FFS_SECRETS_MAX 1024             /* pairs; beyond it the oldest is forgotten */
 #define FFS_SECRETS_BYTES_MAX (2u << 20) /* all together */
 #define FFS_OWNER_MAX 255
+
+/* Bytes that hold secrets; no copy of them is left behind when it was reserved at once. */
+struct wiped {
+	struct buf b;
+};
+static inline void wiped_fini(struct wiped *w)
+{
+	if (w->b.p)
+		explicit_bzero(w->b.p, w->b.cap);
+	buf_fini(&w->b);
+}
+DEFINE_AUTO_FINI(wiped);
 
 struct ffs_secrets;
 

@@ -274,7 +274,6 @@ static int submit(struct reg_client *c, const struct reg_blob_get *q, bool is_he
                   struct err *err)
 {
 	char digest[DIGEST_TEXT_MAX];
-	AUTO_FREE char *base = NULL;
 	struct host *h = host_get(c, q->ref->host);
 	int checked;
 	struct blob_request *b = request_new(c, sizeof(*b), &blob_ops, h, q->account, q->lane, is_head ? "HEAD" : "GET",
@@ -297,12 +296,14 @@ static int submit(struct reg_client *c, const struct reg_blob_get *q, bool is_he
 		reg_request_unref(&b->base);
 		return checked;
 	}
-	base = host_base_url(c, h);
-	b->base.url = xasprintf("%s/v2/%s/blobs/%s", base, q->ref->repository, digest);
 	b->base.what = xasprintf("%s/%s: blob %s", q->ref->host, q->ref->repository, digest);
 	b->base.scope = xasprintf("repository:%s:pull", q->ref->repository);
-	b->base.url_key = xasprintf("%llu %s/%s@%s", (unsigned long long)account_id(b->base.account), q->ref->host,
-	                            q->ref->repository, digest);
+	b->base.url_name = xasprintf("%s/%s@%s", q->ref->host, q->ref->repository, digest);
+	checked = request_route(&b->base, REG_CAN_PULL, xasprintf("/%s/blobs/%s", q->ref->repository, digest), err);
+	if (checked < 0) {
+		reg_request_unref(&b->base);
+		return checked;
+	}
 	return request_submit(&b->base, out, err);
 }
 

@@ -283,7 +283,9 @@ void contact_get(struct reg_client *c, struct host *asked, bool foreign, const c
 void contact_fini(struct contact *k)
 {
 	free(k->ca_file);
-	k->ca_file = NULL;
+	free(k->cert_file);
+	free(k->key_file);
+	*k = (struct contact){0};
 }
 
 /* Estimates */

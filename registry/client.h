@@ -87,14 +87,35 @@ struct reg_host_opts {
 /* `opts` NULL removes the entry. */
 int reg_client_set_host(struct reg_client *c, const char *host, const struct reg_host_opts *opts, struct err *err);
 
+/* A server that has what a registry host names: the registry itself, or a mirror of it. */
+#define REG_CAN_PULL 1u    /* blobs, and manifests by digest */
+#define REG_CAN_RESOLVE 2u /* manifests by tag */
+#define REG_CAN_PUSH 4u
+struct reg_endpoint {
+	const char *base; /* "https://mirror.example:5000/v2": what comes before "/<repository>/..." */
+	bool is_registry; /* credentials go to it; mirrors get none but their headers, and are told the host (ns=) */
+	unsigned can;
+	const char *ca_file, *cert_file, *key_file; /* PEM; NULL = the system's, and none */
+	bool skip_verify;
+	const char *const *headers; /* "Name: value", of each request to it, not to where it redirects */
+	size_t n_headers;
+};
+
 /*
- * Accounts: what a request presents to its registry. Tokens, and the URLs that redirects led to, are kept for each
- * account by itself: what one may read opens nothing to another, nor to requests without one. Constant; counted; the
- * credentials are a copy, wiped with the last reference. NULL is the account of nobody: anonymous.
+ * Accounts: what a request presents to its registry, and, with endpoints, which servers are asked for it: in their order,
+ * each once, the next one whenever one has failed, the last one with all the patience that a request has. Of one that did
+ * not answer no blobs are wanted for half a minute. A push goes to the first that takes it.
+ *
+ * Tokens, and the URLs that redirects led to, are kept for each account by itself: what one may read opens nothing to
+ * another, nor to requests without one. Constant; counted; the credentials are a copy, wiped with the last reference. NULL is
+ * the account of nobody: anonymous, at the host itself.
  */
 struct reg_account;
 struct reg_account *reg_account_new(const struct reg_credentials *credentials); /* empty ones give NULL */
-struct reg_account *reg_account_ref(struct reg_account *a);                     /* NULL is fine, below, too */
+struct reg_account *reg_account_new_via(const struct reg_credentials *credentials, const struct reg_endpoint *endpoints,
+                                        size_t n);                                        /* copied; n 0: as above */
+const struct reg_endpoint *reg_account_endpoints(const struct reg_account *a, size_t *n); /* borrowed */
+struct reg_account *reg_account_ref(struct reg_account *a);                               /* NULL is fine, below, too */
 void reg_account_unref(struct reg_account *a);
 DEFINE_CLEANUP(reg_account, struct reg_account *, reg_account_unref(*it));
 const struct reg_credentials *reg_account_credentials(const struct reg_account *a); /* borrowed */

@@ -382,6 +382,44 @@ static void accounts_are_kept_apart(void **state)
 	}
 }
 
+static bool serve_no_blob(struct exchange *x)
+{
+	return exchange_reply(x, 404, "", STR_NONE);
+}
+
+/* Servers in their order; a mirror learns no password, and one that is gone, or has nothing, does not matter. */
+static void mirrors_come_first(void **state)
+{
+	const struct {
+		testserver_fn *mirror;
+		bool is_gone;
+		unsigned asked_mirror, asked_registry; /* by two requests */
+	} cases[] = {{serve_blob, false, 2, 0}, {serve_no_blob, false, 2, 2}, {serve_no_blob, true, 0, 2}};
+	const struct reg_credentials right = {"user", "secret", NULL};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		AUTO(world) struct world *w = world_new(serve_basic, cases[i].mirror);
+		AUTO(reg_account) struct reg_account *account = NULL;
+		const char *const headers[] = {"X-Tenant: a"};
+		char bases[2][64];
+
+		snprintf(bases[0], sizeof(bases[0]), "http://127.0.0.1:%u/v2",
+		         cases[i].is_gone ? 1 : testserver_port(w->other));
+		snprintf(bases[1], sizeof(bases[1]), "http://127.0.0.1:%u/v2", testserver_port(w->server));
+		account = reg_account_new_via(
+		    &right,
+		    (struct reg_endpoint[]){{.base = bases[0], .can = REG_CAN_PULL, .headers = headers, .n_headers = 1},
+		                            {.base = bases[1], .can = REG_CAN_PULL, .is_registry = true}},
+		    2);
+		assert_int_equal(get_as(w, account), 0);
+		assert_int_equal(get_as(w, account), 0);
+		assert_int_equal(testserver_count(w->other, "GET"), cases[i].asked_mirror);
+		assert_int_equal(testserver_count(w->other, "?ns=127.0.0.1"), cases[i].asked_mirror);
+		assert_int_equal(testserver_count(w->other, "Basic"), 0);
+		assert_int_equal(testserver_count(w->server, "Basic"), cases[i].asked_registry);
+	}
+}
+
 static bool redirect_to_self(struct exchange *x)
 {
 	return exchange_reply(x, 301, "Location: /again\r\n", STR_NONE);
@@ -442,6 +480,7 @@ int main(void)
 	    cmocka_unit_test(expired_url_is_asked_for_again),
 	    cmocka_unit_test(refusing_storage_is_named_without_its_signature),
 	    cmocka_unit_test(accounts_are_kept_apart),
+	    cmocka_unit_test(mirrors_come_first),
 	    cmocka_unit_test(bad_redirects),
 	    cmocka_unit_test(warm_learns_the_challenge),
 	};

@@ -53,9 +53,9 @@ static const struct request_ops manifest_ops = {
 int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, struct reg_request **out, struct err *err)
 {
 	char name[DIGEST_TEXT_MAX + REG_TAG_MAX] = "latest";
-	AUTO_FREE char *base = NULL;
 	struct manifest_request *m;
 	struct host *h;
+	int r;
 
 	if (!q->ref || !q->ref->host[0] || !q->ref->repository[0] || !q->done || q->deadline_ns <= 0 ||
 	    (unsigned)q->lane >= REG_LANES)
@@ -65,16 +65,21 @@ int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, str
 	else if (q->ref->tag[0])
 		strcpy(name, q->ref->tag);
 	h = host_get(c, q->ref->host);
-	base = host_base_url(c, h);
 	m = request_new(c, sizeof(*m), &manifest_ops, h, q->account, q->lane, "GET", q->deadline_ns, q->max_attempts);
 	m->has_digest = q->ref->has_digest;
 	m->digest = q->ref->digest;
 	m->base.body_max = REG_MANIFEST_BYTES_MAX;
-	m->base.url = xasprintf("%s/v2/%s/manifests/%s", base, q->ref->repository, name);
 	m->base.what = xasprintf("%s/%s: manifest %s", q->ref->host, q->ref->repository, name);
 	m->base.scope = xasprintf("repository:%s:pull", q->ref->repository);
 	m->base.done = q->done;
 	m->base.arg = q->arg;
+	m->base.asks_all = true; /* one of these begins a pull */
+	r = request_route(&m->base, q->ref->has_digest ? REG_CAN_PULL : REG_CAN_RESOLVE,
+	                  xasprintf("/%s/manifests/%s", q->ref->repository, name), err);
+	if (r < 0) {
+		reg_request_unref(&m->base);
+		return r;
+	}
 	return request_submit(&m->base, out, err);
 }
 

@@ -58,13 +58,15 @@ struct reg_account {
 	atomic_uint refs;
 	uint64_t id; /* of this process; 0 is nobody's */
 	struct reg_credentials credentials;
+	struct reg_endpoint *endpoints; /* owned */
+	size_t n_endpoints;
 };
 static inline uint64_t account_id(const struct reg_account *a)
 {
 	return a ? a->id : 0;
 }
 
-/* A registry host, by reference name; lives as long as the client. */
+/* A registry host, by reference name, or a mirror by the URL that it is asked under; lives as long as the client. */
 struct host {
 	char *name;
 	/* [lock] */
@@ -74,7 +76,8 @@ struct host {
 	int64_t rtt_ns, rtt_before_ns; /* least of this period and of the one before; 0 = none */
 	int64_t rtt_period_ns;         /* when this period began */
 	uint64_t bandwidth[ESTIMATE_SAMPLES];
-	unsigned n_bandwidth; /* samples ever taken */
+	unsigned n_bandwidth;   /* samples ever taken */
+	int64_t avoid_until_ns; /* it did not answer, and there was another server */
 	/* [io] */
 	enum auth_mode auth; /* as the last challenge said */
 	char *realm, *service;
@@ -179,8 +182,14 @@ struct reg_request {
 	const struct request_ops *ops;
 
 	/* The question. */
-	struct host *host;
+	struct host *host;           /* [io] after submission: where it goes to now */
 	struct reg_account *account; /* a reference, or NULL */
+	struct host *registry;       /* with a path: the host that was asked for */
+	char *path;                  /* "/<repository>/...", below a server's base: others can be asked; or NULL */
+	unsigned need;               /* REG_CAN_... */
+	size_t endpoint;             /* [io] after submission: of the account's, if it has any */
+	bool asks_all;               /* those, too, that did not answer lately */
+	char *url_name;              /* what url_key is for, or NULL */
 	enum reg_lane lane;
 	const char *method; /* [io] after submission: "GET", "HEAD", "POST", "PUT", "PATCH" */
 	char *what;         /* for messages: "docker.io/library/alpine: blob sha256:…" */
@@ -242,7 +251,7 @@ struct host *host_get(struct reg_client *c, const char *name);
 char *host_base_url(struct reg_client *c, struct host *h);
 /* Copies of the settings for an authority that is contacted; the texts are the caller's. */
 struct contact {
-	char *ca_file;
+	char *ca_file, *cert_file, *key_file;
 	bool skip_verify, plain_http, http1;
 };
 void contact_get(struct reg_client *c, struct host *asked, bool foreign, const char *authority, struct contact *out);
@@ -259,6 +268,20 @@ const char *url_cache_get(struct reg_client *c, const char *key);
 void url_cache_put(struct reg_client *c, const char *key, const char *url);
 void url_cache_drop(struct reg_client *c, const char *key);
 void url_cache_fini(struct reg_client *c);
+
+/* endpoint.c */
+/* Where a new request goes: sets its url, by its host, account and url_name. `path` is taken. */
+int request_route(struct reg_request *r, unsigned need, TAKE(char *) path, struct err *err);
+const struct reg_endpoint *request_endpoint(const struct reg_request *r);       /* NULL: the host itself */
+const struct reg_credentials *request_credentials(const struct reg_request *r); /* for where it goes to now */
+/* [io] */
+bool request_has_other(const struct reg_request *r);
+bool request_go_elsewhere(struct reg_request *r); /* false: there is nowhere else, or no point */
+void request_answered(const struct reg_request *r);
+/* Settings for a connection; foreign: to another origin than url's. */
+void request_contact(const struct reg_request *r, bool foreign, const char *authority, struct contact *out);
+void request_endpoint_headers(const struct reg_request *r, struct curl_slist **list);
+bool request_brings_authorization(const struct reg_request *r);
 
 /* lane.c [io] */
 int lane_init(struct lane *l, struct reg_client *c, enum reg_lane which, unsigned connections, struct err *err);
@@ -287,6 +310,8 @@ void request_attempt(struct reg_request *r);
 void request_finish(struct reg_request *r, int result);
 void request_arm(struct reg_request *r); /* after what it waits for has changed */
 void request_retry(struct reg_request *r, int64_t delay_ns);
+/* It cannot go on where it is, for the reason in r->last: another server is asked, or it ends. */
+void request_fail(struct reg_request *r);
 void request_on_end(struct reg_request *r, CURLcode code);
 
 /* receive.c [io]: curl's callbacks, with the request as their argument. */

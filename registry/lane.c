@@ -151,6 +151,7 @@ static struct origin *origin_get(struct lane *l, const char *name)
 static void add_headers(struct reg_request *r)
 {
 	r->header_list = curl_slist_append(r->header_list, "Accept-Encoding: identity");
+	request_endpoint_headers(r, &r->header_list);
 	if (r->ops->headers)
 		r->ops->headers(r, &r->header_list);
 	if (r->upload)
@@ -196,6 +197,10 @@ static void set_connection(struct lane *l, struct reg_request *r, const struct u
 	curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
 	if (k->ca_file)
 		curl_easy_setopt(e, CURLOPT_CAINFO, k->ca_file);
+	if (k->cert_file)
+		curl_easy_setopt(e, CURLOPT_SSLCERT, k->cert_file);
+	if (k->key_file)
+		curl_easy_setopt(e, CURLOPT_SSLKEY, k->key_file);
 	if (k->skip_verify) {
 		curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
 		curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 0L);
@@ -236,7 +241,7 @@ static int start(struct lane *l, struct reg_request *r, struct err *err)
 	curl_easy_setopt(r->easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(r->easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(r->easy, CURLOPT_USERAGENT, l->client->user_agent);
-	contact_get(l->client, r->host, r->foreign || r->elsewhere, where.authority, &k);
+	request_contact(r, r->foreign, where.authority, &k);
 	set_connection(l, r, &where, &k);
 	contact_fini(&k);
 	set_method(r);

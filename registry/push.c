@@ -65,6 +65,7 @@ struct push {
 	const struct reg_ref *ref;
 	struct reg_account *account;
 	struct host *host;
+	size_t endpoint;
 	char *base, *scope, *what;
 	int64_t deadline_ns;
 	struct reg_canceller *canceller;
@@ -78,6 +79,28 @@ static void push_fini(struct push *p)
 }
 DEFINE_AUTO_FINI(push);
 
+/* All steps go to one server: the first that takes pushes. */
+static int choose_server(struct push *p, struct err *err)
+{
+	size_t n;
+	const struct reg_endpoint *e = reg_account_endpoints(p->account, &n);
+
+	if (!n) {
+		AUTO_FREE char *base = host_base_url(p->client, p->host);
+
+		p->base = xasprintf("%s/v2", base);
+		return 0;
+	}
+	while (p->endpoint < n && !(e[p->endpoint].can & REG_CAN_PUSH))
+		p->endpoint++;
+	if (p->endpoint == n)
+		return err_set(err, ERR_PRECONDITION, "%s: no server of it is configured to take pushes", p->ref->host);
+	p->base = xstrdup(e[p->endpoint].base);
+	if (!e[p->endpoint].is_registry)
+		p->host = host_get(p->client, p->base);
+	return 0;
+}
+
 static int push_init(struct push *p, struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
                      const char *from, int64_t deadline_ns, struct err *err)
 {
@@ -85,7 +108,7 @@ static int push_init(struct push *p, struct reg_client *c, const struct reg_ref 
 	if (!ref || !ref->host[0] || !ref->repository[0] || deadline_ns <= 0)
 		return err_set(err, ERR_INVALID, "push without reference or deadline");
 	p->host = host_get(c, ref->host);
-	p->base = host_base_url(c, p->host);
+	TRY(choose_server(p, err));
 	p->scope = from ? xasprintf("repository:%s:pull repository:%s:pull,push", from, ref->repository)
 	                : xasprintf("repository:%s:pull,push", ref->repository);
 	return 0;
@@ -98,6 +121,7 @@ static struct push_request *step_new(const struct push *p, const char *method, T
 	    request_new(p->client, sizeof(*s), &push_ops, p->host, p->account, REG_BULK, method, p->deadline_ns, 0);
 
 	s->base.url = url;
+	s->base.endpoint = p->endpoint;
 	s->base.what = xstrdup(p->what);
 	s->base.scope = url_same_origin(p->base, url) ? xstrdup(p->scope) : NULL;
 	s->base.done = NULL;
@@ -183,8 +207,8 @@ static int head_blob(const struct push *p, const char *digest, bool *present, st
 	int r;
 
 	waiter_init(&w);
-	r = step_run(p, step_new(p, "HEAD", xasprintf("%s/v2/%s/blobs/%s", p->base, p->ref->repository, digest), &w),
-	             &w, &e);
+	r = step_run(p, step_new(p, "HEAD", xasprintf("%s/%s/blobs/%s", p->base, p->ref->repository, digest), &w), &w,
+	             &e);
 	*present = r == 0;
 	if (r < 0 && e.code != ERR_NOT_FOUND) {
 		if (err)
@@ -198,9 +222,8 @@ static int head_blob(const struct push *p, const char *digest, bool *present, st
 static int open_upload(const struct push *p, const char *digest, const char *from, char **location, struct err *err)
 {
 	AUTO(waiter) struct waiter w;
-	char *url =
-	    from ? xasprintf("%s/v2/%s/blobs/uploads/?mount=%s&from=%s", p->base, p->ref->repository, digest, from)
-		 : xasprintf("%s/v2/%s/blobs/uploads/", p->base, p->ref->repository);
+	char *url = from ? xasprintf("%s/%s/blobs/uploads/?mount=%s&from=%s", p->base, p->ref->repository, digest, from)
+	                 : xasprintf("%s/%s/blobs/uploads/", p->base, p->ref->repository);
 
 	waiter_init(&w);
 	*location = NULL;
@@ -434,7 +457,7 @@ int reg_manifest_push(struct reg_client *c, const struct reg_ref *ref, struct re
 		digest_text(&d, name);
 	p.what = xasprintf("%s/%s: push of manifest %s", ref->host, ref->repository, name);
 	p.canceller = canceller;
-	s = step_new(&p, "PUT", xasprintf("%s/v2/%s/manifests/%s", p.base, ref->repository, name), &w);
+	s = step_new(&p, "PUT", xasprintf("%s/%s/manifests/%s", p.base, ref->repository, name), &w);
 	s->content_type = xstrndup(media_type.p, media_type.n);
 	s->base.upload = true;
 	s->base.upload_size = bytes.n;

@@ -23,10 +23,13 @@
 /* Puts request, and where it was redirected, around what went wrong. */
 static void describe(struct reg_request *r)
 {
+	const struct reg_endpoint *e = request_endpoint(r);
 	AUTO(buf) struct buf at = BUF_INIT;
 
 	if (r->foreign && r->target)
 		http_printable_url(str_of(r->target), &at);
+	else if (e && !e->is_registry && r->path)
+		err_wrap(&r->last, "at %s", e->base);
 	if (at.n)
 		err_wrap(&r->last, "%s (redirected to " STR_FMT ")", r->what, STR_ARG(buf_str(&at)));
 	else
@@ -90,6 +93,8 @@ static void request_unref(struct reg_request *r)
 	free(r->url);
 	free(r->scope);
 	free(r->url_key);
+	free(r->url_name);
+	free(r->path);
 	free(r->target);
 	free(r);
 }
@@ -129,9 +134,22 @@ void request_finish(struct reg_request *r, int result)
 	request_unref(r);
 }
 
-static void fail(struct reg_request *r)
+static void again_from_the_start(struct reg_request *r)
 {
-	request_finish(r, -(int)r->last.code);
+	free(STEAL(r->target));
+	r->foreign = r->from_cache = r->re_resolved = r->progressed = false;
+	r->redirects = r->auth_tries = r->attempts = r->silences = 0;
+	request_attempt(r);
+}
+
+void request_fail(struct reg_request *r)
+{
+	if (!request_go_elsewhere(r)) {
+		request_finish(r, -(int)r->last.code);
+		return;
+	}
+	release_attempt(r);
+	again_from_the_start(r);
 }
 
 /* When the current attempt has been silent for too long. */
@@ -169,7 +187,7 @@ static void out_of_time(struct reg_request *r)
 		err_set(&r->last, ERR_DEADLINE,
 		        r->state == REQUEST_RUNNING && r->response.status ? "out of time while the body was arriving"
 		                                                          : "out of time without an answer");
-	fail(r);
+	request_fail(r);
 }
 
 /* The attempt failed with r->last: another one later, `delay_ns` at least, or the end. */
@@ -181,10 +199,14 @@ void request_retry(struct reg_request *r, int64_t delay_ns)
 		r->attempts = r->silences = 0;
 	r->progressed = false;
 	r->attempts++;
+	if (request_has_other(r)) {
+		request_fail(r);
+		return;
+	}
 	if (r->attempts >= r->max_attempts || r->silences >= r->max_silences) {
 		err_wrap(&r->last, "after %u attempts in %.1f s", r->attempts,
 		         (double)(clock_mono_ns() - r->failing_ns) / NS_PER_S);
-		fail(r);
+		request_fail(r);
 		return;
 	}
 	wait = backoff(r);
@@ -193,7 +215,7 @@ void request_retry(struct reg_request *r, int64_t delay_ns)
 	if (r->deadline_ns != REG_NO_DEADLINE && clock_mono_ns() + wait >= r->deadline_ns) {
 		/* A server that answered has said what is wrong; behind silence and broken lines there is only time. */
 		if (r->response.complete && !request_succeeds(r))
-			fail(r);
+			request_fail(r);
 		else
 			out_of_time(r);
 		return;
@@ -261,7 +283,7 @@ static bool authorize(struct reg_request *r, char **line)
 		return true;
 	if (r->basic)
 		*line = xstrdup(r->basic);
-	if (!r->scope)
+	if (!r->scope || request_brings_authorization(r))
 		return true;
 	if (r->host->auth == AUTH_BEARER_MODE) {
 		switch (token_get(r, line, &r->last)) {
@@ -273,12 +295,12 @@ static bool authorize(struct reg_request *r, char **line)
 			request_arm(r);
 			return false;
 		case TOKEN_FAILED:
-			fail(r);
+			request_fail(r);
 			return false;
 		}
 	}
 	if (r->host->auth == AUTH_BASIC_MODE) {
-		*line = basic_line(reg_account_credentials(r->account));
+		*line = basic_line(request_credentials(r));
 		r->sent_basic = *line != NULL;
 	}
 	return true;
@@ -291,7 +313,7 @@ void request_attempt(struct reg_request *r)
 
 	if (r->client->draining) {
 		err_set(&r->last, ERR_CANCELLED, "the client is stopping");
-		fail(r);
+		request_fail(r);
 		return;
 	}
 	reset_attempt(r);
@@ -309,7 +331,7 @@ void request_attempt(struct reg_request *r)
 	if (!r->elsewhere)
 		r->host->last_use_ns = clock_mono_ns();
 	if (lane_submit(r, &r->last) < 0) {
-		fail(r);
+		request_fail(r);
 		return;
 	}
 	request_arm(r);
@@ -354,31 +376,31 @@ static void redirect(struct reg_request *r)
 
 	if (!r->response.location) {
 		err_set(&r->last, ERR_INVALID, "HTTP %d without a Location", r->response.status);
-		fail(r);
+		request_fail(r);
 		return;
 	}
 	if (++r->redirects > REDIRECTS_MAX) {
 		err_set(&r->last, ERR_INVALID, "more than %d redirects", REDIRECTS_MAX);
-		fail(r);
+		request_fail(r);
 		return;
 	}
 	if (url_resolve(r->target, str_of(r->response.location), &next, &r->last) < 0 ||
 	    url_origin_of(next, &to, &r->last) < 0 || url_origin_of(r->url, &from, &r->last) < 0) {
 		err_wrap(&r->last, "redirect");
-		fail(r);
+		request_fail(r);
 		return;
 	}
 	foreign = strcmp(from.origin, to.origin) != 0;
 	if (r->form && foreign) {
 		err_set(&r->last, ERR_PERMISSION, "refused to send a secret on to %s", to.authority);
-		fail(r);
+		request_fail(r);
 		return;
 	}
-	contact_get(r->client, r->host, foreign || r->elsewhere, to.authority, &k);
+	request_contact(r, foreign, to.authority, &k);
 	contact_fini(&k);
 	if (from.tls && !to.tls && !k.plain_http) {
 		err_set(&r->last, ERR_PERMISSION, "refused a redirect from HTTPS to plain HTTP at %s", to.authority);
-		fail(r);
+		request_fail(r);
 		return;
 	}
 	COUNT(r->client, redirects, 1);
@@ -421,11 +443,11 @@ static void unauthorized(struct reg_request *r)
 	if (r->sent_token)
 		token_refused(r);
 	if (again && r->host->auth == AUTH_BASIC_MODE)
-		again = !r->sent_basic && r->account;
+		again = !r->sent_basic && !reg_credentials_empty(request_credentials(r));
 	if (again)
 		request_attempt(r);
 	else
-		fail(r);
+		request_fail(r);
 }
 
 /* Storage said no: its URL has expired, or belongs to a server that forgot. True: the registry is asked once more. */
@@ -475,16 +497,18 @@ static void refused_by_status(struct reg_request *r)
 	else if (s == 408 || s == 429 || (s >= 500 && s != 501))
 		request_retry(r, r->response.retry_after_s * NS_PER_S);
 	else
-		fail(r);
+		request_fail(r);
 }
 
 void request_on_end(struct reg_request *r, CURLcode code)
 {
 	sample(r);
+	if (r->response.complete)
+		request_answered(r);
 	if (request_succeeds(r) && r->foreign && r->url_key && !r->from_cache && !r->refused)
 		url_cache_put(r->client, r->url_key, r->target);
 	if (r->refused) {
-		fail(r);
+		request_fail(r);
 	} else if (r->stopped) {
 		request_finish(r, 0);
 	} else if (r->response.complete && !request_succeeds(r)) {
@@ -495,7 +519,7 @@ void request_on_end(struct reg_request *r, CURLcode code)
 		set_curl_error(r, code);
 		r->silences += code == CURLE_OPERATION_TIMEDOUT;
 		if (is_final(code))
-			fail(r);
+			request_fail(r);
 		else
 			request_retry(r, 0);
 	}
@@ -535,7 +559,7 @@ void request_start_here(struct reg_request *r)
 {
 	link_append(&r->client->requests, &r->all_link);
 	if (loop_timer_new(r->client->loop, on_timer, r, &r->timer, &r->last) < 0) {
-		fail(r);
+		request_fail(r);
 		return;
 	}
 	request_attempt(r);
@@ -604,7 +628,7 @@ static void cancel_posted(void *arg)
 
 	if (r->state != REQUEST_DONE) {
 		err_set(&r->last, ERR_CANCELLED, "cancelled");
-		fail(r);
+		request_fail(r);
 	}
 	request_unref(r);
 }

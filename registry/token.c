@@ -119,7 +119,7 @@ static void add_question(const struct token *t, bool form, struct buf *out)
 
 static void ask_by_get(struct token_fetch *f, const char *realm)
 {
-	const struct reg_credentials *c = reg_account_credentials(f->base.account);
+	const struct reg_credentials *c = request_credentials(&f->base);
 	AUTO(buf) struct buf url = BUF_INIT;
 
 	buf_adds(&url, realm);
@@ -142,7 +142,7 @@ static void ask_by_post(struct token_fetch *f, const char *realm)
 	buf_adds(&form, "grant_type=refresh_token&client_id=contentd&");
 	add_question(f->token, true, &form);
 	buf_adds(&form, "&refresh_token=");
-	http_escape(str_of(reg_account_credentials(f->base.account)->identity_token), &form);
+	http_escape(str_of(request_credentials(&f->base)->identity_token), &form);
 	f->base.method = "POST";
 	f->base.url = xstrdup(realm);
 	f->base.form = buf_steal(&form);
@@ -212,7 +212,7 @@ static void fetch_finish(struct reg_request *r, struct reg_answer *answer)
 			continue;
 		}
 		w->last = *answer->err;
-		request_finish(w, answer->result);
+		request_fail(w);
 	}
 }
 
@@ -230,11 +230,11 @@ static const struct request_ops fetch_ops = {
     .free = fetch_free,
 };
 
-static int start_fetch(struct token *t, enum reg_lane lane, struct err *err)
+/* On behalf of a request at the registry. */
+static int start_fetch(struct token *t, const struct reg_request *r, struct err *err)
 {
 	AUTO(url_origin) struct url_origin server = {0};
 	AUTO_FREE char *realm = NULL;
-	AUTO_FREE char *registry = host_base_url(t->client, t->host);
 	AUTO(buf) struct buf shown = BUF_INIT;
 	struct token_fetch *f;
 	struct contact k;
@@ -243,17 +243,18 @@ static int start_fetch(struct token *t, enum reg_lane lane, struct err *err)
 	TRY(url_origin_of(realm, &server, err));
 	contact_get(t->client, NULL, true, server.authority, &k);
 	contact_fini(&k);
-	if (!server.tls && !k.plain_http && str_starts(str_of(registry), STR("https:")))
+	if (!server.tls && !k.plain_http && str_starts(str_of(r->url), STR("https:")))
 		return err_set(err, ERR_PERMISSION, "%s: refused a token server without TLS at %s", t->host->name,
 		               server.authority);
-	f = request_new(t->client, sizeof(*f), &fetch_ops, t->host, t->account, lane, "GET", REG_NO_DEADLINE,
+	f = request_new(t->client, sizeof(*f), &fetch_ops, t->host, t->account, r->lane, "GET", REG_NO_DEADLINE,
 	                TOKEN_ATTEMPTS);
 	f->token = t;
 	f->base.elsewhere = true;
+	f->base.endpoint = r->endpoint;
 	f->base.body_max = 2 * HTTP_TOKEN_MAX;
 	http_printable_url(str_of(realm), &shown);
 	f->base.what = xasprintf("token of " STR_FMT, STR_ARG(buf_str(&shown)));
-	if (reg_account_credentials(t->account)->identity_token)
+	if (request_credentials(&f->base)->identity_token)
 		ask_by_post(f, realm);
 	else
 		ask_by_get(f, realm);
@@ -293,7 +294,7 @@ enum token_state token_get(struct reg_request *r, char **line, struct err *err)
 
 	if (t->value && now < t->expires_ns) {
 		if (now >= t->renew_ns && !t->fetch)
-			start_fetch(t, r->lane, NULL); /* if that fails, this one serves until it expires */
+			start_fetch(t, r, NULL); /* if that fails, this one serves until it expires */
 		if (t->value) {
 			*line = xasprintf("Authorization: Bearer %s", t->value);
 			r->token_serial = t->serial;
@@ -301,7 +302,7 @@ enum token_state token_get(struct reg_request *r, char **line, struct err *err)
 		}
 	}
 	link_append(&t->waiters, &r->token_link);
-	if (!t->fetch && start_fetch(t, r->lane, err) < 0) {
+	if (!t->fetch && start_fetch(t, r, err) < 0) {
 		link_remove(&r->token_link);
 		return TOKEN_FAILED;
 	}

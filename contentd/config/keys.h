@@ -56,7 +56,7 @@
 	  "A registry that does not answer for this many milliseconds is asked once more, on a new connection; then what was\n" \
 	  "asked for has failed. Reads of files go on trying, for read_timeout_ms.") \
 	X(PATH, fetch_certs_dir, "fetch.certs_dir", "\"/etc/contentd/certs.d\"", ANY, START, \
-	  "Certificate authorities of registry hosts: <certs_dir>/<host>/ca.crt.") \
+	  "Registry hosts: mirrors and certificates, <certs_dir>/<host>/hosts.toml as containerd has it, or ca.crt.") \
 	X(PATH, fetch_docker_config, "fetch.docker_config", "\"\"", ANY, START, \
 	  "Where registry credentials are for snapshots that a client asks for by labels, in whatever namespace. Empty:\n" \
 	  "where docker login puts them ($DOCKER_CONFIG, else ~/.docker), for snapshotter.proxy_names alone. A file that\n" \

@@ -13,17 +13,21 @@ namespace
 
 struct leaf {
 	std::string key;
+	std::vector<std::string> path;
 	const toml::node *node;
 };
 
-void collect(const toml::table &t, const std::string &prefix, std::vector<leaf> &out)
+void collect(const toml::table &t, const std::string &prefix, const std::vector<std::string> &above,
+             std::vector<leaf> &out)
 {
 	for (auto &&[k, node] : t) {
 		std::string key = prefix + std::string(k.str());
+		std::vector<std::string> path = above;
 
-		out.push_back({key, &node});
+		path.emplace_back(k.str());
+		out.push_back({key, path, &node});
 		if (const toml::table *sub = node.as_table())
-			collect(*sub, key + ".", out);
+			collect(*sub, key + ".", path, out);
 	}
 }
 
@@ -72,8 +76,13 @@ toml_type convert(const leaf &l, toml_value &v, items &to)
 		v.boolean = b->get();
 		return TOML_BOOLEAN;
 	}
-	if (auto *a = l.node->as_array())
-		return convert_list(*a, v, to);
+	if (auto *a = l.node->as_array()) {
+		const toml::array *inner = a->size() == 1 ? a->get(0)->as_array() : nullptr;
+
+		if (!inner)
+			return convert_list(*a, v, to);
+		return convert_list(*inner, v, to) == TOML_STRINGS ? TOML_NESTED_STRINGS : TOML_OTHER;
+	}
 	return TOML_OTHER;
 }
 
@@ -81,16 +90,21 @@ int deliver(const toml::table &doc, int (*fn)(void *, const toml_value *), void 
 {
 	std::vector<leaf> leaves;
 
-	collect(doc, "", leaves);
+	collect(doc, "", {}, leaves);
 	std::stable_sort(leaves.begin(), leaves.end(), [](const leaf &a, const leaf &b) {
 		return a.node->source().begin.line < b.node->source().begin.line;
 	});
 	for (const leaf &l : leaves) {
 		toml_value v = {};
+		std::vector<const char *> path;
 		items to;
 		int r;
 
+		for (const std::string &piece : l.path)
+			path.push_back(piece.c_str());
 		v.key = l.key.c_str();
+		v.path = path.data();
+		v.n_path = path.size();
 		v.line = (int)l.node->source().begin.line;
 		v.type = convert(l, v, to);
 		r = fn(arg, &v);

@@ -20,19 +20,22 @@ enum toml_type {
 	TOML_BOOLEAN,
 	TOML_STRINGS, /* an empty list, too */
 	TOML_INTEGERS,
-	TOML_TABLE, /* without its values, which come on their own */
-	TOML_OTHER, /* dates, lists of other things, infinities */
+	TOML_NESTED_STRINGS, /* a list with one list of texts in it */
+	TOML_TABLE,          /* without its values, which come on their own */
+	TOML_OTHER,          /* dates, lists of other things, infinities */
 };
 
 struct toml_value {
-	const char *key; /* with its tables, "fetch.background" */
+	const char *key;         /* with its tables, "fetch.background" */
+	const char *const *path; /* the same in pieces, for keys that have dots in them */
+	size_t n_path;
 	int line;
 	enum toml_type type;
 	const char *string;
 	int64_t integer;
 	double real;
 	bool boolean;
-	const char *const *strings; /* TOML_STRINGS */
+	const char *const *strings; /* TOML_STRINGS, TOML_NESTED_STRINGS */
 	const int64_t *integers;    /* TOML_INTEGERS */
 	size_t n_items;
 };

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "contentd/content/blobs.h"
+#include "contentd/hosts/way.h"
 #include "registry/auth.h"
 #include "registry/reference.h"
 
@@ -167,6 +168,7 @@ static int open_now(struct cd_daemon *d, struct rpc_call *c, struct cd_remote_im
 	AUTO(reg_credentials) struct reg_credentials found = REG_CREDENTIALS_INIT;
 	AUTO_FD int documents = -1;
 	struct ffs_client *data;
+	struct cd_way way;
 	struct reg_ref ref;
 
 	TRY(cd_data(d, c, &data, err));
@@ -178,6 +180,8 @@ static int open_now(struct cd_daemon *d, struct rpc_call *c, struct cd_remote_im
 	access.username = found.username ?: (char *)"";
 	access.secret = found.identity_token ?: found.password ?: (char *)"";
 	access.identity_token = found.identity_token != NULL;
+	way = (struct cd_way){.dir = d->config.fetch_certs_dir, .host = ref.host, .default_scheme = ""};
+	TRY(cd_way_find(&way, rpc_arena(c), &access, err));
 	req.reference = image->reference;
 	req.access = &access;
 	req.isolated = cd_is_isolated(d);
