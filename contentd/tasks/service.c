@@ -124,14 +124,13 @@ static int undo_create(struct task *task, struct err *err)
 	return rsp->task_pid ? shim_call(task->shim, "Delete", &req.base, deadline, NULL, NULL, err) : 0;
 }
 
-/* Nothing of a task that was not created stays. `why`: what Create failed with. */
-static void take_back(struct task *task, const struct err *why)
+/* Nothing of a task that nobody will have stays. `made`: it is there in the shim, or may be. */
+static void take_back(struct task *task, bool made)
 {
 	AUTO(pb) Shim__DeleteResponse *rsp = NULL;
 	struct err err = ERR_INIT;
-	bool gave_up = why->code == ERR_CANCELLED || why->code == ERR_DEADLINE;
 
-	if (task->shim && gave_up && undo_create(task, &err) < 0) {
+	if (task->shim && made && undo_create(task, &err) < 0) {
 		log_warn("take back task %s: %s", task->bundle.id, err.msg);
 		shim_kill(&task->bundle);
 	}
@@ -162,7 +161,12 @@ static int create(struct rpc_call *c, const void *request, void *svc, struct err
 	TRY(t->host.container(t->host.arg, ns, req->container_id, rpc_arena(c), &record, err));
 	TRY(task_add(t, ns, req->container_id, &task, err));
 	if (create_steps(task, c, req, record, &rsp.pid, err) < 0) {
-		take_back(task, err);
+		take_back(task, err->code == ERR_CANCELLED || err->code == ERR_DEADLINE);
+		return err_wrap(err, "create task %s", req->container_id);
+	}
+	/* Who removes a container meanwhile finds no task of it yet. */
+	if (t->host.container(t->host.arg, ns, req->container_id, rpc_arena(c), &record, err) < 0) {
+		take_back(task, true);
 		return err_wrap(err, "create task %s", req->container_id);
 	}
 	rsp.container_id = req->container_id;

@@ -199,6 +199,25 @@ for id in b1 b2 b3; do
 	check_eq "and runs" "$(state_of $id)" RUNNING
 	remove $id
 done
+
+# ---- a container that is removed when nobody sees a task of it yet ----
+no_shims() {
+	local line
+	for line in $(grep -lza -x -- "$CONTENTD/contentd.sock" /proc/[0-9]*/cmdline 2>/dev/null); do
+		[ "$(cat "${line%/*}/comm" 2>/dev/null)" != containerd-shim ] || return 1
+	done
+}
+check "all shims have ended" wait_for 10 no_shims
+printf '#!/bin/sh\ncase " $* " in *" create "*) : >"%s/creating"; sleep 1 ;; esac\nexec runc "$@"\n' "$T" >"$T/slow-runc"
+chmod +x "$T/slow-runc"
+run_d o1 --runc-binary "$T/slow-runc" >"$T/o1" 2>&1 &
+creating=$!
+wait_for 20 test -e "$T/creating"
+check "a container is removed while its task is made" ctl rm --force o1
+check_fails "the task is not made" wait "$creating"
+check_match "and why" "$(cat "$T/o1")" 'container.*o1.*not found|container o1'
+check "no shim of it stays" wait_for 10 no_shims
+check_eq "nor its bundle" "$(find "$CONTENTD/state/tasks" -name o1)" ""
 retire_contentd
 check_eq "no control group is left" "$(find /sys/fs/cgroup -type d -path "*/$CONTENTD_NAMESPACE*")" ""
 
