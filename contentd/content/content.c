@@ -18,7 +18,6 @@
 
 #define INFO_BYTES_MAX (64u << 10)
 #define REHASH_BYTES (1u << 20)
-#define PATIENCE_NS (500 * NS_PER_MS)
 #define TEMPORARY ".put-" /* small blobs on their way; removed at the start */
 
 struct cd_content {
@@ -28,7 +27,6 @@ struct cd_content {
 	struct map writers;   /* ingest name -> struct cd_writer; lock */
 	struct map condemned; /* names of blobs and ingests that are about to be deleted; lock */
 	atomic_uint temporaries;
-	int64_t patience_ns; /* of who wants a ref that another has */
 };
 
 struct cd_writer {
@@ -95,7 +93,6 @@ int cd_content_open(const char *root, struct cd_content **out, struct err *err)
 	AUTO(cd_content) struct cd_content *c = xcalloc(1, sizeof(*c));
 
 	c->blobs_fd = c->ingest_fd = -1;
-	c->patience_ns = PATIENCE_NS;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->freed, NULL);
 	TRY(open_dir(root, "content/blobs/sha256", &c->blobs_fd, err));
@@ -443,10 +440,10 @@ int cd_ingest_drop(struct cd_content *c, const char *ns, const char *ref, struct
 
 /* ---- writers ---- */
 
-/* Takes the ingest's name for a writer: ERR_UNAVAILABLE when it is taken, and stays so for a moment. */
-static int claim(struct cd_content *c, struct cd_writer *w, const char *ref, struct err *err)
+/* Takes the ingest's name for a writer: ERR_UNAVAILABLE when it is taken, and stays so. */
+static int claim(struct cd_content *c, struct cd_writer *w, const char *ref, int64_t patience_ns, struct err *err)
 {
-	const int64_t at = clock_mono_ns() + c->patience_ns;
+	const int64_t at = clock_mono_ns() + patience_ns;
 	const struct timespec until = {at / NS_PER_S, at % NS_PER_S};
 	char condemned[INGEST_CONDEMNED_BYTES];
 	bool taken = false;
@@ -483,11 +480,6 @@ static void unclaim(struct cd_writer *w)
 		map_del(&c->writers, str_of(w->name));
 	pthread_cond_broadcast(&c->freed);
 	pthread_mutex_unlock(&c->lock);
-}
-
-void cd_content_set_patience(struct cd_content *c, int64_t ns)
-{
-	c->patience_ns = ns;
 }
 
 struct waiting {
@@ -595,8 +587,8 @@ static int writer_load(struct cd_writer *w, const char *ns, const char *ref, int
 	return rehash(w, err);
 }
 
-int cd_writer_open(struct cd_content *c, const char *ns, const char *ref, int64_t total, const char *expected,
-                   struct cd_writer **out, struct err *err)
+int cd_writer_open_within(struct cd_content *c, const char *ns, const char *ref, int64_t total, const char *expected,
+                          int64_t patience_ns, struct cd_writer **out, struct err *err)
 {
 	struct cd_writer *w = xcalloc(1, sizeof(*w));
 	int r;
@@ -605,7 +597,7 @@ int cd_writer_open(struct cd_content *c, const char *ns, const char *ref, int64_
 	w->fd = -1;
 	w->hasher = hasher_new();
 	ingest_name(ns, ref, w->name);
-	r = claim(c, w, ref, err);
+	r = claim(c, w, ref, patience_ns, err);
 	if (r >= 0)
 		r = writer_load(w, ns, ref, total, expected, err);
 	if (r < 0)
@@ -613,6 +605,12 @@ int cd_writer_open(struct cd_content *c, const char *ns, const char *ref, int64_
 	else
 		*out = w;
 	return r;
+}
+
+int cd_writer_open(struct cd_content *c, const char *ns, const char *ref, int64_t total, const char *expected,
+                   struct cd_writer **out, struct err *err)
+{
+	return cd_writer_open_within(c, ns, ref, total, expected, 0, out, err);
 }
 
 int cd_writer_set_expiry(struct cd_writer *w, const struct timespec *when, struct err *err)

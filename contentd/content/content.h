@@ -82,11 +82,12 @@ int cd_ingest_drop(struct cd_content *c, const char *ns, const char *ref, struct
 struct cd_writer;
 
 /* Begins or resumes. `total` 0 and `expected` "" mean unknown; a total other than that of an earlier open begins anew.
- * ERR_UNAVAILABLE when another writer has the ref, and keeps it for half a second: clients end a stream without waiting
- * for its end to arrive, and open the ref again (cd_content_set_patience: another time than that, before it is used). */
+ * ERR_UNAVAILABLE when another writer has the ref: who only wants what that one makes waits (cd_content_wait), and looks. */
 int cd_writer_open(struct cd_content *c, const char *ns, const char *ref, int64_t total, const char *expected,
                    struct cd_writer **out, struct err *err);
-void cd_content_set_patience(struct cd_content *c, int64_t ns);
+/* The same, for one who may come before the writer that it follows has gone: waits that long for it. */
+int cd_writer_open_within(struct cd_content *c, const char *ns, const char *ref, int64_t total, const char *expected,
+                          int64_t patience_ns, struct cd_writer **out, struct err *err);
 /* Until when the ingest is kept though no lease lists it (the collector looks); NULL: not at all. As it was, if this is
  * not called. */
 int cd_writer_set_expiry(struct cd_writer *w, const struct timespec *when, struct err *err);

@@ -188,7 +188,7 @@ static void *open_second(void *arg)
 	struct world *w = arg;
 	struct cd_writer *writer = NULL;
 
-	cd_writer_open(w->c, "ns", "r", 0, "", &writer, NULL);
+	cd_writer_open_within(w->c, "ns", "r", 0, "", 600 * NS_PER_S, &writer, NULL);
 	return writer;
 }
 
@@ -200,7 +200,6 @@ static void who_comes_too_early_waits(void **state)
 	void *second;
 	pthread_t thread;
 
-	cd_content_set_patience(w->c, 600 * NS_PER_S);
 	assert_int_equal(pthread_create(&thread, NULL, open_second, w), 0);
 	usleep(20000);
 	write_text(first, "abc");

@@ -15,7 +15,8 @@
 #include "contentd/records/leases.h"
 
 #define COPY_BYTES (1u << 20)
-#define INGEST_LIFE_S (24 * 60 * 60) /* of one that no lease keeps; containerd's */
+#define PATIENCE_NS (500 * NS_PER_MS) /* with a writer that still has the ref */
+#define INGEST_LIFE_S (24 * 60 * 60)  /* of one that no lease keeps; containerd's */
 
 struct session {
 	struct cd_daemon *d;
@@ -124,9 +125,10 @@ static int can_share(struct session *s, struct err *err)
 	return r;
 }
 
+/* Clients end one stream without waiting for the end to arrive, and open the ref in the next; containerd allows for that. */
 static int open_writer(struct session *s, struct err *err)
 {
-	TRY(cd_writer_open(s->d->content, s->ns, s->ref, s->total, s->expected, &s->writer, err));
+	TRY(cd_writer_open_within(s->d->content, s->ns, s->ref, s->total, s->expected, PATIENCE_NS, &s->writer, err));
 	return keep_ingest(s, err);
 }
 
