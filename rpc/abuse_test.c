@@ -577,7 +577,7 @@ static void clients_without_permission(void **state)
 		raw_send(&r[i], buf_str(&calls));
 	}
 	assert_served(s);
-	assert_in_range(served_threads(s), 1, 4);
+	assert_in_range(served_threads(s), 1, 10); /* those of the server and its tools: no worker for each of them */
 	assert_growth(s, 16 * MIB);
 	for (int i = 0; i < N; i++) {
 		raw_wait_closed(&r[i]);
