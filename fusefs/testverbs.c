@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/unix.h"
 #include "estargz/convert.h"
+#include "estargz/test_blob.h"
 #include "fusefs/table.h"
 #include "rpc/pb.h"
 
@@ -73,26 +74,6 @@ struct resource *find_blob(struct world *w, const struct digest *d)
 
 /* ---- layers and images ---- */
 
-static void tar_add(struct buf *tar, char type, const char *name, struct str content)
-{
-	char *b = buf_reserve(tar, 512);
-	unsigned sum = 0;
-
-	memset(b, 0, 512);
-	strcpy(b, name);
-	strcpy(b + 100, "0000644");
-	snprintf(b + 124, 12, "%011llo", (unsigned long long)content.n);
-	memset(b + 148, ' ', 8);
-	b[156] = type;
-	memcpy(b + 257, "ustar\00000", 8);
-	for (int i = 0; i < 512; i++)
-		sum += (uint8_t)b[i];
-	snprintf(b + 148, 8, "%06o", sum);
-	tar->n += 512;
-	buf_addstr(tar, content);
-	buf_addz(tar, -content.n & 511);
-}
-
 void layer_fini(struct layer *l)
 {
 	buf_fini(&l->blob);
@@ -107,12 +88,12 @@ void layer_plain(struct layer *l, unsigned seed, unsigned files)
 	for (unsigned i = 0; i < files; i++) {
 		snprintf(name, sizeof(name), "file-%u-%u", seed, i);
 		snprintf(text, sizeof(text), "content %u of %u", i, seed);
-		tar_add(&l->blob, '0', name, str_of(text));
+		tar_entry(&l->blob, '0', name, "", strlen(text), str_of(text));
 	}
 	for (uint32_t i = 0; i < 1u << 20; i++)
 		buf_addc(&big, (char)((i + seed) * 2654435761u >> 13));
 	snprintf(name, sizeof(name), "big-%u", seed);
-	tar_add(&l->blob, '0', name, buf_str(&big));
+	tar_entry(&l->blob, '0', name, "", big.n, buf_str(&big));
 	buf_addz(&l->blob, 1024);
 	digest_of(l->blob.p, l->blob.n, &l->digest);
 	l->diff_id = l->digest;
