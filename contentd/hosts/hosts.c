@@ -31,22 +31,33 @@ void cd_hosts_fini(struct cd_hosts *h)
 
 /* ---- URLs ---- */
 
+/* Parts "host:port"; 0 for *port when there is none, UINT64_MAX when it is not one. */
+static struct str host_of(struct str authority, uint64_t *port)
+{
+	ptrdiff_t colon = str_rfind(authority, ':');
+	struct str digits;
+
+	*port = 0;
+	if (colon < 0 || authority.p[authority.n - 1] == ']')
+		return authority;
+	digits = str_sub(authority, (size_t)colon + 1, authority.n);
+	if (digits.n > 5 || !str_u64(digits, 10, port) || *port == 0 || *port > 65535)
+		*port = UINT64_MAX;
+	return str_sub(authority, 0, (size_t)colon);
+}
+
 static bool is_authority(struct str s)
 {
-	struct str port;
-	ptrdiff_t colon;
-	uint64_t n;
+	struct str host;
+	uint64_t port;
 
 	if (!s.n || s.n > REG_HOST_MAX)
 		return false;
 	for (size_t i = 0; i < s.n; i++)
 		if (!isalnum((unsigned char)s.p[i]) && !strchr(".-_:[]", s.p[i]))
 			return false;
-	colon = str_rfind(s, ':');
-	if (colon < 0 || s.p[s.n - 1] == ']')
-		return s.p[0] != '[' || s.p[s.n - 1] == ']';
-	port = str_sub(s, (size_t)colon + 1, s.n);
-	return colon > 0 && port.n <= 5 && str_u64(port, 10, &n) && n > 0 && n <= 65535;
+	host = host_of(s, &port);
+	return host.n && port != UINT64_MAX && (host.p[0] != '[' || host.p[host.n - 1] == ']');
 }
 
 static bool is_path(struct str s)
@@ -81,6 +92,34 @@ int cd_hosts_base(const char *url, bool override_path, char **out, struct err *e
 	*out = xasprintf("%s://" STR_FMT STR_FMT "%s", scheme, STR_ARG(authority), STR_ARG(path),
 	                 override_path || str_ends(path, STR("/v2")) ? "" : "/v2");
 	return 0;
+}
+
+struct server {
+	bool tls;
+	struct str host;
+	uint64_t port;
+};
+
+static struct server server_of(const char *base)
+{
+	struct str rest = str_of(base);
+	struct server s = {.tls = str_skip(&rest, STR("https://"))};
+	ptrdiff_t slash;
+
+	if (!s.tls)
+		str_skip(&rest, STR("http://"));
+	slash = str_find(rest, '/');
+	s.host = host_of(slash < 0 ? rest : str_sub(rest, 0, (size_t)slash), &s.port);
+	if (!s.port)
+		s.port = s.tls ? 443 : 80;
+	return s;
+}
+
+bool cd_hosts_same_server(const char *a, const char *b)
+{
+	struct server x = server_of(a), y = server_of(b);
+
+	return x.tls == y.tls && x.port == y.port && str_ieq(x.host, y.host);
 }
 
 /* ---- values ---- */

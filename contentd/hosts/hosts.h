@@ -50,4 +50,7 @@ bool cd_hosts_is_header(const char *name, const char *value);
 /* Where requests to a server begin: "https://mirror.example/v2". Without a scheme it is https. ERR_INVALID. Caller frees. */
 int cd_hosts_base(const char *url, bool override_path, char **out, struct err *err);
 
+/* Whether two such bases have scheme, host (by its text) and port in common. */
+bool cd_hosts_same_server(const char *a, const char *b);
+
 #endif

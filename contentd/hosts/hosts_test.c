@@ -123,13 +123,22 @@ static void bases(void **state)
 	}
 }
 
+static void servers(void **state)
+{
+	assert_true(cd_hosts_same_server("https://A.example/v2", "https://a.example:443/x"));
+	assert_true(cd_hosts_same_server("http://[::1]/v2", "http://[::1]:80"));
+	assert_false(cd_hosts_same_server("https://a.example/v2", "http://a.example/v2"));
+	assert_false(cd_hosts_same_server("https://a.example:80/v2", "http://a.example/v2"));
+	assert_false(cd_hosts_same_server("https://a.example/v2", "https://a.example:444/v2"));
+	assert_false(cd_hosts_same_server("https://a.example/v2", "https://a.example.org/v2"));
+	assert_false(cd_hosts_same_server("http://[::1]:80", "http://[::1]:81"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(everything),
-	    cmocka_unit_test(nothing),
-	    cmocka_unit_test(mistakes_have_a_line),
-	    cmocka_unit_test(bases),
+	    cmocka_unit_test(everything), cmocka_unit_test(nothing), cmocka_unit_test(mistakes_have_a_line),
+	    cmocka_unit_test(bases),      cmocka_unit_test(servers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

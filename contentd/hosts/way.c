@@ -4,7 +4,6 @@
 #include "base/log.h"
 #include "contentd/hosts/hosts.h"
 #include "registry/client.h"
-#include "registry/url.h"
 #include "rpc/pb.h"
 
 #include <fcntl.h>
@@ -94,7 +93,7 @@ static int fill(const struct cd_way *w, const struct cd_hosts *hosts, struct are
 
 		TRY(cd_hosts_base(m->url, m->override_path, &base, err));
 		to->endpoints[to->n_endpoints] = endpoint(a, m, base);
-		to->endpoints[to->n_endpoints++]->is_registry = url_same_origin(base, last);
+		to->endpoints[to->n_endpoints++]->is_registry = cd_hosts_same_server(base, last);
 	}
 	server = to->endpoints[to->n_endpoints++] = endpoint(a, &hosts->server, last);
 	server->is_registry = true;
