@@ -15,7 +15,8 @@
  *     (or, where only references were added to it, gc_referred() for their targets). Removing records or references needs
  *     no call.
  *  2. Between the first look at what a write will refer to ("does this blob exist already?") and that call, it keeps the
- *     collector out of hold(): a lock that writers share and hold() takes alone is enough.
+ *     collector out of hold(): a lock that writers share and hold() takes alone is enough. (Or it calls gc_referred()
+ *     before the look, and the look waits for a removal of that record which is under way.)
  * What it gets: nothing reachable, leased, or touched during a cycle is collected in it; and since referrers go before
  * what they refer to, a record that still stands leads only to things that stand (rings made of labels aside).
  *

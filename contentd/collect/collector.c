@@ -10,8 +10,6 @@
 
 METRIC_COUNTER(runs_total, "contentd_gc_runs_total", "Garbage collections that have ended: ok, error.", "result");
 METRIC_HISTOGRAM(run_seconds, "contentd_gc_run_seconds", "How long garbage collections took, beside the traffic.");
-METRIC_HISTOGRAM(hold_seconds, "contentd_gc_longest_hold_seconds",
-                 "The longest that a call may have had to wait for the collector, in each collection.");
 METRIC_COUNTER(removed_total, "contentd_gc_removed_total", "What garbage collections have removed.", "kind");
 
 #define STEP_UNITS 1024
@@ -152,11 +150,10 @@ static uint64_t removed_in_all(const struct gc_stats *s)
 	return n;
 }
 
-static void count_run(const struct gc_stats *s, int64_t took_ns, int64_t longest_hold_ns, bool failed)
+static void count_run(const struct gc_stats *s, int64_t took_ns, bool failed)
 {
 	metric_add(&runs_total, 1, failed ? "error" : "ok");
 	metric_observe_ns(&run_seconds, took_ns);
-	metric_observe_ns(&hold_seconds, longest_hold_ns);
 	for (size_t i = 0; i < GC_KINDS_N; i++)
 		if (s->removed[i])
 			metric_add(&removed_total, (int64_t)s->removed[i], gc_kind_name((enum gc_kind)i));
@@ -166,15 +163,12 @@ static void count_run(const struct gc_stats *s, int64_t took_ns, int64_t longest
 static void note_end(struct cd_collector *c, uint64_t serving, int64_t began, int result, const struct err *err)
 {
 	const struct gc_stats *s = gc_stats(c->gc);
-	int64_t now = clock_mono_ns(), held, max;
+	int64_t now = clock_mono_ns(), held = cd_graph_held(c->graph);
 
-	cd_graph_held(c->graph, &held, &max);
 	gc_sched_ended(&c->sched, now, held, result < 0 ? GC_SCHED_NEVER : mono_of(s->next_expiry), result >= 0);
-	count_run(s, now - began, max, result < 0);
+	count_run(s, now - began, result < 0);
 	c->served = serving;
 	c->sums.held_ns += held;
-	if (max > c->sums.held_max_ns)
-		c->sums.held_max_ns = max;
 	for (size_t i = 0; i < GC_KINDS_N; i++)
 		c->sums.removed[i] += s->removed[i];
 	c->sums.cycles++;

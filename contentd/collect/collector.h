@@ -51,8 +51,7 @@ struct cd_collector_stats {
 	uint64_t cycles, failed;
 	uint64_t removed[GC_KINDS_N]; /* since the start; OBJECT and PARTIAL by sweeps */
 	uint64_t swept_bytes;
-	int64_t held_ns,
-	    held_max_ns;      /* what announcements of uses could have waited: all holds together, and the longest */
+	int64_t held_ns;      /* in which nobody could announce a use: all holds together */
 	struct gc_stats last; /* of the last cycle that ended well */
 	int64_t last_ns;      /* how long it took */
 };

@@ -51,7 +51,7 @@ struct cd_graph {
 	VEC(struct kv_op) ops; /* of the snapshotter */
 	struct arena op_texts;
 	size_t n_held; /* of `gone`: since the hold began */
-	int64_t held_ns, held_sum_ns, held_max_ns;
+	int64_t held_ns, held_sum_ns;
 
 	/* Removed, not finished. */
 	VEC(struct cd_gone) gone;
@@ -401,8 +401,16 @@ static void note_gone(struct cd_graph *g, const struct gc_id *id, uint64_t dir)
 	g->n_held++;
 }
 
+static void leave(struct cd_graph *g, const struct gc_id *id)
+{
+	struct gc_id copy = copy_id(&g->op_texts, id);
+
+	cd_uses_leave(cd_meta_uses(g->meta), &copy);
+}
+
 static void remove_record(struct cd_graph *g, enum cd_kind kind, const struct gc_id *id)
 {
+	leave(g, id);
 	cd_batch_remove(&g->batch, kind, arena_str(&g->op_texts, id->ns), id->key);
 	if (id->kind == GC_LEASE)
 		vec_push(&g->leases, copy_id(&g->gone_texts, id));
@@ -426,6 +434,7 @@ static int remove_snapshot(struct cd_graph *g, const struct gc_id *id, struct er
 	vec_push(&g->ops, (struct kv_op){.key = keep_text(g, &removal.record_key), .remove = true});
 	if (removal.child_key.n)
 		vec_push(&g->ops, (struct kv_op){.key = keep_text(g, &removal.child_key), .remove = true});
+	leave(g, id);
 	note_gone(g, id, removal.dir);
 	return 0;
 }
@@ -480,22 +489,20 @@ static void spare(struct cd_graph *g, size_t n)
 	}
 }
 
+/* The decision is made; its records are written outside of the lock. */
 static int graph_release(void *arg, struct err *err)
 {
 	struct cd_graph *g = arg;
-	int64_t held;
 	int r = 0;
 
+	g->held_sum_ns += clock_mono_ns() - g->held_ns;
+	cd_uses_release(cd_meta_uses(g->meta));
 	FAILPOINT("gc-condemned");
 	if (g->batch.ops.n + g->ops.n)
 		r = cd_meta_apply(g->meta, &g->batch, g->ops.p, (unsigned)g->ops.n, err);
 	if (r < 0)
 		spare(g, g->n_held);
-	held = clock_mono_ns() - g->held_ns;
-	g->held_sum_ns += held;
-	if (held > g->held_max_ns)
-		g->held_max_ns = held;
-	cd_uses_release(cd_meta_uses(g->meta));
+	cd_uses_landed(cd_meta_uses(g->meta));
 	cd_batch_fini(&g->batch);
 	g->batch = CD_BATCH_INIT;
 	vec_clear(&g->ops);
@@ -573,11 +580,12 @@ int cd_graph_finish(struct cd_graph *g, struct err *err)
 	return r;
 }
 
-void cd_graph_held(struct cd_graph *g, int64_t *sum_ns, int64_t *max_ns)
+int64_t cd_graph_held(struct cd_graph *g)
 {
-	*sum_ns = g->held_sum_ns;
-	*max_ns = g->held_max_ns;
-	g->held_sum_ns = g->held_max_ns = 0;
+	int64_t held = g->held_sum_ns;
+
+	g->held_sum_ns = 0;
+	return held;
 }
 
 /* ---- life ---- */

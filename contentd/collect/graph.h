@@ -89,7 +89,7 @@ int cd_graph_drop(struct cd_graph *g, struct err *err);
  * being used. */
 int cd_graph_finish(struct cd_graph *g, struct err *err);
 
-/* How long the holds since the last call have lasted, together and at most. */
-void cd_graph_held(struct cd_graph *g, int64_t *sum_ns, int64_t *max_ns);
+/* How long the holds since the last call have lasted, together. */
+int64_t cd_graph_held(struct cd_graph *g);
 
 #endif

@@ -3,8 +3,9 @@
  *
  * Who looks at something and will act on what it saw *uses* it, from before the look until its own records are written:
  * the collector marks what is used, so that it does not vanish in between. Nobody waits: a use is announced under a lock
- * that the collector takes for a batch of removals, whose decision and (unsynced) write take some ten microseconds. A use
- * that lasts longer than a cycle is announced to the next one as well. Uses are in memory: they end with the process.
+ * that the collector takes to decide on a batch of removals, some ten microseconds; only who announces one of those very
+ * records waits until their removal is written. A use that lasts longer than a cycle is announced to the next one as well.
+ * Uses are in memory: they end with the process.
  *
  *	struct cd_use use;                    or, for as long as an API call runs: cd_use_for_call (daemon.h)
  *	cd_use_begin(&use, cd_meta_uses(meta));
@@ -65,8 +66,13 @@ void cd_uses_bind(struct cd_uses *all, struct gc *gc, void (*written)(void *arg,
 void cd_uses_begin_cycle(struct cd_uses *all, const struct gc_run *run);
 /* The same for a dry run of another collector, which hears of nothing that comes later. */
 void cd_uses_begin_dry(struct cd_uses *all, struct gc *gc, const struct gc_run *run);
-/* The hold of struct gc_graph. */
+/* The hold of struct gc_graph, for a decision: nobody announces anything. */
 void cd_uses_hold(struct cd_uses *all);
+/* In a hold: the record is going to be removed. Until cd_uses_landed who announces a use of it waits; others do not. The
+ * texts stay valid until then. */
+void cd_uses_leave(struct cd_uses *all, const struct gc_id *id);
 void cd_uses_release(struct cd_uses *all);
+/* Records that were leaving are gone, or stay after all. */
+void cd_uses_landed(struct cd_uses *all);
 
 #endif

@@ -171,8 +171,9 @@ static rocksdb_options_t *options_new(struct kv_rocks *k)
 
 	rocksdb_options_set_create_if_missing(o, 1);
 	rocksdb_options_set_write_buffer_size(o, MIB);
-	rocksdb_options_set_max_write_buffer_number(o, 2);
+	rocksdb_options_set_max_write_buffer_number(o, 4); /* with 2, all writers stop while one is written out */
 	rocksdb_options_set_db_write_buffer_size(o, 4 * MIB);
+	rocksdb_options_set_bytes_per_sync(o, 256 << 10);   /* syncs of the log wait behind what tables have dirtied */
 	rocksdb_options_set_max_total_wal_size(o, 8 * MIB); /* bounds what a start has to replay */
 	rocksdb_options_set_arena_block_size(o, 64 << 10);
 	rocksdb_options_set_max_open_files(o, 64); /* -1 would open every file at the start */
