@@ -114,6 +114,36 @@ static void answers(void **state)
 	FAILS(CALL("Usage", &usage, NULL), ERR_NOT_FOUND);
 }
 
+static const char *options_of(struct world *w, const struct mounts *m)
+{
+	AUTO(buf) struct buf b = BUF_INIT;
+
+	assert_int_equal(m->n, 1);
+	for (size_t i = 0; i < m->list[0]->n_options; i++) {
+		struct str rest = str_of(m->list[0]->options[i]), one;
+
+		str_split(&rest, '/', &one);
+		buf_addf(&b, "%s" STR_FMT, b.n ? " " : "", STR_ARG(one));
+	}
+	return arena_str(&w->a, buf_str(&b));
+}
+
+/* BuildKit looks for the directory of a layer in the mounts, and does so when it knows every option there is. */
+static void directories_are_mounted_as_by_containerd(void **state)
+{
+	struct mounts m = {0};
+	struct world *w = *state;
+
+	OK(snapshot_prepare(w, "a", "", "", &m));
+	OK(snapshot_commit(w, "A", "a", "", ""));
+	OK(snapshot_prepare(w, "b", "A", "", &m));
+	assert_string_equal(options_of(w, &m), "index=off workdir= upperdir= lowerdir=");
+	OK(snapshot_commit(w, "B", "b", "", ""));
+	OK(snapshot_view(w, "v", "B", "", &m));
+	assert_string_equal(m.list[0]->type, "overlay");
+	assert_string_equal(options_of(w, &m), "index=off lowerdir=");
+}
+
 static void labels(void **state)
 {
 	Snapshots__UpdateSnapshotRequest nothing = SNAPSHOTS__UPDATE_SNAPSHOT_REQUEST__INIT;
@@ -309,6 +339,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_set_up, world_tear_down)
 	const struct CMUnitTest tests[] = {TEST(codes),
 	                                   TEST(answers),
+	                                   TEST(directories_are_mounted_as_by_containerd),
 	                                   TEST(labels),
 	                                   TEST(lists),
 	                                   TEST(a_target_that_is_there),

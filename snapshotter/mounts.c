@@ -138,14 +138,17 @@ static int overlay_mount(struct snap_store *s, enum snap_kind kind, uint64_t id,
 	/* A read-only overlay needs two layers; data-only ones count, but level 2 and 3 have none. */
 	if (kind == SNAP_VIEW && chain->plain.n == 0 && s->level != SNAP_LEVEL_OVERLAY)
 		buf_addf(&lower, ":%s/snapshots/%llu/fs", s->root, n);
-	if (kind == SNAP_ACTIVE) {
+	if (!meta_lower || kind == SNAP_ACTIVE)
 		vec_push(&m->options, xstrdup("index=off"));
+	if (meta_lower && kind == SNAP_VIEW)
+		vec_push(&m->options, xstrdup("ro"));
+	/* Directories lie on one file system. BuildKit finds the one of a layer in options that it knows, in containerd's
+	 * own that is: others have it compare trees. */
+	if (meta_lower)
 		vec_push(&m->options, xstrdup("xino=on"));
+	if (kind == SNAP_ACTIVE) {
 		vec_push(&m->options, xasprintf("workdir=%s/snapshots/%llu/work", s->root, n));
 		vec_push(&m->options, xasprintf("upperdir=%s/snapshots/%llu/fs", s->root, n));
-	} else {
-		vec_push(&m->options, xstrdup("ro"));
-		vec_push(&m->options, xstrdup("xino=on"));
 	}
 	vec_push(&m->options, xasprintf("lowerdir=%s", buf_cstr(&lower)));
 	return 0;
