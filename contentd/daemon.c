@@ -24,7 +24,8 @@
 #include <sys/random.h>
 
 #define STOP_GRACE_NS (10 * NS_PER_S)
-#define RETRY_FIRST_NS (1 * NS_PER_S) /* of a data plane that cannot be opened */
+#define EVENTS_KEPT_NS (15 * NS_PER_S) /* of containers that were there before: as long as shims go on trying */
+#define RETRY_FIRST_NS (1 * NS_PER_S)  /* of a data plane that cannot be opened */
 #define RETRY_MAX_NS (30 * NS_PER_S)
 #define UUID_CHARS 36
 
@@ -189,7 +190,7 @@ int cd_daemon_new(struct cd_config *config, struct cd_daemon **out, struct err *
 	cd_gate_init(&d->meta_gate);
 	cd_gate_init(&d->data_gate);
 	cd_gate_init(&d->tasks_gate);
-	d->events = cd_events_new();
+	d->events = cd_events_new(EVENTS_KEPT_NS);
 	d->streams = cd_streams_new();
 	d->remote_images = cd_remote_images_new();
 	d->files = cd_file_store_new(d);
@@ -423,18 +424,22 @@ static int host_ns(void *arg, struct rpc_call *c, const char **ns, struct err *e
 	return cd_call_ns(c, ns, err);
 }
 
-static int host_forward(void *arg, const Types__Envelope *envelope, struct err *err)
+static int host_forward(void *arg, const Types__Envelope *envelope, bool inherited, struct err *err)
 {
 	struct cd_daemon *d = arg;
 
-	return cd_events_forward(d->events, envelope, err);
+	return inherited ? cd_events_forward_kept(d->events, envelope, err)
+	                 : cd_events_forward(d->events, envelope, err);
 }
 
-static void host_publish(void *arg, const char *ns, const char *topic, const ProtobufCMessage *event)
+static void host_publish(void *arg, const char *ns, const char *topic, const ProtobufCMessage *event, bool inherited)
 {
 	struct cd_daemon *d = arg;
 
-	cd_events_publish(d->events, ns, topic, event);
+	if (inherited)
+		cd_events_publish_kept(d->events, ns, topic, event);
+	else
+		cd_events_publish(d->events, ns, topic, event);
 }
 
 static int make_tasks(struct cd_daemon *d, struct err *err)

@@ -36,23 +36,18 @@ struct cd_subscription {
 struct cd_events {
 	pthread_mutex_t lock; /* held while an event is put into the queues: it orders events */
 	VEC(struct cd_subscription *) subscriptions;
+	int64_t keep_until;
+	VEC(struct event *) kept; /* references */
+	size_t kept_bytes;
 };
 
-struct cd_events *cd_events_new(void)
+struct cd_events *cd_events_new(int64_t keep_ns)
 {
 	struct cd_events *e = xcalloc(1, sizeof(*e));
 
 	pthread_mutex_init(&e->lock, NULL);
+	e->keep_until = clock_mono_ns() + keep_ns;
 	return e;
-}
-
-void cd_events_free(struct cd_events *e)
-{
-	if (!e)
-		return;
-	vec_fini(&e->subscriptions);
-	pthread_mutex_destroy(&e->lock);
-	free(e);
 }
 
 static void event_unref(struct event *ev)
@@ -61,6 +56,24 @@ static void event_unref(struct event *ev)
 		return;
 	buf_fini(&ev->wire);
 	free(ev);
+}
+
+static void forget_kept(struct cd_events *e)
+{
+	vec_each(&e->kept, ev)
+		event_unref(*ev);
+	vec_fini(&e->kept);
+	e->kept_bytes = 0;
+}
+
+void cd_events_free(struct cd_events *e)
+{
+	if (!e)
+		return;
+	forget_kept(e);
+	vec_fini(&e->subscriptions);
+	pthread_mutex_destroy(&e->lock);
+	free(e);
 }
 
 /* ---- filters over envelopes ---- */
@@ -178,7 +191,44 @@ static void enqueue(struct cd_subscription *s, struct event *ev)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static void deliver(struct cd_events *e, const Types__Envelope *envelope)
+/* With the lock held, as the next ones. */
+static bool is_time_to_keep(const struct cd_events *e)
+{
+	return clock_mono_ns() < e->keep_until;
+}
+
+static void keep_event(struct cd_events *e, struct event *ev)
+{
+	if (!is_time_to_keep(e) || e->kept_bytes + ev->wire.n > CD_EVENTS_KEPT_MAX)
+		return;
+	atomic_fetch_add(&ev->refs, 1);
+	vec_push(&e->kept, ev);
+	e->kept_bytes += ev->wire.n;
+}
+
+static void enqueue_if_wanted(struct cd_subscription *s, struct event *ev)
+{
+	struct candidate candidate = {0}, *at = &candidate;
+	AUTO(pb) Types__Envelope *envelope = NULL;
+
+	if (pb_unpack(&types__envelope__descriptor, buf_str(&ev->wire), &envelope, NULL) < 0)
+		return;
+	candidate.envelope = envelope;
+	arena_init(&candidate.arena, pb_memory_limit(ev->wire.n));
+	if (cd_filter_match(s->filter, envelope_field, &at))
+		enqueue(s, ev);
+	arena_fini(&candidate.arena);
+}
+
+static void enqueue_kept(struct cd_events *e, struct cd_subscription *s)
+{
+	if (!is_time_to_keep(e))
+		forget_kept(e);
+	vec_each(&e->kept, ev)
+		enqueue_if_wanted(s, *ev);
+}
+
+static void deliver(struct cd_events *e, const Types__Envelope *envelope, bool keep)
 {
 	struct event *ev = xcalloc(1, sizeof(*ev));
 	struct candidate candidate = {.envelope = envelope}, *at = &candidate;
@@ -190,12 +240,14 @@ static void deliver(struct cd_events *e, const Types__Envelope *envelope)
 	vec_each(&e->subscriptions, s)
 		if (cd_filter_match((*s)->filter, envelope_field, &at))
 			enqueue(*s, ev);
+	if (keep)
+		keep_event(e, ev);
 	pthread_mutex_unlock(&e->lock);
 	arena_fini(&candidate.arena);
 	event_unref(ev);
 }
 
-void cd_events_publish(struct cd_events *e, const char *ns, const char *topic, const ProtobufCMessage *event)
+static void publish(struct cd_events *e, const char *ns, const char *topic, const ProtobufCMessage *event, bool keep)
 {
 	struct timespec now = clock_wall();
 	Pb__Timestamp stamp = PB__TIMESTAMP__INIT;
@@ -209,11 +261,21 @@ void cd_events_publish(struct cd_events *e, const char *ns, const char *topic, c
 	envelope.namespace_ = ns;
 	envelope.topic = topic;
 	envelope.event = pb_any_new(&a, event);
-	deliver(e, &envelope);
+	deliver(e, &envelope, keep);
 	arena_fini(&a);
 }
 
-int cd_events_forward(struct cd_events *e, const Types__Envelope *envelope, struct err *err)
+void cd_events_publish(struct cd_events *e, const char *ns, const char *topic, const ProtobufCMessage *event)
+{
+	publish(e, ns, topic, event, false);
+}
+
+void cd_events_publish_kept(struct cd_events *e, const char *ns, const char *topic, const ProtobufCMessage *event)
+{
+	publish(e, ns, topic, event, true);
+}
+
+static int forward(struct cd_events *e, const Types__Envelope *envelope, bool keep, struct err *err)
 {
 	if (!envelope)
 		return err_set(err, ERR_INVALID, "envelope is missing");
@@ -221,8 +283,18 @@ int cd_events_forward(struct cd_events *e, const Types__Envelope *envelope, stru
 	TRY(cd_topic_check(envelope->topic, err));
 	if (!envelope->timestamp || (!envelope->timestamp->seconds && !envelope->timestamp->nanos))
 		return err_set(err, ERR_INVALID, "envelope has no timestamp");
-	deliver(e, envelope);
+	deliver(e, envelope, keep);
 	return 0;
+}
+
+int cd_events_forward(struct cd_events *e, const Types__Envelope *envelope, struct err *err)
+{
+	return forward(e, envelope, false, err);
+}
+
+int cd_events_forward_kept(struct cd_events *e, const Types__Envelope *envelope, struct err *err)
+{
+	return forward(e, envelope, true, err);
 }
 
 /* ---- subscriptions ---- */
@@ -241,6 +313,7 @@ int cd_events_subscribe(struct cd_events *e, const char *const *filters, size_t 
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->cond, NULL);
 	pthread_mutex_lock(&e->lock);
+	enqueue_kept(e, s);
 	vec_push(&e->subscriptions, s);
 	pthread_mutex_unlock(&e->lock);
 	*out = s;

@@ -1,5 +1,6 @@
 #include "contentd/events.h"
 
+#include "base/clock.h"
 #include "rpc/pb.h"
 #include "rpc/proto/event.pb-c.h"
 
@@ -13,7 +14,7 @@
 
 static int set_up(void **state)
 {
-	*state = cd_events_new();
+	*state = cd_events_new(0);
 	return 0;
 }
 
@@ -37,6 +38,14 @@ static void start_task(struct cd_events *e, const char *ns, const char *id)
 
 	event.container_id = id;
 	cd_events_publish(e, ns, "/tasks/start", &event.base);
+}
+
+static void start_kept(struct cd_events *e, const char *ns, const char *id)
+{
+	Event__TaskStart event = EVENT__TASK_START__INIT;
+
+	event.container_id = id;
+	cd_events_publish_kept(e, ns, "/tasks/start", &event.base);
 }
 
 /* The next event is a start of that task. */
@@ -80,6 +89,34 @@ static void order_and_fan_out(void **state)
 	expect_start(b, "n", "1");
 	expect_start(b, "m", "2");
 	expect_start(late, "m", "2");
+	expect_nothing(late);
+}
+
+/* Once, in their order, before what comes later; what is not to be kept, or no longer, is not. */
+static void who_comes_back_hears_what_was_kept(void **state)
+{
+	AUTO(cd_events) struct cd_events *e = cd_events_new(3600 * NS_PER_S);
+	AUTO(cd_subscription) struct cd_subscription *always = subscribe(e, NULL);
+	AUTO(cd_subscription) struct cd_subscription *back = NULL;
+	AUTO(cd_subscription) struct cd_subscription *other = NULL;
+	AUTO(cd_subscription) struct cd_subscription *late = NULL;
+
+	start_kept(e, "moby", "1");
+	start_task(e, "moby", "2");
+	start_kept(e, "moby", "3");
+	back = subscribe(e, "namespace==moby,topic~=|^/tasks/|");
+	other = subscribe(e, "namespace==k8s.io");
+	start_task(e, "moby", "4");
+	expect_start(back, "moby", "1");
+	expect_start(back, "moby", "3");
+	expect_start(back, "moby", "4");
+	expect_nothing(back);
+	expect_nothing(other);
+	for (int i = 0; i < 4; i++)
+		expect_start(always, "moby", (const char *[]){"1", "2", "3", "4"}[i]);
+	expect_nothing(always);
+	start_kept(*state, "moby", "5"); /* its time to keep is over */
+	late = subscribe(*state, NULL);
 	expect_nothing(late);
 }
 
@@ -168,8 +205,9 @@ static void a_waiting_subscriber(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-	const struct CMUnitTest tests[] = {TEST(order_and_fan_out), TEST(filters), TEST(envelopes_from_outside),
-	                                   TEST(who_does_not_keep_up_is_dropped), TEST(a_waiting_subscriber)};
+	const struct CMUnitTest tests[] = {
+	    TEST(order_and_fan_out),      TEST(who_comes_back_hears_what_was_kept), TEST(filters),
+	    TEST(envelopes_from_outside), TEST(who_does_not_keep_up_is_dropped),    TEST(a_waiting_subscriber)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

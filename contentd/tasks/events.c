@@ -72,7 +72,7 @@ static int forward(struct rpc_call *c, const void *request, void *svc, struct er
 		return err_set(err, ERR_INVALID, "no event in the request");
 	m = payload_of(rpc_arena(c), envelope->event);
 	if (!m)
-		return t->host.forward(t->host.arg, envelope, err);
+		return t->host.forward(t->host.arg, envelope, false, err);
 	TRY(wait_found(t, c, err));
 	task = task_peek(t, envelope->namespace_, container_of_event(m));
 	if (task)

@@ -39,7 +39,8 @@ struct task {
 	struct bundle bundle;
 	char *binary; /* of the shim */
 	struct shim *shim;
-	char *cgroup; /* that it entered, or NULL */
+	char *cgroup;   /* that it entered, or NULL */
+	bool inherited; /* from an earlier daemon; constant once those are found */
 	struct news news;
 
 	/* guarded by owner->lock */

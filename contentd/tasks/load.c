@@ -1,7 +1,8 @@
 /*
  * After a restart: the tasks of an earlier daemon are found by their bundles, their shims reconnected side by side, and
- * the dead ones cleaned up after. What happened meanwhile is told a moment later: those who follow events have to
- * connect again first, and the shims that are alive repeat their own news, which is better than ours.
+ * the dead ones cleaned up after. What happened meanwhile is told a moment later: the shims that are alive repeat their own
+ * news, which is better than ours. Those who follow events may be back later still: what is told of inherited tasks is
+ * kept for them.
  */
 #include "contentd/tasks/internal.h"
 
@@ -247,6 +248,7 @@ static int found_one(struct loading *l, const char *ns, const char *id, struct e
 
 	TRY(task_add(l->t, ns, id, &f.task, err));
 	vec_push(&l->tasks, f);
+	f.task->inherited = true;
 	news_load(f.task);
 	enter_cgroup(f.task);
 	/* Nothing in a bundle is synced: on a disk the file may be there, and empty, when the machine went down. */

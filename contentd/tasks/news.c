@@ -128,7 +128,7 @@ static void publish(struct task *task, const char *topic, const ProtobufCMessage
 {
 	const struct cd_tasks_host *host = &task->owner->host;
 
-	host->publish(host->arg, task->bundle.ns, topic, m);
+	host->publish(host->arg, task->bundle.ns, topic, m, task->inherited);
 }
 
 static void publish_create(struct task *task)
@@ -270,7 +270,7 @@ int news_forward(struct task *task, const Types__Envelope *envelope, const Proto
 
 	pthread_mutex_lock(&n->lock);
 	if (said.told == TOLD_NOTHING) {
-		r = host->forward(host->arg, envelope, err);
+		r = host->forward(host->arg, envelope, task->inherited, err);
 	} else if (said.told <= n->told || (n->pid && said.pid && said.pid != n->pid)) {
 		log_debug("task %s: %s is no news", task->bundle.id, envelope->topic);
 	} else {
@@ -280,7 +280,7 @@ int news_forward(struct task *task, const Types__Envelope *envelope, const Proto
 		if (said.has_end)
 			set_end(n, said.pid, said.end);
 		catch_up(task, said.told);
-		r = host->forward(host->arg, envelope, err);
+		r = host->forward(host->arg, envelope, task->inherited, err);
 		if (r >= 0)
 			set_told(task, said.told);
 	}

@@ -23,10 +23,11 @@ struct cd_tasks_host {
 	                 struct err *err);
 	/* Namespace of a call, checked. */
 	int (*ns)(void *arg, struct rpc_call *c, const char **ns, struct err *err);
-	/* An event of a shim, as it came. */
-	int (*forward)(void *arg, const Types__Envelope *envelope, struct err *err);
+	/* An event of a shim, as it came. `inherited`: of a task that an earlier daemon began, whose followers may not be
+	 * back yet. */
+	int (*forward)(void *arg, const Types__Envelope *envelope, bool inherited, struct err *err);
 	/* An event of our own. */
-	void (*publish)(void *arg, const char *ns, const char *topic, const ProtobufCMessage *event);
+	void (*publish)(void *arg, const char *ns, const char *topic, const ProtobufCMessage *event, bool inherited);
 	void *arg;
 };
 

@@ -174,6 +174,11 @@ check_match "a wait ends with the daemon" "$(cat "$T/attach")" 'unavailable|Unav
 kill -KILL "$(cat "$CONTENTD/state/tasks/$CONTENTD_NAMESPACE/d1/init.pid")"
 restart_contentd
 check "an exit meanwhile is told" wait_for 10 eval 'heard /tasks/exit "\"container_id\":\"d1\".*\"exit_status\":137" | grep -q 1'
+ctr_ events >"$T/late" 2>&1 &
+late=$!
+check "also to one who comes back when it has been told" wait_for 10 grep -q '/tasks/exit .*"container_id":"d1"' "$T/late"
+kill "$late"
+wait "$late" 2>/dev/null
 check_eq "and known" "$(ctr_ tasks attach d1 >/dev/null 2>&1; state_of d1)" STOPPED
 remove d1
 check "its deletion" wait_for 10 eval 'heard /tasks/delete "\"container_id\":\"d1\"" | grep -q 1'

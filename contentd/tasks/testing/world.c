@@ -47,26 +47,26 @@ static int host_ns(void *arg, struct rpc_call *c, const char **ns, struct err *e
 	return 0;
 }
 
-static void note(struct world *w, const char *topic)
+static void note(struct world *w, const char *topic, bool inherited)
 {
 	pthread_mutex_lock(&w->lock);
-	buf_addf(&w->topics, "%s%s", w->topics.n ? " " : "", topic + strlen("/tasks/"));
+	buf_addf(&w->topics, "%s%s%s", w->topics.n ? " " : "", inherited ? "~" : "", topic + strlen("/tasks/"));
 	pthread_cond_broadcast(&w->arrived);
 	pthread_mutex_unlock(&w->lock);
 }
 
-static int host_forward(void *arg, const Types__Envelope *e, struct err *err)
+static int host_forward(void *arg, const Types__Envelope *e, bool inherited, struct err *err)
 {
 	struct world *w = arg;
 
 	assert_string_equal(e->namespace_, w->ns);
-	note(w, e->topic);
+	note(w, e->topic, inherited);
 	return 0;
 }
 
-static void host_publish(void *arg, const char *ns, const char *topic, const ProtobufCMessage *event)
+static void host_publish(void *arg, const char *ns, const char *topic, const ProtobufCMessage *event, bool inherited)
 {
-	note(arg, topic);
+	note(arg, topic, inherited);
 }
 
 void world_start_daemon(struct world *w)

@@ -31,7 +31,7 @@ struct world {
 	int64_t patience; /* of calls */
 	pthread_mutex_t lock;
 	pthread_cond_t arrived;
-	struct buf topics; /* "create start ...": of the events so far; lock */
+	struct buf topics; /* "create start ~exit": of the events so far, ~ of an earlier daemon's task; lock */
 };
 
 /* For cmocka; *state is the world. The daemon runs. */
