@@ -275,6 +275,13 @@ int bundle_sweep(const char *root, const char *state, void (*fn)(void *arg, cons
 	return each_entry(works, sweep_ns, &w, err);
 }
 
+int bundle_link(const char *state, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/io.containerd.runtime.v2.task", state);
+
+	return symlink("tasks", path) < 0 && errno != EEXIST ? err_errno(err, errno, "link %s", path) : 0;
+}
+
 /* ---- small files ---- */
 
 int bundle_read(const struct bundle *b, const char *file, char **out, struct err *err)

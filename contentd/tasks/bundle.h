@@ -48,6 +48,10 @@ int bundle_remove(const struct bundle *b, struct err *err);
 int bundle_sweep(const char *root, const char *state, void (*fn)(void *arg, const char *ns, const char *id), void *arg,
                  struct err *err);
 
+/* Programs made for containerd look for bundles below <state>/io.containerd.runtime.v2.task: that leads here, unless
+ * something else has the name. */
+int bundle_link(const char *state, struct err *err);
+
 /* Small text files in the bundle, without the white space at their ends; ERR_NOT_FOUND. */
 int bundle_read(const struct bundle *b, const char *file, char **out, struct err *err);
 int bundle_write(const struct bundle *b, const char *file, const char *text, struct err *err);

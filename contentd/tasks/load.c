@@ -266,6 +266,14 @@ static void on_bundle(void *arg, const char *ns, const char *id)
 		log_warn("task %s/%s: %s", ns, id, err.msg);
 }
 
+static void link_bundles(const char *state)
+{
+	struct err err = ERR_INIT;
+
+	if (bundle_link(state, &err) < 0)
+		log_warn("bundles have no second name: %s", err.msg);
+}
+
 int cd_tasks_load(struct cd_tasks *t, struct err *err)
 {
 	struct loading *l = xcalloc(1, sizeof(*l));
@@ -273,6 +281,7 @@ int cd_tasks_load(struct cd_tasks *t, struct err *err)
 
 	l->t = t;
 	atomic_init(&l->refs, 1);
+	link_bundles(t->state);
 	r = bundle_sweep(t->root, t->state, on_bundle, l, err);
 	pthread_mutex_lock(&t->lock);
 	l->left = l->tasks.n;

@@ -96,6 +96,8 @@ remove r8
 
 # ---- exec ----
 run_d e1 >"$T/out" 2>&1
+check_match "its bundle, by containerd's name of the directory" \
+	"$(cat "$CONTENTD/state/io.containerd.runtime.v2.task/$CONTENTD_NAMESPACE/e1/shim-binary-path" 2>&1)" '^/.*containerd-shim-runc-v2$'
 check_eq "exec with many arguments" "$(ctr_ tasks exec "${fifos[@]}" --exec-id x1 e1 /bin/sh -c 'echo $#' sh $(seq 1500))" 1500
 check_eq "with a lot of output" "$(ctr_ tasks exec "${fifos[@]}" --exec-id x2 e1 /bin/sh -c 'head -c 1000000 /dev/zero' | wc -c)" 1000000
 check_match "of a program that is not there" "$(ctr_ tasks exec "${fifos[@]}" --exec-id x3 e1 /no/program 2>&1)" 'no such file'
