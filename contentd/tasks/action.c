@@ -228,6 +228,14 @@ static int check_status(const char *binary, const char *action, int status, stru
 	return err_set(err, ERR_UNKNOWN, "%s %s failed: " STR_FMT, binary, action, STR_ARG(text));
 }
 
+void action_put_options(const Pb__Any *options, struct buf *out)
+{
+	static const char no_extension[] = {8 << 3 | 2, 1, 1 << 3 | 2}; /* ends in the middle of its first field */
+
+	pb_pack(&options->base, out);
+	buf_add(out, no_extension, sizeof(no_extension));
+}
+
 int action_start(const struct shim_env *env, const char *binary, const struct bundle *b, const Pb__Any *options,
                  struct buf *answer, struct err *err)
 {
@@ -240,7 +248,7 @@ int action_start(const struct shim_env *env, const char *binary, const struct bu
 
 	TRY(output_fifo(b, &out, err));
 	if (options) {
-		pb_pack(&options->base, &input);
+		action_put_options(options, &input);
 		TRY(memfd_of("options", buf_str(&input), &input_fd, err));
 	}
 	TRY(start_action(env, binary, b, "start", (int[]){input_fd, out.write_fd, out.write_fd}, &pid, err));

@@ -25,6 +25,11 @@ int shim_binary(const char *runtime, char **out, struct err *err);
 /* The same as an absolute path: looked up in PATH and beside our own program. ERR_NOT_FOUND when it is not installed. */
 int shim_find(const struct shim_env *env, const char *runtime, char **out, struct err *err);
 
+/* Appends a runtime's options in the form that shims of all generations read: as an Any. Those of containerd 2.3 and later
+ * first try their input as BootstrapParams, for which an Any can pass; what is put after it (field 8, no message) makes
+ * them see that it is none, and the others skip it. */
+void action_put_options(const Pb__Any *options, struct buf *out);
+
 /* Runs `start` in the bundle with the runtime's options (may be NULL) on its standard input; what it prints is appended
  * to `answer`. Its output goes through a FIFO in the bundle, by which action_wait_start finds it. */
 int action_start(const struct shim_env *env, const char *binary, const struct bundle *b, const Pb__Any *options,

@@ -1,12 +1,9 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "base/testing.h"
 
 #include "contentd/tasks/bundle.h"
 #include "contentd/tasks/shim.h"
+#include "rpc/pb.h"
+#include "rpc/proto/shim_bootstrap.pb-c.h"
 
 static void runtime_names_become_binaries(void **state)
 {
@@ -75,6 +72,12 @@ static void answers_of_all_generations(void **state)
 	    {"{}", NULL},
 	    {"", NULL},
 	    {"panic: something\ngoroutine 1", NULL},
+	    {"\b\003\022\tunix:///x\032\005ttrpc", "unix:///x", 3},
+	    {"\b\002\022\tunix:///x\032\005ttrpc\042\001\001\052\006\n\001a\022\001b", "unix:///x", 2},
+	    {"\b\004\022\tunix:///x\032\005ttrpc", NULL},
+	    {"\b\003\022\tunix:///x\032\004grpc", NULL},
+	    {"\b\003\022\011unix:///", NULL},
+	    {"\b\003\032\005ttrpc", NULL},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -92,6 +95,23 @@ static void answers_of_all_generations(void **state)
 	}
 }
 
+static void options_for_all_generations(void **state)
+{
+	Pb__Any options = PB__ANY__INIT;
+	AUTO(buf) struct buf wire = BUF_INIT;
+	AUTO(pb) ShimBootstrap__BootstrapParams *params = NULL;
+	AUTO(pb) Pb__Any *any = NULL;
+
+	options.type_url = "containerd.runc.v1.Options";
+	options.value = (ProtobufCBinaryData){4, (uint8_t *)"\032\002/x"};
+	action_put_options(&options, &wire);
+	OK(pb_unpack(&pb__any__descriptor, buf_str(&wire), &any, err));
+	assert_string_equal(any->type_url, options.type_url);
+	assert_memory_equal(any->value.data, options.value.data, options.value.len);
+	/* A newer shim would take the type for its container's name. */
+	FAILS(pb_unpack(&shim_bootstrap__bootstrap_params__descriptor, buf_str(&wire), &params, err), ERR_INVALID);
+}
+
 static void a_task_is_one_path_component(void **state)
 {
 	static const char *const bad[] = {"", ".", "..", "a/b"};
@@ -107,9 +127,8 @@ static void a_task_is_one_path_component(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(runtime_names_become_binaries),
-	    cmocka_unit_test(the_group_of_a_containers_root),
-	    cmocka_unit_test(answers_of_all_generations),
+	    cmocka_unit_test(runtime_names_become_binaries), cmocka_unit_test(the_group_of_a_containers_root),
+	    cmocka_unit_test(answers_of_all_generations),    cmocka_unit_test(options_for_all_generations),
 	    cmocka_unit_test(a_task_is_one_path_component),
 	};
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/unix.h"
 #include "rpc/pb.h"
+#include "rpc/proto/shim_bootstrap.pb-c.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +31,19 @@ struct shim {
 
 /* ---- answers ---- */
 
+static int take_answer(int64_t version, struct str address, struct str protocol, struct shim_answer *out,
+                       struct err *err)
+{
+	if (!str_eqc(protocol, "ttrpc"))
+		return err_set(err, ERR_UNIMPLEMENTED, "the shim speaks " STR_FMT ", not ttrpc", STR_ARG(protocol));
+	if (version < 2 || version > VERSION_MAX)
+		return err_set(err, ERR_UNIMPLEMENTED, "the shim speaks version %lld of its protocol, not 2 or %d",
+		               (long long)version, VERSION_MAX);
+	out->address = str_dup(address);
+	out->version = (unsigned)version;
+	return 0;
+}
+
 static int json_answer(struct str text, struct shim_answer *out, struct err *err)
 {
 	AUTO(json_reader) struct json_reader *j = json_reader_new(text);
@@ -49,14 +63,16 @@ static int json_answer(struct str text, struct shim_answer *out, struct err *err
 			TRY(json_skip(j, err));
 	}
 	TRY(more);
-	if (!str_eqc(protocol, "ttrpc"))
-		return err_set(err, ERR_UNIMPLEMENTED, "the shim speaks " STR_FMT ", not ttrpc", STR_ARG(protocol));
-	if (version < 2 || version > VERSION_MAX)
-		return err_set(err, ERR_UNIMPLEMENTED, "the shim speaks version %lld of its protocol, not 2 or %d",
-		               (long long)version, VERSION_MAX);
-	out->address = str_dup(address);
-	out->version = (unsigned)version;
-	return 0;
+	return take_answer(version, address, protocol, out, err);
+}
+
+/* As those of containerd 2.3 and later answer. */
+static int binary_answer(struct str text, struct shim_answer *out, struct err *err)
+{
+	AUTO(pb) ShimBootstrap__BootstrapResult *m = NULL;
+
+	TRY(pb_unpack(&shim_bootstrap__bootstrap_result__descriptor, text, &m, err));
+	return take_answer(m->version, str_of(m->address), str_of(m->protocol), out, err);
 }
 
 int shim_parse_answer(struct str answer, struct shim_answer *out, struct err *err)
@@ -64,7 +80,10 @@ int shim_parse_answer(struct str answer, struct shim_answer *out, struct err *er
 	AUTO(shim_answer) struct shim_answer a = {NULL, 2};
 	struct str text = str_trim(answer);
 
-	if (str_starts(text, STR("{")))
+	/* A message begins with the tag of its version; no text does. */
+	if (str_starts(answer, STR("\b")))
+		TRY_WRAP(binary_answer(answer, &a, err), err, "answer of the shim");
+	else if (str_starts(text, STR("{")))
 		TRY_WRAP(json_answer(text, &a, err), err, "answer of the shim");
 	else
 		a.address = str_dup(text);
