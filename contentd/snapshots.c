@@ -143,7 +143,7 @@ static int check_target(const struct scope *s, const struct labels *labels, stru
 static int check_remote(const struct scope *s, const char *parent, const struct labels *labels, struct err *err)
 {
 	const char *target = labels_get(labels, CD_LABEL_SNAPSHOT_REF);
-	int r = cd_remote_prepare(s->d, s->call, s->space, parent, labels, err);
+	int r = cd_remote_prepare(s->d, s->call, s->space, s->lease, parent, labels, err);
 
 	if (r == CD_REMOTE_ORDINARY)
 		return 0;

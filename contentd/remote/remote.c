@@ -4,6 +4,7 @@
 #include "contentd/content/blobs.h"
 #include "contentd/ident.h"
 #include "contentd/remote/images.h"
+#include "contentd/transfer/recording.h"
 #include "estargz/index.h"
 
 #define LABEL_REMOTE_VALUE "remote snapshot"
@@ -111,7 +112,7 @@ struct preparing {
 	struct snap_store *snaps;
 	struct ffs_client *data;
 	struct snap_space space;
-	const char *parent;
+	const char *parent, *lease;
 	const struct labels *labels;
 	struct cd_remote_layer layer;
 	struct cd_remote_image *image;                /* a reference */
@@ -277,6 +278,25 @@ static int commit(struct preparing *p, struct err *err)
 	return r;
 }
 
+/* By the node's account (fetch.docker_config) the namespace could not fetch it: a record would promise too much. */
+static int record_blob(struct preparing *p, struct err *err)
+{
+	const Contentd__Contentfs__V1__Descriptor *blob = p->opened->descriptor;
+	AUTO(cd_hold) struct cd_hold h = CD_HOLD_NONE;
+	AUTO(cd_recording) struct cd_recording r;
+	Records__Content *record;
+
+	cd_recording_init(&r, p->d, p->space.ns, p->lease, p->image->opened->reference);
+	if (!*p->space.ns || strcmp(p->image->owner, p->space.ns) != 0)
+		return 0;
+	cd_use_for_call(p->d, p->call,
+	                &(struct gc_id){GC_CONTENT, str_of(p->space.ns), STR_NONE, str_of(blob->digest)});
+	h = cd_meta_hold(p->d->meta, CD_CONTENT, p->space.ns, str_of(blob->digest));
+	TRY(cd_recording_get(&r, blob->media_type, blob->digest, blob->size, &record, err));
+	cd_recording_put(&r, record);
+	return cd_recording_commit(&r, err);
+}
+
 static int make(struct preparing *p, struct err *err)
 {
 	struct err why = ERR_INIT;
@@ -296,13 +316,13 @@ static int make(struct preparing *p, struct err *err)
 		return r;
 	if (!*p->space.ns)
 		pin_held(p->d, p->snaps, p->space, p->layer.target);
-	return 0;
+	return record_blob(p, err);
 }
 
-int cd_remote_prepare(struct cd_daemon *d, struct rpc_call *c, struct snap_space space, const char *parent,
-                      const struct labels *labels, struct err *err)
+int cd_remote_prepare(struct cd_daemon *d, struct rpc_call *c, struct snap_space space, const char *lease,
+                      const char *parent, const struct labels *labels, struct err *err)
 {
-	struct preparing p = {.d = d, .call = c, .space = space, .parent = parent, .labels = labels};
+	struct preparing p = {.d = d, .call = c, .space = space, .parent = parent, .lease = lease, .labels = labels};
 	struct err why = ERR_INIT;
 	int r;
 

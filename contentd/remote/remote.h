@@ -22,10 +22,14 @@
 bool cd_is_proxied(const struct cd_daemon *d, const char *snapshotter);
 
 /* The committed snapshot that the labels of a Prepare ask for, without its contents. Conditions: 0: it is there;
- * CD_REMOTE_ORDINARY: the layer has to be unpacked; if the labels let one expect otherwise, the log says why. */
+ * CD_REMOTE_ORDINARY: the layer has to be unpacked; if the labels let one expect otherwise, the log says why.
+ *
+ * A client that goes on with the next layer does not fetch the blob of this one, and may want it later (docker save, a push
+ * to another registry, a build upon it). So the namespace gets its record, as after a pull of ours: who reads the blob has
+ * it fetched. The lease (NULL: none) keeps it. */
 #define CD_REMOTE_ORDINARY 1
-int cd_remote_prepare(struct cd_daemon *d, struct rpc_call *c, struct snap_space space, const char *parent,
-                      const struct labels *labels, struct err *err);
+int cd_remote_prepare(struct cd_daemon *d, struct rpc_call *c, struct snap_space space, const char *lease,
+                      const char *parent, const struct labels *labels, struct err *err);
 
 /* Removes a snapshot of a proxied space, and the pin that it has. */
 int cd_remote_remove(struct cd_daemon *d, struct snap_space space, const char *key, struct err *err);

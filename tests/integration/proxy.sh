@@ -346,12 +346,18 @@ direct() {
 	start_contentd direct 'background = "off"'
 	check "without a containerd in front: ctr-remote pulls" ctr-remote --address "$CONTENTD/contentd.sock" \
 		--namespace "$CONTENTD_NAMESPACE" images rpull --snapshotter overlayfs --plain-http "$lazy"
-	check_eq "no layer is downloaded" "$(ctr_ content ls -q | wc -l)" 2
+	check_eq "no layer is downloaded" "$(find "$CONTENTD/root/content/blobs" -type f | wc -l)" 2
+	check_eq "but its blobs are known" "$(ctr_ content ls -q | wc -l)" 5
 	mkdir "$CONTENTD/fifo"
 	check_eq "it runs" "$(ctr_ run --rm --fifo-dir "$CONTENTD/fifo" "$lazy" direct 2>&1)" "hello from tiny"
 	check_eq "its layers are lazy" "$(info '.layers | length, (.[] | .lazy)' | xargs)" "3 true true true"
+	layer=$(info '.layers[0].blob')
+	check_eq "who wants a blob gets it" "sha256:$(ctr_ content get "$layer" | sha256sum | cut -d' ' -f1)" "$layer"
+	check "and can export the image" ctr_ images export "$T/lazy.tar" "$lazy"
+	check_eq "as a whole" "$(tar tf "$T/lazy.tar" | grep -c '^blobs/sha256/.')" 5
 	check "it is removed" ctr_ images rm --sync "$lazy"
-	check_eq "with its snapshots and indexes" "$(ctr_ snapshots ls | sed 1d)$(ls "$CONTENTD/root/index")" ""
+	check_eq "with its snapshots, blobs and indexes" \
+		"$(ctr_ snapshots ls | sed 1d)$(ctr_ content ls -q)$(ls "$CONTENTD/root/index")" ""
 	retire_contentd
 }
 
