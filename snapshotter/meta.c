@@ -14,12 +14,14 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #define INDEX_BYTES_MAX (1ull << 32)
 #define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
 
 struct image {
 	bool ready, building;
+	uint64_t tree;     /* the FUSE mount that the tree was mounted over; 0: there is none */
 	bool spared_ready; /* `ready`, from a condemnation until it is dropped or spared */
 };
 
@@ -171,14 +173,40 @@ static int mount_erofs(const char *image, const char *dir, struct err *err)
 	return 0;
 }
 
-static int mount_inner(struct snap_meta *m, const char *erofs_dir, const char *dir, struct err *err)
+/* The FUSE mount of now. A tree over one that was lost keeps that one's device number taken. */
+static uint64_t lazy_device(const struct snap_meta *m)
 {
-	AUTO_FREE char *options =
-	    xasprintf("metacopy=on,lowerdir=%s::%s/objects::%s/lazy", erofs_dir, m->root, m->state);
+	AUTO_FREE char *lazy = xasprintf("%s/lazy", m->state);
+	struct statx st;
 
-	TRY(make_dir(dir, err));
-	if (mount("overlay", dir, "overlay", MS_RDONLY, options) < 0)
-		return err_errno(err, errno, "mount inner overlay %s", dir);
+	if (m->level == SNAP_LEVEL_TREE ||
+	    statx(AT_FDCWD, lazy, AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW, STATX_TYPE, &st) < 0)
+		return 0;
+	return makedev(st.stx_dev_major, st.stx_dev_minor);
+}
+
+static char *tree_path(const struct snap_meta *m, const struct digest *key, uint64_t lazy)
+{
+	char hex[65];
+
+	return m->level == SNAP_LEVEL_TREE
+	           ? xasprintf("%s/lazy/.trees/%s", m->state, digest_hex(key, hex))
+	           : xasprintf("%s/meta/%s.%llx", m->state, digest_hex(key, hex), (unsigned long long)lazy);
+}
+
+static char *parts_of(const struct snap_meta *m, const char *erofs_dir)
+{
+	return xasprintf("%s::%s/objects::%s/lazy", erofs_dir, m->root, m->state);
+}
+
+static int mount_tree(struct snap_meta *m, const char *erofs_dir, const char *tree, struct err *err)
+{
+	AUTO_FREE char *parts = parts_of(m, erofs_dir);
+	AUTO_FREE char *options = xasprintf("metacopy=on,lowerdir=%s", parts);
+
+	TRY(make_dir(tree, err));
+	if (mount("overlay", tree, "overlay", MS_RDONLY, options) < 0)
+		return err_errno(err, errno, "mount the tree %s", tree);
 	return 0;
 }
 
@@ -189,24 +217,29 @@ static void unmount(const char *dir)
 	rmdir(dir);
 }
 
+static bool is_mounted(const char *dir)
+{
+	AUTO_FREE char *parent = xasprintf("%s/..", dir);
+	struct stat a, b;
+
+	return stat(dir, &a) == 0 && stat(parent, &b) == 0 && a.st_dev != b.st_dev;
+}
+
 static int build_and_mount(struct snap_meta *m, const struct digest *key, const struct digest *indexes, unsigned n,
-                           struct err *err)
+                           uint64_t lazy, struct err *err)
 {
 	char hex[65];
 	AUTO_FREE char *image = xasprintf("%s/meta/%s", m->root, digest_hex(key, hex));
 	AUTO_FREE char *dir = xasprintf("%s/meta/%s", m->state, hex);
-	AUTO_FREE char *inner = xasprintf("%s.inner", dir);
+	AUTO_FREE char *tree = tree_path(m, key, lazy);
 
 	if (access(image, F_OK) < 0)
 		TRY(snap_meta_build(m->index_fd, m->objects_fd, indexes, n, image, err));
 	if (m->level == SNAP_LEVEL_TREE)
 		return 0;
-	TRY(mount_erofs(image, dir, err));
-	if (m->level == SNAP_LEVEL_NESTED && mount_inner(m, dir, inner, err) < 0) {
-		unmount(dir);
-		return -(int)ERR_UNAVAILABLE;
-	}
-	return 0;
+	if (!is_mounted(dir))
+		TRY(mount_erofs(image, dir, err));
+	return mount_tree(m, dir, tree, err);
 }
 
 static struct image *image_get(struct snap_meta *m, const struct digest *key)
@@ -221,29 +254,33 @@ static struct image *image_get(struct snap_meta *m, const struct digest *key)
 	return im;
 }
 
-static void describe(struct snap_meta *m, const struct digest *key, char **lower, char **dir)
+void snap_lower_fini(struct snap_lower *l)
 {
-	char hex[65];
-
-	digest_hex(key, hex);
-	switch (m->level) {
-	case SNAP_LEVEL_TREE:
-		*lower = xasprintf("%s/lazy/.trees/%s", m->state, hex);
-		*dir = xstrdup(*lower);
-		break;
-	case SNAP_LEVEL_NESTED:
-		*lower = xasprintf("%s/meta/%s.inner", m->state, hex);
-		*dir = xstrdup(*lower);
-		break;
-	default:
-		*lower = xasprintf("%s/meta/%s::%s/objects::%s/lazy", m->state, hex, m->root, m->state);
-		*dir = xasprintf("%s/meta/%s", m->state, hex);
-	}
+	free(l->tree);
+	free(l->parts);
 }
 
-int snap_meta_ensure(struct snap_meta *m, const struct digest *indexes, unsigned n, char **lower, char **dir,
+static void describe(struct snap_meta *m, const struct digest *key, uint64_t lazy, struct snap_lower *out)
+{
+	char hex[65];
+	AUTO_FREE char *dir = xasprintf("%s/meta/%s", m->state, digest_hex(key, hex));
+
+	out->tree = tree_path(m, key, lazy);
+	out->parts = m->level == SNAP_LEVEL_OVERLAY ? parts_of(m, dir) : NULL;
+}
+
+static void drop_tree(struct snap_meta *m, const struct digest *key, uint64_t lazy)
+{
+	AUTO_FREE char *tree = tree_path(m, key, lazy);
+
+	if (lazy)
+		unmount(tree);
+}
+
+int snap_meta_ensure(struct snap_meta *m, const struct digest *indexes, unsigned n, struct snap_lower *out,
                      struct err *err)
 {
+	uint64_t lazy = lazy_device(m);
 	struct digest key;
 	struct image *im;
 	int r = 0;
@@ -255,31 +292,33 @@ int snap_meta_ensure(struct snap_meta *m, const struct digest *indexes, unsigned
 		pthread_cond_wait(&m->changed, &m->lock);
 		im = image_get(m, &key);
 	}
-	if (!im->ready) {
+	if (!im->ready || im->tree != lazy) {
+		uint64_t before = im->tree;
+
 		im->building = true;
 		pthread_mutex_unlock(&m->lock);
-		r = build_and_mount(m, &key, indexes, n, err);
+		drop_tree(m, &key, before);
+		r = build_and_mount(m, &key, indexes, n, lazy, err);
 		pthread_mutex_lock(&m->lock);
 		im = image_get(m, &key); /* not released meanwhile: building images are left alone */
 		im->building = false;
 		im->ready = r >= 0;
+		im->tree = r >= 0 ? lazy : 0;
 		pthread_cond_broadcast(&m->changed);
 	}
 	pthread_mutex_unlock(&m->lock);
 	if (r >= 0)
-		describe(m, &key, lower, dir);
+		describe(m, &key, lazy, out);
 	return r;
 }
 
-static void drop_image(struct snap_meta *m, const struct digest *key)
+static void drop_image(struct snap_meta *m, const struct digest *key, uint64_t lazy)
 {
 	char hex[65];
 	AUTO_FREE char *dir = xasprintf("%s/meta/%s", m->state, digest_hex(key, hex));
-	AUTO_FREE char *inner = xasprintf("%s.inner", dir);
 	AUTO_FREE char *image = xasprintf("%s/meta/%s", m->root, hex);
 
-	if (m->level == SNAP_LEVEL_NESTED)
-		unmount(inner);
+	drop_tree(m, key, lazy);
 	unmount(dir);
 	if (unlink(image) < 0 && errno != ENOENT)
 		log_warn("remove metadata image %s: %s", image, strerror(errno));
@@ -316,9 +355,17 @@ void snap_meta_spare(struct snap_meta *m, const struct digest *key)
 
 void snap_meta_drop(struct snap_meta *m, const struct digest *key)
 {
-	drop_image(m, key);
+	struct image *im;
+	uint64_t lazy;
+
 	pthread_mutex_lock(&m->lock);
-	image_get(m, key)->building = false;
+	lazy = image_get(m, key)->tree;
+	pthread_mutex_unlock(&m->lock);
+	drop_image(m, key, lazy);
+	pthread_mutex_lock(&m->lock);
+	im = image_get(m, key);
+	im->building = false;
+	im->tree = 0;
 	pthread_cond_broadcast(&m->changed);
 	pthread_mutex_unlock(&m->lock);
 }
@@ -372,18 +419,24 @@ static int check_boot(const char *root, struct err *err)
 	return file_write_atomic(meta_fd, ".boot", buf_str(&now), 0600, err);
 }
 
-static bool is_mounted(const char *dir)
+/* Whether <state>/meta/<name>, of an image or the tree of one, is what this process would have mounted. */
+static bool is_ours(struct snap_meta *m, const char *name, const struct digest *key, uint64_t lazy)
 {
-	AUTO_FREE char *parent = xasprintf("%s/..", dir);
-	struct stat a, b;
+	char hex[65];
+	AUTO_FREE char *image = xasprintf("%s/meta/%s", m->root, digest_hex(key, hex));
+	AUTO_FREE char *dir = xasprintf("%s/meta/%s", m->state, hex);
+	AUTO_FREE char *path = xasprintf("%s/meta/%s", m->state, name);
+	AUTO_FREE char *tree = tree_path(m, key, lazy);
 
-	return stat(dir, &a) == 0 && stat(parent, &b) == 0 && a.st_dev != b.st_dev;
+	return m->level != SNAP_LEVEL_TREE && access(image, F_OK) == 0 && is_mounted(dir) &&
+	       (!name[64] || (!strcmp(path, tree) && is_mounted(tree)));
 }
 
 /* Takes over what an earlier process of this boot has mounted, or left half done. */
 static int adopt_mounts(struct snap_meta *m, struct err *err)
 {
 	AUTO_FREE char *dir = xasprintf("%s/meta", m->state);
+	uint64_t lazy = lazy_device(m);
 	DIR *d = opendir(dir);
 	struct dirent *e;
 
@@ -391,19 +444,17 @@ static int adopt_mounts(struct snap_meta *m, struct err *err)
 		return err_errno(err, errno, "open %s", dir);
 	while ((e = readdir(d))) {
 		AUTO_FREE char *path = xasprintf("%s/%s", dir, e->d_name);
-		AUTO_FREE char *inner = xasprintf("%s.inner", path);
-		AUTO_FREE char *image = xasprintf("%s/meta/%s", m->root, e->d_name);
+		struct str name = str_of(e->d_name);
 		struct digest key;
 
-		if (!digest_from_hex(str_of(e->d_name), &key))
+		if (!digest_from_hex(str_sub(name, 0, 64), &key))
 			continue;
-		if (is_mounted(path) && access(image, F_OK) == 0 &&
-		    (m->level == SNAP_LEVEL_NESTED) == is_mounted(inner) && m->level != SNAP_LEVEL_TREE) {
+		if (!is_ours(m, e->d_name, &key, lazy)) {
+			unmount(path);
+		} else if (name.n > 64) {
+			image_get(m, &key)->tree = lazy;
 			image_get(m, &key)->ready = true;
-			continue;
 		}
-		unmount(inner);
-		unmount(path);
 	}
 	closedir(d);
 	return 0;

@@ -1,10 +1,11 @@
 /*
  * Metadata images: built from layer indexes, mounted once per chain, shared by every snapshot that needs them.
  *
- * File <root>/meta/<64 hex>, mount <state>/meta/<64 hex> (level 2: an inner overlay at <64 hex>.inner beside it; level 3:
- * no mount, contentfs serves <state>/lazy/.trees/<64 hex> from the file). The name is the hash of the ordered index
- * keys. A file is never trusted across a reboot: those of another boot are removed at open, so that none needs a sync.
- * Any thread; one mutex guards the table, building and mounting happen outside of it, one builder per image.
+ * File <root>/meta/<64 hex>, mount <state>/meta/<64 hex>, and beside it the *tree*: a read-only overlay of that mount and
+ * the data-only layers, at <64 hex>.<device of the FUSE mount>. At level 3 nothing is mounted, contentfs serves
+ * <state>/lazy/.trees/<64 hex> from the file. The name is the hash of the ordered index keys. A file is never trusted
+ * across a reboot: those of another boot are removed at open, so that none needs a sync. Any thread; one mutex guards the
+ * table, building and mounting happen outside of it, one builder per image.
  */
 #ifndef SNAPSHOTTER_META_H
 #define SNAPSHOTTER_META_H
@@ -18,10 +19,16 @@ void snap_meta_close(struct snap_meta *m); /* leaves mounts in place */
 
 void snap_meta_set_level(struct snap_meta *m, enum snap_level level);
 
-/* Builds and mounts what is missing. *lower: what goes into lowerdir for this chain, data-only layers included
- * ("E::L::F", or one directory at levels 2 and 3); *dir: the mounted tree, for reading the root's attributes. Both are
- * the caller's. */
-int snap_meta_ensure(struct snap_meta *m, const struct digest *indexes, unsigned n, char **lower, char **dir,
+/* What a chain is below an upper directory. */
+struct snap_lower {
+	char *tree;  /* a directory with all of it, true contents included */
+	char *parts; /* level 1: the same as what lowerdir ends in ("E::L::F"), one overlay less deep; others: NULL */
+};
+void snap_lower_fini(struct snap_lower *l);
+DEFINE_AUTO_FINI(snap_lower);
+
+/* Builds and mounts what is missing; also a tree again whose FUSE mount was lost and made anew. */
+int snap_meta_ensure(struct snap_meta *m, const struct digest *indexes, unsigned n, struct snap_lower *out,
                      struct err *err);
 
 /* Taking images away, in two steps so that the decision can be made under the caller's lock and the work outside of it.

@@ -10,7 +10,7 @@
 
 #define XATTR_LIST_MAX 65536
 #define XATTR_VALUE_MAX 65536
-#define LOWER_BYTES_MAX 3072 /* of a page of options; the others have their place beside it */
+#define OPTIONS_BYTES 3500 /* of a page: clients rewrite lowerdir when there is more */
 
 void snap_mounts_fini(struct snap_mounts *m)
 {
@@ -95,23 +95,22 @@ static void bind_mount(struct snap_mounts *out, TAKE(char *) source, bool writab
 	vec_push(&m->options, xstrdup("rbind"));
 }
 
-/* lowerdir of the whole chain: plain directories, nearest first, then what the metadata image gives. */
-static void lower_of(struct snap_store *s, const struct snap_chain *chain, const char *meta_lower, struct buf *out)
+/* Directories of the plain layers, nearest first, as lowerdir lists them, or short links to them; then `last`. */
+static void lower_of(struct snap_store *s, const struct snap_chain *chain, bool links, const char *last,
+                     struct buf *out)
 {
+	buf_clear(out);
 	vec_each(&chain->plain, id)
-		buf_addf(out, "%s%s/snapshots/%llu/fs", out->n ? ":" : "", s->root, (unsigned long long)*id);
-	if (meta_lower)
-		buf_addf(out, "%s%s", out->n ? ":" : "", meta_lower);
+		buf_addf(out, links ? "%s%s/" SNAP_LINKS "/%llu" : "%s%s/snapshots/%llu/fs", out->n ? ":" : "",
+		         links ? s->state : s->root, (unsigned long long)*id);
+	if (last)
+		buf_addf(out, "%s%s", out->n ? ":" : "", last);
 }
 
-/* The same through short links. mount(2) takes a page of options. Clients shorten a longer list by themselves when all
- * of it lies in one folder, as directories do, but not one that ends in a metadata image. */
-static int lower_by_links(struct snap_store *s, const struct snap_chain *chain, const char *meta_lower, struct buf *out,
-                          struct err *err)
+static int make_links(struct snap_store *s, const struct snap_chain *chain, struct err *err)
 {
 	AUTO_FREE char *links = xasprintf("%s/" SNAP_LINKS, s->state);
 
-	buf_clear(out);
 	TRY(dir_make(links, 0711, err));
 	vec_each(&chain->plain, id) {
 		AUTO_FREE char *link = xasprintf("%s/%llu", links, (unsigned long long)*id);
@@ -119,49 +118,118 @@ static int lower_by_links(struct snap_store *s, const struct snap_chain *chain, 
 
 		if (symlink(to, link) < 0 && errno != EEXIST)
 			return err_errno(err, errno, "link %s", link);
-		buf_addf(out, "%s:", link);
 	}
-	buf_adds(out, meta_lower);
 	return 0;
 }
 
+/* What is below an upper directory, twice: as directories that anybody can read, and for the kernel alone the same with
+ * data-only layers (docs/decisions/two-lists-of-lower-directories.md). `parts` stays empty where there are none. */
+struct lists {
+	struct buf tree, parts;
+};
+
+static void lists_fini(struct lists *l)
+{
+	buf_fini(&l->tree);
+	buf_fini(&l->parts);
+}
+DEFINE_AUTO_FINI(lists);
+
+static void lists_fill(struct snap_store *s, const struct snap_chain *chain, bool links, const struct snap_lower *meta,
+                       struct lists *out)
+{
+	lower_of(s, chain, links, meta->tree, &out->tree);
+	if (meta->parts)
+		lower_of(s, chain, links, meta->parts, &out->parts);
+}
+
+static bool lists_fit(const struct snap_store *s, const struct lists *l)
+{
+	size_t others = 2 * strlen(s->root) + 128; /* upperdir, workdir, and what has a fixed length */
+
+	return l->tree.n + l->parts.n + others <= OPTIONS_BYTES;
+}
+
+/* mount(2) takes a page of options. Clients shorten a longer list by themselves when all of it lies in one folder, as
+ * directories do; what lies in two folders becomes short links in one. Where that is too long, too, the list for the kernel
+ * alone is left out. */
+static int lists_make(struct snap_store *s, const struct snap_chain *chain, const struct snap_lower *meta,
+                      struct lists *out, struct err *err)
+{
+	lists_fill(s, chain, false, meta, out);
+	if (!meta->tree || lists_fit(s, out))
+		return 0;
+	TRY(make_links(s, chain, err));
+	lists_fill(s, chain, true, meta, out);
+	if (!lists_fit(s, out))
+		buf_clear(&out->parts);
+	return 0;
+}
+
+/* An option, and behind it in the same string the second list. */
+static char *with_parts(TAKE(char *) option, const struct lists *l)
+{
+	char *both = l->parts.n ? xasprintf("%s,lowerdir=%s", option, l->parts.p) : NULL;
+
+	if (!both)
+		return option;
+	free(option);
+	return both;
+}
+
+/* Directories lie on one file system. BuildKit finds the one of a layer in options that it knows, in containerd's own that
+ * is: others have it compare trees. */
+static void options_of_directories(struct snap_mount *m, const char *upper, const char *work, const struct lists *lower)
+{
+	vec_push(&m->options, xstrdup("index=off"));
+	if (upper) {
+		vec_push(&m->options, xasprintf("workdir=%s", work));
+		vec_push(&m->options, xasprintf("upperdir=%s", upper));
+	}
+	vec_push(&m->options, xasprintf("lowerdir=%s", buf_cstr(&lower->tree)));
+}
+
+/* Of two lists the kernel takes the second. It stands behind what who only reads leaves away: workdir. */
+static void options_of_image(struct snap_mount *m, const char *upper, const char *work, const struct lists *lower)
+{
+	if (upper) {
+		vec_push(&m->options, xstrdup("index=off"));
+		vec_push(&m->options, xstrdup("xino=on"));
+		vec_push(&m->options, xasprintf("upperdir=%s", upper));
+	} else {
+		vec_push(&m->options, xstrdup("ro"));
+	}
+	vec_push(&m->options, xasprintf("lowerdir=%s", buf_cstr(&lower->tree)));
+	vec_push(&m->options, with_parts(upper ? xasprintf("workdir=%s", work) : xstrdup("xino=on"), lower));
+}
+
 static int overlay_mount(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
-                         const char *meta_lower, struct snap_mounts *out, struct err *err)
+                         const struct snap_lower *meta, struct snap_mounts *out, struct err *err)
 {
 	struct snap_mount *m = add_mount(out, "overlay", xstrdup("overlay"));
-	AUTO(buf) struct buf lower = BUF_INIT;
-	unsigned long long n = id;
+	AUTO(lists) struct lists lower = {BUF_INIT, BUF_INIT};
+	AUTO_FREE char *fs = xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)id);
+	AUTO_FREE char *work = xasprintf("%s/snapshots/%llu/work", s->root, (unsigned long long)id);
+	const char *upper = kind == SNAP_ACTIVE ? fs : NULL;
 
-	lower_of(s, chain, meta_lower, &lower);
-	if (meta_lower && lower.n > LOWER_BYTES_MAX)
-		TRY(lower_by_links(s, chain, meta_lower, &lower, err));
-	/* A read-only overlay needs two layers; data-only ones count, but level 2 and 3 have none. */
-	if (kind == SNAP_VIEW && chain->plain.n == 0 && s->level != SNAP_LEVEL_OVERLAY)
-		buf_addf(&lower, ":%s/snapshots/%llu/fs", s->root, n);
-	if (!meta_lower || kind == SNAP_ACTIVE)
-		vec_push(&m->options, xstrdup("index=off"));
-	if (meta_lower && kind == SNAP_VIEW)
-		vec_push(&m->options, xstrdup("ro"));
-	/* Directories lie on one file system. BuildKit finds the one of a layer in options that it knows, in containerd's
-	 * own that is: others have it compare trees. */
-	if (meta_lower)
-		vec_push(&m->options, xstrdup("xino=on"));
-	if (kind == SNAP_ACTIVE) {
-		vec_push(&m->options, xasprintf("workdir=%s/snapshots/%llu/work", s->root, n));
-		vec_push(&m->options, xasprintf("upperdir=%s/snapshots/%llu/fs", s->root, n));
-	}
-	vec_push(&m->options, xasprintf("lowerdir=%s", buf_cstr(&lower)));
+	TRY(lists_make(s, chain, meta, &lower, err));
+	/* A read-only overlay needs two layers; data-only ones count. */
+	if (!upper && chain->plain.n == 0 && !lower.parts.n)
+		buf_addf(&lower.tree, ":%s", fs);
+	if (meta->tree)
+		options_of_image(m, upper, work, &lower);
+	else
+		options_of_directories(m, upper, work, &lower);
 	return 0;
 }
 
 int snap_mounts_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const struct snap_chain *chain,
                      struct snap_mounts *out, struct err *err)
 {
-	AUTO_FREE char *lower = NULL;
-	AUTO_FREE char *dir = NULL;
+	AUTO(snap_lower) struct snap_lower lower = {0};
 
 	if (chain->indexes.n)
-		TRY(snap_meta_ensure(s->meta, chain->indexes.p, (unsigned)chain->indexes.n, &lower, &dir, err));
+		TRY(snap_meta_ensure(s->meta, chain->indexes.p, (unsigned)chain->indexes.n, &lower, err));
 	else if (chain->plain.n == 0) {
 		bind_mount(out, xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)id),
 		           kind == SNAP_ACTIVE);
@@ -171,7 +239,7 @@ int snap_mounts_make(struct snap_store *s, enum snap_kind kind, uint64_t id, con
 		           false);
 		return 0;
 	}
-	return overlay_mount(s, kind, id, chain, lower, out, err);
+	return overlay_mount(s, kind, id, chain, &lower, out, err);
 }
 
 /* ---- directories ---- */
@@ -212,8 +280,8 @@ int snap_dirs_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const
 	AUTO_FREE char *base = xasprintf("%s/snapshots/%llu", s->root, (unsigned long long)id);
 	AUTO_FREE char *fs = xasprintf("%s/fs", base);
 	AUTO_FREE char *work = xasprintf("%s/work", base);
-	AUTO_FREE char *from = NULL;
-	AUTO_FREE char *lower = NULL;
+	AUTO_FREE char *plain = NULL;
+	AUTO(snap_lower) struct snap_lower lower = {0};
 
 	/* chmod: whatever the umask. */
 	if (mkdir(base, 0700) < 0 || mkdir(fs, 0755) < 0 || chmod(fs, 0755) < 0)
@@ -221,10 +289,10 @@ int snap_dirs_make(struct snap_store *s, enum snap_kind kind, uint64_t id, const
 	if (kind == SNAP_ACTIVE && (mkdir(work, 0711) < 0 || chmod(work, 0711) < 0))
 		return err_errno(err, errno, "make %s", work);
 	if (chain->plain.n)
-		from = xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)chain->plain.p[0]);
+		plain = xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)chain->plain.p[0]);
 	else if (chain->indexes.n)
-		TRY(snap_meta_ensure(s->meta, chain->indexes.p, (unsigned)chain->indexes.n, &lower, &from, err));
-	return from ? copy_root(from, fs, err) : 0;
+		TRY(snap_meta_ensure(s->meta, chain->indexes.p, (unsigned)chain->indexes.n, &lower, err));
+	return plain || lower.tree ? copy_root(plain ?: lower.tree, fs, err) : 0;
 }
 
 int snap_dir_is_empty(struct snap_store *s, uint64_t id, bool *out, struct err *err)
@@ -247,13 +315,12 @@ int snap_dir_is_empty(struct snap_store *s, uint64_t id, bool *out, struct err *
 int snap_dirs_follow(struct snap_store *s, uint64_t id, const struct snap_chain *chain, struct err *err)
 {
 	AUTO_FREE char *fs = xasprintf("%s/snapshots/%llu/fs", s->root, (unsigned long long)id);
-	AUTO_FREE char *from = NULL;
-	AUTO_FREE char *lower = NULL;
+	AUTO(snap_lower) struct snap_lower lower = {0};
 	bool empty;
 
 	TRY(snap_dir_is_empty(s, id, &empty, err));
 	if (!empty)
 		return 0;
-	TRY(snap_meta_ensure(s->meta, chain->indexes.p, (unsigned)chain->indexes.n, &lower, &from, err));
-	return copy_root(from, fs, err);
+	TRY(snap_meta_ensure(s->meta, chain->indexes.p, (unsigned)chain->indexes.n, &lower, err));
+	return copy_root(lower.tree, fs, err);
 }

@@ -68,7 +68,7 @@ static int prepare(struct probe *p, struct err *err)
 	AUTO_FD int dir_fd = -1;
 	AUTO_FD int objects_fd = -1;
 
-	static const char *const subdirs[] = {"objects", "lazy", "e", "inner", "fs", "work", "m"};
+	static const char *const subdirs[] = {"objects", "lazy", "e", "tree", "fs", "work", "m"};
 
 	digest_of(PROBE_TEXT, sizeof(PROBE_TEXT) - 1, &p->content);
 	for (size_t i = 0; i < ARRAY_LEN(subdirs); i++)
@@ -95,8 +95,7 @@ static int mount_overlay(const struct probe *p, const char *at, unsigned long fl
 	AUTO_FREE char *path = xasprintf("%s/%s", p->dir, at);
 
 	if (mount("overlay", path, "overlay", flags, options) < 0)
-		return err_errno(err, errno, "overlay with %s",
-		                 strstr(options, "metacopy") ? "metacopy=on" : "data-only layers");
+		return err_errno(err, errno, "mount an overlay at %s", at);
 	return 0;
 }
 
@@ -111,11 +110,11 @@ static int read_back(const struct probe *p, struct err *err)
 	return 0;
 }
 
-static int try_one(const struct probe *p, struct err *err)
+/* The form of a container's mount. */
+static int try_container(const struct probe *p, const char *parts, struct err *err)
 {
-	AUTO_FREE char *options = xasprintf("index=off,xino=on,lowerdir=%s/e::%s/objects::%s/lazy,upperdir=%s/fs,"
-	                                    "workdir=%s/work",
-	                                    p->dir, p->dir, p->dir, p->dir, p->dir);
+	AUTO_FREE char *options = xasprintf("index=off,xino=on,upperdir=%s/fs,lowerdir=%s/tree,workdir=%s/work%s",
+	                                    p->dir, p->dir, p->dir, parts);
 	int r;
 
 	TRY(mount_overlay(p, "m", 0, options, err));
@@ -124,44 +123,41 @@ static int try_one(const struct probe *p, struct err *err)
 	return r;
 }
 
-static int try_nested(const struct probe *p, struct err *err)
+/* The tree of a chain has to work at all: others read it, and mount it read-only below an upper directory. */
+static void choose_overlay(const struct probe *p, enum snap_level *level, struct buf *reason)
 {
-	AUTO_FREE char *inner = xasprintf("metacopy=on,lowerdir=%s/e::%s/objects::%s/lazy", p->dir, p->dir, p->dir);
-	AUTO_FREE char *outer =
-	    xasprintf("index=off,xino=on,lowerdir=%s/inner,upperdir=%s/fs,workdir=%s/work", p->dir, p->dir, p->dir);
-	int r;
+	AUTO_FREE char *parts = xasprintf("lowerdir=%s/e::%s/objects::%s/lazy", p->dir, p->dir, p->dir);
+	AUTO_FREE char *tree = xasprintf("metacopy=on,%s", parts);
+	AUTO_FREE char *second = xasprintf(",%s", parts);
+	struct err err = ERR_INIT;
 
-	TRY(mount_overlay(p, "inner", MS_RDONLY, inner, err));
-	r = mount_overlay(p, "m", 0, outer, err);
-	if (r >= 0) {
-		r = read_back(p, err);
-		unmount(p, "m");
+	if (mount_overlay(p, "tree", MS_RDONLY, tree, &err) < 0) {
+		buf_addf(reason, "no overlay of EROFS, objects and FUSE: %s", err.msg);
+		return;
 	}
-	unmount(p, "inner");
-	return r;
+	if (try_container(p, "", &err) < 0) {
+		buf_addf(reason, "no nested overlays: %s", err.msg);
+	} else if (try_container(p, second, &err) < 0) {
+		*level = SNAP_LEVEL_NESTED;
+		buf_addf(reason, "probed: nested overlays; one is not enough: %s", err.msg);
+	} else {
+		*level = SNAP_LEVEL_OVERLAY;
+		buf_adds(reason, "probed: one overlay over EROFS, objects and FUSE");
+	}
+	unmount(p, "tree");
 }
 
 static void choose(const struct probe *p, enum snap_level *level, struct buf *reason)
 {
 	AUTO_FREE char *image = xasprintf("%s/image", p->dir);
 	AUTO_FREE char *dir = xasprintf("%s/e", p->dir);
-	struct err one = ERR_INIT;
-	struct err nested = ERR_INIT;
 
 	*level = SNAP_LEVEL_TREE;
 	if (mount(image, dir, "erofs", MS_RDONLY, "") < 0) {
 		buf_addf(reason, "no EROFS mount from a file: %s", strerror(errno));
 		return;
 	}
-	if (try_one(p, &one) >= 0) {
-		*level = SNAP_LEVEL_OVERLAY;
-		buf_adds(reason, "probed: one overlay over EROFS, objects and FUSE");
-	} else if (try_nested(p, &nested) >= 0) {
-		*level = SNAP_LEVEL_NESTED;
-		buf_addf(reason, "probed: nested overlays; one is not enough: %s", one.msg);
-	} else {
-		buf_addf(reason, "one overlay: %s; nested: %s", one.msg, nested.msg);
-	}
+	choose_overlay(p, level, reason);
 	unmount(p, "e");
 }
 

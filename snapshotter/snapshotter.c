@@ -338,11 +338,10 @@ int snap_chain_indexes(struct snap_store *s, struct snap_space sp, const char *n
 int snap_warm(struct snap_store *s, struct snap_space sp, const char *name, struct err *err)
 {
 	AUTO(snap_chain) struct snap_chain chain = SNAP_CHAIN_INIT;
-	AUTO_FREE char *lower = NULL;
-	AUTO_FREE char *dir = NULL;
+	AUTO(snap_lower) struct snap_lower lower = {0};
 
 	TRY(snap_chain_load(s, sp, name, &chain, err));
 	if (!chain.indexes.n)
 		return 0;
-	return snap_meta_ensure(s->meta, chain.indexes.p, (unsigned)chain.indexes.n, &lower, &dir, err);
+	return snap_meta_ensure(s->meta, chain.indexes.p, (unsigned)chain.indexes.n, &lower, err);
 }

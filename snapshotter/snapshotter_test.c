@@ -290,6 +290,7 @@ static void an_indexed_chain_at_level_2(void **state)
 	check_indexed(*state, SNAP_LEVEL_NESTED);
 }
 
+/* Two for each image: the image itself and its tree. */
 static unsigned meta_mounts(const struct world *w)
 {
 	AUTO(buf) struct buf info = BUF_INIT;
@@ -300,6 +301,129 @@ static unsigned meta_mounts(const struct world *w)
 	for (const char *p = buf_cstr(&info); (p = strstr(p, dir)); p++)
 		n++;
 	return n;
+}
+
+/* The options that mount `at` has now, as the kernel tells them. */
+static char *mounted_options(const char *at)
+{
+	AUTO(buf) struct buf info = BUF_INIT;
+	AUTO_FREE char *name = xasprintf(" %s ", at);
+	char *line;
+
+	OK(file_read(AT_FDCWD, "/proc/self/mountinfo", 1 << 20, &info, err));
+	line = strstr(buf_cstr(&info), name);
+	assert_non_null(line);
+	return str_dup(str_make(line, strcspn(line, "\n")));
+}
+
+/* What clients make of a mount that they only read: no upper directory, its place in each lowerdir that they see. */
+static void mount_read_only(const struct world *w, const struct snap_mounts *m, const char *name, char **path)
+{
+	AUTO(snap_mounts) struct snap_mounts to = SNAP_MOUNTS_INIT;
+	struct snap_mount *one = vec_add(&to.v);
+
+	one->type = xstrdup("overlay");
+	one->source = xstrdup("overlay");
+	vec_push(&one->options, xstrdup("ro"));
+	vec_each(&m->v.p[0].options, o) {
+		if (!strncmp(*o, "lowerdir=", 9))
+			vec_push(&one->options, xasprintf("lowerdir=%s:%s", option(m, "upperdir="), *o + 9));
+		else if (strncmp(*o, "upperdir=", 9) != 0 && strncmp(*o, "workdir=", 8) != 0)
+			vec_push(&one->options, xstrdup(*o));
+	}
+	mount_at(w, &to, name, path);
+}
+
+/* The kernel mounts one overlay, and who only looks at the options finds directories with true contents. */
+static void two_lists_of_lower_directories(void **state)
+{
+	struct world *w = *state;
+	AUTO(snap_mounts) struct snap_mounts m = SNAP_MOUNTS_INIT;
+	AUTO(snap_mounts) struct snap_mounts v = SNAP_MOUNTS_INIT;
+	AUTO_FREE char *lazy = xasprintf("%s/lazy", w->state);
+	AUTO_FREE char *rw = NULL;
+	AUTO_FREE char *ro = NULL;
+	AUTO_FREE char *view = NULL;
+	AUTO_FREE char *rw_options = NULL;
+	AUTO_FREE char *view_options = NULL;
+
+	open_store(w, SNAP_LEVEL_OVERLAY);
+	OK(dir_make(lazy, 0700, err));
+	add_layer(w, "base", "", "bin/tool", "first\n", 0755);
+	OK(snap_prepare(w->store, SPACE, "c", "base", &NO_LABELS, &m, err));
+	OK(snap_view(w->store, SPACE, "v", "base", &NO_LABELS, &v, err));
+	expect_file(option(&m, "lowerdir="), "bin/tool", "first\n");
+	expect_file(option(&v, "lowerdir="), "bin/tool", "first\n");
+	mount_at(w, &m, "rw", &rw);
+	mount_at(w, &v, "view", &view);
+	rw_options = mounted_options(rw);
+	assert_non_null(strstr(rw_options, "::"));
+	view_options = mounted_options(view);
+	assert_non_null(strstr(view_options, "::"));
+	write_file(rw, "bin/tool", "changed\n");
+	mount_read_only(w, &m, "ro", &ro);
+	expect_file(ro, "bin/tool", "changed\n");
+	expect_file(view, "bin/tool", "first\n");
+}
+
+/* A chain whose lists do not fit into a page of options twice. */
+static void a_chain_of_many_directories(void **state)
+{
+	struct world *w = *state;
+	AUTO(snap_mounts) struct snap_mounts m = SNAP_MOUNTS_INIT;
+	AUTO_FREE char *lazy = xasprintf("%s/lazy", w->state);
+	AUTO_FREE char *parent = xstrdup("base");
+	AUTO_FREE char *rw = NULL;
+
+	open_store(w, SNAP_LEVEL_OVERLAY);
+	OK(dir_make(lazy, 0700, err));
+	add_layer(w, "base", "", "bin/tool", "first\n", 0755);
+	for (unsigned i = 0; i < 60; i++) {
+		AUTO(snap_mounts) struct snap_mounts layer = SNAP_MOUNTS_INIT;
+		AUTO_FREE char *name = xasprintf("l%u", i);
+		AUTO_FREE char *file = xasprintf("of-%u", i);
+
+		OK(snap_prepare(w->store, SPACE, "k", parent, &NO_LABELS, &layer, err));
+		write_file(option(&layer, "upperdir="), file, name);
+		OK(snap_commit(w->store, SPACE, name, "k", "", &NO_LABELS, err));
+		free(parent);
+		parent = STEAL(name);
+	}
+	OK(snap_prepare(w->store, SPACE, "c", parent, &NO_LABELS, &m, err));
+	mount_at(w, &m, "rw", &rw);
+	expect_file(rw, "bin/tool", "first\n");
+	expect_file(rw, "of-0", "l0");
+	expect_file(rw, "of-59", "l59");
+}
+
+/* The FUSE mount was lost, another one has taken its place: a tree is over that one then. */
+static void a_tree_follows_the_fuse_mount(void **state)
+{
+	struct world *w = *state;
+	AUTO(snap_mounts) struct snap_mounts m = SNAP_MOUNTS_INIT;
+	AUTO(snap_mounts) struct snap_mounts m2 = SNAP_MOUNTS_INIT;
+	AUTO(snap_mounts) struct snap_mounts m3 = SNAP_MOUNTS_INIT;
+	AUTO_FREE char *lazy = xasprintf("%s/lazy", w->state);
+
+	open_store(w, SNAP_LEVEL_OVERLAY);
+	OK(dir_make(lazy, 0700, err));
+	add_layer(w, "base", "", "bin/tool", "first\n", 0755);
+	OK(snap_prepare(w->store, SPACE, "c", "base", &NO_LABELS, &m, err));
+	assert_int_equal(mount("one", lazy, "tmpfs", 0, NULL), 0);
+	OK(snap_mounts(w->store, SPACE, "c", &m2, err));
+	assert_string_not_equal(option(&m2, "lowerdir="), option(&m, "lowerdir="));
+	assert_int_equal(access(option(&m, "lowerdir="), F_OK), -1);
+	assert_int_equal(meta_mounts(w), 2);
+	/* Nobody was there to see it. */
+	snap_store_free(w->store);
+	assert_int_equal(umount2(lazy, MNT_DETACH), 0);
+	assert_int_equal(mount("another", lazy, "tmpfs", 0, NULL), 0);
+	open_store(w, SNAP_LEVEL_OVERLAY);
+	assert_int_equal(access(option(&m2, "lowerdir="), F_OK), -1);
+	OK(snap_mounts(w->store, SPACE, "c", &m3, err));
+	assert_string_not_equal(option(&m3, "lowerdir="), option(&m2, "lowerdir="));
+	expect_file(option(&m3, "lowerdir="), "bin/tool", "first\n");
+	assert_int_equal(meta_mounts(w), 2);
 }
 
 /* The metadata image of an active snapshot or a view, as the collector is told. */
@@ -332,18 +456,18 @@ static void an_image_that_was_taken_away_is_made_again(void **state)
 	add_layer(w, "next", "base", "etc/conf", "second\n", 0751);
 	OK(snap_warm(w->store, SPACE, "next", err));
 	OK(snap_prepare(w->store, SPACE, "c", "base", &NO_LABELS, &m, err));
-	assert_int_equal(meta_mounts(w), 2);
+	assert_int_equal(meta_mounts(w), 4);
 	OK(snap_chain_meta(kv_mem_kv(w->mem), SPACE, "next", &chain, err));
 	meta = meta_of(w, "c");
 	assert_true(snap_image_condemn(w->store, &chain));
 	assert_false(snap_image_condemn(w->store, &chain));
 	snap_image_drop(w->store, &chain);
-	assert_int_equal(meta_mounts(w), 1);
+	assert_int_equal(meta_mounts(w), 2);
 	assert_true(snap_image_condemn(w->store, &meta));
 	snap_image_spare(w->store, &meta);
-	assert_int_equal(meta_mounts(w), 1);
-	OK(snap_prepare(w->store, SPACE, "d", "next", &NO_LABELS, &again, err));
 	assert_int_equal(meta_mounts(w), 2);
+	OK(snap_prepare(w->store, SPACE, "d", "next", &NO_LABELS, &again, err));
+	assert_int_equal(meta_mounts(w), 4);
 }
 
 static int note_lower(void *arg, const struct snap_node *n, struct err *err)
@@ -428,9 +552,9 @@ static void a_restart_adopts_and_sweeps(void **state)
 	snap_cleanup(w->store);
 	assert_int_equal(access(stray, F_OK), -1);
 	FAILS(snap_mounts(w->store, SPACE, "lost", &m2, err), ERR_NOT_FOUND);
-	assert_int_equal(meta_mounts(w), 1);
+	assert_int_equal(meta_mounts(w), 2);
 	OK(snap_mounts(w->store, SPACE, "c", &m2, err));
-	assert_int_equal(meta_mounts(w), 1);
+	assert_int_equal(meta_mounts(w), 2);
 	mount_at(w, &m2, "rw", &path);
 	expect_file(path, "bin/tool", "first\n");
 }
@@ -496,6 +620,9 @@ int main(void)
 	    TEST(labels_usage_and_spaces),
 	    TEST(an_indexed_chain_at_level_1),
 	    TEST(an_indexed_chain_at_level_2),
+	    TEST(two_lists_of_lower_directories),
+	    TEST(a_chain_of_many_directories),
+	    TEST(a_tree_follows_the_fuse_mount),
 	    TEST(an_image_that_was_taken_away_is_made_again),
 	    TEST(mounts_stay_when_a_layer_is_replaced),
 	    TEST(a_restart_adopts_and_sweeps),

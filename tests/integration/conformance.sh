@@ -444,7 +444,8 @@ heard() {
 	[ "$SUITE" != sid ] || not="$not|/tasks/delete "
 	grep -vE "$not" "$T/$SUITE.$1.events.log" | normalise |
 		sed -E 's#^[^/]* ([^ ]+ /)#\1#; s#^[^ ]+ (/namespaces/)#\1#; s#"(pid|PID)":[0-9]+,?##g; s#"xino=on",##
-			s#"index=off",|,"index=off"##; s#lowerdir=[^",]*#lowerdir#; s#("exited_at":)\{[^}]*\}#\1#g'
+			s#"index=off",|,"index=off"##; s#(workdir=[^",]*),lowerdir=[^"]*#\1#; s#lowerdir=[^",]*#lowerdir#
+			s#("upperdir=[^"]*","lowerdir"),("workdir=[^"]*")#\2,\1#; s#("exited_at":)\{[^}]*\}#\1#g'
 }
 ended() { grep -q /namespaces/create.*the-end "$T/$SUITE.$1.events.log"; }
 
