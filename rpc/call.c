@@ -217,25 +217,31 @@ int rpc_call_submit(struct rpc_call *c, struct err *err)
 	return r;
 }
 
+int rpc_wait_begin(struct rpc_call *c, struct err *err)
+{
+	assert(c->workers);
+	return c->method->flags & RPC_LONG ? 0 : workers_block_begin(c->workers, &c->job, err);
+}
+
+void rpc_wait_end(struct rpc_call *c)
+{
+	if (!(c->method->flags & RPC_LONG))
+		workers_block_end(c->workers, &c->job);
+}
+
 int rpc_call_wait(struct rpc_call *c, bool (*wanted)(struct rpc_call *c), struct err *err)
 {
-	bool counted = !(c->method->flags & RPC_LONG);
 	int r;
 
-	assert(c->workers);
-	if (counted) {
-		pthread_mutex_unlock(&c->lock);
-		r = workers_block_begin(c->workers, &c->job, err);
-		pthread_mutex_lock(&c->lock);
-		TRY(r);
-	}
+	pthread_mutex_unlock(&c->lock);
+	r = rpc_wait_begin(c, err);
+	pthread_mutex_lock(&c->lock);
+	TRY(r);
 	while (!c->cancelled && !wanted(c))
 		pthread_cond_wait(&c->cond, &c->lock);
-	if (counted) {
-		pthread_mutex_unlock(&c->lock);
-		workers_block_end(c->workers, &c->job);
-		pthread_mutex_lock(&c->lock);
-	}
+	pthread_mutex_unlock(&c->lock);
+	rpc_wait_end(c);
+	pthread_mutex_lock(&c->lock);
 	return 0;
 }
 

@@ -111,6 +111,12 @@ void rpc_off_cancel(struct rpc_call *c, const void *arg);
  * thread that works for the call. */
 void rpc_at_end(struct rpc_call *c, void (*fn)(void *arg), void *arg);
 
+/* Around a wait for another process, which may answer late or never: meanwhile the handler's place in the pool is another
+ * call's. Nothing in methods that are RPC_LONG. ERR_EXHAUSTED, at once, when too many calls wait; then without
+ * rpc_wait_end. Any thread that works for the call. */
+int rpc_wait_begin(struct rpc_call *c, struct err *err);
+void rpc_wait_end(struct rpc_call *c);
+
 /* Who is at the other end, as of connect(2). */
 const struct ucred *rpc_peer(const struct rpc_call *c);
 

@@ -60,7 +60,11 @@ struct ttrpc_req {
 	bool can_cancel;
 	/* Progress messages, in wire form, in order, on the calling thread. Only ttrpc_call. */
 	void (*progress)(void *arg, struct str wire);
-	void *arg;
+	/* Asked each time that patience_ns passed without an answer, on the calling thread: is the peer still there?
+	 * False gives the call up: ERR_UNAVAILABLE. Only ttrpc_call. */
+	bool (*still_there)(void *arg);
+	int64_t patience_ns;
+	void *arg; /* of both */
 };
 
 /* Descriptors that came beside an answer; what is not taken (set to -1) is closed by ttrpc_fds_fini. */

@@ -27,6 +27,7 @@ struct pending {
 	pthread_cond_t cond;
 	struct progress *progress, **progress_tail;
 	bool wants_progress, cancelled, answered;
+	bool lost;         /* the caller's: the peer is not there any more */
 	struct err status; /* when answered */
 	struct buf answer; /* the Response, when the status is OK */
 	struct ttrpc_fds fds;
@@ -379,21 +380,43 @@ static void report_progress(struct ttrpc_client *c, struct pending *p, const str
 	pthread_mutex_lock(&c->lock);
 }
 
-/* Until there is an answer, the time is over, or the call was cancelled; with the lock held. */
+/* Is it worth waiting longer? Without the lock. */
+static bool ask_still_there(struct ttrpc_client *c, const struct ttrpc_req *req)
+{
+	bool there;
+
+	pthread_mutex_unlock(&c->lock);
+	there = req->still_there(req->arg);
+	pthread_mutex_lock(&c->lock);
+	return there;
+}
+
+/* False when `until` has passed. */
+static bool wait_until(struct ttrpc_client *c, struct pending *p, int64_t until)
+{
+	struct timespec ts = {until / NS_PER_S, until % NS_PER_S};
+
+	if (until == INT64_MAX)
+		return pthread_cond_wait(&p->cond, &c->lock) == 0;
+	return pthread_cond_timedwait(&p->cond, &c->lock, &ts) != ETIMEDOUT;
+}
+
+/* Until there is an answer, the time is over, the call was cancelled or the peer is lost; with the lock held. */
 static void wait_for_answer(struct ttrpc_client *c, struct pending *p, const struct ttrpc_req *req)
 {
-	struct timespec ts = {p->deadline_ns / NS_PER_S, p->deadline_ns % NS_PER_S};
-	bool late = false;
+	int64_t ask_at = req->still_there ? clock_mono_ns() + req->patience_ns : INT64_MAX;
 
-	for (;;) {
-		if (p->progress)
+	while (p->progress || !(p->answered || p->cancelled)) {
+		bool asks = ask_at < p->deadline_ns;
+
+		if (p->progress) {
 			report_progress(c, p, req);
-		else if (p->answered || p->cancelled || late)
-			return;
-		else if (p->deadline_ns == INT64_MAX)
-			pthread_cond_wait(&p->cond, &c->lock);
-		else
-			late = pthread_cond_timedwait(&p->cond, &c->lock, &ts) == ETIMEDOUT;
+		} else if (!wait_until(c, p, asks ? ask_at : p->deadline_ns)) {
+			p->lost = asks && !ask_still_there(c, req);
+			if (p->lost || !asks)
+				return;
+			ask_at = clock_mono_ns() + req->patience_ns;
+		}
 	}
 }
 
@@ -424,6 +447,8 @@ static int conclude(struct ttrpc_client *c, struct pending *p, const struct ttrp
 			send_cancel(c, p->stream_id);
 		if (cancelled)
 			TRY(rpc_cancelled(req->on_behalf, err));
+		if (p->lost)
+			return err_set(err, ERR_UNAVAILABLE, "%s: the peer does not answer", req->method);
 		return err_set(err, ERR_DEADLINE, "%s: no answer in time", req->method);
 	}
 	if (p->status.code != ERR_OK)
