@@ -1,4 +1,5 @@
 #include "contentd/ctl/attach.h"
+#include "contentd/ctl/logs.h"
 
 #include "base/file.h"
 
@@ -222,17 +223,18 @@ static void copy_out(struct attach *a, int *fd, int to)
 }
 
 /* What the log has by now. */
-static void copy_log(struct attach *a)
+static int copy_log(void *arg, struct err *err)
 {
+	struct attach *a = arg;
 	char bytes[COPY_BYTES];
 	struct inotify_event e; /* those of a watched file have no name behind them */
 	ssize_t n;
 
 	while (read(a->watch_fd, &e, sizeof(e)) == (ssize_t)sizeof(e))
-		a->log_ended = a->log_ended || (e.mask & IN_CLOSE_WRITE);
+		;
 	while ((n = read(a->log_fd, bytes, sizeof(bytes))) > 0)
-		if (fd_write_all(STDOUT_FILENO, str_make(bytes, (size_t)n), NULL) < 0)
-			return;
+		TRY(fd_write_all(STDOUT_FILENO, str_make(bytes, (size_t)n), err));
+	return 0;
 }
 
 /* What we joined keeps its input, for whoever joins next. */
@@ -294,7 +296,7 @@ static void serve(struct attach *a, const struct pollfd *p)
 	if (a->in_open && p[3].revents)
 		copy_in(a);
 	if (a->watch_fd >= 0 && p[4].revents)
-		copy_log(a);
+		copy_log(a, NULL);
 }
 
 int attach_run(struct attach *a, uint32_t *status, struct err *err)
@@ -332,10 +334,8 @@ void attach_drain(struct attach *a)
 
 	/* The shim closes its ends when it has copied all, at the latest when the task is deleted; a reader must not wait
 	 * for what holds them open still. */
-	while ((a->out_fd >= 0 || a->err_fd >= 0 || (a->log_fd >= 0 && !a->log_ended)) && clock_mono_ns() < until) {
-		struct pollfd p[] = {{.fd = a->out_fd, .events = POLLIN},
-		                     {.fd = a->err_fd, .events = POLLIN},
-		                     {.fd = a->watch_fd, .events = POLLIN}};
+	while ((a->out_fd >= 0 || a->err_fd >= 0) && clock_mono_ns() < until) {
+		struct pollfd p[] = {{.fd = a->out_fd, .events = POLLIN}, {.fd = a->err_fd, .events = POLLIN}};
 		int n = poll(p, ARRAY_LEN(p), 50);
 
 		if (n < 0 && errno != EINTR)
@@ -344,9 +344,9 @@ void attach_drain(struct attach *a)
 			copy_out(a, &a->out_fd, STDOUT_FILENO);
 		if (a->err_fd >= 0 && p[1].revents)
 			copy_out(a, &a->err_fd, STDERR_FILENO);
-		if (a->log_fd >= 0)
-			copy_log(a);
 	}
+	if (a->log_fd >= 0)
+		logs_copy_rest(a->log_fd, a->watch_fd, copy_log, a, NULL);
 }
 
 void attach_close(struct attach *a)

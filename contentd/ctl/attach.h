@@ -21,7 +21,6 @@ struct attach {
 	char *in_path, *out_path, *err_path; /* "" where there is none */
 	int in_fd, out_fd, err_fd, signal_fd;
 	int log_fd, watch_fd; /* joined to a log instead of FIFOs: the file, and its changes */
-	bool log_ended;       /* nobody writes to it any more */
 	bool in_open;         /* our own standard input has not ended */
 	bool joined;          /* by attach_join */
 	bool left;            /* joined, and told to go: the process goes on */

@@ -1,4 +1,4 @@
-/* contentctl ps, kill, pause, resume, rm, logs. */
+/* contentctl ps, kill, pause, resume, rm. */
 #include "contentd/ctl/container.h"
 #include "contentd/ctl/term.h"
 
@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/inotify.h>
 
 #define STOP_PATIENCE (10 * NS_PER_S)
 
@@ -311,97 +310,4 @@ int ctl_rm_verb(struct ctl *c, int argc, char **argv)
 
 	ctl_parse(c, &argp, 0, argc, argv, &e);
 	return ctl_each(c, &e.ids, rm_one, &e);
-}
-
-/* ---- logs ---- */
-
-struct logs {
-	struct ctl *c;
-	const char *id;
-	bool follow;
-};
-
-static const struct argp_option LOGS_OPTIONS[] = {
-    {"follow", 'f', NULL, 0, "go on until the container ends", 0},
-    {0},
-};
-
-static error_t parse_logs(int key, char *arg, struct argp_state *state)
-{
-	struct logs *l = state->input;
-
-	if (key == 'f') {
-		l->follow = true;
-	} else if (key == ARGP_KEY_ARG) {
-		if (l->id)
-			argp_error(state, "one container at a time");
-		l->id = arg;
-	} else if (key == ARGP_KEY_NO_ARGS) {
-		argp_error(state, "which container?");
-	} else {
-		return ARGP_ERR_UNKNOWN;
-	}
-	return 0;
-}
-
-static int copy_log(int fd, struct err *err)
-{
-	char bytes[65536];
-	ssize_t n;
-
-	while ((n = read(fd, bytes, sizeof(bytes))) > 0)
-		if (fwrite(bytes, 1, (size_t)n, stdout) != (size_t)n)
-			return err_errno(err, errno, "write to standard output");
-	fflush(stdout);
-	return n < 0 ? err_errno(err, errno, "read the log") : 0;
-}
-
-static int follow(struct logs *l, int fd, const char *path, struct err *err)
-{
-	AUTO_FD int changes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	char events[4096];
-
-	if (changes < 0 || inotify_add_watch(changes, path, IN_MODIFY) < 0)
-		return err_errno(err, errno, "watch %s", path);
-	for (;;) {
-		struct pollfd p = {.fd = changes, .events = POLLIN};
-		TaskTypes__Process *task;
-
-		/* Asked before the read, so that what was written before the end is read too. */
-		TRY(container_task(l->c, l->id, &task, err));
-		TRY(copy_log(fd, err));
-		if (!task || task->status == TASK_TYPES__STATUS__STOPPED)
-			return 0;
-		poll(&p, 1, 500);
-		while (read(changes, events, sizeof(events)) > 0)
-			;
-	}
-}
-
-static int print_logs(struct logs *l, struct err *err)
-{
-	Containers__Container *record;
-	AUTO_FD int fd = -1;
-	const char *path;
-
-	TRY(ctl_connect(l->c, err));
-	TRY(container_get(l->c, l->id, &record, err));
-	path = pb_kv_get(record->labels, record->n_labels, CTL_LOG_LABEL);
-	if (!path)
-		return err_set(err, ERR_NOT_FOUND, "container %s has no log: it was not started with --detach", l->id);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return err_errno(err, errno, "open %s", path);
-	return l->follow ? follow(l, fd, path, err) : copy_log(fd, err);
-}
-
-int ctl_logs_verb(struct ctl *c, int argc, char **argv)
-{
-	struct argp argp = {LOGS_OPTIONS, parse_logs, "CONTAINER", "Prints what a detached container wrote.",
-	                    NULL,         NULL,       NULL};
-	struct logs l = {.c = c};
-	struct err err = ERR_INIT;
-
-	ctl_parse(c, &argp, 0, argc, argv, &l);
-	return print_logs(&l, &err) < 0 ? ctl_fail(c, &err) : 0;
 }

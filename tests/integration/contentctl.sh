@@ -113,12 +113,38 @@ running() {
 	retire_contentd
 }
 
+# Shims write the end of a log when its container has ended already: who follows it has that too.
+logs() {
+	local i log following wrong=0
+	for ((i = 0; i < 10; i++)); do
+		ctl run -d --name "l$i" "$image" sh -c 'echo first; sleep 0.1; head -c 200000 /dev/zero; echo last' >"$T/out" 2>&1
+		[ "$(ctl logs -f "l$i" | tail -c 5)" = last ] || wrong=$((wrong + 1))
+		remove_container "l$i"
+	done
+	check_eq "logs -f has the last words" "$wrong" 0
+	ctl run -d --name late "$image" true >"$T/out" 2>&1
+	wait_for 10 eval '[ -z "$(ctl ps -q)" ]'
+	log=$CONTENTD/root/logs/$CONTENTD_NAMESPACE/late.log
+	exec 8>>"$log"
+	ctl logs -f late >"$T/followed" 2>&1 8>&- &
+	following=$!
+	echo one >&8
+	wait_for 10 grep -q one "$T/followed"
+	sleep 1
+	echo two >&8
+	exec 8>&-
+	wait "$following"
+	check_eq "and waits for who still writes it" "$(xargs <"$T/followed")" "one two"
+	remove_container late
+}
+
 # What does not depend on how images are mounted: containers that are watched from outside.
 watching() {
 	local pid group quota
 	start_contentd watch
 	ctl pull "$image" >"$T/out" 2>&1 || bail "$(cat "$T/out")"
 	mkdir -p "$T/fifo"
+	logs
 	mkfifo "$T/typed"
 	exec 7<>"$T/typed" # an input that does not end
 
