@@ -15,6 +15,12 @@ static void find_end(struct task *task)
 	struct err err = ERR_INIT;
 	uint32_t pid = 0;
 
+	if (task->orphan) {
+		if (task_end_orphan(task, &err) >= 0)
+			return;
+		log_warn("end task %s: %s", task->bundle.id, err.msg);
+		task_end_shim(task, NULL);
+	}
 	if (shim_delete(&task->owner->env, task->binary, &task->bundle, &rsp, &err) < 0) {
 		log_warn("clean up after the dead shim of %s: %s", task->bundle.id, err.msg);
 	} else {

@@ -39,6 +39,7 @@ struct task {
 	struct bundle bundle;
 	char *binary; /* of the shim */
 	struct shim *shim;
+	char *address;  /* of the shim, maybe of other tasks too; NULL: not known (yet). Set under owner->lock */
 	char *cgroup;   /* that it entered, or NULL */
 	bool inherited; /* from an earlier daemon; constant once those are found */
 	struct news news;
@@ -52,6 +53,8 @@ struct task {
 	enum { NOT_BURIED, BURYING, BURIED } burial;
 	bool following; /* its log: the log thread has a reference */
 
+	bool orphan; /* its container is gone: dead to the world, but its shim is not. Set before `dead` */
+
 	struct loop_io *log_io; /* the log thread's */
 	int log_fd;
 };
@@ -60,6 +63,7 @@ struct cd_tasks {
 	char *root, *state, *address, *ttrpc_address, *runtime, *program;
 	struct cd_tasks_host host;
 	struct shim_env env;
+	int64_t patience_ns; /* how long a call may take until its shim is asked for, and that may take */
 	struct rpc_io *io;
 	struct ttrpc_server *events;
 	struct cgroups *cgroups;
@@ -108,8 +112,24 @@ DEFINE_AUTO_FINI(task_list);
 /* The tasks that can be asked: of a namespace, or (NULL) all. */
 void tasks_alive(struct cd_tasks *t, const char *ns, struct task_list *out);
 
-/* Asks the shim to end, which it does when it serves no other container. */
+/* Notes the shim that is in the bundle's answer as this task's. */
+void task_set_address(struct task *task);
+
+/* Asks the shim to end, which it does when it serves no other container; one that does not answer is ended. */
 void task_ask_shutdown(struct task *task);
+
+/* ---- shims that do not answer: hung.c ---- */
+
+/* A call to the shim on behalf of `c`, that takes as long as it takes while the shim answers Connect; not for Create, which
+ * stock shims do with the doors closed. ERR_UNAVAILABLE when it is hung. */
+int task_call(struct task *task, struct rpc_call *c, const char *method, const ProtobufCMessage *msg, void *rsp,
+              struct err *err);
+/* The same; *hung says that this is why it failed. */
+int task_call_or_hung(struct task *task, struct rpc_call *c, const char *method, const ProtobufCMessage *msg, void *rsp,
+                      bool *hung, struct err *err);
+
+/* Ends the process of a shim that does not answer. An error says why not: it serves other tasks too, or is not known. */
+int task_end_shim(struct task *task, struct err *err);
 
 /* ---- dead shims: dead.c ---- */
 
@@ -125,6 +145,12 @@ void task_bury(struct task *task);
 
 /* Waits until a dead task is cleaned; false when that takes too long. */
 bool task_wait_cleaned(struct task *task);
+
+/* ---- tasks without a container: orphan.c ---- */
+
+bool task_is_orphan(struct task *task);
+/* Ends it by its shim, which is asked to end too. Blocks for seconds. */
+int task_end_orphan(struct task *task, struct err *err);
 
 /* ---- after a restart: load.c ---- */
 

@@ -9,11 +9,11 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "contentd/tasks/process.h"
 
 #include <fcntl.h>
 #include <stdatomic.h>
 
-#define CONNECT_PATIENCE (5 * NS_PER_S)
 #define OWED_PATIENCE (2 * NS_PER_S)
 #define THREADS_MAX 32
 #define CONFIG_BYTES_MAX (16u << 20)
@@ -81,6 +81,12 @@ static void owe(struct task *task)
 
 /* ---- one task ---- */
 
+/* As long as containerd by default. */
+static int64_t patience(const struct task *task)
+{
+	return task->owner->patience_ns / 2;
+}
+
 /* What its shim says it has done, which the shim may not have been able to tell. */
 static void look(struct task *task)
 {
@@ -89,7 +95,7 @@ static void look(struct task *task)
 	struct err err = ERR_INIT;
 
 	req.id = task->bundle.id;
-	if (shim_call(task->shim, "State", &req.base, clock_mono_ns() + CONNECT_PATIENCE, NULL, &state, &err) < 0) {
+	if (shim_call_within(task->shim, "State", &req.base, patience(task), &state, &err) < 0) {
 		log_warn("state of task %s/%s: %s", task->bundle.ns, task->bundle.id, err.msg);
 		return;
 	}
@@ -97,19 +103,19 @@ static void look(struct task *task)
 		news_ended(task, state->pid, (struct task_end){state->exit_status, pb_time(state->exited_at)});
 	else if (state->status != TASK_TYPES__STATUS__CREATED)
 		news_starting(task, true);
-	owe(task);
 }
 
 static int reconnect(struct task *task, struct err *err)
 {
 	Shim__ConnectRequest req = SHIM__CONNECT_REQUEST__INIT;
 	AUTO(pb) Shim__ConnectResponse *rsp = NULL;
-	int64_t deadline = clock_mono_ns() + CONNECT_PATIENCE;
+	const struct shim_wait wait = {.deadline_ns = clock_mono_ns() + patience(task)};
 
-	action_wait_start(&task->bundle, deadline);
+	action_wait_start(&task->bundle, wait.deadline_ns);
 	TRY(shim_reconnect(&task->owner->env, &task->bundle, task_shim_gone, task, &task->shim, err));
 	req.id = task->bundle.id;
-	TRY(shim_call(task->shim, "Connect", &req.base, deadline, NULL, &rsp, err));
+	TRY(shim_call(task->shim, "Connect", &req.base, &wait, &rsp, err));
+	shim_process_note(&task->bundle, rsp->shim_pid);
 	if (!rsp->task_pid) {
 		task_ask_shutdown(task);
 		return err_set(err, ERR_NOT_FOUND, "its shim knows no such task");
@@ -118,24 +124,36 @@ static int reconnect(struct task *task, struct err *err)
 	return 0;
 }
 
+static void set_dead(struct task *task)
+{
+	pthread_mutex_lock(&task->owner->lock);
+	task->ready = task->dead = true;
+	pthread_mutex_unlock(&task->owner->lock);
+}
+
 /* True when the task goes on. */
 static bool reload(struct task *task)
 {
 	struct err err = ERR_INIT;
 
 	task_follow_log(task);
-	if (reconnect(task, &err) >= 0) {
-		log_info("task %s/%s goes on", task->bundle.ns, task->bundle.id);
-		look(task);
-		return true;
+	if (reconnect(task, &err) < 0) {
+		log_warn("task %s/%s is lost: %s", task->bundle.ns, task->bundle.id, err.msg);
+		set_dead(task);
+		/* The last of several that it serves ends it. */
+		if (err.code == ERR_DEADLINE && task_end_shim(task, &err) < 0)
+			log_warn("%s", err.msg);
+		return false;
 	}
-	log_warn("task %s/%s is lost: %s", task->bundle.ns, task->bundle.id, err.msg);
-	if (err.code == ERR_DEADLINE)
-		shim_kill(&task->bundle);
-	pthread_mutex_lock(&task->owner->lock);
-	task->ready = task->dead = true;
-	pthread_mutex_unlock(&task->owner->lock);
-	return false;
+	look(task);
+	task->orphan = task_is_orphan(task);
+	if (task->orphan) {
+		set_dead(task);
+		return false;
+	}
+	log_info("task %s/%s goes on", task->bundle.ns, task->bundle.id);
+	owe(task);
+	return true;
 }
 
 /* ---- all of them ---- */
@@ -182,11 +200,17 @@ static void clean_some(struct loading *l)
 {
 	size_t i;
 
-	while ((i = atomic_fetch_add(&l->next_lost, 1)) < l->tasks.n)
-		if (l->tasks.p[i].lost) {
-			task_clean(l->tasks.p[i].task);
-			owe(l->tasks.p[i].task);
-		}
+	while ((i = atomic_fetch_add(&l->next_lost, 1)) < l->tasks.n) {
+		struct task *task = l->tasks.p[i].task;
+
+		if (!l->tasks.p[i].lost)
+			continue;
+		task_clean(task);
+		if (task->orphan)
+			task_bury(task);
+		else
+			owe(task);
+	}
 }
 
 static void wait_reloaded(struct loading *l)
@@ -250,6 +274,7 @@ static int found_one(struct loading *l, const char *ns, const char *id, struct e
 	vec_push(&l->tasks, f);
 	f.task->inherited = true;
 	news_load(f.task);
+	task_set_address(f.task);
 	enter_cgroup(f.task);
 	/* Nothing in a bundle is synced: on a disk the file may be there, and empty, when the machine went down. */
 	if (bundle_read(&f.task->bundle, "shim-binary-path", &f.task->binary, NULL) >= 0 && *f.task->binary)

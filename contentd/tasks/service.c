@@ -3,8 +3,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "contentd/tasks/process.h"
 #include "rpc/proto/runc.pb-c.h"
 #include "rpc/proto/tasks.pb-c.h"
+
+#include <signal.h>
 
 #define STATE_PATIENCE (2 * NS_PER_S)
 #define TAKE_BACK_PATIENCE (10 * NS_PER_S)
@@ -37,12 +40,6 @@ static int find(struct cd_tasks *t, struct rpc_call *c, const char *id, struct t
 	return 0;
 }
 
-static int call(struct task *task, struct rpc_call *c, const char *method, const ProtobufCMessage *msg, void *rsp,
-                struct err *err)
-{
-	return shim_call(task->shim, method, msg, 0, c, rsp, err);
-}
-
 static int state_of(struct task *task, const char *exec_id, struct arena *a, TaskTypes__Process **out, struct err *err)
 {
 	Shim__StateRequest req = SHIM__STATE_REQUEST__INIT;
@@ -50,7 +47,7 @@ static int state_of(struct task *task, const char *exec_id, struct arena *a, Tas
 
 	req.id = task->bundle.id;
 	req.exec_id = exec_id;
-	TRY(shim_call(task->shim, "State", &req.base, clock_mono_ns() + STATE_PATIENCE, NULL, &got, err));
+	TRY(shim_call_within(task->shim, "State", &req.base, STATE_PATIENCE, &got, err));
 	*out = process_of(a, *exec_id ? exec_id : task->bundle.id, got);
 	return 0;
 }
@@ -101,8 +98,9 @@ static int create_steps(struct task *task, struct rpc_call *c, const Tasks__Crea
 	TRY(bundle_make(&task->bundle, spec, err));
 	task_follow_log(task);
 	TRY(shim_start(&t->env, task->binary, &task->bundle, options, task_shim_gone, task, &task->shim, err));
+	task_set_address(task);
 	fill_create(&req, task, from, options);
-	TRY(call(task, c, "Create", &req.base, &rsp, err));
+	TRY(shim_call(task->shim, "Create", &req.base, &(struct shim_wait){.on_behalf = c}, &rsp, err));
 	*pid = rsp->pid;
 	task_set_ready(task, rsp->pid);
 	return 0;
@@ -115,13 +113,13 @@ static int undo_create(struct task *task, struct err *err)
 	Shim__ConnectRequest who = SHIM__CONNECT_REQUEST__INIT;
 	Shim__DeleteRequest req = SHIM__DELETE_REQUEST__INIT;
 	AUTO(pb) Shim__ConnectResponse *rsp = NULL;
-	int64_t deadline = clock_mono_ns() + TAKE_BACK_PATIENCE;
+	const struct shim_wait wait = {.deadline_ns = clock_mono_ns() + TAKE_BACK_PATIENCE};
 
 	shim_close(STEAL(task->shim));
 	TRY(shim_reconnect(&task->owner->env, &task->bundle, task_shim_gone, task, &task->shim, err));
 	who.id = req.id = task->bundle.id;
-	TRY(shim_call(task->shim, "Connect", &who.base, deadline, NULL, &rsp, err));
-	return rsp->task_pid ? shim_call(task->shim, "Delete", &req.base, deadline, NULL, NULL, err) : 0;
+	TRY(shim_call(task->shim, "Connect", &who.base, &wait, &rsp, err));
+	return rsp->task_pid ? shim_call(task->shim, "Delete", &req.base, &wait, NULL, err) : 0;
 }
 
 /* Nothing of a task that nobody will have stays. `made`: it is there in the shim, or may be. */
@@ -132,14 +130,14 @@ static void take_back(struct task *task, bool made)
 
 	if (task->shim && made && undo_create(task, &err) < 0) {
 		log_warn("take back task %s: %s", task->bundle.id, err.msg);
-		shim_kill(&task->bundle);
+		task_end_shim(task, NULL);
 	}
 	if (task->shim) {
 		task_ask_shutdown(task);
 		/* It fails when the shim came to nothing. */
 		shim_delete(&task->owner->env, task->binary, &task->bundle, &rsp, NULL);
 	} else {
-		shim_kill(&task->bundle); /* one that was started, but cannot be reached */
+		task_end_shim(task, NULL); /* one that was started, but cannot be reached */
 	}
 	news_close(task, NEWS_PATIENCE);
 	task_remove_traces(task, true);
@@ -190,7 +188,7 @@ static int start(struct rpc_call *c, const void *request, void *svc, struct err 
 	req.exec_id = from->exec_id;
 	if (is_init)
 		news_starting(task, true);
-	r = call(task, c, "Start", &req.base, &got, err);
+	r = task_call(task, c, "Start", &req.base, &got, err);
 	if (r < 0 && is_init && r != -(int)ERR_CANCELLED && r != -(int)ERR_DEADLINE && r != -(int)ERR_UNAVAILABLE)
 		news_starting(task, false);
 	TRY(r);
@@ -273,20 +271,37 @@ static void forget(struct task *task)
 	task_drop(task);
 }
 
+/* The shim is hung. When the first process has ended nothing is lost with the shim; else only who kills may end that. */
+static int end_if_done(struct task *task, struct err *err)
+{
+	struct task_end end;
+	uint32_t pid;
+
+	if (!news_end(task, &pid, &end) && process_runs(pid))
+		return err_set(err, ERR_UNAVAILABLE, "the shim of task %s does not answer, and the task runs",
+		               task->bundle.id);
+	TRY(task_end_shim(task, err));
+	task_shim_gone(task);
+	return 0;
+}
+
 static int delete (struct rpc_call *c, const void *request, void *svc, struct err *err)
 {
 	const Tasks__DeleteTaskRequest *from = request;
 	Shim__DeleteRequest req = SHIM__DELETE_REQUEST__INIT;
 	AUTO(pb) Shim__DeleteResponse *got = NULL;
 	AUTO(task) struct task *task = NULL;
+	bool hung;
 	int r;
 
 	TRY(find_any(tasks_of(svc), c, from->container_id, &task, err));
 	if (task_is_dead(task))
 		return delete_dead(c, task, err);
 	req.id = from->container_id;
-	r = call(task, c, "Delete", &req.base, &got, err);
-	if (r < 0 && is_lost(task, r))
+	r = task_call_or_hung(task, c, "Delete", &req.base, &got, &hung, err);
+	if (hung)
+		TRY(end_if_done(task, err));
+	if (hung || (r < 0 && is_lost(task, r)))
 		return delete_dead(c, task, err);
 	if (r < 0 && r != -(int)ERR_NOT_FOUND)
 		return refused(task, "", c, r, err);
@@ -312,7 +327,7 @@ static int delete_process(struct rpc_call *c, const void *request, void *svc, st
 		return err_set(err, ERR_INVALID, "exec id is empty");
 	req.id = from->container_id;
 	req.exec_id = from->exec_id;
-	r = call(task, c, "Delete", &req.base, &got, err);
+	r = task_call(task, c, "Delete", &req.base, &got, err);
 	if (r < 0)
 		return refused(task, from->exec_id, c, r, err);
 	return reply_deleted(c, from->exec_id, got, err);
@@ -360,7 +375,7 @@ static int wait(struct rpc_call *c, const void *request, void *svc, struct err *
 		return wait_dead(c, task, err);
 	req.id = from->container_id;
 	req.exec_id = from->exec_id;
-	r = call(task, c, "Wait", &req.base, &got, err);
+	r = shim_call(task->shim, "Wait", &req.base, &(struct shim_wait){.on_behalf = c}, &got, err);
 	if (r < 0)
 		return is_lost(task, r) ? wait_dead(c, task, err) : r;
 	rsp.exit_status = got->exit_status;
@@ -375,13 +390,21 @@ static int kill_task(struct rpc_call *c, const void *request, void *svc, struct 
 	const Tasks__KillRequest *from = request;
 	Shim__KillRequest req = SHIM__KILL_REQUEST__INIT;
 	AUTO(task) struct task *task = NULL;
+	bool hung;
+	int r;
 
 	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
 	req.id = from->container_id;
 	req.exec_id = from->exec_id;
 	req.signal = from->signal;
 	req.all = from->all;
-	return call(task, c, "Kill", &req.base, NULL, err);
+	r = task_call_or_hung(task, c, "Kill", &req.base, NULL, &hung, err);
+	if (!hung || from->signal != SIGKILL || *from->exec_id)
+		return r;
+	/* Who cleans up after the shim kills the container. */
+	TRY(task_end_shim(task, err));
+	task_shim_gone(task);
+	return wait_cleaned(task, err);
 }
 
 static int exec(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -402,7 +425,7 @@ static int exec(struct rpc_call *c, const void *request, void *svc, struct err *
 	req.stdout = from->stdout;
 	req.stderr = from->stderr;
 	req.spec = from->spec;
-	return call(task, c, "Exec", &req.base, NULL, err);
+	return task_call(task, c, "Exec", &req.base, NULL, err);
 }
 
 static int resize(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -416,7 +439,7 @@ static int resize(struct rpc_call *c, const void *request, void *svc, struct err
 	req.exec_id = from->exec_id;
 	req.width = from->width;
 	req.height = from->height;
-	return call(task, c, "ResizePty", &req.base, NULL, err);
+	return task_call(task, c, "ResizePty", &req.base, NULL, err);
 }
 
 static int close_io(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -429,7 +452,7 @@ static int close_io(struct rpc_call *c, const void *request, void *svc, struct e
 	req.id = from->container_id;
 	req.exec_id = from->exec_id;
 	req.stdin = from->stdin;
-	return call(task, c, "CloseIO", &req.base, NULL, err);
+	return task_call(task, c, "CloseIO", &req.base, NULL, err);
 }
 
 static int pause_task(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -440,7 +463,7 @@ static int pause_task(struct rpc_call *c, const void *request, void *svc, struct
 
 	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
 	req.id = from->container_id;
-	return call(task, c, "Pause", &req.base, NULL, err);
+	return task_call(task, c, "Pause", &req.base, NULL, err);
 }
 
 static int resume(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -451,7 +474,7 @@ static int resume(struct rpc_call *c, const void *request, void *svc, struct err
 
 	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
 	req.id = from->container_id;
-	return call(task, c, "Resume", &req.base, NULL, err);
+	return task_call(task, c, "Resume", &req.base, NULL, err);
 }
 
 static int update(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -467,7 +490,7 @@ static int update(struct rpc_call *c, const void *request, void *svc, struct err
 	req.resources = from->resources;
 	req.annotations = from->annotations;
 	req.n_annotations = from->n_annotations;
-	return call(task, c, "Update", &req.base, NULL, err);
+	return task_call(task, c, "Update", &req.base, NULL, err);
 }
 
 static int list_pids(struct rpc_call *c, const void *request, void *svc, struct err *err)
@@ -480,7 +503,7 @@ static int list_pids(struct rpc_call *c, const void *request, void *svc, struct 
 
 	TRY(find(tasks_of(svc), c, from->container_id, &task, err));
 	req.id = from->container_id;
-	TRY(call(task, c, "Pids", &req.base, &got, err));
+	TRY(task_call(task, c, "Pids", &req.base, &got, err));
 	rsp.processes = got->processes;
 	rsp.n_processes = got->n_processes;
 	return rpc_reply(c, &rsp.base, err);
@@ -511,7 +534,7 @@ static int checkpoint(struct rpc_call *c, const void *request, void *svc, struct
 	if (!*req.path)
 		return err_set(err, ERR_UNIMPLEMENTED,
 		               "checkpoints are written to an image path, not into the content store");
-	TRY(call(task, c, "Checkpoint", &req.base, NULL, err));
+	TRY(task_call(task, c, "Checkpoint", &req.base, NULL, err));
 	return rpc_reply(c, &rsp.base, err);
 }
 

@@ -1,25 +1,25 @@
 #include "contentd/tasks/shim.h"
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/unix.h"
+#include "contentd/tasks/process.h"
 #include "rpc/pb.h"
 #include "rpc/proto/shim_bootstrap.pb-c.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #define VERSION_MAX 3
 #define SERVICE_3 "containerd.task.v3.Task"
 #define STOCK_SOCKETS "/run/containerd/s"
-#define CMDLINE_BYTES_MAX (1u << 20)
+#define CONNECT_PATIENCE (2 * NS_PER_S)
 
 struct shim {
 	struct ttrpc_client *rpc;
@@ -176,6 +176,17 @@ static int dial(const struct shim_env *env, const struct bundle *b, const struct
 	return 0;
 }
 
+/* What cannot be asked now is not known later; the shim is not used for what it does not answer here. */
+static void note_process(struct shim *s, const struct bundle *b)
+{
+	Shim__ConnectRequest req = SHIM__CONNECT_REQUEST__INIT;
+	AUTO(pb) Shim__ConnectResponse *rsp = NULL;
+
+	req.id = b->id;
+	if (shim_call_within(s, "Connect", &req.base, CONNECT_PATIENCE, &rsp, NULL) >= 0)
+		shim_process_note(b, rsp->shim_pid);
+}
+
 int shim_start(const struct shim_env *env, const char *binary, const struct bundle *b, const Pb__Any *options,
                shim_gone_fn *gone, void *arg, struct shim **out, struct err *err)
 {
@@ -186,7 +197,9 @@ int shim_start(const struct shim_env *env, const char *binary, const struct bund
 	TRY(action_start(env, binary, b, options, &text, err));
 	TRY(shim_parse_answer(buf_str(&text), &answer, err));
 	TRY(keep_answer(b, &answer, err));
-	return dial(env, b, &answer, gone, arg, out, err);
+	TRY(dial(env, b, &answer, gone, arg, out, err));
+	note_process(*out, b);
+	return 0;
 }
 
 int shim_reconnect(const struct shim_env *env, const struct bundle *b, shim_gone_fn *gone, void *arg, struct shim **out,
@@ -222,13 +235,28 @@ static struct ttrpc_req request_of(struct shim *s, const char *method, const Pro
 	                          .deadline_ns = deadline_ns};
 }
 
-int shim_call(struct shim *s, const char *method, const ProtobufCMessage *msg, int64_t deadline_ns,
-              struct rpc_call *on_behalf, void *rsp, struct err *err)
+int shim_call(struct shim *s, const char *method, const ProtobufCMessage *msg, const struct shim_wait *wait, void *rsp,
+              struct err *err)
 {
-	struct ttrpc_req req = request_of(s, method, msg, deadline_ns);
+	struct ttrpc_req req = request_of(s, method, msg, wait->deadline_ns);
+	int r;
 
-	req.on_behalf = on_behalf;
-	return ttrpc_call(s->rpc, &req, rsp, NULL, err);
+	req.on_behalf = wait->on_behalf;
+	req.patience_ns = wait->patience_ns;
+	req.still_there = wait->still_there;
+	req.arg = wait->arg;
+	if (!wait->on_behalf)
+		return ttrpc_call(s->rpc, &req, rsp, NULL, err);
+	TRY(rpc_wait_begin(wait->on_behalf, err));
+	r = ttrpc_call(s->rpc, &req, rsp, NULL, err);
+	rpc_wait_end(wait->on_behalf);
+	return r;
+}
+
+int shim_call_within(struct shim *s, const char *method, const ProtobufCMessage *msg, int64_t ns, void *rsp,
+                     struct err *err)
+{
+	return shim_call(s, method, msg, &(struct shim_wait){.deadline_ns = clock_mono_ns() + ns}, rsp, err);
 }
 
 int shim_call_async(struct shim *s, const char *method, const ProtobufCMessage *msg, int64_t deadline_ns,
@@ -249,40 +277,6 @@ int shim_delete(const struct shim_env *env, const char *binary, const struct bun
 }
 
 /* ---- what is left of it ---- */
-
-/* Its command line has "-id ID" and "-namespace NS" in it. */
-static bool is_shim_of(pid_t pid, const struct bundle *b)
-{
-	AUTO_FREE char *path = xasprintf("/proc/%d/cmdline", (int)pid);
-	AUTO(buf) struct buf line = BUF_INIT;
-	struct str rest, arg, before = STR_NONE;
-	bool id = false, ns = false;
-
-	if (file_read(AT_FDCWD, path, CMDLINE_BYTES_MAX, &line, NULL) < 0)
-		return false;
-	for (rest = buf_str(&line); rest.n && str_split(&rest, '\0', &arg); before = arg) {
-		id = id || (str_eqc(before, "-id") && str_eqc(arg, b->id));
-		ns = ns || (str_eqc(before, "-namespace") && str_eqc(arg, b->ns));
-	}
-	return id && ns;
-}
-
-void shim_kill(const struct bundle *b)
-{
-	AUTO_FREE char *text = NULL;
-	AUTO_FD int pidfd = -1;
-	uint64_t pid;
-
-	/* Written by the stock shim's `start`. */
-	if (bundle_read(b, "shim.pid", &text, NULL) < 0 || !str_u64(str_of(text), 10, &pid) || pid < 2 ||
-	    pid > INT32_MAX)
-		return;
-	pidfd = pidfd_open((pid_t)pid, 0);
-	if (pidfd < 0 || !is_shim_of((pid_t)pid, b))
-		return;
-	log_warn("the shim of %s does not end: killed", b->id);
-	pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-}
 
 static void remove_dead_socket(const char *path)
 {

@@ -15,8 +15,8 @@ struct shim;
 /* Called once when the connection breaks, on an I/O thread: must not block. Not called by shim_close. */
 typedef void shim_gone_fn(void *arg);
 
-/* Runs the binary's `start` in the bundle and connects to what it answers; both are noted in the bundle. `options` of
- * the runtime: may be NULL. */
+/* Runs the binary's `start` in the bundle and connects to what it answers; these, and which process it is, are noted in the
+ * bundle. `options` of the runtime: may be NULL. */
 int shim_start(const struct shim_env *env, const char *binary, const struct bundle *b, const Pb__Any *options,
                shim_gone_fn *gone, void *arg, struct shim **out, struct err *err);
 
@@ -33,10 +33,24 @@ static inline void shim_cleanup(struct shim **s)
 
 bool shim_alive(const struct shim *s);
 
-/* One call of containerd.task.v2.Task. deadline_ns 0: none. on_behalf (may be NULL): ends when that call is cancelled.
- * *rsp as of ttrpc_call. */
-int shim_call(struct shim *s, const char *method, const ProtobufCMessage *msg, int64_t deadline_ns,
-              struct rpc_call *on_behalf, void *rsp, struct err *err);
+/* How long a call waits for its answer. Zero fields: for ever. */
+struct shim_wait {
+	int64_t deadline_ns; /* CLOCK_MONOTONIC */
+	/* Within its deadline, and until it is cancelled; meanwhile it takes no place in the pool of handlers. */
+	struct rpc_call *on_behalf;
+	/* As of ttrpc_req. */
+	int64_t patience_ns;
+	bool (*still_there)(void *arg);
+	void *arg;
+};
+
+/* One call of containerd.task.v2.Task; *rsp as of ttrpc_call. */
+int shim_call(struct shim *s, const char *method, const ProtobufCMessage *msg, const struct shim_wait *wait, void *rsp,
+              struct err *err);
+
+/* The same, for a time in ns. */
+int shim_call_within(struct shim *s, const char *method, const ProtobufCMessage *msg, int64_t ns, void *rsp,
+                     struct err *err);
 
 /* The same without a waiting thread; done() as of ttrpc_call_async. */
 int shim_call_async(struct shim *s, const char *method, const ProtobufCMessage *msg, int64_t deadline_ns,
@@ -46,9 +60,6 @@ int shim_call_async(struct shim *s, const char *method, const ProtobufCMessage *
  * pb_unpack, the caller's. */
 int shim_delete(const struct shim_env *env, const char *binary, const struct bundle *b, Shim__DeleteResponse **out,
                 struct err *err);
-
-/* Ends the shim process of a bundle that does not end by itself; no other process of that number. */
-void shim_kill(const struct bundle *b);
 
 /* Removes the socket that a killed shim has left; not one that somebody listens on (a shim may serve several containers). */
 void shim_remove_socket(const struct shim_env *env, const struct bundle *b);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #define SHUTDOWN_PATIENCE (3 * NS_PER_S)
+#define CALL_PATIENCE (10 * NS_PER_S)
 
 /* ---- the table ---- */
 
@@ -130,6 +131,7 @@ void task_unref(struct task *task)
 	news_fini(&task->news);
 	bundle_fini(&task->bundle);
 	free(task->binary);
+	free(task->address);
 	free(task->cgroup);
 	free(task);
 }
@@ -196,12 +198,25 @@ void task_remove_traces(struct task *task, bool rough)
 		log_warn("bundle of %s: %s", task->bundle.id, err.msg);
 }
 
+void task_set_address(struct task *task)
+{
+	AUTO(shim_answer) struct shim_answer answer = {NULL, 0};
+
+	if (shim_kept_answer(&task->bundle, &answer, NULL) < 0)
+		return;
+	pthread_mutex_lock(&task->owner->lock);
+	free(task->address);
+	task->address = STEAL(answer.address);
+	pthread_mutex_unlock(&task->owner->lock);
+}
+
 void task_ask_shutdown(struct task *task)
 {
 	Shim__ShutdownRequest req = SHIM__SHUTDOWN_REQUEST__INIT;
 
 	req.id = task->bundle.id;
-	shim_call(task->shim, "Shutdown", &req.base, clock_mono_ns() + SHUTDOWN_PATIENCE, NULL, NULL, NULL);
+	if (shim_call_within(task->shim, "Shutdown", &req.base, SHUTDOWN_PATIENCE, NULL, NULL) == -(int)ERR_DEADLINE)
+		task_end_shim(task, NULL);
 }
 
 void task_list_fini(struct task_list *l)
@@ -271,6 +286,7 @@ int cd_tasks_new(const struct cd_tasks_opts *opts, struct cd_tasks **out, struct
 	t->ttrpc_address = xasprintf("%s.ttrpc", opts->address);
 	t->runtime = xstrdup(opts->runtime);
 	t->host = opts->host;
+	t->patience_ns = opts->patience_ns ?: CALL_PATIENCE;
 	t->env = (struct shim_env){.address = t->address, .ttrpc_address = t->ttrpc_address, .debug = opts->debug};
 	t->table = MAP_INIT;
 	pthread_mutex_init(&t->lock, NULL);

@@ -36,6 +36,7 @@ struct cd_tasks_opts {
 	const char *address;      /* of the gRPC socket; events go to <address>.ttrpc */
 	const char *runtime;      /* default of containers that name none */
 	bool debug;
+	int64_t patience_ns; /* how long a shim may be silent in a call until it is tried whether it is hung; 0: 10 s */
 	struct cd_tasks_host host;
 };
 

@@ -21,16 +21,18 @@ static int host_container(void *arg, const char *ns, const char *id, struct aren
 {
 	struct world *w = arg;
 	AUTO(spec_process) struct spec_process p = SPEC_PROCESS_INIT;
-	AUTO(buf) struct buf spec = BUF_INIT;
+	AUTO(buf) struct buf json = BUF_INIT, spec = BUF_INIT;
 	char *args[] = {(char *)"/bin/sh", (char *)"-c", w->command};
 	struct spec_opts opts = {.id = id, .ns = w->ns};
 	Containers__Container *c = pb_new(a, &containers__container__descriptor);
 	Pb__Any *any = pb_new(a, &pb__any__descriptor);
 
-	if (strcmp(ns, w->ns) != 0 || id[0] != 'c')
+	if (strcmp(ns, w->ns) != 0 || id[0] != 'c' || w->forgotten)
 		return err_set(err, ERR_NOT_FOUND, "container %s does not exist", id);
 	TRY(spec_process_from_image(STR("{\"config\":{}}"), NULL, args, 3, &p, err));
-	spec_write(&opts, &p, &spec);
+	spec_write(&opts, &p, &json);
+	buf_adds(&spec, w->grouped ? "{\"annotations\":{\"io.containerd.runc.v2.group\":\"g\"}," : "{");
+	buf_addstr(&spec, str_sub(buf_str(&json), 1, SIZE_MAX));
 	c->id = arena_strdup(a, id);
 	any->value.len = spec.n;
 	any->value.data = (uint8_t *)arena_str(a, buf_str(&spec));
@@ -75,6 +77,7 @@ void world_start_daemon(struct world *w)
 	                             .state = w->state,
 	                             .address = w->address,
 	                             .runtime = "io.containerd.runc.v2",
+	                             .patience_ns = w->shim_patience,
 	                             .host = {host_container, host_ns, host_forward, host_publish, w}};
 	struct rpc_service service;
 	int fd;

@@ -27,8 +27,11 @@ struct world {
 	struct cd_tasks *tasks;
 	struct rpc_server *server;
 	struct rpc_client *client;
-	char *command;    /* of the containers: sh -c ... */
-	int64_t patience; /* of calls */
+	char *command;         /* of the containers: sh -c ... */
+	bool forgotten;        /* there are no records of containers */
+	bool grouped;          /* all containers share a shim */
+	int64_t shim_patience; /* of the daemon, as of cd_tasks_opts */
+	int64_t patience;      /* of calls */
 	pthread_mutex_t lock;
 	pthread_cond_t arrived;
 	struct buf topics; /* "create start ~exit": of the events so far, ~ of an earlier daemon's task; lock */
