@@ -4,6 +4,7 @@
 #include <rocksdb/c.h>
 
 #define MIB (1u << 20)
+#define LOG_LEVEL_INFO 1 /* rocksdb/env.h, InfoLogLevel; the C API has numbers alone */
 
 struct kv_rocks {
 	struct kv kv;
@@ -183,6 +184,7 @@ static rocksdb_options_t *options_new(struct kv_rocks *k)
 	rocksdb_options_set_stats_persist_period_sec(o, 0);
 	rocksdb_options_set_skip_stats_update_on_db_open(o, 1);
 	rocksdb_options_set_skip_checking_sst_file_sizes_on_db_open(o, 1);
+	rocksdb_options_set_info_log_level(o, LOG_LEVEL_INFO);
 	rocksdb_options_set_keep_log_file_num(o, 2);
 	rocksdb_options_set_max_log_file_size(o, MIB);
 	rocksdb_options_set_max_manifest_file_size(o, MIB);
