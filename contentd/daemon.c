@@ -268,6 +268,14 @@ static void after_call(struct rpc_call *c, void *arg, int rc, struct err *err, i
 		name_class(c, err);
 }
 
+static void calm(void *arg)
+{
+	struct cd_daemon *d = arg;
+
+	if (cd_gate_is_open(&d->meta_gate) && d->rocks)
+		kv_rocks_calm(d->rocks);
+}
+
 static int allow(const struct ucred *peer, int fd, void *arg, struct err *err)
 {
 	struct cd_daemon *d = arg;
@@ -285,7 +293,8 @@ static int add_service(struct cd_daemon *d, const struct rpc_service *table, voi
 
 int cd_daemon_serve(struct cd_daemon *d, int listen_fd, struct err *err)
 {
-	struct rpc_server_opts opts = {.allow = allow, .before = before_call, .after = after_call, .arg = d};
+	struct rpc_server_opts opts = {
+	    .allow = allow, .before = before_call, .after = after_call, .calm = calm, .arg = d};
 	AUTO_FD int fd = listen_fd;
 
 	TRY(rpc_server_new(&opts, &d->server, err));

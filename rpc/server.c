@@ -361,6 +361,7 @@ int rpc_server_start(struct rpc_server *s, struct err *err)
 
 	assert(!s->io);
 	TRY(workers_new(s->opts.max_workers, 0, &s->env.workers, err));
+	workers_on_calm(s->env.workers, 0, s->opts.calm, s->opts.arg);
 	TRY(rpc_io_new(&s->io, err));
 	s->env.loop = rpc_io_loop(s->io);
 	rpc_io_run(s->io, start_on_io, &start);

@@ -38,6 +38,8 @@ struct rpc_server_opts {
 	/* Runs after `before` (which ran in any case) and the handler, on their thread, before the client has the answer.
 	 * rc: what the handler (or `before`) returned, `err` as it filled it; its message may be changed. */
 	void (*after)(struct rpc_call *c, void *arg, int rc, struct err *err, int64_t took_ns);
+	/* Runs when hardly anybody has called for ten seconds (workers_on_calm), or NULL. */
+	void (*calm)(void *arg);
 	void *arg;
 };
 

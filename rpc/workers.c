@@ -9,6 +9,7 @@
 #include <sys/queue.h>
 
 #define IDLE_NS (10 * NS_PER_S)
+#define CALM_JOBS 100          /* at most, in that time: a node's pollers are hardly a load */
 #define STACK_BYTES (1u << 20) /* address space; a handler touches a few pages of it */
 
 struct queue {
@@ -51,6 +52,15 @@ struct workers {
 	unsigned n_threads, n_starting, n_idle; /* those starting will look for a job before they idle */
 	bool ending;
 	struct worker *ended; /* to be joined */
+
+	/* What is done when there is little to do, and how that is known. */
+	void (*calm)(void *arg);
+	void *calm_arg;
+	int64_t idle_ns;
+	int64_t window_ns; /* when the time began in which jobs are counted now */
+	unsigned n_done;   /* jobs since then */
+	bool stirred;      /* a job has ended since the last time */
+	bool calming;
 };
 
 static void queue_push(struct queue *q, struct worker_job *job)
@@ -80,6 +90,8 @@ int workers_new(unsigned cap, unsigned max_waiting, struct workers **out, struct
 	w->cap = cap;
 	w->share_max = cap - cap / 4;
 	w->max_waiting = max_waiting ?: WORKERS_WAITING_MAX;
+	w->idle_ns = IDLE_NS;
+	w->window_ns = clock_mono_ns();
 	TAILQ_INIT(&w->own);
 	TAILQ_INIT(&w->pool);
 	w->long_jobs.tail = &w->long_jobs.head;
@@ -91,6 +103,13 @@ int workers_new(unsigned cap, unsigned max_waiting, struct workers **out, struct
 	pthread_condattr_destroy(&attr);
 	*out = w;
 	return 0;
+}
+
+void workers_on_calm(struct workers *w, int64_t idle_ns, void (*fn)(void *arg), void *arg)
+{
+	w->idle_ns = idle_ns ?: IDLE_NS;
+	w->calm = fn;
+	w->calm_arg = arg;
 }
 
 /* ---- shares; with the lock held ---- */
@@ -197,7 +216,7 @@ static unsigned runnable(const struct workers *w)
 /* Waits for a job with the lock held; NULL when this thread should end. */
 static struct worker_job *next_job(struct workers *w)
 {
-	int64_t until = clock_mono_ns() + IDLE_NS;
+	int64_t until = clock_mono_ns() + w->idle_ns;
 	struct timespec ts = {until / NS_PER_S, until % NS_PER_S};
 	bool timed_out = false;
 
@@ -209,6 +228,46 @@ static struct worker_job *next_job(struct workers *w)
 		w->n_idle--;
 	}
 	return w->long_jobs.n ? queue_pop(&w->long_jobs) : share_pop(w);
+}
+
+/* Whether it is time to tidy up; `last`: no thread is left that works or waits for a job. With the lock held. */
+static bool is_calm(struct workers *w, bool last)
+{
+	int64_t now = clock_mono_ns();
+	bool over = now - w->window_ns >= w->idle_ns, few = w->n_done <= CALM_JOBS;
+
+	if (over) {
+		w->window_ns = now;
+		w->n_done = 0;
+	}
+	return w->stirred && !w->calming && !w->ending && (last || (over && few));
+}
+
+/* With the lock held, which it leaves: what handlers have freed goes back to the system. malloc would keep it. */
+static void calm_down(struct workers *w)
+{
+	w->calming = true;
+	w->stirred = false;
+	pthread_mutex_unlock(&w->lock);
+	if (w->calm)
+		w->calm(w->calm_arg);
+	malloc_trim(0);
+	pthread_mutex_lock(&w->lock);
+	w->calming = false;
+}
+
+static void job_done(struct workers *w, struct worker_share *share)
+{
+	if (share) {
+		share_end(share);
+		share_unref(share);
+	} else {
+		w->n_waiting--;
+	}
+	w->n_done++;
+	w->stirred = true;
+	if (is_calm(w, false))
+		calm_down(w);
 }
 
 static void *worker_main(void *arg)
@@ -226,19 +285,10 @@ static void *worker_main(void *arg)
 		pthread_mutex_unlock(&w->lock);
 		job->fn(job);
 		pthread_mutex_lock(&w->lock);
-		if (share) {
-			share_end(share);
-			share_unref(share);
-		} else {
-			w->n_waiting--;
-		}
+		job_done(w, share);
 	}
-	if (!w->ending && !w->n_running && !w->n_idle && !runnable(w)) {
-		/* Nobody has called for a while: what handlers have freed goes back to the system. malloc would keep it. */
-		pthread_mutex_unlock(&w->lock);
-		malloc_trim(0);
-		pthread_mutex_lock(&w->lock);
-	}
+	if (is_calm(w, !w->n_running && !w->n_idle && !runnable(w)))
+		calm_down(w);
 	w->n_threads--;
 	self->next = w->ended;
 	w->ended = self;

@@ -1,6 +1,7 @@
 /*
  * Threads for call handlers: blocking work of unknown length. A thread is made when a job may run and nobody is idle,
- * and goes after ten idle seconds; the last one to go gives freed memory back to the system. At most `cap` jobs run at a
+ * and goes after ten idle seconds. When ten seconds had next to no jobs, or the last thread goes, freed memory is given
+ * back to the system. At most `cap` jobs run at a
  * time; not counted are jobs submitted as long and those between workers_block_begin and _end (waiting for a client), so
  * that neither can starve the rest; of those there are at most WORKERS_WAITING_MAX, for each has a thread.
  *
@@ -35,6 +36,10 @@ int workers_new(unsigned cap, unsigned max_waiting, struct workers **out, struct
 void workers_end(struct workers *w);  /* runs what is queued, joins the threads; jobs are refused from then on */
 void workers_free(struct workers *w); /* ends it first */
 DEFINE_AUTO_FREE(workers);
+
+/* Before the first job: what is to be done when there is little to do, before memory is given back; on a worker's thread, by
+ * one at a time, not again until another job has ended. idle_ns: instead of ten seconds, here and for threads; 0 = ten. */
+void workers_on_calm(struct workers *w, int64_t idle_ns, void (*fn)(void *arg), void *arg);
 
 /* A share may be given up while jobs of it are queued or run. */
 struct worker_share *worker_share_new(struct workers *w);

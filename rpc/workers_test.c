@@ -276,6 +276,70 @@ static void free_runs_the_queue(void **state)
 	assert_int_equal(s.done, 1000);
 }
 
+static void count(void *arg)
+{
+	atomic_fetch_add((atomic_int *)arg, 1);
+}
+
+static void calm_when_nobody_calls(void **state)
+{
+	struct workers *w = NULL;
+	atomic_int calms = 0;
+	struct shared s;
+
+	OK(workers_new(2, 0, &w, err));
+	workers_on_calm(w, 20 * NS_PER_MS, count, &calms);
+	s = shared_new(w);
+	atomic_store(&s.go, true);
+	submit(&s, 1000, false, false);
+	for (unsigned i = 0; i < 10000 && !atomic_load(&calms); i++)
+		usleep(1000);
+	assert_true(atomic_load(&calms) > 0);
+	worker_share_free(s.share);
+	workers_free(w);
+}
+
+/* As on a node where something asks now and then, and somebody waits. */
+static void calm_when_few_call(void **state)
+{
+	struct shared slow, few;
+	struct workers *w = NULL;
+	atomic_int calms = 0;
+
+	OK(workers_new(2, 0, &w, err));
+	workers_on_calm(w, 20 * NS_PER_MS, count, &calms);
+	slow = shared_new(w);
+	few = shared_new(w);
+	atomic_store(&few.go, true);
+	submit(&slow, 1, false, false);
+	for (unsigned i = 0; i < 2000 && atomic_load(&calms) < 2; i++) {
+		submit(&few, 1, false, false);
+		usleep(5000);
+	}
+	assert_true(atomic_load(&calms) >= 2);
+	atomic_store(&slow.go, true);
+	worker_share_free(slow.share);
+	worker_share_free(few.share);
+	workers_free(w);
+}
+
+static void busy_is_not_calm(void **state)
+{
+	struct workers *w = NULL;
+	atomic_int calms = 0;
+	struct shared s;
+
+	OK(workers_new(2, 0, &w, err));
+	workers_on_calm(w, 3600 * NS_PER_S, count, &calms);
+	s = shared_new(w);
+	atomic_store(&s.go, true);
+	submit(&s, 1000, false, false);
+	until(&s.done, 1000);
+	worker_share_free(s.share);
+	workers_free(w);
+	assert_int_equal(calms, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +351,9 @@ int main(void)
 	    cmocka_unit_test(waits_of_one_job),
 	    cmocka_unit_test(waits_are_bounded),
 	    cmocka_unit_test(free_runs_the_queue),
+	    cmocka_unit_test(calm_when_nobody_calls),
+	    cmocka_unit_test(calm_when_few_call),
+	    cmocka_unit_test(busy_is_not_calm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

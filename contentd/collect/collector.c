@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -14,6 +15,7 @@ METRIC_COUNTER(removed_total, "contentd_gc_removed_total", "What garbage collect
 
 #define STEP_UNITS 1024
 #define BATCH 16 /* removals in one hold: ten microseconds each, most of it reading a snapshot's record */
+#define LONG_NS (2 * NS_PER_S)
 
 struct cd_collector {
 	struct cd_meta *meta;
@@ -203,6 +205,8 @@ static void *work(void *arg)
 			log_info("garbage collection: %llu removed in %.3f s",
 			         (unsigned long long)removed_in_all(gc_stats(c->gc)),
 			         (double)(clock_mono_ns() - began) / 1e9);
+		if (clock_mono_ns() - began >= LONG_NS)
+			malloc_trim(0); /* of a large store, perhaps at a start, when no call will come for long */
 		pthread_mutex_lock(&c->lock);
 		note_end(c, serving, began, r, &err);
 	}

@@ -5,6 +5,7 @@
 
 #define MIB (1u << 20)
 #define LOG_LEVEL_INFO 1 /* rocksdb/env.h, InfoLogLevel; the C API has numbers alone */
+#define CACHE_BYTES (8 * MIB)
 
 struct kv_rocks {
 	struct kv kv;
@@ -193,7 +194,7 @@ static rocksdb_options_t *options_new(struct kv_rocks *k)
 	rocksdb_options_set_compression(o, rocksdb_no_compression);
 	rocksdb_options_set_wal_recovery_mode(o, rocksdb_point_in_time_recovery);
 
-	k->cache = rocksdb_cache_create_lru(8 * MIB);
+	k->cache = rocksdb_cache_create_lru(CACHE_BYTES);
 	k->table = rocksdb_block_based_options_create();
 	rocksdb_block_based_options_set_block_cache(k->table, k->cache);
 	rocksdb_block_based_options_set_filter_policy(k->table, rocksdb_filterpolicy_create_bloom(10));
@@ -201,6 +202,13 @@ static rocksdb_options_t *options_new(struct kv_rocks *k)
 	rocksdb_block_based_options_set_format_version(k->table, 5); /* 7.8 reads no newer one */
 	rocksdb_options_set_block_based_table_factory(o, k->table);
 	return o;
+}
+
+/* Unflushed writes stay: a table more would begin a compaction, which takes its memory only after this. */
+void kv_rocks_calm(struct kv_rocks *k)
+{
+	rocksdb_cache_set_capacity(k->cache, 0);
+	rocksdb_cache_set_capacity(k->cache, CACHE_BYTES);
 }
 
 static struct kv_rocks *rocks_new(void)

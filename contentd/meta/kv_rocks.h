@@ -17,6 +17,9 @@ int kv_rocks_open(const char *dir, struct kv_rocks **out, struct err *err);
 int kv_rocks_repair(const char *dir, struct err *err);
 void kv_rocks_close(struct kv_rocks *k);
 
+/* There is little to do: the cache gives up what it holds, up to 8 MB, and fills again. Any thread, beside all else. */
+void kv_rocks_calm(struct kv_rocks *k);
+
 static inline void kv_rocks_cleanup(struct kv_rocks **k)
 {
 	kv_rocks_close(*k);

@@ -140,6 +140,20 @@ static void get_put_remove_scan(void **state)
 	expect(kv, STR_NONE, "610078=nul 61ff=high 62=2 656d707479= ffff=last ");
 }
 
+/* What is in tables comes through the cache. */
+static void calm_keeps_everything(void **state)
+{
+	struct kv_rocks *k = open_db(*state);
+
+	put(kv_rocks_kv(k), STR("a"), "1");
+	kv_rocks_close(k);
+	k = open_db(*state); /* what the log had is in a table now */
+	expect(kv_rocks_kv(k), STR_NONE, "61=1 ");
+	kv_rocks_calm(k);
+	expect(kv_rocks_kv(k), STR_NONE, "61=1 ");
+	kv_rocks_close(k);
+}
+
 static void scans_end_as_told(void **state)
 {
 	AUTO(kv_rocks) struct kv_rocks *k = open_db(*state);
@@ -274,6 +288,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 	    TEST(what_was_synced_is_there_after_a_kill), /* forks: before RocksDB has threads here */
 	    TEST(get_put_remove_scan),
+	    TEST(calm_keeps_everything),
 	    TEST(scans_end_as_told),
 	    TEST(one_process_at_a_time),
 	    TEST(nobody_waits_for_the_sync_of_another),
