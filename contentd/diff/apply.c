@@ -130,10 +130,11 @@ static bool takes_index(struct cd_daemon *d, struct rpc_call *c, const char *dir
 	return cd_data(d, c, &t->data, NULL) >= 0;
 }
 
-/* A registry that has the blob, from the labels that clients set when they fetch it: host and first repository. */
+/* A registry that has the blob: where we had it from, or by the labels that clients set when they fetch it, which say host
+ * (without its port) and repositories. */
 static char *reference_of(const Records__Content *record)
 {
-	for (size_t i = 0; i < record->info->n_labels; i++) {
+	for (size_t i = 0; i < record->info->n_labels && !*record->source; i++) {
 		struct str host = str_of(record->info->labels[i]->key);
 		struct str rest = str_of(record->info->labels[i]->value), repository;
 

@@ -86,7 +86,7 @@ static size_t common_prefix(const char *a, const char *b)
  * to be the same. "" when there is none. */
 static const char *mount_source(struct job *j, const Records__Content *record)
 {
-	const char *key = arena_printf(&j->arena, CD_LABEL_SOURCE "%s", j->push->host), *best = "";
+	const char *key = cd_source_label(&j->arena, j->push->host), *best = "";
 	struct str rest = str_of(pb_kv_get(record->info->labels, record->info->n_labels, key)), one;
 
 	while (str_split(&rest, ',', &one)) {

@@ -5,6 +5,8 @@
 #include "contentd/kvs.h"
 #include "contentd/records/leases.h"
 
+#define LABEL_SOURCE "containerd.io/distribution.source."
+
 void cd_recording_init(struct cd_recording *r, struct cd_daemon *d, const char *ns, const char *lease,
                        const char *source)
 {
@@ -34,13 +36,24 @@ void cd_reference_split(struct arena *a, const char *reference, const char **hos
 	*repository = arena_str(a, rest);
 }
 
+const char *cd_source_label(struct arena *a, const char *host)
+{
+	struct str name = str_of(host), rest = name;
+
+	if (str_skip(&rest, STR("[")))
+		str_split(&rest, ']', &name);
+	else
+		str_split(&rest, ':', &name);
+	return arena_printf(a, LABEL_SOURCE STR_FMT, STR_ARG(name));
+}
+
 void cd_recording_add_source(struct cd_recording *r, Records__Content *record, const char *reference)
 {
 	const char *host, *repository, *key, *old;
 	struct str rest, one;
 
 	cd_reference_split(&r->arena, reference, &host, &repository);
-	key = arena_printf(&r->arena, CD_LABEL_SOURCE "%s", host);
+	key = cd_source_label(&r->arena, host);
 	old = pb_kv_get(record->info->labels, record->info->n_labels, key);
 	rest = str_of(old);
 	while (old && str_split(&rest, ',', &one))

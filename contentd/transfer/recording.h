@@ -10,7 +10,6 @@
 #include "contentd/transfer/tree.h"
 #include "rpc/proto/contentd_records.pb-c.h"
 
-#define CD_LABEL_SOURCE "containerd.io/distribution.source."
 #define CD_LABEL_UNCOMPRESSED "containerd.io/uncompressed"
 #define CD_LABEL_REF "containerd.io/gc.ref.content."
 #define CD_LABEL_REF_SNAPSHOT "containerd.io/gc.ref.snapshot."
@@ -35,6 +34,10 @@ int cd_recording_get(struct cd_recording *r, const char *media_type, const char 
 void cd_recording_label(struct cd_recording *r, Records__Content *record, const char *key, const char *value);
 void cd_recording_put(struct cd_recording *r, Records__Content *record);
 int cd_recording_commit(struct cd_recording *r, struct err *err);
+
+/* The label in which records have the repositories of a registry host; its port does not count (containerd's rule, by which
+ * clients mount blobs across repositories). */
+const char *cd_source_label(struct arena *a, const char *host);
 
 /* Notes on a record that the repository of a normalised reference has the blob: pushes mount from there. */
 void cd_recording_add_source(struct cd_recording *r, Records__Content *record, const char *reference);

@@ -145,6 +145,9 @@ pushes() {
 	check "to another repository" ctl push "$plain" "$TARGET/a/two:1"
 	check_eq "mounts" "$(asked 'POST .*/blobs/uploads/\?mount=.*from=a/one') $(asked 'PUT .*/blobs/')" "4 0"
 	: >"$NETPROXY_LOG"
+	check "by ctr, which reads the labels" ctr_ images push --plain-http "$TARGET/a/three:1" "$plain"
+	check_eq "mounts, too" "$(asked "POST .*/blobs/uploads/.*from=a(/|%2F)") $(asked 'PUT .*/blobs/')" "4 0"
+	: >"$NETPROXY_LOG"
 	check "of a lazy image, elsewhere" ctl push "$lazy" "$TARGET/b/lazy:1"
 	check_eq "what was pushed can be pulled" "$(regcat resolve "$TARGET/b/lazy:1" | awk '/^document/ {print $2}')" "$(regcat resolve "$lazy" | awk '/^document/ {print $2}')"
 
