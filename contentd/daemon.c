@@ -498,6 +498,7 @@ void cd_daemon_stop(struct cd_daemon *d)
 	if (d->server)
 		rpc_server_stop(d->server, STOP_GRACE_NS);
 	rpc_server_free(STEAL(d->server));
+	cd_remote_images_stop(d->remote_images);
 	cd_tasks_free(STEAL(d->tasks));
 	cd_collector_stop(STEAL(d->collector));
 	cd_data_close(d);

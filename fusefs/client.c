@@ -400,18 +400,18 @@ static int call(struct ffs_client *c, const struct call *k, void *rsp, struct tt
 
 /* ---- verbs ---- */
 
-struct phases {
-	void (*fn)(void *arg, const char *phase, const char *digest);
+struct opening {
+	ffs_open_progress_fn fn;
 	void *arg;
 };
 
-static void take_phase(void *arg, struct str wire)
+static void take_opening(void *arg, struct str wire)
 {
 	AUTO(pb) Contentd__Contentfs__V1__OpenProgress *m = NULL;
-	const struct phases *p = arg;
+	const struct opening *o = arg;
 
-	if (p->fn && pb_unpack(&contentd__contentfs__v1__open_progress__descriptor, wire, &m, NULL) >= 0)
-		p->fn(p->arg, m->phase, m->digest);
+	if (o->fn && pb_unpack(&contentd__contentfs__v1__open_progress__descriptor, wire, &m, NULL) >= 0)
+		o->fn(o->arg, m);
 }
 
 static uint64_t watch_asked(struct ffs_client *c)
@@ -452,12 +452,12 @@ static int ask_open(struct ffs_client *c, const struct call *k, Contentd__Conten
 }
 
 int ffs_client_open(struct ffs_client *c, struct rpc_call *on_behalf, const Contentd__Contentfs__V1__OpenRequest *req,
-                    void (*phase)(void *arg, const char *phase, const char *digest), void *arg,
-                    Contentd__Contentfs__V1__OpenResponse **out, int *docs_fd, struct err *err)
+                    ffs_open_progress_fn progress, void *arg, Contentd__Contentfs__V1__OpenResponse **out, int *docs_fd,
+                    struct err *err)
 {
 	AUTO(ttrpc_fds) struct ttrpc_fds fds = TTRPC_FDS_INIT;
-	struct phases phases = {phase, arg};
-	struct call k = {"Open", &req->base, -1, on_behalf, take_phase, &phases, .image = req->reference};
+	struct opening opening = {progress, arg};
+	struct call k = {"Open", &req->base, -1, on_behalf, take_opening, &opening, .image = req->reference};
 
 	TRY(ask_open(c, &k, out, &fds, err));
 	if (fds.n != 1) {

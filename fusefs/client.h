@@ -47,11 +47,15 @@ typedef void (*ffs_progress_fn)(void *arg, int64_t done, int64_t total);
 
 /* The calls that may take long end early when `on_behalf` (may be NULL) is cancelled, with its error. */
 
-/* Resolves and opens. *docs_fd: memory file with the documents; *out: free with
- * contentd__contentfs__v1__open_response__free_unpacked. `phase` (may be NULL) is called as phases are reached. */
+/* Told of each phase that is reached, and of each layer as it is known: `at->layer` may be taken (and set to NULL). Again
+ * from the beginning when the call had to be repeated. Nobody sees to it that the index of such a layer stays: that is for
+ * the answer. */
+typedef void (*ffs_open_progress_fn)(void *arg, Contentd__Contentfs__V1__OpenProgress *at);
+
+/* Resolves and opens. *docs_fd: memory file with the documents; *out: pb_free. */
 int ffs_client_open(struct ffs_client *c, struct rpc_call *on_behalf, const Contentd__Contentfs__V1__OpenRequest *req,
-                    void (*phase)(void *arg, const char *phase, const char *digest), void *arg,
-                    Contentd__Contentfs__V1__OpenResponse **out, int *docs_fd, struct err *err);
+                    ffs_open_progress_fn progress, void *arg, Contentd__Contentfs__V1__OpenResponse **out, int *docs_fd,
+                    struct err *err);
 
 /* `fd`: the ingest (tee; empty), or the blob (from_fd), or -1. */
 int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,

@@ -13,10 +13,12 @@ void open_enter(struct open *o)
 	pthread_mutex_unlock(&o->lock);
 }
 
-void open_leave(struct open *o)
+void open_leave(struct open *o, struct open_layer *l)
 {
 	pthread_mutex_lock(&o->lock);
 	o->busy--;
+	if (l)
+		l->ended = true;
 	pthread_cond_signal(&o->change);
 	pthread_mutex_unlock(&o->lock);
 }
@@ -50,6 +52,7 @@ static void on_config(void *arg, struct reg_answer *answer)
 	if (answer->result >= 0) {
 		pthread_mutex_lock(&o->lock);
 		o->config = *answer->body;
+		o->config_here = true;
 		*answer->body = BUF_INIT;
 		pthread_mutex_unlock(&o->lock);
 	} else {
@@ -57,7 +60,7 @@ static void on_config(void *arg, struct reg_answer *answer)
 		err_wrap(&why, "image %s, configuration", o->reference);
 		open_fail(o, &why);
 	}
-	open_leave(o);
+	open_leave(o, NULL);
 }
 
 static int config_begin(struct open *o, struct err *err)
@@ -82,11 +85,11 @@ static int config_begin(struct open *o, struct err *err)
 	r = reg_blob_get(o->s->w->client, &q, &o->config_request, err);
 	pthread_mutex_unlock(&o->lock);
 	if (r < 0)
-		open_leave(o);
+		open_leave(o, NULL);
 	return r;
 }
 
-static int config_check(struct open *o, struct reg_config **out, struct err *err)
+static int config_check(struct open *o, struct err *err)
 {
 	const struct reg_descriptor *d = &reg_image_manifest(o->image)->config;
 	char got[DIGEST_TEXT_MAX], want[DIGEST_TEXT_MAX];
@@ -98,76 +101,14 @@ static int config_check(struct open *o, struct reg_config **out, struct err *err
 		               o->reference, digest_text(&digest, got), digest_text(&d->digest, want));
 	if (o->documents_only)
 		return 0;
-	TRY_WRAP(reg_config_parse(buf_str(&o->config), out, err), err, "image %s", o->reference);
-	if ((*out)->n_diff_ids != o->n_layers)
+	TRY_WRAP(reg_config_parse(buf_str(&o->config), &o->parsed, err), err, "image %s", o->reference);
+	if (o->parsed->n_diff_ids != o->n_layers)
 		return err_set(err, ERR_INVALID, "image %s: %zu layers, but %zu DiffIDs in its configuration",
-		               o->reference, o->n_layers, (*out)->n_diff_ids);
+		               o->reference, o->n_layers, o->parsed->n_diff_ids);
 	return 0;
 }
 
-/* ---- waiting ---- */
-
-static void send_phase(struct rpc_call *c, const char *phase, const struct digest *d)
-{
-	PB(OpenProgress) p = CONTENTD__CONTENTFS__V1__OPEN_PROGRESS__INIT;
-	char text[DIGEST_TEXT_MAX];
-
-	p.phase = (char *)phase;
-	p.digest = digest_text(d, text);
-	ttrpc_progress(c, &p.base, NULL); /* when nobody listens, the call is cancelled, too */
-}
-
-static void cancel_all(struct open *o)
-{
-	pthread_mutex_lock(&o->lock);
-	o->cancelled = true;
-	if (o->config_request)
-		reg_request_cancel(o->config_request);
-	for (size_t i = 0; i < o->n_layers; i++)
-		if (o->layers[i].request)
-			reg_request_cancel(o->layers[i].request);
-	pthread_mutex_unlock(&o->lock);
-}
-
-/* Every part ends, also after a failure: they use what is ours. */
-static void wait_all(struct open *o)
-{
-	bool cancelled = false;
-
-	pthread_mutex_lock(&o->lock);
-	while (o->busy) {
-		if (!cancelled && (o->cancelled || o->fatal.code != ERR_OK)) {
-			cancelled = true;
-			pthread_mutex_unlock(&o->lock);
-			cancel_all(o);
-			pthread_mutex_lock(&o->lock);
-			continue;
-		}
-		pthread_cond_wait(&o->change, &o->lock);
-	}
-	pthread_mutex_unlock(&o->lock);
-}
-
-static int fetch_all(struct open *o, struct rpc_call *c, bool lazy, struct err *err)
-{
-	int r;
-
-	rpc_on_cancel(c, on_cancel, o);
-	r = config_begin(o, err);
-	for (size_t i = 0; r >= 0 && lazy && i < o->n_layers; i++)
-		open_layer_begin(o, &o->layers[i]);
-	if (r < 0)
-		cancel_all(o);
-	wait_all(o);
-	rpc_off_cancel(c, o);
-	TRY(verb_cut_off(o->s, c, err));
-	TRY(r);
-	if (o->fatal.code != ERR_OK)
-		return err_set(err, o->fatal.code, "%s", o->fatal.msg);
-	return 0;
-}
-
-/* ---- answer ---- */
+/* ---- one layer ---- */
 
 static PB(Descriptor) *
     descriptor(struct rpc_call *c, struct str media_type, const struct digest *digest, uint64_t size)
@@ -196,6 +137,139 @@ static PB(Descriptor) * descriptor_of(struct rpc_call *c, const struct reg_descr
 	}
 	return d;
 }
+
+/* Without a DiffID when the configuration was not looked into. A layer that is not opened lazily may be here from an
+ * earlier unpacking, known by the DiffID of the configuration. */
+static PB(Layer) * layer_answer(struct open *o, struct rpc_call *c, struct open_layer *l)
+{
+	const struct digest *diff_id = o->parsed ? &o->parsed->diff_ids[l - o->layers] : NULL;
+	PB(Layer) *out = pb_new(rpc_arena(c), &contentd__contentfs__v1__layer__descriptor);
+	struct digest key = l->key;
+	char hex[65], text[DIGEST_TEXT_MAX];
+	bool found = l->found;
+
+	if (!found && diff_id) {
+		esgz_index_key(ESGZ_TRUST_DIFFID, &l->d->digest, diff_id, &key);
+		found = (o->isolated ? open_comes_from_here(o, &key) : ffs_index_has(o->s->w->store, &key)) &&
+		        load_layer(o->s, &key, NULL) >= 0;
+	}
+	out->descriptor = descriptor_of(c, l->d);
+	if (diff_id)
+		out->diff_id = arena_strdup(rpc_arena(c), digest_text(diff_id, text));
+	if (found)
+		out->index_key = arena_strdup(rpc_arena(c), digest_hex(&key, hex));
+	out->lazy = l->found;
+	out->failed = l->failed;
+	if (!l->found)
+		out->reason = arena_strdup(rpc_arena(c), l->why.code != ERR_OK ? l->why.msg : "not asked for");
+	return out;
+}
+
+static void send_phase(struct rpc_call *c, const char *phase, const struct digest *d, PB(Layer) * layer)
+{
+	PB(OpenProgress) p = CONTENTD__CONTENTFS__V1__OPEN_PROGRESS__INIT;
+	char text[DIGEST_TEXT_MAX];
+
+	p.phase = (char *)phase;
+	p.digest = digest_text(d, text);
+	p.layer = layer;
+	ttrpc_progress(c, &p.base, NULL); /* when nobody listens, the call is cancelled, too */
+}
+
+static void tell(struct open *o, struct rpc_call *c, struct open_layer *l)
+{
+	l->answer = layer_answer(o, c, l);
+	send_phase(c, l->found ? "opened" : "ordinary", &l->d->digest, l->answer);
+}
+
+/* ---- waiting ---- */
+
+static void cancel_all(struct open *o)
+{
+	pthread_mutex_lock(&o->lock);
+	o->cancelled = true;
+	if (o->config_request)
+		reg_request_cancel(o->config_request);
+	for (size_t i = 0; i < o->n_layers; i++)
+		if (o->layers[i].request)
+			reg_request_cancel(o->layers[i].request);
+	pthread_mutex_unlock(&o->lock);
+}
+
+/* From here on it is known which DiffIDs there are. */
+static void take_config(struct open *o)
+{
+	struct err why = ERR_INIT;
+
+	o->config_checked = true;
+	if (config_check(o, &why) < 0)
+		open_fail(o, &why);
+}
+
+/* A layer that nobody was told of; lock held. */
+static struct open_layer *next_to_tell(struct open *o)
+{
+	for (size_t i = 0; o->parsed && i < o->n_layers; i++)
+		if (o->layers[i].ended && !o->layers[i].answer)
+			return &o->layers[i];
+	return NULL;
+}
+
+/* Does one thing that can be done now, without the lock, which is held otherwise. False: there is none. */
+static bool do_one(struct open *o, struct rpc_call *c, bool *gave_up)
+{
+	bool over = o->cancelled || o->fatal.code != ERR_OK;
+	bool config = !over && o->config_here && !o->config_checked;
+	struct open_layer *l = over ? NULL : next_to_tell(o);
+
+	if (!config && !l && (!over || *gave_up))
+		return false;
+	pthread_mutex_unlock(&o->lock);
+	if (over)
+		cancel_all(o);
+	else if (config)
+		take_config(o);
+	else
+		tell(o, c, l);
+	*gave_up |= over;
+	pthread_mutex_lock(&o->lock);
+	return true;
+}
+
+/* Every part ends, also after a failure: they use what is ours. */
+static void wait_all(struct open *o, struct rpc_call *c)
+{
+	bool gave_up = false;
+
+	pthread_mutex_lock(&o->lock);
+	while (true) {
+		if (do_one(o, c, &gave_up))
+			continue;
+		if (!o->busy)
+			break;
+		pthread_cond_wait(&o->change, &o->lock);
+	}
+	pthread_mutex_unlock(&o->lock);
+}
+
+static int fetch_all(struct open *o, struct rpc_call *c, bool lazy, struct err *err)
+{
+	int r;
+
+	rpc_on_cancel(c, on_cancel, o);
+	r = config_begin(o, err);
+	for (size_t i = 0; r >= 0 && lazy && i < o->n_layers; i++)
+		open_layer_begin(o, &o->layers[i]);
+	wait_all(o, c);
+	rpc_off_cancel(c, o);
+	TRY(verb_cut_off(o->s, c, err));
+	TRY(r);
+	if (o->fatal.code != ERR_OK)
+		return err_set(err, o->fatal.code, "%s", o->fatal.msg);
+	return 0;
+}
+
+/* ---- answer ---- */
 
 static PB(Descriptor) * descriptor_of_document(struct rpc_call *c, const struct reg_manifest *m)
 {
@@ -230,42 +304,14 @@ static int answer_documents(struct open *o, struct rpc_call *c, PB(OpenResponse)
 	return ttrpc_reply_fd(c, fd, err);
 }
 
-/* Without a DiffID when the configuration was not looked into. A layer that is not opened lazily may be here from an earlier unpacking, known by the DiffID of the configuration. */
-static PB(Layer) *
-    answer_layer(struct open *o, struct rpc_call *c, const struct open_layer *l, const struct digest *diff_id)
-{
-	PB(Layer) *out = pb_new(rpc_arena(c), &contentd__contentfs__v1__layer__descriptor);
-	struct digest key = l->key;
-	char hex[65], text[DIGEST_TEXT_MAX];
-	bool found = l->found;
-
-	if (!found && diff_id) {
-		esgz_index_key(ESGZ_TRUST_DIFFID, &l->d->digest, diff_id, &key);
-		found = (o->isolated ? open_comes_from_here(o, &key) : ffs_index_has(o->s->w->store, &key)) &&
-		        load_layer(o->s, &key, NULL) >= 0;
-	}
-	out->descriptor = descriptor_of(c, l->d);
-	if (diff_id)
-		out->diff_id = arena_strdup(rpc_arena(c), digest_text(diff_id, text));
-	if (found)
-		out->index_key = arena_strdup(rpc_arena(c), digest_hex(&key, hex));
-	out->lazy = l->found;
-	if (!l->found)
-		out->reason = arena_strdup(rpc_arena(c), l->why.code != ERR_OK ? l->why.msg : "not asked for");
-	return out;
-}
-
-static int answer(struct open *o, struct rpc_call *c, const struct reg_config *config, struct err *err)
+static int answer(struct open *o, struct rpc_call *c, struct err *err)
 {
 	PB(OpenResponse) rsp = CONTENTD__CONTENTFS__V1__OPEN_RESPONSE__INIT;
 
 	rsp.reference = (char *)o->reference;
 	rsp.layers = arena_zalloc(rpc_arena(c), o->n_layers, sizeof(*rsp.layers));
-	for (size_t i = 0; i < o->n_layers; i++) {
-		rsp.layers[rsp.n_layers++] = answer_layer(o, c, &o->layers[i], config ? &config->diff_ids[i] : NULL);
-		if (o->layers[i].found)
-			send_phase(c, "opened", &o->layers[i].d->digest);
-	}
+	for (size_t i = 0; i < o->n_layers; i++)
+		rsp.layers[rsp.n_layers++] = o->layers[i].answer ?: layer_answer(o, c, &o->layers[i]);
 	TRY(answer_documents(o, c, &rsp, err));
 	return rpc_reply(c, &rsp.base, err);
 }
@@ -294,17 +340,15 @@ static int resolve(struct open *o, const PB(Platform) * p, struct err *err)
 
 static int run(struct open *o, struct rpc_call *c, const PB(OpenRequest) * req, struct err *err)
 {
-	AUTO(reg_config) struct reg_config *config = NULL;
 	int r = resolve(o, req->platform, err);
 
 	TRY(verb_cut_off(o->s, c, err));
 	TRY(r);
 	/* Before any layer is his: reads of it go by this account. */
 	TRY(access_remember(o->s, &o->access, o->ref, err));
-	send_phase(c, "resolved", &reg_image_manifest(o->image)->digest);
+	send_phase(c, "resolved", &reg_image_manifest(o->image)->digest, NULL);
 	TRY(fetch_all(o, c, req->lazy && !o->documents_only, err));
-	TRY(config_check(o, &config, err));
-	return answer(o, c, config, err);
+	return answer(o, c, err);
 }
 
 static void open_fini(struct open *o)
@@ -316,6 +360,7 @@ static void open_fini(struct open *o)
 		buf_fini(&o->layers[i].tail);
 	}
 	free(o->layers);
+	reg_config_free(o->parsed);
 	reg_image_free(o->image);
 	buf_fini(&o->config);
 	pthread_cond_destroy(&o->change);
@@ -339,6 +384,7 @@ int verb_open(struct rpc_call *c, const void *request, void *svc, struct err *er
 	                 .deadline_ns = deadline_of(req, c),
 	                 .documents_only = req->documents_only,
 	                 .isolated = req->isolated,
+	                 .each = req->each,
 	                 .lock = PTHREAD_MUTEX_INITIALIZER,
 	                 .change = PTHREAD_COND_INITIALIZER};
 	char text[REG_REF_TEXT_MAX];

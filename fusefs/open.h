@@ -3,7 +3,8 @@
  *
  *   resolve ──► { configuration, footer and TOC of every lazy layer } at once ──► indexes on the pool ──► answer
  *
- * Every part that is under way counts in `busy`; parts end on the client's I/O thread or on the pool.
+ * Every part that is under way counts in `busy`; parts end on the client's I/O thread or on the pool. The thread of the call
+ * tells of each layer that has ended, once the configuration is here.
  */
 #ifndef FUSEFS_OPEN_H
 #define FUSEFS_OPEN_H
@@ -24,7 +25,10 @@ struct open_layer {
 	uint64_t tail_offset;        /* of these in the blob */
 	struct reg_request *request; /* guarded by open.lock */
 	bool found;                  /* its index is in the store and loaded; final when the part has ended */
-	struct err why;              /* why it is not lazy */
+	bool failed;                 /* for now; final as well */
+	struct err why;              /* why it is not lazy; final as well */
+	bool ended;                  /* guarded by open.lock */
+	Contentd__Contentfs__V1__Layer *answer; /* the call's thread's: it was told of */
 };
 
 struct open {
@@ -35,6 +39,7 @@ struct open {
 	bool isolated; /* layers that were unpacked from other repositories are not used */
 	int64_t deadline_ns;
 	bool documents_only; /* the configuration need not be an image's */
+	bool each;           /* layers fail alone */
 	struct reg_image *image;
 	struct open_layer *layers; /* base first */
 	size_t n_layers;
@@ -46,6 +51,11 @@ struct open {
 	struct err fatal; /* the first failure that is not one layer's format */
 	struct reg_request *config_request;
 	struct buf config;
+	bool config_here;
+
+	/* The call's thread's. */
+	bool config_checked;
+	struct reg_config *parsed; /* NULL with documents_only */
 };
 
 /* Begins to open a layer, if its manifest entry makes it a lazy one. */
@@ -54,9 +64,9 @@ void open_layer_begin(struct open *o, struct open_layer *l);
 /* Whether the index is here and its blob comes from the repository whose manifest this caller has just read. */
 bool open_comes_from_here(const struct open *o, const struct digest *key);
 
-/* A part has begun; has ended. */
+/* A part has begun; has ended. `l`: the layer that it was, or NULL. */
 void open_enter(struct open *o);
-void open_leave(struct open *o);
+void open_leave(struct open *o, struct open_layer *l);
 
 /* Remembers what makes the whole call fail. */
 void open_fail(struct open *o, const struct err *why);

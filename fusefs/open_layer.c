@@ -22,8 +22,8 @@ static int explain(const struct open_layer *l, struct err *err)
 	return err_wrap(err, "image %s, layer %s", l->open->reference, digest_text(&l->d->digest, text));
 }
 
-/* What the network or the registry refuses ends the whole call, as a download of the layer would fail as well; what is
- * wrong with the layer itself only makes it an ordinary one. */
+/* What the network or the registry refuses ends the whole call, as a download of the layer would fail as well, unless the
+ * caller goes on layer by layer; what is wrong with the layer itself only makes it an ordinary one. */
 static void layer_failed(struct open_layer *l, const struct err *why)
 {
 	l->why = *why;
@@ -37,7 +37,11 @@ static void layer_failed(struct open_layer *l, const struct err *why)
 		log_warn("%s: not lazy", l->why.msg);
 		return;
 	default:
-		open_fail(l->open, &l->why);
+		l->failed = true;
+		if (!l->open->each)
+			open_fail(l->open, &l->why);
+		else if (why->code != ERR_CANCELLED)
+			log_warn("%s: not lazy for now", l->why.msg);
 	}
 }
 
@@ -128,7 +132,7 @@ static void build_job(struct pool_job *job)
 	if (r < 0)
 		layer_failed(l, &why);
 	if (r <= 0)
-		open_leave(o);
+		open_leave(o, l);
 }
 
 /* ---- on the I/O thread ---- */
@@ -164,7 +168,7 @@ static void on_bytes(void *arg, struct reg_answer *answer)
 	if (answer->status == HTTP_TOO_MANY)
 		why.code = ERR_UNAVAILABLE; /* nothing is wrong with the layer */
 	layer_failed(l, &why);
-	open_leave(o);
+	open_leave(o, l);
 }
 
 static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_t suffix, struct err *err)
@@ -215,29 +219,38 @@ static uint64_t guess(uint64_t blob_bytes)
 	return n < blob_bytes ? n : blob_bytes;
 }
 
-void open_layer_begin(struct open *o, struct open_layer *l)
+/* 1: its bytes are asked for. 0: nothing is to be asked. */
+static int begin(struct open *o, struct open_layer *l, struct err *err)
 {
 	struct err why = ERR_INIT;
 
 	if (!read_annotation(l, STR(TOC_ANNOTATION), &why) && !read_annotation(l, STR(TOC_ANNOTATION_STORAGE), &why)) {
 		err_set(&l->why, ERR_UNIMPLEMENTED, "not a lazy layer: the manifest names no TOC for it");
-		return;
+		return 0;
 	}
-	if (!l->claimed) {
-		layer_failed(l, &why);
-		return;
-	}
+	if (!l->claimed)
+		return err_set(err, why.code, "%s", why.msg);
 	esgz_index_key(ESGZ_TRUST_TOC, &l->d->digest, &l->toc, &l->key);
 	/* From another repository it is only used when that delivers the same table of contents: who names the digests of what
 	 * he may not read gets nothing by it, and takes no layer away from where it can be read. */
 	l->found = open_comes_from_here(o, &l->key) && load_layer(o->s, &l->key, NULL) >= 0;
 	if (l->found) {
 		move(o, l);
-		return;
+		return 0;
 	}
+	TRY(fetch(l, 0, 0, guess(l->d->size), err));
+	return 1;
+}
+
+void open_layer_begin(struct open *o, struct open_layer *l)
+{
+	struct err why = ERR_INIT;
+	int r;
+
 	open_enter(o);
-	if (fetch(l, 0, 0, guess(l->d->size), &why) < 0) {
+	r = begin(o, l, &why);
+	if (r < 0)
 		layer_failed(l, &why);
-		open_leave(o);
-	}
+	if (r <= 0)
+		open_leave(o, l);
 }

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "fusefs/secrets.h"
 #include "rpc/pb.h"
+#include "rpc/service.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -228,6 +229,87 @@ static void a_registry_that_loses_a_layer(void **state)
 	FAILS(ask_open(w, true, &rsp, err), ERR_NOT_FOUND, "layer sha256:");
 	r->path[6] = 's';
 	OK(ask_open(w, true, &rsp, err));
+}
+
+/* An Open on its way. */
+struct opening {
+	struct world *w;
+	const struct layer *layers;
+	struct rpc_call *call;
+	pthread_t thread;
+	atomic_uint known; /* a bit for each layer that it has told of */
+	PB(OpenResponse) * rsp;
+	struct err err;
+};
+
+static void note_layer(void *arg, PB(OpenProgress) * at)
+{
+	struct opening *o = arg;
+	char text[DIGEST_TEXT_MAX];
+
+	for (unsigned i = 0; at->layer && i < 3; i++)
+		if (!strcmp(digest_text(&o->layers[i].digest, text), at->digest) && *at->layer->diff_id &&
+		    !*at->layer->index_key == !o->layers[i].lazy)
+			atomic_fetch_or(&o->known, 1u << i);
+}
+
+static void *open_each(void *arg)
+{
+	PB(OpenRequest) req = CONTENTD__CONTENTFS__V1__OPEN_REQUEST__INIT;
+	struct opening *o = arg;
+	AUTO_FD int docs = -1;
+
+	req.reference = o->w->reference;
+	req.lazy = req.each = true;
+	ffs_client_open(o->w->client, o->call, &req, note_layer, o, &o->rsp, &docs, &o->err);
+	return NULL;
+}
+
+/* Who goes on layer by layer learns of each, whatever becomes of the others. */
+static void layers_are_told_of_one_by_one(void **state)
+{
+	struct world *w = *state;
+	struct opening o = {.w = w, .call = rpc_own_begin()};
+	struct layer l[3];
+
+	layer_lazy(&l[0], 1, 10);
+	layer_plain(&l[1], 2, 10);
+	layer_lazy(&l[2], 3, 10);
+	o.layers = l;
+	add_image(w, l, 3, 3);
+	find_blob(w, &l[0].digest)->stalls = true;
+	pthread_create(&o.thread, NULL, open_each, &o);
+	while (atomic_load(&o.known) != 6)
+		usleep(1000);
+	rpc_own_cancel(o.call);
+	pthread_join(o.thread, NULL);
+	rpc_own_end(o.call);
+	assert_int_equal(o.err.code, ERR_CANCELLED);
+	assert_int_equal(atomic_load(&o.known), 6);
+	for (size_t i = 0; i < ARRAY_LEN(l); i++)
+		layer_fini(&l[i]);
+}
+
+static void a_layer_fails_alone(void **state)
+{
+	struct world *w = *state;
+	struct opening o = {.w = w};
+	struct layer l[3];
+
+	for (unsigned i = 0; i < 3; i++)
+		layer_lazy(&l[i], i, 10);
+	o.layers = l;
+	add_image(w, l, 3, 3);
+	find_blob(w, &l[1].digest)->path[6] = 'X';
+	open_each(&o);
+	assert_string_equal(o.err.msg, "");
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(o.rsp->layers[i]->lazy, i != 1);
+		assert_int_equal(o.rsp->layers[i]->failed, i == 1);
+		layer_fini(&l[i]);
+	}
+	assert_non_null(strstr(o.rsp->layers[1]->reason, "404"));
+	pb_free(o.rsp);
 }
 
 /* ---- the end of things ---- */
@@ -481,6 +563,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(lies_about_the_toc, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(images_that_make_no_sense, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_registry_that_loses_a_layer, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(layers_are_told_of_one_by_one, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_layer_fails_alone, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(stopping_ends_all_calls, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(pins_outlive_the_worker, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(accounts_are_their_owners, set_up, tear_down),

@@ -196,6 +196,32 @@ void rpc_call_run(struct rpc_call *c)
 	arena_fini(&c->recv_arena);
 }
 
+static void own_free(struct rpc_call *c)
+{
+	rpc_call_fini(c);
+	free(c);
+}
+
+struct rpc_call *rpc_own_begin(void)
+{
+	static const struct rpc_call_ops ops = {.free = own_free};
+	struct rpc_call *c = xcalloc(1, sizeof(*c));
+
+	rpc_call_init(c, &ops);
+	return c;
+}
+
+void rpc_own_cancel(struct rpc_call *c)
+{
+	rpc_call_cancel(c, ERR_CANCELLED);
+}
+
+void rpc_own_end(struct rpc_call *c)
+{
+	run_at_end(c);
+	rpc_call_unref(c);
+}
+
 static void run_job(struct worker_job *job)
 {
 	struct rpc_call *c = CONTAINER_OF(job, struct rpc_call, job);

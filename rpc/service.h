@@ -123,4 +123,12 @@ const struct ucred *rpc_peer(const struct rpc_call *c);
 /* Memory that lives until the handler has returned, for building answers. */
 struct arena *rpc_arena(struct rpc_call *c);
 
+/* ---- a call of our own ---- */
+
+/* Nobody made it: for work that outlives the calls which began it. What takes the call of a client takes it, too: it can be
+ * cancelled, and what is to run at its end does. It has no deadline, and no answer. */
+struct rpc_call *rpc_own_begin(void);
+void rpc_own_cancel(struct rpc_call *c); /* any thread, until rpc_own_end */
+void rpc_own_end(struct rpc_call *c);
+
 #endif

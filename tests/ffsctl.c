@@ -51,9 +51,9 @@ struct run {
 
 /* ---- images ---- */
 
-static void say_phase(void *arg, const char *phase, const char *digest)
+static void say_phase(void *arg, PB(OpenProgress) * at)
 {
-	fprintf(stderr, "%s %s\n", phase, digest);
+	fprintf(stderr, "%s %s\n", at->phase, at->digest);
 }
 
 static int open_image(struct run *r, const char *reference, bool lazy, PB(OpenResponse) * *out, int *docs,

@@ -132,7 +132,12 @@ static int check_parent(struct preparing *p, struct err *err)
 	if (r == -ERR_NOT_FOUND)
 		return CD_REMOTE_ORDINARY;
 	TRY(r);
-	return info.kind == SNAP_COMMITTED && !info.has_dir ? 0 : CD_REMOTE_ORDINARY;
+	if (info.kind != SNAP_COMMITTED)
+		return CD_REMOTE_ORDINARY;
+	if (!info.has_dir)
+		return 0;
+	log_info("snapshot %s is an ordinary one: so is %s, on which it stands", p->layer.target, p->parent);
+	return CD_REMOTE_ORDINARY;
 }
 
 /* The layer as the image has it, looked up once more when the image of a while ago lacks it. */
@@ -140,10 +145,10 @@ static int find_layer(struct preparing *p, struct err *err)
 {
 	char text[DIGEST_TEXT_MAX];
 
-	for (int again = 0; again <= 1; again++) {
-		cd_remote_image_unref(STEAL(p->image));
-		TRY(cd_remote_image_open(p->d, p->call, p->space.ns, &p->layer, again, &p->image, err));
-		p->opened = cd_remote_image_layer(p->image, &p->layer.blob);
+	for (int i = 0; i <= 1; i++) {
+		AUTO(cd_remote_image) struct cd_remote_image *stale = STEAL(p->image);
+
+		TRY(cd_remote_layer_find(p->d, p->call, p->space.ns, &p->layer, stale, &p->image, &p->opened, err));
 		if (p->opened && (!*p->opened->index_key || cd_index_is_here(p->d, p->call, p->opened->index_key)))
 			return 0;
 	}
@@ -215,7 +220,7 @@ static int prove(struct preparing *p, struct err *err)
 	         p->opened->descriptor->digest, p->image->reference);
 	access.owner = p->image->owner;
 	access.remembered = true;
-	req.reference = p->image->opened->reference;
+	req.reference = p->image->reference;
 	req.access = &access;
 	req.isolated = cd_is_isolated(p->d);
 	req.layer = p->opened->descriptor;
@@ -286,7 +291,7 @@ static int record_blob(struct preparing *p, struct err *err)
 	AUTO(cd_recording) struct cd_recording r;
 	Records__Content *record;
 
-	cd_recording_init(&r, p->d, p->space.ns, p->lease, p->image->opened->reference);
+	cd_recording_init(&r, p->d, p->space.ns, p->lease, p->image->reference);
 	if (!*p->space.ns || strcmp(p->image->owner, p->space.ns) != 0)
 		return 0;
 	cd_use_for_call(p->d, p->call,

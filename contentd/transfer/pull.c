@@ -39,11 +39,11 @@ void pull_phase_end(struct pull *p, const char *name)
 
 /* ---- opening ---- */
 
-static void on_phase(void *arg, const char *phase, const char *digest)
+static void on_phase(void *arg, Contentd__Contentfs__V1__OpenProgress *at)
 {
 	struct pull *p = arg;
 
-	if (strcmp(phase, "resolved"))
+	if (strcmp(at->phase, "resolved"))
 		return;
 	cd_progress_step(p->progress, "pulling image content", p->name, NULL, NULL, 0, 0);
 	pull_phase_end(p, "resolve");

@@ -217,9 +217,10 @@ main_path() {
 
 # ---- what asks for remote snapshots, and what is made of it ----
 
-# with_front NAME TEST [SUITE [CRI]]: at the first level only, the mounts are the main path's
+# with_front NAME TEST [SUITE [CRI]]: at the first level only, the mounts are the main path's. $FETCH: more lines of [fetch]
+FETCH=
 with_front() {
-	start_contentd "$1" 'background = "off"' "docker_config = \"$T/$1.docker.json\""
+	start_contentd "$1" 'background = "off"' "docker_config = \"$T/$1.docker.json\"" "$FETCH"
 	start_front "front-$1" "${3:-host}" "${4:-}"
 	"$2"
 	retire_front
@@ -261,18 +262,16 @@ kubernetes() {
 	ns=$own
 }
 
-# While the table of contents of one layer does not come, those of the others are asked for, and other images are pulled.
+# The table of contents of one layer does not come: the layers below it are there at once, and other images are pulled.
 apart() {
 	local digests pid
 	start_netproxy "$REGISTRY"
 	digests=$(curl -sf -H 'Accept: application/vnd.oci.image.manifest.v1+json' "http://$REGISTRY/v2/test/tiny/manifests/lazy" |
 		jq -r '.layers[].digest')
-	netproxy_ask fault stall 1 "GET /v2/test/tiny/blobs/$(head -n 1 <<<"$digests")" >"$T/fault.out" || cat "$T/fault.out"
+	netproxy_ask fault stall 1 "GET /v2/test/tiny/blobs/$(tail -n 1 <<<"$digests")" >"$T/fault.out" || cat "$T/fault.out"
 	rpull "$NETPROXY/test/tiny:lazy" >"$T/apart.out" 2>&1 &
 	pid=$!
-	for digest in $(tail -n +2 <<<"$digests"); do
-		check "while one layer's table stalls, another's is asked for" wait_for 10 grep -q "$digest" "$NETPROXY_LOG"
-	done
+	check "while the last layer's table stalls, the others get their snapshots" wait_for 10 eval '[ "$(ours | grep -c Committed)" = 2 ]'
 	check "another image is pulled meanwhile" rpull "$lazy"
 	check "the first still waits" kill -0 "$pid"
 	kill "$pid"
@@ -328,6 +327,37 @@ credentials() {
 	check_eq "it runs, too" "$(run_in --rm "$locked/test/tiny:two" locked)" "hello from tiny"
 }
 
+# What contentd cannot get at, and what it does not believe, containerd downloads. Those above stand on files then.
+downloaded() {
+	local log=$T/$CONTENTD_NAME.1.log before
+	before=$(grep -c 'is an ordinary one' "$log")
+	check "$1: it is pulled" rpull "$2"
+	check_eq "$1: and unpacked" "$(ours | awk '{print $NF}' | sort | uniq -c | xargs) $(blobs)" "$3 Committed $(($3 + 2))"
+	grep 'is an ordinary one' "$log" | tail -n +$((before + 1)) >"$T/why"
+	check_match "$1: the log says why" "$(head -n 1 "$T/why")" "$4"
+	check_eq "$1: once for each layer" "$(wc -l <"$T/why")" "$3"
+	front images rm --sync "$2" >"$T/rm.out"
+	check "$1: nothing of it is left" wait_for 10 eval '[ -z "$(ours)" ]'
+}
+
+unbelievable() {
+	local port=${REGISTRY##*:} digests
+	echo text >"$T/text"
+	liar "$T/wrong-toc" "{\"files\": [{\"name\": \"text\", \"from\": \"$T/text\"}], \
+		\"toc_digest\": \"sha256:$(sha256sum "$T/text" | cut -d' ' -f1)\"}" >"$T/liar.out" &&
+		push_layout "$T/wrong-toc" test/wrong-toc || bail "liar.py failed"
+	downloaded "a table with another digest" "$REGISTRY/test/wrong-toc:latest" 1 'should be sha256:'
+	start_netproxy "$REGISTRY"
+	digests=$(curl -sf -H 'Accept: application/vnd.oci.image.manifest.v1+json' "http://$REGISTRY/v2/test/tiny/manifests/lazy" |
+		jq -r '.layers[].digest')
+	# containerd asks for the whole blob.
+	netproxy_ask fault stall all "GET /v2/test/tiny/blobs/$(head -n 1 <<<"$digests") bytes=" >"$T/fault.out" || cat "$T/fault.out"
+	downloaded "a table that does not come" "$NETPROXY/test/tiny:lazy" 3 'no answer'
+	mkdir -p "$CONTENTD/certs.d/127.0.0.1:$port"
+	printf 'server = "http://127.0.0.1:1"\n' >"$CONTENTD/certs.d/127.0.0.1:$port/hosts.toml"
+	downloaded "a registry that is down for contentd" "$lazy" 3 '[Cc]onnect'
+}
+
 # podman's kind of lazy layer: its annotations are not among the labels.
 chunked() {
 	umoci init --layout "$T/podman" && umoci new --image "$T/podman:latest" && mkdir "$T/files" &&
@@ -370,6 +400,7 @@ with_front cri kubernetes host cri
 with_front apart apart
 with_front claims claims
 with_front credentials credentials
+FETCH='answer_timeout_ms = 300' with_front unbelievable unbelievable
 [ -z "$PEERS" ] || with_front chunked chunked
 for suite in $PEERS; do
 	T_PREFIX="$suite: "
