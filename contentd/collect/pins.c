@@ -44,22 +44,38 @@ static int pin_keys(struct ffs_client *data, const char *pin, const struct pins 
 	return ffs_client_pin(data, pin, keys, (unsigned)p->keys.n, err);
 }
 
-void cd_pin_image(struct cd_daemon *d, const char *ns, const char *image, const char *target)
+static bool leads_to(const struct pins *p, const struct digest *key)
+{
+	vec_each(&p->keys, k)
+		if (digest_eq(k, key))
+			return true;
+	return false;
+}
+
+/* `with`: only when it leads to that index; NULL: whatever it leads to. */
+static int pin_image(struct cd_daemon *d, const char *ns, const char *image, const char *target,
+                     const struct digest *with, struct err *err)
 {
 	AUTO_FREE char *pin = pin_name(ns, image);
-	struct err err = ERR_INIT;
 	struct pins p = {0};
 	struct ffs_client *data;
 	int r;
 
-	if (cd_data(d, NULL, &data, &err) < 0 || cd_snapshots(d, NULL, &p.snaps, &err) < 0)
-		return; /* then there are no such layers */
-	r = cd_refs_of(d, image, ns, target, &(struct cd_refs){.chain = note_keys, .arg = &p}, &err);
-	if (r >= 0)
-		r = p.keys.n ? pin_keys(data, pin, &p, &err) : ffs_client_unpin(data, pin, &err);
-	if (r < 0)
-		log_warn("pin the layers of image %s: %s", image, err.msg);
+	if (cd_data(d, NULL, &data, NULL) < 0 || cd_snapshots(d, NULL, &p.snaps, NULL) < 0)
+		return 0; /* then there are no such layers */
+	r = cd_refs_of(d, image, ns, target, &(struct cd_refs){.chain = note_keys, .arg = &p}, err);
+	if (r >= 0 && (!with || leads_to(&p, with)))
+		r = p.keys.n ? pin_keys(data, pin, &p, err) : ffs_client_unpin(data, pin, err);
 	vec_fini(&p.keys);
+	return r < 0 ? err_wrap(err, "pin the layers of image %s", image) : 0;
+}
+
+void cd_pin_image(struct cd_daemon *d, const char *ns, const char *image, const char *target)
+{
+	struct err err = ERR_INIT;
+
+	if (pin_image(d, ns, image, target, NULL, &err) < 0)
+		log_warn("%s", err.msg);
 }
 
 static int unpin(struct cd_daemon *d, const char *pin, struct err *err)
@@ -100,41 +116,77 @@ static int drop_orphan(struct cd_daemon *d, const char *pin, struct err *err)
 	return unpin(d, pin, err);
 }
 
-struct unpinned {
-	struct map pins; /* names there are */
+struct images {
+	const struct map *but; /* names of pins; or NULL */
 	struct arena arena;
-	VEC(const char *) images; /* pairs of namespace and record */
-	VEC(Images__Image *) records;
+	VEC(const char *) names; /* pairs of namespace and name */
 };
 
-static int note_unpinned(void *arg, const char *ns, struct str name, void *record, struct err *err)
+static int note_image(void *arg, const char *ns, struct str name, void *record, struct err *err)
 {
-	struct unpinned *u = arg;
-	Images__Image *image = record;
-	AUTO_FREE char *pin = pin_name(ns, image->name);
+	struct images *l = arg;
+	const char *image = ((Images__Image *)record)->name;
+	AUTO_FREE char *pin = pin_name(ns, image);
 
-	if (!image->target || map_has(&u->pins, str_of(pin)))
+	if (l->but && map_has(l->but, str_of(pin)))
 		return 0;
-	vec_push(&u->images, (const char *)arena_strdup(&u->arena, ns));
-	vec_push(&u->records, image);
+	vec_push(&l->names, (const char *)arena_strdup(&l->arena, ns));
+	vec_push(&l->names, image);
 	return 0;
+}
+
+/* Who removes its record removes the pin after that. */
+static int pin_stored(struct cd_daemon *d, const char *ns, const char *name, struct arena *a, const struct digest *with,
+                      struct err *err)
+{
+	AUTO(cd_hold) struct cd_hold h = cd_meta_hold(d->meta, CD_IMAGE, ns, str_of(name));
+	Images__Image *image;
+	int r = cd_meta_get(d->meta, CD_IMAGE, ns, str_of(name), a, &image, err);
+
+	if (r == -ERR_NOT_FOUND)
+		return 0;
+	TRY(r);
+	return image->target ? pin_image(d, ns, name, image->target->digest, with, err) : 0;
+}
+
+/* One that cannot be pinned does not keep the others from it, unless nothing can: then contentfs does not answer. */
+static int pin_images(struct cd_daemon *d, const char *ns, const struct map *but, const struct digest *with,
+                      struct err *err)
+{
+	struct images l = {.but = but};
+	int r;
+
+	arena_init(&l.arena, SIZE_MAX);
+	r = cd_meta_scan(d->meta, CD_IMAGE, ns, STR_NONE, &l.arena, note_image, &l, err);
+	for (size_t i = 0; r >= 0 && i < l.names.n; i += 2) {
+		struct err why = ERR_INIT;
+
+		if (pin_stored(d, l.names.p[i], l.names.p[i + 1], &l.arena, with, &why) >= 0)
+			continue;
+		if (why.code == ERR_DEADLINE || why.code == ERR_UNAVAILABLE)
+			r = err_set(err, why.code, "%s", why.msg);
+		else
+			log_warn("%s", why.msg);
+	}
+	vec_fini(&l.names);
+	arena_fini(&l.arena);
+	return r < 0 ? r : 0;
+}
+
+int cd_pins_renew(struct cd_daemon *d, const char *ns, const struct digest *with, struct err *err)
+{
+	return pin_images(d, ns, NULL, with, err);
 }
 
 static int pin_missing(struct cd_daemon *d, const Contentd__Contentfs__V1__PinsResponse *have, struct err *err)
 {
-	struct unpinned u = {.pins = MAP_INIT};
+	struct map pins = MAP_INIT;
 	int r;
 
 	for (size_t i = 0; i < have->n_names; i++)
-		map_put(&u.pins, str_of(have->names[i]), NULL);
-	arena_init(&u.arena, SIZE_MAX);
-	r = cd_meta_scan(d->meta, CD_IMAGE, NULL, STR_NONE, &u.arena, note_unpinned, &u, err);
-	for (size_t i = 0; r >= 0 && i < u.records.n; i++)
-		cd_pin_image(d, u.images.p[i], u.records.p[i]->name, u.records.p[i]->target->digest);
-	vec_fini(&u.images);
-	vec_fini(&u.records);
-	map_fini(&u.pins);
-	arena_fini(&u.arena);
+		map_put(&pins, str_of(have->names[i]), NULL);
+	r = pin_images(d, NULL, &pins, NULL, err);
+	map_fini(&pins);
 	return r;
 }
 

@@ -14,6 +14,10 @@ void cd_pin_image(struct cd_daemon *d, const char *ns, const char *image, const 
 /* An image record is gone. */
 void cd_unpin_image(struct cd_daemon *d, const char *ns, const char *image);
 
+/* A chain of snapshots has got another index, which is `with`: pins what the images of that namespace lead to now, those
+ * that lead to it. NULL: of all namespaces; all of them. */
+int cd_pins_renew(struct cd_daemon *d, const char *ns, const struct digest *with, struct err *err);
+
 /* Removes pins that have no image, and pins what images without a pin lead to: after a crash. */
 int cd_pins_reconcile(struct cd_daemon *d, struct err *err);
 

@@ -127,7 +127,8 @@ static int index_delete(struct ffs_client *data, const char *key, struct err *er
 	return ffs_client_delete_layers(data, &key, 1, err);
 }
 
-/* A pin without an image keeps it: left by a crash, or by an unpinning that failed. */
+/* A pin keeps it whose image is gone, or leads to another index now: left by a crash, or by a call of contentfs that
+ * failed. */
 static int index_drop(struct cd_file_store *s, const char *key, struct err *err)
 {
 	struct ffs_client *data;
@@ -138,6 +139,7 @@ static int index_drop(struct cd_file_store *s, const char *key, struct err *err)
 	if (r != -ERR_PRECONDITION)
 		return r;
 	TRY(cd_pins_reconcile(s->d, err));
+	TRY(cd_pins_renew(s->d, NULL, NULL, err));
 	return index_delete(data, key, err);
 }
 

@@ -1,5 +1,6 @@
 #include "contentd/remote/remote.h"
 
+#include "contentd/collect/pins.h"
 #include "contentd/collect/store.h"
 #include "contentd/content/blobs.h"
 #include "contentd/ident.h"
@@ -235,6 +236,7 @@ static int prove(struct preparing *p, struct err *err)
 static int settle(struct preparing *p, const struct snap_info *there, struct err *err)
 {
 	struct digest proven, diff_id;
+	struct err why = ERR_INIT;
 	int64_t bytes, files;
 
 	TRY(digest_parse(str_of(p->opened->diff_id), &diff_id, err));
@@ -243,7 +245,11 @@ static int settle(struct preparing *p, const struct snap_info *there, struct err
 		return 0;
 	TRY(prove(p, err));
 	TRY(sizes(p, &bytes, &files, err));
-	return snap_replace_indexed(p->snaps, p->space, p->layer.target, &p->key, bytes, files, err);
+	TRY(snap_replace_indexed(p->snaps, p->space, p->layer.target, &p->key, bytes, files, err));
+	/* What is in a proxied space has a pin of its own. */
+	if (*p->space.ns && cd_pins_renew(p->d, p->space.ns, &p->key, &why) < 0)
+		log_warn("%s", why.msg);
+	return 0;
 }
 
 static int add(struct preparing *p, struct err *err)

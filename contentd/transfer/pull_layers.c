@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/random.h"
+#include "contentd/collect/pins.h"
 #include "contentd/content/blobs.h"
 #include "contentd/diff/apply.h"
 #include "contentd/ident.h"
@@ -266,7 +267,7 @@ int pull_layers_unpack(struct pull *p, struct err *err)
  * are only claimed, so another image may have claimed the same id for other contents: what was made first must not be
  * what this image gets. Contents that are proven to have the DiffID settle it, whichever image they came from.
  */
-static int settle(struct pull *p, struct pull_layer *l, struct err *err)
+static int settle(struct pull *p, struct pull_layer *l, bool *replaced, struct err *err)
 {
 	struct job j = {.pull = p, .layer = l};
 	AUTO(snap_info) struct snap_info there = {0};
@@ -283,7 +284,18 @@ static int settle(struct pull *p, struct pull_layer *l, struct err *err)
 		         l->from->descriptor->digest, p->reference);
 		TRY(make_layer(&j, err));
 	}
-	return snap_replace_indexed(p->snaps, p->space, l->chain, &l->key, l->content_bytes, l->files, err);
+	TRY(snap_replace_indexed(p->snaps, p->space, l->chain, &l->key, l->content_bytes, l->files, err));
+	*replaced = true;
+	return 0;
+}
+
+/* Other images lead to what was replaced. Who leads to a layer of the chain leads to all that are below it. */
+static void renew_pins(struct pull *p, const struct pull_layer *lowest)
+{
+	struct err why = ERR_INIT;
+
+	if (lowest && cd_pins_renew(p->d, p->ns, &lowest->key, &why) < 0)
+		log_warn("%s", why.msg);
 }
 
 /* What snap_usage will answer: sizes and numbers of files, from contentfs, which has the indexes loaded. */
@@ -390,16 +402,29 @@ static int chain_make(struct pull *p, struct chain *c, struct err *err)
 	return 0;
 }
 
-static int commit_chain(struct pull *p, struct chain *c, struct err *err)
+/* The layers that were there already, from the base on. *replaced: the lowest of them that has another index now. */
+static int settle_all(struct pull *p, struct chain *c, size_t at, unsigned n, const struct pull_layer **replaced,
+                      struct err *err)
+{
+	for (size_t i = at; i < at + n; i++) {
+		struct pull_layer *l = &p->layers[i];
+		bool this = false;
+
+		if (c->layers[i].existed)
+			TRY_WRAP(settle(p, l, &this, err), err, "layer %s", l->from->descriptor->digest);
+		if (this && !*replaced)
+			*replaced = l;
+	}
+	return 0;
+}
+
+static int commit_chain(struct pull *p, struct chain *c, const struct pull_layer **replaced, struct err *err)
 {
 	for (size_t at = 0; at < c->n;) {
 		unsigned done;
 
 		TRY(snap_add_chain(p->snaps, p->space, c->layers + at, (unsigned)(c->n - at), &done, err));
-		for (size_t i = at; i < at + done; i++)
-			if (c->layers[i].existed)
-				TRY_WRAP(settle(p, &p->layers[i], err), err, "layer %s",
-				         p->layers[i].from->descriptor->digest);
+		TRY(settle_all(p, c, at, done, replaced, err));
 		at += done;
 		if (at == c->n)
 			return 0;
@@ -412,10 +437,14 @@ static int commit_chain(struct pull *p, struct chain *c, struct err *err)
 
 int pull_layers_commit(struct pull *p, struct err *err)
 {
+	const struct pull_layer *replaced = NULL;
 	AUTO(chain) struct chain c = {0};
+	int r;
 
 	TRY(measure(p, err));
 	TRY(chain_make(p, &c, err));
-	TRY(commit_chain(p, &c, err));
+	r = commit_chain(p, &c, &replaced, err);
+	renew_pins(p, replaced);
+	TRY(r);
 	return cd_meta_touch(p->d->meta, p->ns, err);
 }

@@ -132,6 +132,25 @@ check "snapshots rm" ctr_ snapshots rm early late
 check "gc" ctl gc
 check_eq "then nothing is left" "$(everything)" "0 0 0 0 0"
 
+# The same beside an image: it leads to other indexes than when it was pulled, and those of before are not kept for it.
+of_before() { ls "$CONTENTD/root/index" | grep -cFf "$T/indexes"; }
+warnings() { grep -c ' warn contentd: ' "$T/gc.1.log"; }
+warned=$(warnings)
+check "a lazy pull" ctl pull "$REGISTRY/test/tiny:lazy"
+ls "$CONTENTD/root/index" >"$T/indexes"
+check "the same layers, downloaded" ctl pull --lazy=off "$REGISTRY/test/tiny:again"
+check "gc" ctl gc
+check_eq "the indexes of before are gone" "$(of_before)" 0
+check_match "the first image runs" "$(ctl run --rm "$REGISTRY/test/tiny:lazy" 2>&1)" '^hello from tiny$'
+check "the second goes" ctl rmi "$REGISTRY/test/tiny:again"
+check "gc" ctl gc
+check_match "the first one still runs" "$(ctl run --rm "$REGISTRY/test/tiny:lazy" 2>&1)" '^hello from tiny$'
+check "it goes" ctl rmi "$REGISTRY/test/tiny:lazy"
+check "gc" ctl gc
+check_eq "nothing is left" "$(everything)" "0 0 0 0 0"
+check_eq "nor a pin" "$(ls "$CONTENTD/root/pins")" ""
+check_eq "and no collection has warned" "$(($(warnings) - warned))" 0
+
 # ---- prune beside pulls ----
 pull_loop() { # IMAGE [OPTION...]
 	local i
