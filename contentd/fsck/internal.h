@@ -28,8 +28,10 @@ struct fsck_record {
 struct fsck_snapshot {
 	struct snap_space space;
 	struct snap_record record;
-	bool gone, seen;   /* dropped; told of */
-	bool has_children; /* that are not gone */
+	bool gone, seen;     /* dropped; told of */
+	unsigned children;   /* that are not gone */
+	int way;             /* to its base (snapshots.c) */
+	const char *problem; /* a static text; NULL: none */
 };
 
 struct fsck {

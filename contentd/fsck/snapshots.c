@@ -122,19 +122,21 @@ static bool lacks_lower(struct chains *c, const struct fsck_snapshot *s)
 /* A broken snapshot that has no child and holds nobody's work goes; then perhaps its parent. */
 static bool is_droppable(const struct fsck_snapshot *s)
 {
-	return !s->has_children && s->record.info.kind != SNAP_ACTIVE;
+	return !s->children && s->record.info.kind != SNAP_ACTIVE;
+}
+
+static struct fsck_snapshot *parent_of(struct chains *c, const struct fsck_snapshot *s)
+{
+	return *s->record.info.parent ? find(c, s->space, s->record.info.parent) : NULL;
 }
 
 static void count_children(struct chains *c)
 {
-	vec_each(&c->f->snapshots, s)
-		s->has_children = false;
 	vec_each(&c->f->snapshots, s) {
-		struct fsck_snapshot *parent =
-		    s->gone || !*s->record.info.parent ? NULL : find(c, s->space, s->record.info.parent);
+		struct fsck_snapshot *parent = parent_of(c, s);
 
 		if (parent)
-			parent->has_children = true;
+			parent->children++;
 	}
 }
 
@@ -199,7 +201,7 @@ static void handle(struct chains *c, struct fsck_snapshot *s, const char *proble
 			fsck_repaired(c->f, stand_on_chain(c, s, &err), &err);
 		return;
 	}
-	if (!is_droppable(s) && !(lost_its_directory(c, s) && !s->has_children)) {
+	if (!is_droppable(s) && !(lost_its_directory(c, s) && !s->children)) {
 		fsck_found(c->f, "snapshot", full_name(c, s), NULL,
 		           "%s, and a container's files stand on it: a pull of its image brings what is missing",
 		           problem);
@@ -210,60 +212,64 @@ static void handle(struct chains *c, struct fsck_snapshot *s, const char *proble
 	    fsck_repaired(c->f, drop(c, s, &err), &err);
 }
 
-/* From the leaves to the base: what stands on something broken is broken itself. */
-static bool is_broken(struct chains *c, struct fsck_snapshot *s, const char **problem)
+/* ---- what is broken ---- */
+
+/* What is known of the way from a snapshot to its base, itself included. */
+enum way { UNKNOWN, WALKED, WHOLE, BROKEN, ENDLESS };
+
+/* The ways of all, each step once: from every snapshot up to the first whose way is known. */
+static void walk_up(struct chains *c, struct fsck_snapshot *from)
 {
-	struct fsck_snapshot *at = s;
+	VEC(struct fsck_snapshot *) path = VEC_INIT;
+	struct fsck_snapshot *at = from;
+	enum way way = WHOLE;
 
-	*problem = lacks(c, s);
-	if (*problem)
-		return true;
-	/* No chain is longer than there are snapshots. */
-	for (size_t n = 0; *at->record.info.parent && n <= c->f->snapshots.n; n++) {
-		at = find(c, at->space, at->record.info.parent);
-		if (!at || lacks(c, at)) {
-			*problem = "its chain of parents is broken";
-			return true;
-		}
-		if (n == c->f->snapshots.n) {
-			*problem = "its chain of parents has no end";
-			return true;
-		}
-	}
-	*problem = NO_LOWER;
-	return lacks_lower(c, s);
-}
-
-/* The next broken snapshot that was not looked at, one without children before others: so that a whole branch can go.
- * Circles have no leaf. */
-static struct fsck_snapshot *next_broken(struct chains *c, const char **problem)
-{
-	struct fsck_snapshot *other = NULL;
-	const char *its_problem = NULL;
-
-	count_children(c);
-	vec_each(&c->f->snapshots, s) {
-		if (s->gone || s->seen || !is_broken(c, s, &its_problem))
-			continue;
-		if (!s->has_children || !other) {
-			other = s;
-			*problem = its_problem;
-		}
-		if (!s->has_children)
+	while (at && at->way == UNKNOWN) {
+		at->problem = lacks(c, at);
+		at->way = at->problem ? BROKEN : WALKED;
+		if (at->problem)
 			break;
+		vec_push(&path, at);
+		at = parent_of(c, at);
 	}
-	return other;
+	if (at)
+		way = at->way == WALKED ? ENDLESS : at->way;
+	vec_each(&path, s) {
+		(*s)->way = way;
+		(*s)->problem = way == BROKEN        ? "its chain of parents is broken"
+		                : way == ENDLESS     ? "its chain of parents has no end"
+		                : lacks_lower(c, *s) ? NO_LOWER
+		                                     : NULL;
+	}
+	vec_fini(&path);
 }
 
+/* One that has no child (any more), and then those below it that it was the last child of: so that a whole branch can go. */
+static void handle_branch(struct chains *c, struct fsck_snapshot *s)
+{
+	while (s && s->problem && !s->seen && !s->children) {
+		struct fsck_snapshot *parent = parent_of(c, s);
+
+		s->seen = true;
+		handle(c, s, s->problem);
+		if (s->gone && parent)
+			parent->children--;
+		s = parent;
+	}
+}
+
+/* What is broken stays so whatever is dropped: only leaves are. */
 static void check_chains(struct chains *c)
 {
-	struct fsck_snapshot *s;
-	const char *problem = NULL;
-
-	while ((s = next_broken(c, &problem))) {
-		s->seen = true;
-		handle(c, s, problem);
-	}
+	count_children(c);
+	vec_each(&c->f->snapshots, s)
+		walk_up(c, s);
+	vec_each(&c->f->snapshots, s)
+		handle_branch(c, s);
+	/* Below what holds somebody's work, and circles. */
+	vec_each(&c->f->snapshots, s)
+		if (s->problem && !s->seen)
+			handle(c, s, s->problem);
 }
 
 /* ---- marks of children ---- */

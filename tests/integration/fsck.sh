@@ -201,6 +201,17 @@ check "a pull mends it" ctl pull "$LAZY"
 stop_all
 check "so that nothing is wrong any more" fsck
 
+# A chain that bites its own tail has no base, and no leaf: it is told, once for each, and that is all.
+fresh
+key=$(kvedit list snap/default%00overlayfs%00sha256 | head -n 1)
+for end in a:b b:a; do
+	kvedit put "${key%%sha256*}${end%:*}" "$(kvedit get "$key" | jq -c --arg parent "${end#*:}" '.parent = $parent')"
+	kvedit put "snapchild/default%00overlayfs%00${end#*:}%00${end%:*}" ''
+done
+output=$(fsck)
+check_eq "a circle of parents" "$(grep -c '^snapshot default/overlayfs/[ab]: its chain of parents has no end' <<<"$output")" 2
+check_eq "nothing else is wrong" "$(wc -l <<<"$output")" 3
+
 # ---- the database ----
 database() {
 	local manifest
