@@ -109,6 +109,8 @@ int cd_collect_answer(struct cd_daemon *d, struct rpc_call *call, bool dry_run, 
 
 /* ---- what keeps a thing ---- */
 
+#define ABBREVIATED_MIN 6 /* hex digits of a digest */
+
 static const char *how_text(enum gc_how how)
 {
 	switch (how) {
@@ -154,8 +156,29 @@ struct named {
 	struct arena *arena;
 	const char *name;
 	struct str ns;
+	char hex[64]; /* when the name is the beginning of a digest, as lists show it: its hex digits; else empty */
 	VEC(struct gc_id) ids;
 };
+
+static bool is_called(const struct named *n, struct str key)
+{
+	if (!*n->hex)
+		return str_eqc(key, n->name);
+	str_skip(&key, STR("sha256:"));
+	return str_starts(key, str_of(n->hex)) && n->ids.n < CD_NAMES_MAX;
+}
+
+/* "sha256:0123abcd", or "0123abcd". */
+static bool abbreviate(struct named *n)
+{
+	struct str hex = str_of(n->name);
+
+	str_skip(&hex, STR("sha256:"));
+	for (size_t i = 0; i < hex.n; i++)
+		if (!strchr("0123456789abcdef", hex.p[i]))
+			return false;
+	return hex.n >= ABBREVIATED_MIN && str_copy(hex, n->hex, sizeof(n->hex));
+}
 
 static void add_named(struct named *n, enum gc_kind kind, struct str ns, struct str space, struct str key)
 {
@@ -166,8 +189,9 @@ static int match_file(void *arg, const struct cd_file *f, struct err *err)
 {
 	struct named *n = arg;
 
-	if (str_eqc(f->id.key, n->name) && (!f->id.ns.n || str_eq(f->id.ns, n->ns)))
-		add_named(n, f->id.kind, str_of(arena_str(n->arena, f->id.ns)), STR_NONE, str_of(n->name));
+	if (is_called(n, f->id.key) && (!f->id.ns.n || str_eq(f->id.ns, n->ns)))
+		add_named(n, f->id.kind, str_of(arena_str(n->arena, f->id.ns)), STR_NONE,
+		          str_of(arena_str(n->arena, f->id.key)));
 	return 0;
 }
 
@@ -175,8 +199,9 @@ static int match_snapshot(void *arg, const struct snap_node *s, struct err *err)
 {
 	struct named *n = arg;
 
-	if (!strcmp(s->info->name, n->name) && str_eqc(n->ns, s->space.ns))
-		add_named(n, GC_SNAPSHOT, n->ns, str_of(arena_strdup(n->arena, s->space.snapshotter)), str_of(n->name));
+	if (is_called(n, str_of(s->info->name)) && str_eqc(n->ns, s->space.ns))
+		add_named(n, GC_SNAPSHOT, n->ns, str_of(arena_strdup(n->arena, s->space.snapshotter)),
+		          str_of(arena_strdup(n->arena, s->info->name)));
 	return 0;
 }
 
@@ -190,13 +215,23 @@ static int match_snapshots(struct cd_daemon *d, struct named *n, struct err *err
 	return r;
 }
 
-static int find_named(struct cd_daemon *d, struct named *n, struct err *err)
+static int match_content(void *arg, const char *ns, struct str name, void *record, struct err *err)
+{
+	struct named *n = arg;
+
+	if (is_called(n, name))
+		add_named(n, GC_CONTENT, n->ns, STR_NONE, str_of(arena_str(n->arena, name)));
+	return 0;
+}
+
+static int match_records(struct cd_daemon *d, struct named *n, struct err *err)
 {
 	static const enum cd_kind records[] = {CD_IMAGE, CD_CONTAINER, CD_SANDBOX, CD_LEASE, CD_CONTENT};
-	static const enum gc_kind files[] = {GC_INGEST, GC_BLOB, GC_METADATA, GC_INDEX, GC_OBJECT, GC_PARTIAL};
-	struct cd_collector_store store = cd_file_store_table(d->files);
+	AUTO_FREE char *digests = xasprintf("sha256:%s", n->hex);
 	struct gc_id id;
 
+	if (*n->hex)
+		return cd_meta_scan(d->meta, CD_CONTENT, n->ns.p, str_of(digests), n->arena, match_content, n, err);
 	for (size_t i = 0; i < ARRAY_LEN(records); i++) {
 		int r = cd_meta_has(d->meta, records[i], n->ns.p, str_of(n->name), err);
 
@@ -204,9 +239,26 @@ static int find_named(struct cd_daemon *d, struct named *n, struct err *err)
 		if (r && cd_record_id(records[i], n->ns, str_of(n->name), &id))
 			vec_push(&n->ids, id);
 	}
+	return 0;
+}
+
+static int match_all(struct cd_daemon *d, struct named *n, struct err *err)
+{
+	static const enum gc_kind files[] = {GC_INGEST, GC_BLOB, GC_METADATA, GC_INDEX, GC_OBJECT, GC_PARTIAL};
+	struct cd_collector_store store = cd_file_store_table(d->files);
+
+	TRY(match_records(d, n, err));
 	TRY(match_snapshots(d, n, err));
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
 		TRY(store.files.list(store.files.arg, files[i], match_file, n, err));
+	return 0;
+}
+
+static int find_named(struct cd_daemon *d, struct named *n, struct err *err)
+{
+	TRY(match_all(d, n, err));
+	if (!n->ids.n && abbreviate(n))
+		TRY(match_all(d, n, err));
 	return n->ids.n ? 0 : err_set(err, ERR_NOT_FOUND, "nothing is called \"%.200s\": not found", n->name);
 }
 

@@ -176,7 +176,7 @@ int ctl_why_verb(struct ctl *c, int argc, char **argv)
 	    parse_why,
 	    "NAME",
 	    "Shows what keeps a thing: an image, a snapshot, a container, a lease, an ingest by its name, a "
-	    "blob by its digest, an index or an object by its 64 hex digits.",
+	    "blob by its digest, an index or an object by its 64 hex digits. The beginning of a digest will do.",
 	    NULL,
 	    NULL,
 	    NULL};

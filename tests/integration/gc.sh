@@ -54,6 +54,7 @@ check "gc" ctl gc
 check "both stay" has_content "$named"
 check_match "because" "$(ctl why "$named")" "^content .*/$rooted \(label containerd.io/gc.root\)"
 check_match "of that" "$(ctl why "$named")" "label -> content .*/$named"
+check_match "the beginning of a digest will do" "$(ctl why "${named:0:19}")" "label -> content .*/$named"
 check_match "the file belongs to the record" "$(ctl why "$named")" "reference -> blob $named"
 check_eq "as JSON" "$(ctl --json why "$named" | jq -r '[.[] | select(.thing.kind == "content") | .chain[] | .key] | join(" ")')" "$rooted $named"
 check "without the label" ctr_ content label "$rooted" containerd.io/gc.root=
