@@ -283,6 +283,15 @@ static int allow(const struct ucred *peer, int fd, void *arg, struct err *err)
 	return cd_access_check(&d->config, peer, fd, err);
 }
 
+/* Handlers may wait for a contentfs that does not answer. */
+static void give_up_data(void *arg)
+{
+	struct cd_daemon *d = arg;
+
+	if (d->data)
+		ffs_client_abort(d->data);
+}
+
 static int add_service(struct cd_daemon *d, const struct rpc_service *table, void *svc, struct err *err)
 {
 	struct rpc_service s = *table;
@@ -293,8 +302,12 @@ static int add_service(struct cd_daemon *d, const struct rpc_service *table, voi
 
 int cd_daemon_serve(struct cd_daemon *d, int listen_fd, struct err *err)
 {
-	struct rpc_server_opts opts = {
-	    .allow = allow, .before = before_call, .after = after_call, .calm = calm, .arg = d};
+	struct rpc_server_opts opts = {.allow = allow,
+	                               .before = before_call,
+	                               .after = after_call,
+	                               .cancelled = give_up_data,
+	                               .calm = calm,
+	                               .arg = d};
 	AUTO_FD int fd = listen_fd;
 
 	TRY(rpc_server_new(&opts, &d->server, err));
@@ -498,6 +511,7 @@ void cd_daemon_stop(struct cd_daemon *d)
 	if (d->server)
 		rpc_server_stop(d->server, STOP_GRACE_NS);
 	rpc_server_free(STEAL(d->server));
+	give_up_data(d);
 	cd_remote_images_stop(d->remote_images);
 	cd_tasks_free(STEAL(d->tasks));
 	cd_collector_stop(STEAL(d->collector));

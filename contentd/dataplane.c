@@ -156,6 +156,7 @@ static int open_contentfs(struct cd_daemon *d, struct err *err)
 	                               .state = d->config.state,
 	                               .program = program,
 	                               .extra = args,
+	                               .answer_ns = d->config.fetch_contentfs_timeout_ms * NS_PER_MS,
 	                               .lost = on_lost,
 	                               .arg = d->watch,
 	                               .watch = cd_file_store_watch(d->files)};

@@ -31,6 +31,11 @@
 #define PATIENCE_NS (30 * NS_PER_S) /* for a worker to be replaced, or a start */
 #define SILENCE_NS (1 * NS_PER_S)   /* of who accepted us: then we look whether anybody lives, and try again */
 #define ATTEMPTS_MAX 5              /* of one call, whose workers die under it */
+#define ANSWER_NS (30 * NS_PER_S)   /* for verbs that need no network, unless the options say otherwise */
+#define TRY_AGAIN_NS                                                                                                   \
+	(1 * NS_PER_S) /* who tries whether it answers again waits for so long, and so long after the last */
+#define OPEN_SLACK_NS                                                                                                  \
+	(5 * NS_PER_S) /* contentfs knows the deadline of an Open, and is to be the one to say what was slow */
 #define LOG_TAIL_BYTES 512
 
 struct conn {
@@ -45,7 +50,11 @@ struct ffs_client {
 	void *lost_arg;
 	struct ffs_client_watch watch;
 	struct rpc_io *io;
-	pthread_mutex_t lock;       /* guards conn and its references */
+	struct rpc_call *own; /* on behalf of which calls are made that nobody can cancel */
+	int64_t answer_ns;
+	pthread_mutex_t lock;       /* guards conn and its references, and the silence */
+	bool silent;                /* it has not answered in time */
+	int64_t next_try_ns;        /* while silent */
 	pthread_mutex_t connecting; /* held while connecting or starting; guards what follows */
 	struct conn *conn;
 	int kept[N_KEPT]; /* -1: none */
@@ -249,6 +258,7 @@ static int connect_or_start(struct ffs_client *c, struct conn **out, struct err 
 		struct err why = ERR_INIT;
 
 		reap(c);
+		TRY(rpc_cancelled(c->own, err));
 		TRY(revive_kept(c, &v, err));
 		if (try_connect(c, deadline, &refused, out, &why) >= 0)
 			return 0;
@@ -343,7 +353,77 @@ struct call {
 	void *arg;
 	bool tee;                 /* fd gets a copy, from nothing */
 	const char *image, *blob; /* that it is about, for messages; or NULL */
+	bool local;               /* needs no network: contentfs is to give a sign of life */
+	int64_t deadline_ns;      /* 0: none */
 };
+
+/* How long to wait for an answer to a local verb. Of those that come while contentfs is silent, one at a time tries. */
+static int patience(struct ffs_client *c, const struct call *k, int64_t *out, struct err *err)
+{
+	int64_t now = clock_mono_ns();
+	bool wait = true;
+
+	*out = c->answer_ns;
+	pthread_mutex_lock(&c->lock);
+	if (c->silent) {
+		wait = now >= c->next_try_ns;
+		*out = TRY_AGAIN_NS < c->answer_ns ? TRY_AGAIN_NS : c->answer_ns;
+	}
+	if (c->silent && wait)
+		c->next_try_ns = now + 2 * *out;
+	pthread_mutex_unlock(&c->lock);
+	return wait ? 0 : err_set(err, ERR_UNAVAILABLE, "contentfs does not answer: %s has to wait", k->method);
+}
+
+static int note_silence(struct ffs_client *c, const struct call *k, int64_t waited_ns, struct err *err)
+{
+	bool news;
+
+	pthread_mutex_lock(&c->lock);
+	news = !c->silent;
+	c->silent = true;
+	c->next_try_ns = clock_mono_ns() + TRY_AGAIN_NS;
+	pthread_mutex_unlock(&c->lock);
+	if (news)
+		log_error("contentfs does not answer: it is there, but %s has taken more than %.1f s", k->method,
+		          (double)waited_ns / NS_PER_S);
+	return err_set(err, ERR_DEADLINE, "contentfs does not answer: no answer to %s in %.1f s", k->method,
+	               (double)waited_ns / NS_PER_S);
+}
+
+static void note_answer(struct ffs_client *c)
+{
+	bool news;
+
+	pthread_mutex_lock(&c->lock);
+	news = c->silent;
+	c->silent = false;
+	pthread_mutex_unlock(&c->lock);
+	if (news)
+		log_info("contentfs answers again");
+}
+
+/* Of the peer of a local verb. */
+struct life {
+	bool sign; /* of it, since the last look */
+	bool lost;
+};
+
+static void take_sign(void *arg, struct str wire)
+{
+	struct life *l = arg;
+
+	l->sign = true;
+}
+
+static bool shows_life(void *arg)
+{
+	struct life *l = arg;
+
+	l->lost = !l->sign;
+	l->sign = false;
+	return !l->lost;
+}
 
 static int call_once(struct ffs_client *c, const struct call *k, void *rsp, struct ttrpc_fds *fds, bool *broken,
                      struct err *err)
@@ -354,15 +434,27 @@ static int call_once(struct ffs_client *c, const struct call *k, void *rsp, stru
 	                        .fds = &k->fd,
 	                        .n_fds = k->fd >= 0 ? 1 : 0,
 	                        .can_cancel = true,
-	                        .on_behalf = k->on_behalf,
+	                        .deadline_ns = k->deadline_ns,
+	                        .on_behalf = k->on_behalf ?: c->own,
 	                        .progress = k->progress,
 	                        .arg = k->arg};
+	struct life life = {0};
 	struct conn *conn = NULL;
 	int r;
 
 	*broken = false;
+	if (k->local) {
+		TRY(patience(c, k, &req.patience_ns, err));
+		req.still_there = shows_life;
+		req.progress = take_sign;
+		req.arg = &life;
+	}
 	TRY(conn_get(c, &conn, err));
 	r = ttrpc_call(conn->rpc, &req, rsp, fds, err);
+	if (life.lost && r == -(int)ERR_UNAVAILABLE)
+		r = note_silence(c, k, req.patience_ns, err);
+	else if (r != -(int)ERR_DEADLINE && r != -(int)ERR_UNAVAILABLE && r != -(int)ERR_CANCELLED)
+		note_answer(c);
 	/* An error of the system under it is the connection's, not the answer of somebody who is there. */
 	*broken = r == -(int)ERR_UNAVAILABLE && (err->sys || !ttrpc_client_alive(conn->rpc));
 	if (*broken)
@@ -459,6 +551,8 @@ int ffs_client_open(struct ffs_client *c, struct rpc_call *on_behalf, const Cont
 	struct opening opening = {progress, arg};
 	struct call k = {"Open", &req->base, -1, on_behalf, take_opening, &opening, .image = req->reference};
 
+	if (req->deadline_ns)
+		k.deadline_ns = req->deadline_ns + OPEN_SLACK_NS;
 	TRY(ask_open(c, &k, out, &fds, err));
 	if (fds.n != 1) {
 		pb_free(*out);
@@ -545,7 +639,7 @@ int ffs_client_push_manifest(struct ffs_client *c, struct rpc_call *on_behalf,
 int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err)
 {
 	Contentd__Contentfs__V1__PinRequest req = CONTENTD__CONTENTFS__V1__PIN_REQUEST__INIT;
-	struct call k = {"Pin", &req.base, -1, NULL, NULL, NULL};
+	struct call k = {"Pin", &req.base, -1, .local = true};
 
 	req.name = (char *)name;
 	req.index_keys = (char **)index_keys;
@@ -556,7 +650,7 @@ int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *in
 int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err)
 {
 	Contentd__Contentfs__V1__UnpinRequest req = CONTENTD__CONTENTFS__V1__UNPIN_REQUEST__INIT;
-	struct call k = {"Unpin", &req.base, -1, NULL, NULL, NULL};
+	struct call k = {"Unpin", &req.base, -1, .local = true};
 
 	req.name = (char *)name;
 	return call(c, &k, NULL, NULL, err);
@@ -577,7 +671,7 @@ int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf, const char
 int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys, unsigned n, struct err *err)
 {
 	Contentd__Contentfs__V1__DeleteLayersRequest req = CONTENTD__CONTENTFS__V1__DELETE_LAYERS_REQUEST__INIT;
-	struct call k = {"DeleteLayers", &req.base, -1, NULL, NULL, NULL};
+	struct call k = {"DeleteLayers", &req.base, -1, .local = true};
 
 	req.index_keys = (char **)index_keys;
 	req.n_index_keys = n;
@@ -599,7 +693,7 @@ int ffs_client_sweep(struct ffs_client *c, struct rpc_call *on_behalf, Contentd_
                      struct err *err)
 {
 	Contentd__Contentfs__V1__Empty req = CONTENTD__CONTENTFS__V1__EMPTY__INIT;
-	struct call k = {"Sweep", &req.base, -1, on_behalf, NULL, NULL};
+	struct call k = {"Sweep", &req.base, -1, on_behalf, .local = true};
 
 	return call(c, &k, out, NULL, err);
 }
@@ -607,7 +701,7 @@ int ffs_client_sweep(struct ffs_client *c, struct rpc_call *on_behalf, Contentd_
 int ffs_client_pins(struct ffs_client *c, Contentd__Contentfs__V1__PinsResponse **out, struct err *err)
 {
 	Contentd__Contentfs__V1__Empty req = CONTENTD__CONTENTFS__V1__EMPTY__INIT;
-	struct call k = {"Pins", &req.base, -1, NULL, NULL, NULL};
+	struct call k = {"Pins", &req.base, -1, .local = true};
 
 	return call(c, &k, out, NULL, err);
 }
@@ -616,7 +710,7 @@ static int status(struct ffs_client *c, const char *const *index_keys, unsigned 
                   Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
 {
 	Contentd__Contentfs__V1__StatusRequest req = CONTENTD__CONTENTFS__V1__STATUS_REQUEST__INIT;
-	struct call k = {"Status", &req.base, -1, NULL, NULL, NULL};
+	struct call k = {"Status", &req.base, -1, .local = true};
 
 	req.index_keys = (char **)index_keys;
 	req.n_index_keys = n;
@@ -660,7 +754,7 @@ int ffs_client_metrics(struct ffs_client *c, int64_t deadline_ns, struct buf *ou
 int ffs_client_reload(struct ffs_client *c, const char *log_level, const char *log_format, struct err *err)
 {
 	Contentd__Contentfs__V1__ReloadRequest req = CONTENTD__CONTENTFS__V1__RELOAD_REQUEST__INIT;
-	struct call k = {"Reload", &req.base, -1, NULL, NULL, NULL};
+	struct call k = {"Reload", &req.base, -1, .local = true};
 
 	req.log_level = (char *)log_level;
 	req.log_format = (char *)log_format;
@@ -696,6 +790,8 @@ int ffs_client_new(const struct ffs_client_opts *opts, struct ffs_client **out, 
 	c->lost = opts->lost;
 	c->lost_arg = opts->arg;
 	c->watch = opts->watch;
+	c->answer_ns = opts->answer_ns ?: ANSWER_NS;
+	c->own = rpc_own_begin();
 	c->socket = xasprintf("%s/contentfs.sock", opts->state);
 	for (unsigned i = 0; i < N_KEPT; i++)
 		c->kept[i] = -1;
@@ -713,12 +809,18 @@ int ffs_client_new(const struct ffs_client_opts *opts, struct ffs_client **out, 
 	return 0;
 }
 
+void ffs_client_abort(struct ffs_client *c)
+{
+	rpc_own_cancel(c->own, ERR_UNAVAILABLE);
+}
+
 void ffs_client_free(struct ffs_client *c)
 {
 	if (!c)
 		return;
 	conn_unref(c, c->conn);
 	rpc_io_free(c->io);
+	rpc_own_end(c->own);
 	drop_kept(c);
 	for (char **e = c->extra; *e; e++)
 		free(*e);

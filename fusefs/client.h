@@ -2,6 +2,10 @@
  * The client side of contentfs: what contentd uses to command the data plane. Blocking calls; any thread; many may be
  * outstanding. A connection that breaks (the worker was replaced) is made anew and the call repeated: every verb is
  * idempotent. When nobody serves the socket within its patience the call fails with ERR_UNAVAILABLE.
+ *
+ * A contentfs that is there and does not answer (stopped, or stuck on its disk) is not waited for, either: a verb that needs
+ * no network fails with ERR_DEADLINE after `answer_ns`, and those that come after it fail at once, with ERR_UNAVAILABLE, but
+ * for one a second that tries. What it was asked may still be done.
  */
 #ifndef FUSEFS_CLIENT_H
 #define FUSEFS_CLIENT_H
@@ -34,12 +38,15 @@ struct ffs_client_opts {
 	 * some call soon. On a thread that must not block; may be NULL. */
 	void (*lost)(void *arg);
 	void *arg;
+	int64_t answer_ns;             /* how long a verb may take that needs no network; 0: 30 s */
 	struct ffs_client_watch watch; /* zeroed: nobody collects */
 };
 
 /* Connects to <state>/contentfs.sock; starts contentfs (detached, its stderr to <state>/contentfs.log) when none
  * answers, handing it the descriptors kept from an earlier one if there are any. Returns when it serves. */
 int ffs_client_new(const struct ffs_client_opts *opts, struct ffs_client **out, struct err *err);
+/* Ends the calls that nobody can cancel, and all that come: ERR_UNAVAILABLE. For the end of the caller's life. */
+void ffs_client_abort(struct ffs_client *c);
 void ffs_client_free(struct ffs_client *c);
 DEFINE_AUTO_FREE(ffs_client);
 
@@ -85,7 +92,8 @@ int ffs_client_verify(struct ffs_client *c, struct rpc_call *on_behalf, bool rem
 int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys, unsigned n, struct err *err);
 
 /* Deletes objects and partial files that no layer index names. Long, and can be repeated: what is deleted is deleted. Ends
- * early with an error when `on_behalf` (may be NULL) is cancelled. *out: pb_free. */
+ * early with an error when `on_behalf` (may be NULL) is cancelled, or when contentfs gives no sign of life for answer_ns.
+ * *out: pb_free. */
 int ffs_client_sweep(struct ffs_client *c, struct rpc_call *on_behalf, Contentd__Contentfs__V1__SweepResponse **out,
                      struct err *err);
 

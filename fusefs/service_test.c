@@ -281,7 +281,7 @@ static void layers_are_told_of_one_by_one(void **state)
 	pthread_create(&o.thread, NULL, open_each, &o);
 	while (atomic_load(&o.known) != 6)
 		usleep(1000);
-	rpc_own_cancel(o.call);
+	rpc_own_cancel(o.call, ERR_CANCELLED);
 	pthread_join(o.thread, NULL);
 	rpc_own_end(o.call);
 	assert_int_equal(o.err.code, ERR_CANCELLED);

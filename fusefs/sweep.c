@@ -23,6 +23,7 @@ struct sweep {
 	struct rpc_call *call;
 	struct ffs_keys some; /* names that were not claimed at the first look */
 	PB(SweepResponse) rsp;
+	int64_t sent_ns; /* the last sign of life: its caller takes silence for the end of us */
 };
 
 static void sweep_fini(struct sweep *w)
@@ -113,20 +114,24 @@ static int sweep_dir(struct sweep *w, enum ffs_dir which, struct err *err)
 	for (unsigned i = 0; i < 256; i++) {
 		snprintf(sub, sizeof(sub), "%02x", i);
 		TRY(rpc_cancelled(w->call, err));
+		send_progress(w->call, &w->sent_ns, i, 256, NULL);
 		TRY(sweep_fan_out(w, which, sub, err));
 	}
 	return 0;
 }
 
 /* What an index names that could not be loaded is not known, and may be all that is left of an image. */
-static int load_missing(struct ffs_service *s, struct err *err)
+static int load_missing(struct sweep *w, struct err *err)
 {
 	AUTO(ffs_keys) struct ffs_keys keys = FFS_KEYS_INIT;
+	struct ffs_service *s = w->s;
+	size_t n = 0;
 
 	TRY(ffs_index_list(s->w->store, &keys, err));
 	vec_each(&keys.v, k) {
 		struct err why = ERR_INIT;
 
+		send_progress(w->call, &w->sent_ns, n++, keys.v.n, NULL);
 		if (ffs_data_has_layer(s->w->data, k) || load_layer(s, k, &why) >= 0 || why.code == ERR_NOT_FOUND)
 			continue;
 		return err_set(err, ERR_PRECONDITION, "nothing is swept: %s", why.msg);
@@ -140,7 +145,7 @@ int verb_sweep(struct rpc_call *c, const void *request, void *svc, struct err *e
 	struct sweep w = {
 	    .s = svc, .call = c, .some = FFS_KEYS_INIT, .rsp = CONTENTD__CONTENTFS__V1__SWEEP_RESPONSE__INIT};
 
-	TRY(load_missing(w.s, err));
+	TRY(load_missing(&w, err));
 	TRY(sweep_dir(&w, FFS_DIR_OBJECTS, err));
 	TRY(sweep_dir(&w, FFS_DIR_PARTIAL, err));
 	return rpc_reply(c, &w.rsp.base, err);

@@ -211,9 +211,9 @@ struct rpc_call *rpc_own_begin(void)
 	return c;
 }
 
-void rpc_own_cancel(struct rpc_call *c)
+void rpc_own_cancel(struct rpc_call *c, enum err_code why)
 {
-	rpc_call_cancel(c, ERR_CANCELLED);
+	rpc_call_cancel(c, why);
 }
 
 void rpc_own_end(struct rpc_call *c)

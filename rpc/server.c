@@ -419,6 +419,8 @@ void rpc_server_stop(struct rpc_server *s, int64_t grace_ns)
 	if (grace_ns > 0)
 		wait_idle(s, clock_mono_ns() + grace_ns);
 	rpc_io_run(s->io, cancel_rest, s);
+	if (s->opts.cancelled)
+		s->opts.cancelled(s->opts.arg);
 	/* All calls are finished or cancelled; their handlers return now. */
 	workers_end(s->env.workers);
 	/* Runs after everything that the handlers have posted. */

@@ -40,6 +40,8 @@ struct rpc_server_opts {
 	void (*after)(struct rpc_call *c, void *arg, int rc, struct err *err, int64_t took_ns);
 	/* Runs when hardly anybody has called for ten seconds (workers_on_calm), or NULL. */
 	void (*calm)(void *arg);
+	/* The grace of a stop is over, and all calls are cancelled: for what handlers wait for without looking. May be NULL. */
+	void (*cancelled)(void *arg);
 	void *arg;
 };
 

@@ -128,7 +128,8 @@ struct arena *rpc_arena(struct rpc_call *c);
 /* Nobody made it: for work that outlives the calls which began it. What takes the call of a client takes it, too: it can be
  * cancelled, and what is to run at its end does. It has no deadline, and no answer. */
 struct rpc_call *rpc_own_begin(void);
-void rpc_own_cancel(struct rpc_call *c); /* any thread, until rpc_own_end */
+/* What rpc_cancelled says from then on. Any thread, until rpc_own_end. */
+void rpc_own_cancel(struct rpc_call *c, enum err_code why);
 void rpc_own_end(struct rpc_call *c);
 
 #endif

@@ -55,6 +55,9 @@
 	X(NUMBER, fetch_answer_timeout_ms, "fetch.answer_timeout_ms", "15000", RANGE(1, 86400000), START, \
 	  "A registry that does not answer for this many milliseconds is asked once more, on a new connection; then what was\n" \
 	  "asked for has failed. Reads of files go on trying, for read_timeout_ms.") \
+	X(NUMBER, fetch_contentfs_timeout_ms, "fetch.contentfs_timeout_ms", "30000", RANGE(100, 86400000), START, \
+	  "What asks contentfs for something that needs no network, as a collection does, fails after this many\n" \
+	  "milliseconds without an answer.") \
 	X(PATH, fetch_certs_dir, "fetch.certs_dir", "\"/etc/contentd/certs.d\"", ANY, START, \
 	  "Registry hosts: mirrors and certificates, <certs_dir>/<host>/hosts.toml as containerd has it, or ca.crt.") \
 	X(PATH, fetch_docker_config, "fetch.docker_config", "\"\"", ANY, START, \

@@ -293,7 +293,7 @@ static int begin_opening(struct cd_daemon *d, struct cd_remote_image *image, str
 /* Nobody finds it any more; lock held. */
 static void give_up(struct cd_remote_image *image)
 {
-	rpc_own_cancel(image->call);
+	rpc_own_cancel(image->call, ERR_CANCELLED);
 	drop(image->all, image);
 }
 
@@ -302,7 +302,7 @@ void cd_remote_images_stop(struct cd_remote_images *all)
 	pthread_mutex_lock(&all->lock);
 	vec_each(&all->opening, image)
 		if ((*image)->call)
-			rpc_own_cancel((*image)->call);
+			rpc_own_cancel((*image)->call, ERR_UNAVAILABLE);
 	while (all->opening.n)
 		pthread_cond_wait(&all->change, &all->lock);
 	pthread_mutex_unlock(&all->lock);

@@ -184,6 +184,36 @@ ctl gc >/dev/null
 check_eq "nothing is left of it" "$(everything)" "0 0 0 0 0"
 check_eq "no failed read" "$(info .contentfs.readErrors)" 0
 
+# ---- a contentfs that is there and does not answer ----
+retire_contentd
+start_contentd silent 'background = "off"' 'contentfs_timeout_ms = 1000'
+check "a pull" ctl pull "$REGISTRY/test/tiny:lazy"
+# Nothing is unmounted meanwhile: that is the kernel's, and asks nobody.
+worker=$(info .contentfs.workerPid)
+kill -STOP "$worker"
+go_on() { kill -CONT "$1" 2>/dev/null || true; }
+defer go_on "$worker"
+check "contentfs is stopped: an image goes" ctr_ images rm "$REGISTRY/test/tiny:lazy"
+check_fails "a collection that is asked for fails" ctl gc
+ctl gc >"$T/gc.out" 2>&1
+check_match "and says why" "$(cat "$T/gc.out")" "contentfs does not answer"
+check_match "as does the log, once" "$(grep -c ' error contentd: contentfs does not answer' "$T/silent.1.log")" '^1$'
+check "what needs no contentfs goes on" ctr_ leases create --id waits
+check_fails "status asks it, and fails" ctl info
+check "contentd ends beside it" stop_contentd
+kill -CONT "$worker"
+restart_contentd
+check "it goes on: the next collection does the work" ctl gc
+check_eq "of all that is left" "$(everything)" "0 0 0 0 0"
+check "and a pull is served" ctl pull "$REGISTRY/test/tiny:lazy"
+kill -STOP "$worker"
+check "stopped once more: an image goes" ctr_ images rm "$REGISTRY/test/tiny:lazy"
+check_fails "a collection fails" ctl gc
+kill -CONT "$worker"
+check "it goes on: a later collection succeeds" wait_for 10 ctl gc
+check_eq "and all is gone" "$(everything)" "0 0 0 0 0"
+check_match "the log says that it is back" "$(cat "$T/silent.2.log")" 'contentfs answers again'
+
 # ---- a daemon that dies while it collects ----
 retire_contentd
 start_contentd dying 'background = "off"' '[gc]' 'startup_delay_ms = 0'
