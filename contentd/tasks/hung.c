@@ -68,6 +68,9 @@ int task_call_or_hung(struct task *task, struct rpc_call *c, const char *method,
 	int r = shim_call(task->shim, method, msg, &wait, rsp, err);
 
 	*hung = a.hung && r == -(int)ERR_UNAVAILABLE;
+	/* A client that hands on signals sends one more while it deletes: the shim is gone because the task is. */
+	if (r == -(int)ERR_UNAVAILABLE && task_is_leaving(task))
+		return err_set(err, ERR_NOT_FOUND, "task %s not found", task->bundle.id);
 	if (!*hung)
 		return r;
 	log_warn("the shim of task %s/%s does not answer to %s", task->bundle.ns, task->bundle.id, method);

@@ -91,6 +91,8 @@ int task_get(struct cd_tasks *t, const char *ns, const char *id, struct task **o
 /* The same for tasks in any state; NULL when there is none. */
 struct task *task_peek(struct cd_tasks *t, const char *ns, const char *id);
 bool task_is_dead(struct task *task);
+/* Its shim has forgotten it, and goes; who deletes it is not done yet. */
+bool task_is_leaving(struct task *task);
 void task_ref(struct task *task);
 void task_unref(struct task *task);
 static inline void task_cleanup(struct task **task)

@@ -36,6 +36,8 @@ static int find(struct cd_tasks *t, struct rpc_call *c, const char *id, struct t
 	TRY(find_any(t, c, id, &task, err));
 	if (task_is_dead(task))
 		return err_set(err, ERR_NOT_FOUND, "task %s not found: its shim died", id);
+	if (task_is_leaving(task))
+		return err_set(err, ERR_NOT_FOUND, "task %s not found", id);
 	*out = STEAL(task);
 	return 0;
 }

@@ -77,6 +77,16 @@ bool task_is_dead(struct task *task)
 	return dead;
 }
 
+bool task_is_leaving(struct task *task)
+{
+	bool leaving;
+
+	pthread_mutex_lock(&task->owner->lock);
+	leaving = task->deleting && !task->owner->stopping;
+	pthread_mutex_unlock(&task->owner->lock);
+	return leaving;
+}
+
 int task_get(struct cd_tasks *t, const char *ns, const char *id, struct task **out, struct err *err)
 {
 	AUTO(buf) struct buf key = BUF_INIT;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -59,6 +60,60 @@ static void exec_and_kill(void **state)
 	OK(world_wait(w, "c1", "", &status, err));
 	assert_int_equal(status, 128 + SIGKILL);
 	OK(world_delete(w, "c1", &status, err));
+	world_expect_no_traces(w);
+}
+
+struct killer {
+	struct rpc_client *client;
+	atomic_bool *done;
+	struct err why; /* of the first answer that is neither success nor "not found" */
+};
+
+/* As a client that hands on every signal it gets. */
+static void *kill_all_the_time(void *arg)
+{
+	Tasks__KillRequest req = TASKS__KILL_REQUEST__INIT;
+	struct killer *k = arg;
+
+	req.container_id = "c1";
+	req.signal = SIGURG;
+	while (!atomic_load(k->done)) {
+		struct rpc_call_opts opts = {.deadline_ns = clock_mono_ns() + PATIENCE};
+		struct err err = ERR_INIT;
+
+		if (rpc_call(k->client, &tasks__tasks__descriptor, "Kill", &opts, &req.base, NULL, &err) < 0 &&
+		    err.code != ERR_NOT_FOUND && !k->why.code)
+			k->why = err;
+	}
+	return NULL;
+}
+
+static void what_is_being_deleted_is_not_found(void **state)
+{
+	struct world *w = *state;
+	atomic_bool done = false;
+	struct killer killers[3];
+	pthread_t threads[ARRAY_LEN(killers)];
+	uint32_t status;
+
+	free(w->command);
+	w->command = xstrdup("exit 0");
+	OK(world_create(w, "c1", NULL, err));
+	OK(world_start(w, "c1", "", err));
+	OK(world_wait(w, "c1", "", &status, err));
+	for (size_t i = 0; i < ARRAY_LEN(killers); i++) {
+		killers[i] = (struct killer){.done = &done, .why = ERR_INIT};
+		OK(rpc_client_connect(w->address, &killers[i].client, err));
+		assert_int_equal(pthread_create(&threads[i], NULL, kill_all_the_time, &killers[i]), 0);
+	}
+	OK(world_delete(w, "c1", &status, err));
+	atomic_store(&done, true);
+	for (size_t i = 0; i < ARRAY_LEN(killers); i++) {
+		pthread_join(threads[i], NULL);
+		rpc_client_free(killers[i].client);
+		if (killers[i].why.code)
+			fail_msg("%s: %s", err_code_name(killers[i].why.code), killers[i].why.msg);
+	}
 	world_expect_no_traces(w);
 }
 
@@ -260,6 +315,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(a_life),
 	    TEST(exec_and_kill),
+	    TEST(what_is_being_deleted_is_not_found),
 	    TEST(a_failed_create_leaves_nothing),
 	    TEST(a_dead_shim_is_cleaned_up_after),
 	    TEST(containers_outlive_the_daemon),
