@@ -251,6 +251,8 @@ static int make_session(struct rpc_client *c, struct err *err)
 	nghttp2_session_callbacks_set_send_callback(cb, on_send);
 	nghttp2_option_set_no_auto_window_update(opt, 1);
 	nghttp2_option_set_no_closed_streams(opt, 1);
+	/* Go's servers send messages that end in a blank as they are. */
+	nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(opt, 1);
 	r = nghttp2_session_client_new2(&c->session, cb, c, opt);
 	nghttp2_option_del(opt);
 	nghttp2_session_callbacks_del(cb);

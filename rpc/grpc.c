@@ -55,8 +55,9 @@ void grpc_message_encode(struct str text, struct buf *out)
 {
 	for (size_t i = 0; i < text.n; i++) {
 		unsigned char c = (unsigned char)text.p[i];
+		bool at_end = i == 0 || i + 1 == text.n;
 
-		if (c >= 0x20 && c <= 0x7e && c != '%')
+		if (c >= 0x20 && c <= 0x7e && c != '%' && !(c == ' ' && at_end))
 			buf_addc(out, (char)c);
 		else
 			buf_addf(out, "%%%02X", c);

@@ -19,7 +19,8 @@ bool grpc_timeout_parse(struct str value, int64_t *ns);
 /* The shortest spelling that is not shorter than the time; dst needs 24 bytes. A time that has passed: "1n". */
 char *grpc_timeout_format(int64_t ns, char dst[static 24]);
 
-/* grpc-message: percent-encodes what is not printable ASCII, and '%'; decoding leaves broken escapes as they are. */
+/* grpc-message: percent-encodes what is not printable ASCII, '%', and blanks at its ends, for which receivers reset a call
+ * (RFC 9113, 8.2.1); decoding leaves broken escapes as they are. */
 void grpc_message_encode(struct str text, struct buf *out);
 void grpc_message_decode(struct str value, struct buf *out);
 

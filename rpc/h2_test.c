@@ -525,6 +525,9 @@ static void percent(void **state)
 	assert_string_equal(out.p, "a%25b%0A%C3%A4~");
 	grpc_message_decode(buf_str(&out), &back);
 	assert_string_equal(back.p, "a%b\n\xc3\xa4~");
+	buf_clear(&out);
+	grpc_message_encode(STR(" a b "), &out);
+	assert_string_equal(out.p, "%20a b%20");
 	buf_clear(&back);
 	grpc_message_decode(STR("%4g%%41%"), &back);
 	assert_string_equal(back.p, "%4g%A%");
