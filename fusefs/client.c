@@ -32,10 +32,8 @@
 #define SILENCE_NS (1 * NS_PER_S)   /* of who accepted us: then we look whether anybody lives, and try again */
 #define ATTEMPTS_MAX 5              /* of one call, whose workers die under it */
 #define ANSWER_NS (30 * NS_PER_S)   /* for verbs that need no network, unless the options say otherwise */
-#define TRY_AGAIN_NS                                                                                                   \
-	(1 * NS_PER_S) /* who tries whether it answers again waits for so long, and so long after the last */
-#define OPEN_SLACK_NS                                                                                                  \
-	(5 * NS_PER_S) /* contentfs knows the deadline of an Open, and is to be the one to say what was slow */
+#define TRY_AGAIN_NS (1 * NS_PER_S) /* how long who tries whether it answers again waits, and how long after the last */
+#define OPEN_SLACK_NS (5 * NS_PER_S) /* contentfs has an Open's deadline, too: it should say what was slow */
 #define LOG_TAIL_BYTES 512
 
 struct conn {

@@ -152,6 +152,7 @@ struct cached {
 	uint32_t chunk;
 	struct cached *file_next;
 	struct cached *newer, *older;
+	int64_t used_ns;
 };
 
 struct read_op;
@@ -263,6 +264,8 @@ void cache_put(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, struct cb
 void cache_drop(struct ffs_data *d, struct ffs_file *f);
 /* Evicts until the cache fits the memory bound. */
 void cache_trim(struct ffs_data *d);
+/* Evicts what was last used before that. */
+void cache_age(struct ffs_data *d, int64_t before_ns);
 
 /* ---- partial files (partial.c): no lock ---- */
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #define DEFAULT_MEMORY (64u << 20)
+#define DEFAULT_CACHE_NS (5 * NS_PER_S)
 #define DEFAULT_OPEN_FILES 4096
 
 /* ---- life ---- */
@@ -25,6 +26,8 @@ int ffs_data_new(struct ffs_store *store, const struct ffs_blobs *blobs, const s
 		d->opts.read_timeout_ns = 60 * NS_PER_S;
 	if (!d->opts.memory_bytes)
 		d->opts.memory_bytes = DEFAULT_MEMORY;
+	if (!d->opts.cache_ns)
+		d->opts.cache_ns = DEFAULT_CACHE_NS;
 	if (!d->opts.threads)
 		d->opts.threads = cpu_count();
 	if (!d->opts.open_files)
@@ -106,10 +109,16 @@ void inflater_give(struct ffs_data *d, struct inflater_slot *s)
 	pthread_mutex_unlock(&d->lock);
 }
 
-void ffs_data_poke(struct ffs_data *d)
+bool ffs_data_beat(struct ffs_data *d)
 {
+	bool some, none;
+
 	pthread_mutex_lock(&d->lock);
+	some = d->oldest != NULL;
+	cache_age(d, clock_mono_ns() - d->opts.cache_ns);
+	none = !d->oldest;
 	pthread_mutex_unlock(&d->lock);
+	return some && none;
 }
 
 /* ---- layers ---- */

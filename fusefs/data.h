@@ -36,6 +36,7 @@ struct ffs_data_opts {
 	int64_t quiet_ns;        /* 0 = 500 ms */
 	int64_t read_timeout_ns; /* longest wait of one read, then EIO; 0 = 60 s */
 	uint64_t memory_bytes;   /* compressed and inflated bytes in flight or cached; 0 = 64 MiB */
+	int64_t cache_ns;        /* how long a cached chunk stays that nobody reads; 0 = 5 s */
 	unsigned threads;        /* that inflate and hash; 0 = one per CPU */
 	unsigned open_files;     /* unfinished files held open although nobody reads them; 0 = 4096 */
 };
@@ -147,7 +148,8 @@ int ffs_data_find(struct ffs_data *d, const struct digest *key, uint64_t size_hi
 typedef void ffs_read_fn(void *arg, struct str bytes, const struct err *err);
 void ffs_data_read(struct ffs_data *d, struct ffs_file *f, uint64_t at, size_t n, ffs_read_fn *done, void *arg);
 
-/* For the heartbeat: takes the locks once. */
-void ffs_data_poke(struct ffs_data *d);
+/* For the heartbeat: takes the locks once, and lets go of cached chunks that nobody has read for a while. True when that
+ * has left the cache empty: a time to give memory back. */
+bool ffs_data_beat(struct ffs_data *d);
 
 #endif

@@ -477,6 +477,7 @@ struct cbuf *cache_get(struct ffs_data *d, struct ffs_file *f, uint32_t chunk)
 		if (c->chunk == chunk) {
 			lru_remove(d, c);
 			lru_push(d, c);
+			c->used_ns = clock_mono_ns();
 			cbuf_ref(c->buf);
 			return c->buf;
 		}
@@ -495,7 +496,7 @@ void cache_put(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, struct cb
 		return;
 	c = xcalloc(1, sizeof(*c));
 	cbuf_ref(buf);
-	*c = (struct cached){.buf = buf, .file = f, .chunk = chunk, .file_next = f->cached};
+	*c = (struct cached){.buf = buf, .file = f, .chunk = chunk, .file_next = f->cached, .used_ns = clock_mono_ns()};
 	f->cached = c;
 	lru_push(d, c);
 	d->memory_cached += buf->n;
@@ -508,12 +509,22 @@ void cache_drop(struct ffs_data *d, struct ffs_file *f)
 		cache_remove(d, f->cached);
 }
 
+static void evict_oldest(struct ffs_data *d)
+{
+	struct ffs_file *f = d->oldest->file;
+
+	cache_remove(d, d->oldest);
+	file_release_idle(d, f);
+}
+
 void cache_trim(struct ffs_data *d)
 {
-	while (d->oldest && (d->memory > d->opts.memory_bytes || d->memory_cached > d->opts.memory_bytes / 2)) {
-		struct ffs_file *f = d->oldest->file;
+	while (d->oldest && (d->memory > d->opts.memory_bytes || d->memory_cached > d->opts.memory_bytes / 2))
+		evict_oldest(d);
+}
 
-		cache_remove(d, d->oldest);
-		file_release_idle(d, f);
-	}
+void cache_age(struct ffs_data *d, int64_t before_ns)
+{
+	while (d->oldest && d->oldest->used_ns < before_ns)
+		evict_oldest(d);
 }

@@ -74,6 +74,44 @@ static void test_memory(void **state)
 	layer_fini(f, &l);
 }
 
+/* Chunks that nobody reads again do not stay in memory. */
+static void test_cache_ages(void **state)
+{
+	struct fixture *f = *state;
+	struct ffs_data_counters c;
+	struct result r = RESULT_INIT;
+	const struct test_file *t;
+	struct err err = ERR_INIT;
+	struct test_layer l;
+	bool emptied = false;
+	unsigned n;
+
+	test_layer_init(&l, "127.0.0.1:1/a");
+	test_layer_add(&l, "x", 200 * CHUNK, CHUNK, 5, NULL);
+	layer_ready(f, &l, 1);
+	t = test_layer_file(&l, "x");
+	assert_int_equal(read_at(f, &t->claim, 3 * CHUNK, 100, &r), ERR_OK);
+	assert_false(ffs_data_beat(f->data));
+	ffs_data_counters(f->data, &c);
+	assert_true(c.memory_bytes >= CHUNK);
+	ffs_data_free(f->data);
+	f->opts.cache_ns = 1;
+	data_open(f);
+	assert_int_equal(ffs_data_add_layer(f->data, &l.key, &err), 0);
+	assert_int_equal(read_at(f, &t->claim, 150 * CHUNK, 100, &r), ERR_OK);
+	/* Who reads has the bytes before they are cached, and what was read along may still be on its way. */
+	do {
+		emptied |= ffs_data_beat(f->data);
+		ffs_data_counters(f->data, &c);
+	} while (!emptied || c.memory_bytes);
+	n = test_blobs_count(&f->blobs, &f->blobs.n_requests);
+	assert_int_equal(read_at(f, &t->claim, 150 * CHUNK, 100, &r), ERR_OK);
+	assert_memory_equal(r.bytes.p, t->content.p + 150 * CHUNK, 100);
+	assert_int_equal(test_blobs_count(&f->blobs, &f->blobs.n_requests), n);
+	buf_fini(&r.bytes);
+	layer_fini(f, &l);
+}
+
 /* Unfinished files that were closed to save descriptors are still here. */
 static void test_few_descriptors(void **state)
 {
@@ -204,7 +242,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_preempt), T(test_memory), T(test_few_descriptors), T(test_hammer), T(test_stop_under_load),
+	    T(test_preempt),         T(test_memory), T(test_cache_ages),
+	    T(test_few_descriptors), T(test_hammer), T(test_stop_under_load),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

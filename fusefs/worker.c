@@ -140,8 +140,8 @@ static void beat(struct touch *t)
 	struct ffs_data *data = atomic_load(&t->data);
 	struct ffs_session *session = atomic_load(&t->session);
 
-	if (data)
-		ffs_data_poke(data);
+	if (data && ffs_data_beat(data))
+		t->w->trim_due = true;
 	if (atomic_exchange(&t->w->trim_due, false))
 		malloc_trim(0);
 	/* A silent worker is replaced. */
