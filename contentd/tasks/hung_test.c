@@ -96,17 +96,9 @@ static void an_unknown_shim_is_found(void **state)
 static void what_has_ended_is_deleted(void **state)
 {
 	struct world *w = *state;
-	uint32_t status, pid = 0;
-	pid_t shim;
+	pid_t shim = world_run_to_end(w, 4);
+	uint32_t status;
 
-	free(w->command);
-	w->command = xstrdup("read x; exit 4");
-	OK(world_create(w, "c1", NULL, err));
-	assert_int_equal(world_count_tasks(w, &status, &pid), 1);
-	shim = process_parent(pid);
-	OK(world_start(w, "c1", "", err));
-	OK(world_wait(w, "c1", "", &status, err));
-	world_expect_topics(w, "create start exit");
 	send_to(shim, SIGSTOP);
 	OK(world_delete(w, "c1", &status, err));
 	assert_int_equal(status, 4);

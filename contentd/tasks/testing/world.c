@@ -258,6 +258,23 @@ unsigned world_count_tasks(struct world *w, uint32_t *status, uint32_t *pid)
 	return (unsigned)rsp->n_tasks;
 }
 
+pid_t world_run_to_end(struct world *w, uint32_t want)
+{
+	uint32_t status, pid = 0;
+	pid_t shim;
+
+	free(w->command);
+	w->command = xasprintf("read x; exit %u", want);
+	OK(world_create(w, "c1", NULL, err));
+	assert_int_equal(world_count_tasks(w, &status, &pid), 1);
+	shim = process_parent(pid);
+	OK(world_start(w, "c1", "", err));
+	OK(world_wait(w, "c1", "", &status, err));
+	assert_int_equal(status, want);
+	world_expect_topics(w, "create start exit");
+	return shim;
+}
+
 void world_expect_topics(struct world *w, const char *want)
 {
 	int64_t until = clock_mono_ns() + PATIENCE;

@@ -56,6 +56,8 @@ int world_delete(struct world *w, const char *id, uint32_t *status, struct err *
 /* Registers `sh -c command` as an exec; world_start starts it. */
 int world_add_process(struct world *w, const char *id, const char *exec, const char *command, struct err *err);
 int world_kill_all(struct world *w, const char *id, int signal, struct err *err);
+/* Container c1 has run, and its first process has ended with that status, which has been waited for; its shim. */
+pid_t world_run_to_end(struct world *w, uint32_t status);
 /* How many there are; status and pid of the first. */
 unsigned world_count_tasks(struct world *w, uint32_t *status, uint32_t *pid);
 
