@@ -356,7 +356,7 @@ bool ttrpc_client_alive(const struct ttrpc_client *c)
 	pthread_mutex_lock(&it->lock);
 	alive = !it->closed;
 	pthread_mutex_unlock(&it->lock);
-	return alive;
+	return alive && ttrpc_link_alive(it->link);
 }
 
 /* ---- a call with a waiting thread ---- */

@@ -157,9 +157,12 @@ size_t ttrpc_link_queued(struct ttrpc_link *l)
 
 /* ---- sending ---- */
 
-/* err->sys stays set, which tells it from an answer of the peer with the same code. */
-static int send_failed(int sys, struct err *err)
+/* A peer that is gone is gone at once, also before the I/O thread sees the end of its stream. err->sys stays set, which
+ * tells it from an answer of the peer with the same code. With the lock held. */
+static int send_failed(struct ttrpc_link *l, int sys, struct err *err)
 {
+	if (sys == EPIPE || sys == ECONNRESET || sys == ENOTCONN)
+		l->closed = true;
 	err_set(err, ERR_UNAVAILABLE, "send: %s", strerror(sys));
 	if (err)
 		err->sys = sys;
@@ -181,14 +184,14 @@ static ssize_t write_some(struct ttrpc_link *l, struct str bytes, const int *fds
 		if (why.sys == EMSGSIZE || why.sys == ENOBUFS || why.sys == ETOOMANYREFS)
 			return err_set(err, ERR_EXHAUSTED, "send %zu bytes in one packet: %s", bytes.n,
 			               strerror(why.sys));
-		return why.sys ? send_failed(why.sys, err) : err_set(err, ERR_UNAVAILABLE, "%s", why.msg);
+		return why.sys ? send_failed(l, why.sys, err) : err_set(err, ERR_UNAVAILABLE, "%s", why.msg);
 	}
 	do
 		n = send(l->fd, bytes.p, bytes.n, MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return n;
-	return errno == EAGAIN ? 0 : send_failed(errno, err);
+	return errno == EAGAIN ? 0 : send_failed(l, errno, err);
 }
 
 /* Sends from the queue until it is empty or the socket is full. With the lock held. */

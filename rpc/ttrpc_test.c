@@ -2,10 +2,12 @@
 
 #include "base/file.h"
 #include "base/unix.h"
+#include "rpc/io.h"
 #include "rpc/testing/fixture.h"
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 
 struct fixture {
@@ -269,6 +271,41 @@ static void death_of_the_server(void **state)
 	until(&f->closed, 1);
 	assert_false(ttrpc_client_alive(f->client));
 	assert_int_equal(ttrpc_call(f->client, &req, NULL, NULL, &err), -ERR_UNAVAILABLE);
+}
+
+static void hold_thread(void *arg)
+{
+	sem_t *held = arg;
+
+	sem_wait(held);
+}
+
+/* Whoever finds out by sending knows it at once, though the I/O thread has not got to it. */
+static void a_peer_that_is_just_gone(void **state)
+{
+	struct fixture *f = *state;
+	AUTO(rpc_io) struct rpc_io *io = NULL;
+	AUTO(ttrpc_client) struct ttrpc_client *c = NULL;
+	struct ttrpc_client_opts opts = {0};
+	struct err err = ERR_INIT;
+	EchoRequest msg = echo_request();
+	struct ttrpc_req req = call("Unary", &msg);
+	sem_t held;
+	int fds[2];
+
+	assert_int_equal(sem_init(&held, 0, 0), 0);
+	assert_int_equal(rpc_io_new(&io, &err), 0);
+	opts.io = io;
+	assert_int_equal(socketpair(AF_UNIX, f->type | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(ttrpc_client_new(fds[1], &opts, &c, &err), 0);
+	loop_post(rpc_io_loop(io), hold_thread, &held);
+	close(fds[0]);
+	assert_true(ttrpc_client_alive(c));
+	assert_int_equal(ttrpc_call(c, &req, NULL, NULL, &err), -ERR_UNAVAILABLE);
+	assert_false(ttrpc_client_alive(c));
+	sem_post(&held);
+	ttrpc_client_free(STEAL(c));
+	sem_destroy(&held);
 }
 
 /* A client that repeats what was cut off, but not what was answered, loses nothing to a server that stops quietly. */
@@ -689,6 +726,7 @@ int main(void)
 	    BOTH(deadline),
 	    BOTH(async_calls),
 	    BOTH(death_of_the_server),
+	    BOTH(a_peer_that_is_just_gone),
 	    BOTH(death_of_the_client),
 	    cmocka_unit_test(quiet_end_of_the_server),
 	    BOTH(many_threads),
