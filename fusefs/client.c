@@ -9,7 +9,7 @@
  * We hold the listening socket too, so that a connection succeeds even when nobody is left to serve it. Who lives is
  * told by the locks of the roles (link.h), not by process ids: whoever it was that we knew may have been replaced.
  */
-#include "fusefs/client.h"
+#include "fusefs/client_internal.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -33,7 +33,6 @@
 #define ATTEMPTS_MAX 5              /* of one call, whose workers die under it */
 #define ANSWER_NS (30 * NS_PER_S)   /* for verbs that need no network, unless the options say otherwise */
 #define TRY_AGAIN_NS (1 * NS_PER_S) /* how long who tries whether it answers again waits, and how long after the last */
-#define OPEN_SLACK_NS (5 * NS_PER_S) /* contentfs has an Open's deadline, too: it should say what was slow */
 #define LOG_TAIL_BYTES 512
 
 struct conn {
@@ -342,21 +341,8 @@ static int conn_get(struct ffs_client *c, struct conn **out, struct err *err)
 
 /* ---- calls ---- */
 
-struct call {
-	const char *method;
-	const ProtobufCMessage *msg;
-	int fd; /* -1: none */
-	struct rpc_call *on_behalf;
-	void (*progress)(void *arg, struct str wire);
-	void *arg;
-	bool tee;                 /* fd gets a copy, from nothing */
-	const char *image, *blob; /* that it is about, for messages; or NULL */
-	bool local;               /* needs no network: contentfs is to give a sign of life */
-	int64_t deadline_ns;      /* 0: none */
-};
-
 /* How long to wait for an answer to a local verb. Of those that come while contentfs is silent, one at a time tries. */
-static int patience(struct ffs_client *c, const struct call *k, int64_t *out, struct err *err)
+static int patience(struct ffs_client *c, const struct ffs_call *k, int64_t *out, struct err *err)
 {
 	int64_t now = clock_mono_ns();
 	bool wait = true;
@@ -373,7 +359,7 @@ static int patience(struct ffs_client *c, const struct call *k, int64_t *out, st
 	return wait ? 0 : err_set(err, ERR_UNAVAILABLE, "contentfs does not answer: %s has to wait", k->method);
 }
 
-static int note_silence(struct ffs_client *c, const struct call *k, int64_t waited_ns, struct err *err)
+static int note_silence(struct ffs_client *c, const struct ffs_call *k, int64_t waited_ns, struct err *err)
 {
 	bool news;
 
@@ -423,7 +409,7 @@ static bool shows_life(void *arg)
 	return !l->lost;
 }
 
-static int call_once(struct ffs_client *c, const struct call *k, void *rsp, struct ttrpc_fds *fds, bool *broken,
+static int call_once(struct ffs_client *c, const struct ffs_call *k, void *rsp, struct ttrpc_fds *fds, bool *broken,
                      struct err *err)
 {
 	struct ttrpc_req req = {.svc = &contentd__contentfs__v1__data__descriptor,
@@ -462,7 +448,7 @@ static int call_once(struct ffs_client *c, const struct call *k, void *rsp, stru
 }
 
 /* It may be the very layer that contentfs dies of. */
-static int call_lost(const struct call *k, const struct err *why, struct err *err)
+static int call_lost(const struct ffs_call *k, const struct err *why, struct err *err)
 {
 	err_set(err, why->code, "contentfs went away %d times during %s: %s", ATTEMPTS_MAX, k->method, why->msg);
 	if (k->blob)
@@ -470,7 +456,7 @@ static int call_lost(const struct call *k, const struct err *why, struct err *er
 	return k->image ? err_wrap(err, "image %s", k->image) : -(int)why->code;
 }
 
-static int call(struct ffs_client *c, const struct call *k, void *rsp, struct ttrpc_fds *fds, struct err *err)
+int ffs_client_call(struct ffs_client *c, const struct ffs_call *k, void *rsp, struct ttrpc_fds *fds, struct err *err)
 {
 	struct err why = ERR_INIT;
 	bool broken;
@@ -488,244 +474,15 @@ static int call(struct ffs_client *c, const struct call *k, void *rsp, struct tt
 	return call_lost(k, &why, err);
 }
 
-/* ---- verbs ---- */
-
-struct opening {
-	ffs_open_progress_fn fn;
-	void *arg;
-};
-
-static void take_opening(void *arg, struct str wire)
-{
-	AUTO(pb) Contentd__Contentfs__V1__OpenProgress *m = NULL;
-	const struct opening *o = arg;
-
-	if (o->fn && pb_unpack(&contentd__contentfs__v1__open_progress__descriptor, wire, &m, NULL) >= 0)
-		o->fn(o->arg, m);
-}
-
-static uint64_t watch_asked(struct ffs_client *c)
+uint64_t ffs_client_asked(struct ffs_client *c)
 {
 	return c->watch.asked ? c->watch.asked(c->watch.arg) : 0;
 }
 
-/* `key` of each answer: "" is none. */
-static bool watch_answered(struct ffs_client *c, uint64_t asked, const struct call *k, const char *const *keys,
-                           size_t n)
+bool ffs_client_answered(struct ffs_client *c, uint64_t asked, const struct ffs_call *k, const char *const *keys,
+                         size_t n)
 {
 	return c->watch.answered && c->watch.answered(c->watch.arg, asked, k->on_behalf, keys, n);
-}
-
-/* Asks until what is answered is there. */
-static int ask_open(struct ffs_client *c, const struct call *k, Contentd__Contentfs__V1__OpenResponse **out,
-                    struct ttrpc_fds *fds, struct err *err)
-{
-	bool again = true;
-	int r = 0;
-
-	while (again && r >= 0) {
-		uint64_t asked = watch_asked(c);
-		VEC(const char *) keys = VEC_INIT;
-
-		r = call(c, k, out, fds, err);
-		for (size_t i = 0; r >= 0 && i < (*out)->n_layers; i++)
-			if (*(*out)->layers[i]->index_key)
-				vec_push(&keys, (const char *)(*out)->layers[i]->index_key);
-		again = watch_answered(c, asked, k, keys.p, keys.n) && r >= 0;
-		vec_fini(&keys);
-		if (again) {
-			pb_free(STEAL(*out));
-			ttrpc_fds_fini(fds);
-		}
-	}
-	return r;
-}
-
-int ffs_client_open(struct ffs_client *c, struct rpc_call *on_behalf, const Contentd__Contentfs__V1__OpenRequest *req,
-                    ffs_open_progress_fn progress, void *arg, Contentd__Contentfs__V1__OpenResponse **out, int *docs_fd,
-                    struct err *err)
-{
-	AUTO(ttrpc_fds) struct ttrpc_fds fds = TTRPC_FDS_INIT;
-	struct opening opening = {progress, arg};
-	struct call k = {"Open", &req->base, -1, on_behalf, take_opening, &opening, .image = req->reference};
-
-	if (req->deadline_ns)
-		k.deadline_ns = req->deadline_ns + OPEN_SLACK_NS;
-	TRY(ask_open(c, &k, out, &fds, err));
-	if (fds.n != 1) {
-		pb_free(*out);
-		*out = NULL;
-		return err_set(err, ERR_INTERNAL, "contentfs opened %s without its documents", req->reference);
-	}
-	*docs_fd = STEAL_FD(fds.fd[0]);
-	return 0;
-}
-
-struct transfer {
-	ffs_progress_fn fn;
-	void *arg;
-};
-
-static void take_transfer(void *arg, struct str wire)
-{
-	AUTO(pb) Contentd__Contentfs__V1__TransferProgress *m = NULL;
-	const struct transfer *t = arg;
-
-	if (t->fn && pb_unpack(&contentd__contentfs__v1__transfer_progress__descriptor, wire, &m, NULL) >= 0)
-		t->fn(t->arg, m->done, m->total);
-}
-
-int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
-                      const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress, void *arg,
-                      Contentd__Contentfs__V1__UnpackResponse **out, struct err *err)
-{
-	struct transfer t = {progress, arg};
-	struct call k = {"Unpack",       &req->base,        fd, on_behalf, take_transfer, &t, req->tee,
-	                 req->reference, req->layer->digest};
-	bool again = true;
-	int r = 0;
-
-	while (again && r >= 0) {
-		uint64_t asked = watch_asked(c);
-		const char *key;
-
-		r = call(c, &k, out, NULL, err);
-		key = r >= 0 ? (*out)->index_key : NULL;
-		again = watch_answered(c, asked, &k, &key, r >= 0) && r >= 0;
-		if (!again)
-			break;
-		pb_free(STEAL(*out));
-		if (k.tee && ftruncate(fd, 0) < 0)
-			return err_errno(err, errno, "truncate the copy of a layer");
-	}
-	return r;
-}
-
-int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
-                          const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd, ffs_progress_fn progress,
-                          void *arg, struct err *err)
-{
-	struct transfer t = {progress, arg};
-	struct call k = {"FetchBlob",    &req->base,       fd, on_behalf, take_transfer, &t, false,
-	                 req->reference, req->blob->digest};
-
-	return call(c, &k, NULL, NULL, err);
-}
-
-int ffs_client_push_blob(struct ffs_client *c, struct rpc_call *on_behalf,
-                         const Contentd__Contentfs__V1__PushBlobRequest *req, int fd, ffs_progress_fn progress,
-                         void *arg, int *outcome, struct err *err)
-{
-	AUTO(pb) Contentd__Contentfs__V1__PushBlobResponse *rsp = NULL;
-	struct transfer t = {progress, arg};
-	struct call k = {"PushBlob",     &req->base,       fd, on_behalf, take_transfer, &t, false,
-	                 req->reference, req->blob->digest};
-
-	TRY(call(c, &k, &rsp, NULL, err));
-	*outcome = (int)rsp->outcome;
-	return 0;
-}
-
-int ffs_client_push_manifest(struct ffs_client *c, struct rpc_call *on_behalf,
-                             const Contentd__Contentfs__V1__PushManifestRequest *req, int fd, struct err *err)
-{
-	struct call k = {"PushManifest", &req->base, fd, on_behalf, .image = req->reference};
-
-	return call(c, &k, NULL, NULL, err);
-}
-
-int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err)
-{
-	Contentd__Contentfs__V1__PinRequest req = CONTENTD__CONTENTFS__V1__PIN_REQUEST__INIT;
-	struct call k = {"Pin", &req.base, -1, .local = true};
-
-	req.name = (char *)name;
-	req.index_keys = (char **)index_keys;
-	req.n_index_keys = n;
-	return call(c, &k, NULL, NULL, err);
-}
-
-int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err)
-{
-	Contentd__Contentfs__V1__UnpinRequest req = CONTENTD__CONTENTFS__V1__UNPIN_REQUEST__INIT;
-	struct call k = {"Unpin", &req.base, -1, .local = true};
-
-	req.name = (char *)name;
-	return call(c, &k, NULL, NULL, err);
-}
-
-int ffs_client_fill(struct ffs_client *c, struct rpc_call *on_behalf, const char *const *index_keys, unsigned n,
-                    ffs_progress_fn progress, void *arg, struct err *err)
-{
-	Contentd__Contentfs__V1__FillRequest req = CONTENTD__CONTENTFS__V1__FILL_REQUEST__INIT;
-	struct transfer t = {progress, arg};
-	struct call k = {"Fill", &req.base, -1, on_behalf, take_transfer, &t};
-
-	req.index_keys = (char **)index_keys;
-	req.n_index_keys = n;
-	return call(c, &k, NULL, NULL, err);
-}
-
-int ffs_client_delete_layers(struct ffs_client *c, const char *const *index_keys, unsigned n, struct err *err)
-{
-	Contentd__Contentfs__V1__DeleteLayersRequest req = CONTENTD__CONTENTFS__V1__DELETE_LAYERS_REQUEST__INIT;
-	struct call k = {"DeleteLayers", &req.base, -1, .local = true};
-
-	req.index_keys = (char **)index_keys;
-	req.n_index_keys = n;
-	return call(c, &k, NULL, NULL, err);
-}
-
-int ffs_client_verify(struct ffs_client *c, struct rpc_call *on_behalf, bool remove, ffs_progress_fn progress,
-                      void *arg, Contentd__Contentfs__V1__VerifyResponse **out, struct err *err)
-{
-	Contentd__Contentfs__V1__VerifyRequest req = CONTENTD__CONTENTFS__V1__VERIFY_REQUEST__INIT;
-	struct transfer t = {progress, arg};
-	struct call k = {"Verify", &req.base, -1, on_behalf, take_transfer, &t};
-
-	req.remove = remove;
-	return call(c, &k, out, NULL, err);
-}
-
-int ffs_client_sweep(struct ffs_client *c, struct rpc_call *on_behalf, Contentd__Contentfs__V1__SweepResponse **out,
-                     struct err *err)
-{
-	Contentd__Contentfs__V1__Empty req = CONTENTD__CONTENTFS__V1__EMPTY__INIT;
-	struct call k = {"Sweep", &req.base, -1, on_behalf, .local = true};
-
-	return call(c, &k, out, NULL, err);
-}
-
-int ffs_client_pins(struct ffs_client *c, Contentd__Contentfs__V1__PinsResponse **out, struct err *err)
-{
-	Contentd__Contentfs__V1__Empty req = CONTENTD__CONTENTFS__V1__EMPTY__INIT;
-	struct call k = {"Pins", &req.base, -1, .local = true};
-
-	return call(c, &k, out, NULL, err);
-}
-
-static int status(struct ffs_client *c, const char *const *index_keys, unsigned n, bool sizes_only,
-                  Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
-{
-	Contentd__Contentfs__V1__StatusRequest req = CONTENTD__CONTENTFS__V1__STATUS_REQUEST__INIT;
-	struct call k = {"Status", &req.base, -1, .local = true};
-
-	req.index_keys = (char **)index_keys;
-	req.n_index_keys = n;
-	req.sizes_only = sizes_only;
-	return call(c, &k, out, NULL, err);
-}
-
-int ffs_client_status(struct ffs_client *c, const char *const *index_keys, unsigned n,
-                      Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
-{
-	return status(c, index_keys, n, false, out, err);
-}
-
-int ffs_client_sizes(struct ffs_client *c, const char *const *index_keys, unsigned n,
-                     Contentd__Contentfs__V1__StatusResponse **out, struct err *err)
-{
-	return status(c, index_keys, n, true, out, err);
 }
 
 int ffs_client_metrics(struct ffs_client *c, int64_t deadline_ns, struct buf *out, struct err *err)
@@ -747,16 +504,6 @@ int ffs_client_metrics(struct ffs_client *c, int64_t deadline_ns, struct buf *ou
 	TRY(r);
 	buf_adds(out, rsp->text);
 	return 0;
-}
-
-int ffs_client_reload(struct ffs_client *c, const char *log_level, const char *log_format, struct err *err)
-{
-	Contentd__Contentfs__V1__ReloadRequest req = CONTENTD__CONTENTFS__V1__RELOAD_REQUEST__INIT;
-	struct call k = {"Reload", &req.base, -1, .local = true};
-
-	req.log_level = (char *)log_level;
-	req.log_format = (char *)log_format;
-	return call(c, &k, NULL, NULL, err);
 }
 
 /* ---- life-cycle ---- */
