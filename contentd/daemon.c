@@ -286,10 +286,10 @@ static int allow(const struct ucred *peer, int fd, void *arg, struct err *err)
 /* Handlers may wait for a contentfs that does not answer. */
 static void give_up_data(void *arg)
 {
-	struct cd_daemon *d = arg;
+	struct ffs_client *data = cd_data_now(arg);
 
-	if (d->data)
-		ffs_client_abort(d->data);
+	if (data)
+		ffs_client_abort(data);
 }
 
 static int add_service(struct cd_daemon *d, const struct rpc_service *table, void *svc, struct err *err)
