@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 /* Announces one thing after the other, and says what was so when that was done. */
 struct announcer {
@@ -50,6 +51,7 @@ static void what_leaves(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, announce, &a), 0);
 	while (a.done < 3)
 		sched_yield();
+	usleep(20000); /* who does not wait would be done */
 	landed = true;
 	cd_uses_landed(uses);
 	assert_int_equal(pthread_join(thread, NULL), 0);
