@@ -338,7 +338,6 @@ void ffs_data_counters(struct ffs_data *d, struct ffs_data_counters *out)
 {
 	pthread_mutex_lock(&d->lock);
 	*out = d->counters;
-	out->fetched_bytes = __atomic_load_n(&d->counters.fetched_bytes, __ATOMIC_RELAXED);
 	out->memory_bytes = d->memory;
 	pthread_mutex_unlock(&d->lock);
 }

@@ -124,7 +124,6 @@ void ffs_data_layers(struct ffs_data *d, struct digest **keys, size_t *n);
 
 struct ffs_data_counters {
 	uint64_t requests[FFS_LANES]; /* sent to the blob source */
-	uint64_t fetched_bytes;       /* bodies received */
 	uint64_t read_errors;         /* reads that failed */
 	uint64_t corrupt_chunks;      /* chunks that did not match their digest */
 	uint64_t published;           /* objects */

@@ -375,7 +375,6 @@ static enum ffs_flow request_data(void *arg, uint64_t at, struct str bytes)
 		}
 		bytes = str_sub(bytes, n, SIZE_MAX);
 		r->pos += n;
-		__atomic_fetch_add(&r->d->counters.fetched_bytes, n, __ATOMIC_RELAXED);
 		if (r->buf && r->got == m->bytes) {
 			member_arrived(r);
 			r->member++;
