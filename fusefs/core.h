@@ -401,6 +401,8 @@ struct fill {
 
 int fills_start(struct ffs_data *d, struct err *err);
 void fills_stop(struct ffs_data *d);
+/* Lock held; see above about d->outbox. */
+void fills_cancel_all(struct ffs_data *d);
 /* Something happened that the scheduler may wait for. Lock held. */
 void fills_wake(struct ffs_data *d);
 /* A request of a fill is over. Lock held. */

@@ -48,6 +48,7 @@ void ffs_data_free(struct ffs_data *d)
 		return;
 	pthread_mutex_lock(&d->lock);
 	d->stopping = true;
+	fills_cancel_all(d); /* or they would ask for more while fetch_stop waits for the last request */
 	pthread_mutex_unlock(&d->lock);
 	if (d->pool) {
 		fetch_stop(d);

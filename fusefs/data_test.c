@@ -84,7 +84,7 @@ static void test_single_flight(void **state)
 		r[i] = (struct result)RESULT_INIT;
 		ffs_data_read(f->data, file, 3 * CHUNK + i * 100, 100, on_read, &r[i]);
 	}
-	test_blobs_wait_requests(&f->blobs, 1);
+	test_blobs_wait(&f->blobs, &f->blobs.n_requests, 1);
 	test_blobs_set_hold(&f->blobs, false);
 	for (unsigned i = 0; i < ARRAY_LEN(r); i++) {
 		result_wait(&r[i]);
@@ -539,7 +539,7 @@ static void test_second_source_of_two(void **state)
 	test_blobs_set_hold(&f->blobs, true);
 	ffs_data_read(f->data, file, 0, 100, on_read, &r[0]);
 	ffs_data_read(f->data, file, 39 * CHUNK, 100, on_read, &r[1]);
-	test_blobs_wait_requests(&f->blobs, 2);
+	test_blobs_wait(&f->blobs, &f->blobs.n_requests, 2);
 	pthread_mutex_lock(&f->blobs.lock);
 	f->blobs.fail = 2;
 	f->blobs.fail_code = ERR_NOT_FOUND;

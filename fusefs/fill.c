@@ -89,6 +89,12 @@ void fills_drop_layer(struct ffs_data *d, struct layer *l)
 			fill_cancel(d, f, ERR_NOT_FOUND, "the layer was removed");
 }
 
+void fills_cancel_all(struct ffs_data *d)
+{
+	for (struct fill *f = d->fills; f; f = f->next)
+		fill_cancel(d, f, ERR_CANCELLED, "contentfs ends");
+}
+
 void ffs_data_set_pinned(struct ffs_data *d, const struct digest *index_key, bool pinned)
 {
 	struct layer *l;
@@ -96,7 +102,7 @@ void ffs_data_set_pinned(struct ffs_data *d, const struct digest *index_key, boo
 
 	pthread_mutex_lock(&d->lock);
 	l = layer_find(d, index_key);
-	if (l && l->pinned != pinned) {
+	if (l && l->pinned != pinned && !d->stopping) {
 		l->pinned = pinned;
 		for (f = d->fills; f && !pinned; f = f->next)
 			if (f->layer == l && !f->id)
@@ -504,8 +510,6 @@ void fills_stop(struct ffs_data *d)
 	pthread_mutex_lock(&d->lock);
 	on = d->scheduler_on;
 	d->scheduler_on = false;
-	for (struct fill *f = d->fills; f; f = f->next)
-		fill_cancel(d, f, ERR_CANCELLED, "contentfs ends");
 	fills_wake(d);
 	pthread_mutex_unlock(&d->lock);
 	if (on)

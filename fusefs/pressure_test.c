@@ -1,4 +1,5 @@
 /* Little of everything: of the line, of memory, of descriptors, of time to end. */
+#include "fusefs/core.h"
 #include "fusefs/testdata.h"
 
 #include <setjmp.h>
@@ -25,11 +26,11 @@ static void test_preempt(void **state)
 	f->blobs.hold_bulk = true;
 	f->blobs.hold_after = 300000;
 	ffs_data_set_pinned(f->data, &l.key, true);
-	test_blobs_wait_requests(&f->blobs, 2);
+	test_blobs_wait(&f->blobs, &f->blobs.n_requests, 2);
 	t = test_layer_file(&l, "huge");
 	check_file(f, test_layer_file(&l, "small"));
 	check_file(f, test_layer_file(&l, "tail"));
-	assert_true(test_blobs_count(&f->blobs, &f->blobs.n_cancelled) >= 1);
+	test_blobs_wait(&f->blobs, &f->blobs.n_cancelled, 1);
 	assert_true(test_blobs_count(&f->blobs, &f->blobs.n_demand) >= 1);
 	pthread_mutex_lock(&f->blobs.lock);
 	f->blobs.hold_bulk = false;
@@ -238,12 +239,40 @@ static void test_stop_under_load(void **state)
 	layer_fini(f, &l);
 }
 
+/* The background asks for nothing more once all is to end, though the line has just become free. */
+static void test_stop_in_background(void **state)
+{
+	struct fixture *f = *state;
+	struct test_layer l;
+
+	ffs_data_free(STEAL(f->data));
+	f->opts.background = FFS_BACKGROUND_EAGER;
+	test_layer_init(&l, "127.0.0.1:1/a");
+	test_layer_add(&l, "x", 400 * CHUNK, CHUNK, 5, NULL);
+	test_layer_finish(&l, f->store, 1);
+	test_blobs_add(&f->blobs, &l);
+	test_blobs_set_hold(&f->blobs, true);
+	for (unsigned i = 0; i < 50; i++) {
+		unsigned n = test_blobs_count(&f->blobs, &f->blobs.n_requests);
+		struct err err = ERR_INIT;
+
+		data_open(f);
+		assert_int_equal(ffs_data_add_layer(f->data, &l.key, &err), 0);
+		ffs_data_set_pinned(f->data, &l.key, true);
+		test_blobs_wait(&f->blobs, &f->blobs.n_requests, n + FFS_BULK_REQUESTS);
+		ffs_data_free(STEAL(f->data));
+		assert_int_equal(test_blobs_count(&f->blobs, &f->blobs.n_requests), n + FFS_BULK_REQUESTS);
+	}
+	data_open(f);
+	layer_fini(f, &l);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_preempt),         T(test_memory), T(test_cache_ages),
-	    T(test_few_descriptors), T(test_hammer), T(test_stop_under_load),
+	    T(test_preempt), T(test_memory),          T(test_cache_ages),         T(test_few_descriptors),
+	    T(test_hammer),  T(test_stop_under_load), T(test_stop_in_background),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

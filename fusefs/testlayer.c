@@ -257,7 +257,6 @@ static void request_step(struct test_blobs *b, struct test_request *r)
 	enum ffs_flow flow;
 
 	if (r->cancelled || b->stop) {
-		b->n_cancelled++;
 		request_end(b, r, ERR_CANCELLED);
 		return;
 	}
@@ -336,6 +335,7 @@ static void test_cancel(void *self, void *handle)
 
 	pthread_mutex_lock(&b->lock);
 	r->cancelled = true;
+	b->n_cancelled++;
 	pthread_cond_broadcast(&b->changed);
 	pthread_mutex_unlock(&b->lock);
 }
@@ -420,8 +420,8 @@ unsigned test_blobs_count(struct test_blobs *b, const unsigned *counter)
 	return n;
 }
 
-void test_blobs_wait_requests(struct test_blobs *b, unsigned n)
+void test_blobs_wait(struct test_blobs *b, const unsigned *counter, unsigned n)
 {
-	while (test_blobs_count(b, &b->n_requests) < n)
+	while (test_blobs_count(b, counter) < n)
 		usleep(1000);
 }

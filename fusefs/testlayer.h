@@ -86,8 +86,8 @@ struct ffs_blobs test_blobs_table(struct test_blobs *b);
 void test_blobs_set_hold(struct test_blobs *b, bool hold);
 /* A counter of what happened, while more may. */
 unsigned test_blobs_count(struct test_blobs *b, const unsigned *counter);
-/* Waits until this many requests were made. */
-void test_blobs_wait_requests(struct test_blobs *b, unsigned n);
+/* Waits until such a counter has come to n. */
+void test_blobs_wait(struct test_blobs *b, const unsigned *counter, unsigned n);
 
 /* Removes a folder below /tmp that mkdtemp made, with all that is in it. */
 void test_remove_tmp(const char *path);
