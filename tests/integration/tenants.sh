@@ -65,9 +65,11 @@ read_all() { # the image of a namespace, file by file
 }
 
 shared() {
+	local before
 	start_contentd shared 'background = "off"'
 	check_fails "without a password" as a ctl pull "$lazy"
 	check "who has it pulls" as a ctl pull --creds bob:secret "$lazy"
+	before=$(asked_for "$layer") # again, if a collection has overtaken the answer
 	check_fails "another namespace does not, of the same image" as b ctl pull "$lazy"
 	check_match "it is refused" "$(as b ctl pull "$lazy" 2>&1)" "(401|unauth)"
 	check_fails "by its digest" as b ctl pull "$PROXY/test/tiny@sha256:$(sha256sum "$T/lazy.json" | cut -d' ' -f1)"
@@ -77,7 +79,7 @@ shared() {
 	check_eq "labels open nothing, either" "$(prepare b one "$lazy")" OK
 	check_fails "nor a registry that names the same layers" as b ctl pull "$MIMIC/mimic/lazy:latest"
 	check_fails "no blob is known there" as b ctr_ content get "$layer"
-	check_eq "and nothing has been fetched for all that" "$(asked_for "$layer")" 1
+	check_eq "and nothing has been fetched for all that" "$(asked_for "$layer")" "$before"
 	kill -KILL "$(cat "$CONTENTD/state/contentfs.pid")" # the worker goes with it; both are replaced
 	check "who may reads all of it afterwards" test "$(read_all a "$lazy")" -gt 10000
 	check_eq "and its blobs" "sha256:$(as a content "$layer")" "$layer"
