@@ -43,7 +43,7 @@ bool resolver_is_named(const struct resolver *r, const struct stat *st)
 struct walk {
 	struct resolver *r;
 	struct buf done; /* where it stands: a path without links */
-	struct buf todo; /* what is left */
+	struct buf left; /* what is left */
 	int fd;          /* of `done` */
 	unsigned links;
 	bool create;
@@ -52,7 +52,7 @@ struct walk {
 static void walk_fini(struct walk *w)
 {
 	buf_fini(&w->done);
-	buf_fini(&w->todo);
+	buf_fini(&w->left);
 	if (w->fd >= 0)
 		close(w->fd);
 }
@@ -80,19 +80,19 @@ static int go_up(struct walk *w, struct err *err)
 static int follow(struct walk *w, const char *name, struct err *err)
 {
 	AUTO_FREE char *link = xmalloc(PATH_MAX);
-	AUTO(buf) struct buf todo = BUF_INIT;
+	AUTO(buf) struct buf left = BUF_INIT;
 	ssize_t n = readlinkat(w->fd, name, link, PATH_MAX);
 
 	if (n < 0 || n == PATH_MAX)
 		return err_errno(err, n < 0 ? errno : ENAMETOOLONG, "read link %s", name);
 	if (++w->links > RESOLVE_LINKS_MAX)
 		return err_set(err, ERR_INVALID, "more than %d symbolic links in a path", RESOLVE_LINKS_MAX);
-	buf_add(&todo, link, (size_t)n);
-	buf_addc(&todo, '/');
-	buf_addstr(&todo, buf_str(&w->todo));
-	buf_fini(&w->todo);
-	w->todo = todo;
-	todo = BUF_INIT;
+	buf_add(&left, link, (size_t)n);
+	buf_addc(&left, '/');
+	buf_addstr(&left, buf_str(&w->left));
+	buf_fini(&w->left);
+	w->left = left;
+	left = BUF_INIT;
 	if (link[0] != '/')
 		return 0;
 	buf_clear(&w->done);
@@ -127,15 +127,15 @@ static int go_down(struct walk *w, const char *name, struct err *err)
 
 static int step(struct walk *w, struct err *err)
 {
-	AUTO(buf) struct buf todo = w->todo;
+	AUTO(buf) struct buf left = w->left;
 	AUTO_FREE char *name = NULL;
-	struct str rest = buf_str(&todo), head;
+	struct str rest = buf_str(&left), head;
 
-	w->todo = BUF_INIT;
+	w->left = BUF_INIT;
 	if (!str_split(&rest, '/', &head))
 		return 0;
 	name = str_dup(head);
-	buf_addstr(&w->todo, rest);
+	buf_addstr(&w->left, rest);
 	if (!*name || !strcmp(name, "."))
 		return 0;
 	if (!strcmp(name, ".."))
@@ -145,11 +145,11 @@ static int step(struct walk *w, struct err *err)
 
 static int walk_to(struct resolver *r, struct str path, bool create, int *fd, struct err *err)
 {
-	AUTO(walk) struct walk w = {.r = r, .done = BUF_INIT, .todo = BUF_INIT, .fd = -1, .create = create};
+	AUTO(walk) struct walk w = {.r = r, .done = BUF_INIT, .left = BUF_INIT, .fd = -1, .create = create};
 
-	buf_addstr(&w.todo, path);
+	buf_addstr(&w.left, path);
 	TRY(stand_at_done(&w, err));
-	while (w.todo.n)
+	while (w.left.n)
 		TRY(step(&w, err));
 	*fd = STEAL_FD(w.fd);
 	buf_clear(&r->real);
