@@ -30,7 +30,7 @@ static void test_preempt(void **state)
 	t = test_layer_file(&l, "huge");
 	check_file(f, test_layer_file(&l, "small"));
 	check_file(f, test_layer_file(&l, "tail"));
-	test_blobs_wait(&f->blobs, &f->blobs.n_cancelled, 1);
+	test_blobs_wait(&f->blobs, &f->blobs.n_cancelled, 2); /* the one that brings it, and the other */
 	assert_true(test_blobs_count(&f->blobs, &f->blobs.n_demand) >= 1);
 	pthread_mutex_lock(&f->blobs.lock);
 	f->blobs.hold_bulk = false;
