@@ -1,0 +1,75 @@
+/* coldbench: measures cold starts of containers. The table of verbs. */
+#include "bench/coldbench/verb.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct verb VERBS[] = {
+    {0},
+};
+
+static void print_help(FILE *to)
+{
+	fputs("Usage: coldbench VERB [ARG...]\n"
+	      "Measures when a program in a container is ready: ours beside the peers'.\n\n",
+	      to);
+	for (const struct verb *v = VERBS; v->name; v++)
+		fprintf(to, "  %-7s %-18s %s\n", v->name, v->args, v->help);
+	fputs("\n`coldbench VERB --help` tells more of each.\n", to);
+}
+
+const char *source_dir(void)
+{
+	const char *dir = getenv("CONTENTD_SOURCE");
+
+	return dir && *dir ? dir : COLDBENCH_SOURCE_DIR;
+}
+
+int verb_fail(const struct err *err)
+{
+	fflush(stdout);
+	fprintf(stderr, "coldbench: %s\n", err->msg);
+	return EXIT_FAILED;
+}
+
+int verb_usage(const char *verb, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "coldbench %s: ", verb);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\nTry `coldbench %s --help'.\n", verb);
+	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "";
+	char program[64];
+
+	log_init("coldbench", LOG_INFO, false);
+	if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
+		print_help(stdout);
+		return EXIT_OK;
+	}
+	if (!strcmp(name, "--version")) {
+		puts("coldbench " CONTENTD_VERSION);
+		return EXIT_OK;
+	}
+	for (const struct verb *v = VERBS; v->name; v++) {
+		if (strcmp(v->name, name) != 0)
+			continue;
+		snprintf(program, sizeof(program), "coldbench %s", name);
+		argv[1] = program;
+		return v->run(argc - 1, argv + 1);
+	}
+	if (*name)
+		fprintf(stderr, "coldbench: unknown verb '%s'\n", name);
+	print_help(stderr);
+	return EXIT_USAGE;
+}

@@ -1,0 +1,39 @@
+/*
+ * Modes: what is measured. A mode takes one sample of one case in a world that the harness has made ready.
+ */
+#ifndef BENCH_COLDBENCH_MODE_H
+#define BENCH_COLDBENCH_MODE_H
+
+#include "bench/coldbench/images.h"
+#include "bench/coldbench/launch.h"
+#include "bench/coldbench/suite.h"
+
+/* Everything a repetition needs. */
+struct world {
+	const struct engine_options *options;
+	struct registry *registry;
+	struct net *net; /* in front of the registry: engines pull through it */
+	struct watch *watch;
+	const char *dir;    /* for engines' folders and logs; on a disk */
+	int cancel_fd;      /* readable once the user wants to stop */
+	int64_t timeout_ns; /* of one start */
+};
+
+struct mode {
+	const char *name, *title;
+	const char *figure; /* the metric that says it in a number, "ready_ms" */
+	bool less_is_better;
+	/* The network is that of the case, the image is in the registry as `ref` (through the network). Sets metrics of `s`. */
+	int (*measure)(struct world *w, const struct bench_case *c, const struct image *img, const char *ref,
+	               struct sample *s, struct err *err);
+};
+
+const struct mode *mode_find(const char *name);
+const struct mode *mode_at(size_t i);
+
+/* For modes: an engine in a fresh folder, caches dropped (when `cold`); engine_down ends it and removes the folder, and adds its
+ * trouble to the sample's error. */
+int engine_up(struct world *w, const char *name, struct engine *out, struct err *err);
+int engine_down(struct world *w, struct engine *e, struct err *err);
+
+#endif
