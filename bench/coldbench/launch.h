@@ -45,7 +45,7 @@ struct launch {
 };
 
 /* Runs the commands until the program is ready; it goes on running. Failures have the command's last words in them, and leave
- * nothing running. */
+ * nothing running. Many threads may be in it at once, with the same watch and engine, and ids and outputs of their own. */
 int launch_begin(struct watch *w, const struct launch_spec *spec, struct launch *out, struct err *err);
 
 /* Ends the container by its first process, and waits for the command, which removes it. */

@@ -31,6 +31,9 @@ struct mode {
 const struct mode *mode_find(const char *name);
 const struct mode *mode_at(size_t i);
 
+/* The table's entries, each in modes/NAME.c, where its metrics are described. */
+extern const struct mode start_mode, warm_mode, burst_mode, read_mode, datapath_mode, density_mode, unpack_mode;
+
 /* For modes: an engine in a fresh folder, caches dropped (when `cold`); engine_down ends it and removes the folder, and adds its
  * trouble to the sample's error. */
 int engine_up(struct world *w, const char *name, struct engine *out, struct err *err);

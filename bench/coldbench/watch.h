@@ -2,7 +2,8 @@
  * What processes do, as the kernel tells it (proc connector, cn_proc.h): it lets coldbench see when a container's first
  * process is made and when it executes the program, for every engine alike and without asking it.
  *
- * Needs root in the initial user and network namespaces. A thread of its own takes the events; callers are one thread.
+ * Needs root in the initial user and network namespaces. A thread of its own takes the events. watch_wait_exec and
+ * watch_lookup may be called by many threads at once (a burst of starts waits for each of them), the rest by one.
  */
 #ifndef BENCH_COLDBENCH_WATCH_H
 #define BENCH_COLDBENCH_WATCH_H
