@@ -1,0 +1,29 @@
+/*
+ * Commands that run to their end: what engines are driven with, apart from the one whose output says when a program is
+ * ready (launch.h). Any number of threads.
+ */
+#ifndef BENCH_COLDBENCH_COMMAND_H
+#define BENCH_COLDBENCH_COMMAND_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Starts a program in a process group of its own with nothing to read, and output at the end of the file `output` (made
+ * when absent; NULL: nowhere). */
+int command_start(const char *const *argv, const char *output, pid_t *out, struct err *err);
+
+/* Waits until it has ended. A status that is not 0 is ERR_INTERNAL with the last line of `output` in it; at the deadline
+ * (CLOCK_MONOTONIC), and when `cancel_fd` (-1: none) becomes readable, its group is killed: ERR_DEADLINE, ERR_CANCELLED.
+ * `argv` is for messages. */
+int command_wait(pid_t pid, const char *const *argv, const char *output, int64_t deadline_ns, int cancel_fd,
+                 struct err *err);
+
+/* Both. */
+int command_run(const char *const *argv, const char *output, int64_t deadline_ns, int cancel_fd, struct err *err);
+
+/* The last line of a file that is not empty, cleaned for a message; the caller's, "" when there is none. */
+char *last_words(const char *path);
+
+#endif
