@@ -1,23 +1,32 @@
 #!/bin/bash
 # Makes real images of several layers for demonstrations, tests and benchmarks, as OCI layouts with plain gzip layers.
 #
-#	bench/images.sh [java|python|shell]...     default: all
+#	bench/images.sh [NAME]...     default: all
+#	bench/images.sh --list        a line per image: name, ready condition, folder of the layout or "-", what it is
 #
-# Prints the folder of each layout on stdout (its tag is "latest"); progress goes to stderr. `run IMAGE` prints a line:
+# Prints the folder of each layout on stdout (its tag is "latest"); progress goes to stderr. bench/forms.sh has the same
+# images with their layers in other forms.
 #
-#	java    Debian | openjdk-17-jdk-headless | /app/Hello.class       -> "hello from java ..."
-#	python  Debian | python3 with numpy      | /app/hello.py          -> "hello from python ..."
-#	shell   Debian | /app/hello.sh                                    -> "hello from sh"
+# An image is a folder of bench/images: `recipe` says what it is made of and when it is ready, `install ROOT` puts the
+# rest into its file system, as root and outside of it. The Debian layer is the same blob in all of them, above it is a
+# layer of packages, then the program's own. The packages come from wherever this machine's apt gets them; no trace of
+# that is left in the images. Results are kept in ${CONTENTD_CACHE:-/var/cache/contentd-tests}/images, under a hash of
+# what makes them, so that only the first call takes minutes. Needs root.
 #
-# The Debian layer is the same blob in all of them. The packages come from wherever this machine's apt gets them; no
-# trace of that is left in the images. Results are kept in ${CONTENTD_CACHE:-/var/cache/contentd-tests}, under a hash of
-# the recipe, so that only the first call takes minutes. Needs root.
+# When a program is ready, the label io.contentd.bench.ready of its image says:
+#
+#	line            a first whole line of output
+#	exit            its end, with status 0
+#	tcp:PORT        it accepts a connection
+#	http:PORT/PATH  it answers a GET with a status below 400
+#	file:/PATH      that file is there
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 cache=${CONTENTD_CACHE:-/var/cache/contentd-tests}
 # Times in the images, and the seed of whatever else would differ from one build to the next: 2025-01-01.
 export SOURCE_DATE_EPOCH=1735689600 LC_ALL=C.UTF-8 TZ=UTC
 unset PYTHONHOME PYTHONPATH
+umask 022
 
 say() { printf 'images: %s\n' "$*" >&2; }
 die() {
@@ -66,113 +75,122 @@ rootfs() {
 
 layer() { python3 "$here/images/layers.py" "$@"; }
 
-# config FILE NAME ENTRYPOINT-JSON CMD-JSON ENV...: the image configuration without its layers.
-config() {
-	local file=$1 name=$2 entrypoint=$3 cmd=$4
-	shift 4
-	jq -n --arg arch "$oci_arch" --arg name "$name" --argjson entrypoint "$entrypoint" --argjson cmd "$cmd" \
-		'{created: "2025-01-01T00:00:00Z", architecture: $arch, os: "linux",
-		  config: {Env: $ARGS.positional, Entrypoint: $entrypoint, Cmd: $cmd, WorkingDir: "/",
-			   Labels: {"org.opencontainers.image.title": $name}}}' \
-		--args "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "$@" >"$file"
+# recipe NAME: sets the variables of its recipe: `about`, `packages` (none: the program runs on Debian's minimal system),
+# `trees` (folders that get a layer each), `ready`, `entrypoint` and `cmd` (JSON).
+recipe() {
+	packages='' trees=app entrypoint=null
+	. "$here/images/$1/recipe"
 }
 
-# finish NAME LAYER...: the layout, moved into place when it is whole.
-finish() {
-	local name=$1
-	shift
-	layer layout "$work/$name.layout" "$name" "$work/$name.config" "$@"
-	mv -T "$work/$name.layout" "$store/$name"
+# The image configuration without its layers.
+config() {
+	jq -n --arg arch "$oci_arch" --arg name "$1" --arg ready "$ready" --argjson entrypoint "$entrypoint" \
+		--argjson cmd "$cmd" \
+		'{created: "2025-01-01T00:00:00Z", architecture: $arch, os: "linux",
+		  config: {Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+			   Entrypoint: $entrypoint, Cmd: $cmd, WorkingDir: "/",
+			   Labels: {"org.opencontainers.image.title": $name, "io.contentd.bench.ready": $ready}}}'
 }
 
 build_base() {
-	[ -e "$store/base/layer.gz.json" ] && return
+	[ ! -e "$base/layer.gz.json" ] || return 0
 	say "Debian $suite: file system (mmdebstrap)"
 	mkdir "$work/base"
 	rootfs "$work/base/root.tar"
 	layer whole "$work/base/root.tar" "$work/base/layer.gz"
-	mv -T "$work/base" "$store/base"
+	mv -T "$work/base" "$base"
 }
 
-# build_upper NAME PACKAGES HOOK: the packages' layer and the layer of /app, in $work.
-build_upper() {
-	local name=$1 packages=$2 hook=$3
-	say "$name: file system with $packages (mmdebstrap)"
-	rootfs "$work/$name.tar" --include="$packages" --customize-hook="$hook"
-	say "$name: layers"
-	layer delta --without app "$store/base/root.tar" "$work/$name.tar" "$work/$name.gz"
-	layer subtree "$work/$name.tar" app "$work/$name-app.gz"
-	rm -f "$work/$name.tar"
+# small_rootfs NAME TAR: the trees of an image without packages, on no Debian.
+small_rootfs() {
+	local tree
+	# shellcheck disable=SC2086 # a list
+	mkdir "$work/$1.root" && (cd "$work/$1.root" && mkdir -p $trees)
+	"$here/images/$1/install" "$work/$1.root" >&2
+	# shellcheck disable=SC2086
+	tar -C "$work/$1.root" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -cf "$2" $trees
+	rm -r "$work/$1.root"
 }
 
-build_java() {
-	cat >"$work/Hello.java" <<'JAVA'
-public class Hello {
-	public static void main(String[] args) {
-		System.out.println("hello from java " + System.getProperty("java.version"));
-	}
-}
-JAVA
-	# The key store of CA certificates holds the moment of its making, and the program speaks no TLS.
-	build_upper java openjdk-17-jdk-headless \
-		'mkdir "$1/app" && cp "'"$work"'/Hello.java" "$1/app" && chroot "$1" javac -d /app /app/Hello.java &&
-			rm "$1/app/Hello.java" "$1/etc/ssl/certs/java/cacerts"'
-	config "$work/java.config" java '["java"]' '["-Xshare:auto", "-cp", "/app", "Hello"]'
-	finish java "$store/base/layer.gz" "$work/java.gz" "$work/java-app.gz"
-}
-
-build_python() {
-	cat >"$work/hello.py" <<'PYTHON'
-import platform
-
-import numpy
-
-square = numpy.arange(9.0).reshape(3, 3)
-print("hello from python", platform.python_version(), "numpy", numpy.__version__, int((square @ square).trace()), flush=True)
-PYTHON
-	# With SOURCE_DATE_EPOCH set, Python compiles modules so that each start reads and hashes their sources as well;
-	# what people have is compiled by time stamp. The stamps must be the clamped ones.
-	build_upper python python3,python3-numpy 'mkdir "$1/app" && cp "'"$work"'/hello.py" "$1/app" &&
-		find "$1"/usr/lib/python3* -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} + &&
-		chroot "$1" python3 -m compileall -q -f --invalidation-mode timestamp /usr/lib/python3 /usr/lib/python3.11'
-	config "$work/python.config" python '["python3"]' '["/app/hello.py"]'
-	finish python "$store/base/layer.gz" "$work/python.gz" "$work/python-app.gz"
+# build NAME: the layout appears when it is whole.
+build() {
+	local name=$1 tar=$work/$1.tar tree layers=("$base/layer.gz") without=() include=()
+	recipe "$name"
+	build_base
+	if [ -n "$packages" ]; then
+		say "$name: file system with $packages (mmdebstrap)"
+		rootfs "$tar" --include="$packages" \
+			--customize-hook="(cd \"\$1\" && mkdir -p $trees) && '$here/images/$name/install' \"\$1\""
+		for tree in $trees; do
+			without+=(--without "$tree")
+		done
+		say "$name: layers"
+		layer delta "${without[@]}" "$base/root.tar" "$tar" "$work/$name.gz"
+		layers+=("$work/$name.gz")
+	else
+		say "$name: files"
+		small_rootfs "$name" "$tar"
+	fi
+	for tree in $trees; do
+		layer subtree "$tar" "$tree" "$work/$name-${tree//\//-}.gz"
+		layers+=("$work/$name-${tree//\//-}.gz")
+	done
+	config "$name" >"$work/$name.config"
+	layer layout "$work/$name.layout" "$name" "$work/$name.config" "${layers[@]}"
+	mv -T "$work/$name.layout" "$(layout "$name")"
+	rm -f "$tar" "$work/$name"*.gz
 }
 
-build_shell() {
-	mkdir -p "$work/shell/app"
-	printf '#!/bin/sh\necho hello from sh\n' >"$work/shell/app/hello.sh"
-	chmod 755 "$work/shell/app/hello.sh" "$work/shell/app"
-	tar -C "$work/shell" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
-		-cf "$work/shell.tar" app
-	layer subtree "$work/shell.tar" app "$work/shell-app.gz"
-	config "$work/shell.config" shell 'null' '["/app/hello.sh"]'
-	finish shell "$store/base/layer.gz" "$work/shell-app.gz"
+# What the bytes of layers hang on beside the recipes. Comments do not count: they would cost everybody an hour.
+hash() { sha256sum | cut -c1-16; }
+layers_py=$(python3 -c 'import ast, sys; print(ast.dump(ast.parse(open(sys.argv[1]).read())))' "$here/images/layers.py")
+base=base-$({ echo "$layers_py" && declare -f debian_sources rootfs && echo "$suite $arch"; } | hash)
+maker=$(echo "$base" && echo "$layers_py" && declare -f recipe config small_rootfs build)
+
+# layout NAME: the folder of an image.
+layout() {
+	local key
+	key=$(cd "$here/images/$1" && { echo "$maker" && sha256sum ./*; } | hash)
+	echo "$store/$1-$key"
 }
 
-[ $# -gt 0 ] || set -- java python shell
-for name; do
-	case $name in
-	java | python | shell) ;;
-	-h | --help)
-		sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"
-		exit 0
-		;;
-	*) die "unknown image '$name' (java, python, shell)" ;;
-	esac
+names=()
+for folder in "$here"/images/*/recipe; do
+	names+=("$(basename "$(dirname "$folder")")")
 done
+store=$cache/images
+base=$store/$base
 
-recipe=$( (cat "$here/images.sh" "$here/images/layers.py" && echo "$suite $arch") | sha256sum | cut -c1-16)
-store=$cache/images-$recipe
-built() {
-	for name; do
-		[ -e "$store/$name/index.json" ] || return 1
+list() {
+	local name path
+	for name in "${names[@]}"; do
+		recipe "$name"
+		path=$(layout "$name")
+		[ -e "$path/index.json" ] || path=-
+		printf '%s\t%s\t%s\t%s\n' "$name" "$ready" "$path" "$about"
 	done
 }
 
-if ! built "$@"; then
+case ${1:-} in
+--list)
+	list
+	exit
+	;;
+-h | --help)
+	sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"
+	exit
+	;;
+esac
+[ $# -gt 0 ] || set -- "${names[@]}"
+missing=()
+for name; do
+	[[ " ${names[*]} " == *" $name "* ]] || die "no image '$name' (there are: ${names[*]})"
+	[ -e "$(layout "$name")/index.json" ] || missing+=("$name")
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
 	[ "$(id -u)" -eq 0 ] || die "making images needs root (sudo bench/images.sh)"
-	for tool in mmdebstrap python3 jq; do
+	for tool in mmdebstrap python3 jq openssl; do
 		command -v $tool >/dev/null || die "$tool is missing: run cmake/setup.sh"
 	done
 	mkdir -p "$store"
@@ -188,11 +206,10 @@ if ! built "$@"; then
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
 	export TMPDIR=$work
-	build_base
-	for name; do
-		built "$name" || "build_$name"
+	for name in "${missing[@]}"; do
+		[ -e "$(layout "$name")/index.json" ] || build "$name"
 	done
 fi
 for name; do
-	echo "$store/$name"
+	layout "$name"
 done

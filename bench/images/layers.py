@@ -3,7 +3,7 @@
 
 	layers.py whole FULL.tar OUT            everything, as the lowest layer
 	layers.py delta BASE.tar FULL.tar OUT   what FULL adds, changes and removes (the latter as .wh. files)
-	layers.py subtree FULL.tar DIR OUT      DIR and all below it (delta leaves DIR out with --without DIR)
+	layers.py subtree FULL.tar DIR OUT      DIR and all below it (delta leaves out each --without DIR)
 	layers.py layout DIR NAME CONFIG.json LAYER...
 
 OUT is a gzip file; OUT.json beside it says its digest, size and diff ID. The same input gives the same bytes: entries
@@ -88,7 +88,7 @@ def below(name, directory):
 def select_delta(base, full, without):
     """Paths of `full` that the delta holds, and paths that it removes."""
     def kept(name):
-        return not (without and below(name, without))
+        return not any(below(name, directory) for directory in without)
 
     chosen = {name for name in full.entries if kept(name) and not same(base, full, name)}
     # A hard link needs its target in the same layer, and a changed file all its names.
@@ -197,7 +197,7 @@ def main():
     verb.add_argument("base")
     verb.add_argument("full")
     verb.add_argument("out")
-    verb.add_argument("--without")
+    verb.add_argument("--without", action="append", default=[])
     verb = verbs.add_parser("subtree")
     verb.add_argument("full")
     verb.add_argument("directory")
