@@ -35,21 +35,12 @@ list() { tree_list --no-dir-times "$1" | grep -v '^\.\(no\.\)\?prefetch\.landmar
 list "$T/tiny.ref/rootfs" >"$T/tiny.want"
 list "$T/shell.ref/rootfs" >"$T/shell.want"
 
-convert() {
-	real images pull --plain-http "$REGISTRY/test/$1:plain" >"$T/real.log" 2>&1 || bail "$(tail -n 5 "$T/real.log")"
-	check "ctr-remote converts $1" real image convert --estargz --oci "$REGISTRY/test/$1:plain" "$REGISTRY/test/$1:esgz"
-	check "and pushes it" real images push --plain-http "$REGISTRY/test/$1:esgz"
-}
-convert tiny
+real images pull --plain-http "$REGISTRY/test/tiny:plain" >"$T/real.log" 2>&1 || bail "$(tail -n 5 "$T/real.log")"
+check "ctr-remote converts tiny" real image convert --estargz --oci "$REGISTRY/test/tiny:plain" "$REGISTRY/test/tiny:esgz"
+check "and pushes it" real images push --plain-http "$REGISTRY/test/tiny:esgz"
 # It takes its time for the large one, which is kept.
-kept=$layout.ctr-remote
-if [ -e "$kept/index.json" ]; then
-	push_layout "$kept" test/shell:esgz || bail "push failed"
-else
-	convert shell
-	skopeo copy --quiet --insecure-policy --src-tls-verify=false "docker://$REGISTRY/test/shell:esgz" "oci:$T/kept:latest" &&
-		cp -r "$T/kept" "$kept.$$" && mv -T "$kept.$$" "$kept"
-fi
+layout=$("$SOURCE_DIR/bench/forms.sh" shell esgz) || bail "forms.sh failed"
+push_layout "$layout" test/shell:esgz || bail "push failed"
 
 reference() {
 	local name

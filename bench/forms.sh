@@ -1,0 +1,193 @@
+#!/bin/bash
+# The images of bench/images.sh in the forms that their layers can have in a registry.
+#
+#	bench/forms.sh IMAGE FORM     makes it, once; prints the folder of its OCI layout, whose tag is "latest"
+#	bench/forms.sh --list         a line per image and form: image, form, folder of the layout or "-"
+#
+#	gzip           what bench/images.sh makes
+#	zstd           the same tars in zstd, by skopeo
+#	estargz        eStargz by our own converter, of this tree's build or that of BUILD=DIR
+#	esgz           eStargz by ctr-remote
+#	esgz-opt       ... optimized: it runs the image until it is ready, what was read stands in front
+#	zstdchunked    zstd:chunked as podman reads it, by the skopeo of Debian sid
+#
+# Results are kept in ${CONTENTD_CACHE:-/var/cache/contentd-tests}/forms, under a hash of the image, of how it is made and
+# of the program that makes it. What nobody asked for in a week goes; of our own converter, whose every build is another
+# program, what nobody asked for in an hour. ctr-remote works through a containerd with a root of its own. Needs root.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+cache=${CONTENTD_CACHE:-/var/cache/contentd-tests}
+store=$cache/forms
+bin=${BUILD:-$here/../build}/bin
+forms=(gzip zstd estargz esgz esgz-opt zstdchunked)
+
+say() { printf 'forms: %s\n' "$*" >&2; }
+die() {
+	say "$*"
+	exit 1
+}
+
+make_zstd() { skopeo copy --quiet --insecure-policy --dest-compress-format zstd "oci:$source:latest" "oci:$1:latest"; }
+
+make_estargz() { "$bin/contentctl" convert --quiet --format estargz "oci:$source:latest" "oci:$1:latest"; }
+
+make_zstdchunked() {
+	peer sid skopeo copy --quiet --insecure-policy --dest-compress-format zstd:chunked --dest-force-compress-format \
+		"oci:$source:latest" "oci:$1:latest"
+}
+
+# A containerd, without CRI and with everything below $T; images come and go through a registry.
+start_containerd() {
+	require containerd ctr-remote runc
+	start_registry
+	mkdir "$T/c"
+	cat >"$T/c/config.toml" <<-END
+		version = 2
+		root = "$T/c/root"
+		state = "$T/c/state"
+		disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs",
+			"io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs",
+			"io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing"]
+		[grpc]
+		address = "$T/c/sock"
+	END
+	defer sweep_cgroup "/$namespace"
+	defer sweep "$T/c"
+	start containerd containerd --config "$T/c/config.toml"
+	wait_for 30 ctr --address "$T/c/sock" version || start_failed containerd
+}
+
+# Its name is that of its containers' control group, too.
+namespace=forms-$$
+remote() { ctr-remote --address "$T/c/sock" --namespace "$namespace" "$@"; }
+
+# through_containerd DIR COMMAND...: `COMMAND... FROM TO` of ctr-remote, between two layouts.
+through_containerd() {
+	local dir=$1
+	shift
+	start_containerd
+	push_layout "$source" bench/image:gzip
+	remote images pull --plain-http "$REGISTRY/bench/image:gzip"
+	"$@" "$REGISTRY/bench/image:gzip" "$REGISTRY/bench/image:form"
+	remote images push --plain-http "$REGISTRY/bench/image:form"
+	skopeo copy --quiet --insecure-policy --src-tls-verify=false "docker://$REGISTRY/bench/image:form" "oci:$dir:latest"
+}
+
+make_esgz() { through_containerd "$1" remote images convert --estargz --oci; }
+
+# What a client of the server would have it read: asked for in the container's own network, once it answers.
+visit() {
+	local pid
+	while sleep 0.2; do
+		pid=$(remote tasks list 2>/dev/null | awk 'NR > 1 && $3 == "RUNNING" { print $2; exit }')
+		[ -n "$pid" ] || continue
+		case $ready in
+		http:*) nsenter -t "$pid" -n curl -sf "http://127.0.0.1:${ready#http:}" && return ;;
+		tcp:*) nsenter -t "$pid" -n bash -c ': >"/dev/tcp/127.0.0.1/$0"' "${ready#tcp:}" && return ;;
+		*) return ;;
+		esac
+	done
+}
+
+# The program is ended when the period is over, or ends before it.
+optimize() {
+	visit >/dev/null 2>&1 &
+	defer stop_pid $!
+	remote images optimize --oci --period 15 "$@" </dev/null
+}
+
+# It makes an image without a word, too, when the program did not get far, so look.
+make_esgz-opt() {
+	through_containerd "$1" optimize
+	python3 "$here/images/prefetched.py" "$1" $reads || bail "$image was not optimized for what it reads"
+}
+
+# recipe_of FORM: what its bytes hang on beside the image. A root of sid stays as it was made.
+recipe_of() {
+	declare -f "make_$1"
+	case $1 in
+	zstd) sha256sum <"$(command -v skopeo)" ;;
+	estargz) cat "$bin/contentctl" "$bin/content-convert" | sha256sum ;;
+	esgz) sha256sum <"$(command -v ctr-remote)" ;;
+	esgz-opt) declare -f optimize visit && sha256sum <"$(command -v ctr-remote)" ;;
+	esac
+}
+
+# path SOURCE IMAGE FORM: the folder of an image in a form.
+declare -A recipes
+path() {
+	local key
+	[ -n "${recipes[$3]:-}" ] || recipes[$3]=$(recipe_of "$3")
+	key=$(printf '%s\n' "${1##*/}" "${recipes[$3]}" | sha256sum)
+	printf '%s/%s-%s-%s\n' "$store" "$2" "$3" "${key:0:16}"
+}
+
+known() { [[ " ${forms[*]} " == *" $1 "* ]] || die "no form '$1' (there are: ${forms[*]})"; }
+
+list() {
+	local image layout form made
+	while IFS=$'\t' read -r image _ layout _; do
+		for form in "${forms[@]}"; do
+			made=$layout
+			[ "$layout" = - ] || [ "$form" = gzip ] || made=$(path "$layout" "$image" "$form")
+			[ -e "$made/index.json" ] || made=-
+			printf '%s\t%s\t%s\n' "$image" "$form" "$made"
+		done
+	done < <("$here/images.sh" --list)
+}
+
+case ${1:-} in
+--list)
+	list
+	exit
+	;;
+-h | --help)
+	sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"
+	exit
+	;;
+esac
+[ $# -eq 2 ] || die "usage: forms.sh IMAGE FORM (or --help)"
+image=$1 form=$2
+known "$form"
+source=$("$here/images.sh" "$image")
+[ "$form" != gzip ] || {
+	echo "$source"
+	exit
+}
+layout=$(path "$source" "$image" "$form")
+if [ -e "$layout/index.json" ]; then
+	touch "$layout" # asked for now
+	echo "$layout"
+	exit
+fi
+
+[ "$(id -u)" -eq 0 ] || die "making forms needs root (sudo bench/forms.sh)"
+mkdir -p "$store"
+exec 9>"$cache/forms.lock"
+flock -n 9 || {
+	say "another one is made just now, waiting for it"
+	flock 9
+}
+[ ! -e "$layout/index.json" ] || {
+	echo "$layout"
+	exit
+}
+# What a killed maker left; nobody else is here, since we hold the lock.
+rm -rf --one-file-system "$store"/cdtest.*
+export TMPDIR=$store
+. "$here/../tests/lib.sh" # registry, processes, clean-up
+set -eE
+T_FINISHED=1 # counts no assertions
+. "$here/images/$image/recipe" # ready, reads
+say "$image: $form"
+exec 3>&1 4>&2 >"$T/make.log" 2>&1
+told() { [ -n "${made:-}" ] || tail -n 30 "$T/make.log" >&4; }
+defer told
+"make_$form" "$T/layout"
+[ -s "$T/layout/index.json" ] || bail "no layout"
+mv -T "$T/layout" "$layout"
+made=1
+exec >&3 2>&4
+find "$store" -mindepth 1 -maxdepth 1 -name '*-estargz-????????????????' -mmin +60 -exec rm -rf {} +
+find "$store" -mindepth 1 -maxdepth 1 -name '*-????????????????' -mtime +7 -exec rm -rf {} +
+echo "$layout"
