@@ -1,0 +1,326 @@
+/* Operations on the files of a mounted image. */
+#include "bench/coldbench/modes/ops.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define BUFFER_BYTES (128u << 10)
+#define PAGE_BYTES 4096u
+#define FILES_MAX 4000
+#define SMALL_MAX 2000
+#define SMALL_BYTES (16u << 10)
+#define RANDOM_READS 2048
+#define EXECS 20
+
+static int failed(const char *what, const char *path, struct err *err)
+{
+	return err_errno(err, errno, "%s /%s", what, path);
+}
+
+static int lstat_pass(struct op_files *f, uint64_t *n, struct err *err)
+{
+	struct stat st;
+
+	vec_each(&f->tree.entries, e)
+		if (fstatat(f->root_fd, e->path, &st, AT_SYMLINK_NOFOLLOW))
+			return failed("stat", e->path, err);
+	*n = f->tree.entries.n;
+	return 0;
+}
+
+/* Of linux/dirent.h, which C libraries do not have. */
+struct linux_dirent64 {
+	uint64_t d_ino;
+	int64_t d_off;
+	unsigned short d_reclen;
+	unsigned char d_type;
+	char d_name[];
+};
+
+static int read_dir(int fd, char *buffer, uint64_t *n)
+{
+	long got;
+
+	while ((got = syscall(SYS_getdents64, fd, buffer, BUFFER_BYTES)) > 0)
+		for (long at = 0; at < got; at += ((struct linux_dirent64 *)(buffer + at))->d_reclen)
+			++*n;
+	return (int)got;
+}
+
+static int readdir_pass(struct op_files *f, uint64_t *n, struct err *err)
+{
+	uint64_t entries = 0;
+
+	vec_each(&f->dirs, path) {
+		int fd = openat(f->root_fd, *path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		int r = fd < 0 ? -1 : read_dir(fd, f->buffer, &entries);
+
+		if (fd >= 0)
+			close(fd);
+		if (r < 0)
+			return failed("list", *path, err);
+	}
+	*n = entries;
+	return 0;
+}
+
+static int count_entry(void *arg, const struct walk_entry *e, struct err *err)
+{
+	++*(uint64_t *)arg;
+	return 0;
+}
+
+static int walk_pass(struct op_files *f, uint64_t *n, struct err *err)
+{
+	uint64_t entries = 0;
+
+	TRY(tree_walk(f->root_fd, count_entry, &entries, err));
+	*n = entries;
+	return 0;
+}
+
+static int open_pass(struct op_files *f, uint64_t *n, struct err *err)
+{
+	vec_each(&f->files, path) {
+		int fd = openat(f->root_fd, *path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+		if (fd < 0)
+			return failed("open", *path, err);
+		close(fd);
+	}
+	*n = f->files.n;
+	return 0;
+}
+
+/* Reads a file to its end; -1 and errno. */
+static int64_t read_file(struct op_files *f, const char *path)
+{
+	AUTO_FD int fd = openat(f->root_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	int64_t bytes = 0;
+	ssize_t n = -1;
+
+	while (fd >= 0 && (n = read(fd, f->buffer, BUFFER_BYTES)) > 0)
+		bytes += n;
+	return n < 0 ? -1 : bytes;
+}
+
+static int small_pass(struct op_files *f, uint64_t *n, struct err *err)
+{
+	vec_each(&f->small, path)
+		if (read_file(f, *path) < 0)
+			return failed("read", *path, err);
+	*n = f->small.n;
+	return 0;
+}
+
+static int seq_pass(struct op_files *f, uint64_t *n, struct err *err)
+{
+	int64_t bytes = read_file(f, f->large->path);
+
+	if (bytes < 0)
+		return failed("read", f->large->path, err);
+	*n = (uint64_t)bytes / PAGE_BYTES;
+	return 0;
+}
+
+/* splitmix64 */
+static uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+	return z ^ (z >> 31);
+}
+
+static int rand4k_pass(struct op_files *f, uint64_t *n, struct err *err)
+{
+	uint64_t pages = f->large->bytes / PAGE_BYTES;
+	AUTO_FD int fd = openat(f->root_fd, f->large->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	for (unsigned i = 0; i < RANDOM_READS; i++) {
+		off_t at = (off_t)(next_random(&f->random) % pages * PAGE_BYTES);
+
+		if (fd < 0 || pread(fd, f->buffer, PAGE_BYTES, at) != PAGE_BYTES)
+			return failed("read", f->large->path, err);
+	}
+	*n = RANDOM_READS;
+	return 0;
+}
+
+static int mmap_pass(struct op_files *f, uint64_t *n, struct err *err)
+{
+	AUTO_FD int fd = openat(f->root_fd, f->large->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	const volatile char *p = fd < 0 ? MAP_FAILED : mmap(NULL, f->large->bytes, PROT_READ, MAP_SHARED, fd, 0);
+
+	if (p == MAP_FAILED)
+		return failed("map", f->large->path, err);
+	for (uint64_t at = 0; at < f->large->bytes; at += PAGE_BYTES)
+		(void)p[at];
+	munmap((void *)p, f->large->bytes);
+	*n = (f->large->bytes + PAGE_BYTES - 1) / PAGE_BYTES;
+	return 0;
+}
+
+/* In the child, which has our memory until it executes: system calls alone. */
+static void enter_and_exec(int root_fd, int null_fd, char *const *argv)
+{
+	static char *const no_env[] = {NULL};
+
+	if (!fchdir(root_fd) && !chroot(".") && dup2(null_fd, 0) >= 0 && dup2(null_fd, 1) >= 0 && dup2(null_fd, 2) >= 0)
+		execve(argv[0], argv, no_env);
+	_exit(127);
+}
+
+/* The cost of vfork does not grow with our own size, as fork's does. */
+__attribute__((noinline)) static int run_program(int root_fd, int null_fd, char *const *argv, int *status)
+{
+	pid_t pid = vfork();
+
+	if (pid == 0)
+		enter_and_exec(root_fd, null_fd, argv);
+	if (pid < 0)
+		return -1;
+	while (waitpid(pid, status, 0) < 0)
+		if (errno != EINTR)
+			return -1;
+	return 0;
+}
+
+static int exec_pass_of(struct op_files *f, const char *program, const char *arg, uint64_t *n, struct err *err)
+{
+	AUTO_FD int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	AUTO_FREE char *path = xasprintf("/%s", program);
+	char *argv[] = {path, (char *)arg, NULL};
+
+	for (unsigned i = 0; i < EXECS; i++) {
+		int status = 0;
+
+		if (run_program(f->root_fd, null_fd, argv, &status))
+			return failed("run", program, err);
+		if (status)
+			return err_set(err, ERR_INTERNAL, "/%s ended with wait status 0x%x", program, (unsigned)status);
+	}
+	*n = EXECS;
+	return 0;
+}
+
+static int exec_pass(struct op_files *f, uint64_t *n, struct err *err)
+{
+	return exec_pass_of(f, f->dynamic, NULL, n, err);
+}
+
+static int exec_static_pass(struct op_files *f, uint64_t *n, struct err *err)
+{
+	return exec_pass_of(f, f->static_, "--version", n, err);
+}
+
+static bool has_entries(const struct op_files *f)
+{
+	return f->tree.entries.n;
+}
+
+static bool has_files(const struct op_files *f)
+{
+	return f->files.n;
+}
+
+static bool has_small(const struct op_files *f)
+{
+	return f->small.n;
+}
+
+static bool has_large(const struct op_files *f)
+{
+	return f->large;
+}
+
+static bool has_dynamic(const struct op_files *f)
+{
+	return f->dynamic;
+}
+
+static bool has_static(const struct op_files *f)
+{
+	return f->static_;
+}
+
+const struct op OPS_OF_FILES[] = {
+    {"lstat", has_entries, lstat_pass, true},
+    {"readdir", has_entries, readdir_pass, true},
+    {"walk", has_entries, walk_pass, true},
+    {"open", has_files, open_pass, true},
+    {"small", has_small, small_pass, true},
+    {"seq", has_large, seq_pass, true},
+    {"rand4k", has_large, rand4k_pass, true},
+    {"mmap", has_large, mmap_pass, true},
+    {"exec", has_dynamic, exec_pass, false},
+    {"exec_static", has_static, exec_static_pass, false},
+    {0},
+};
+
+int op_measure(const struct op *op, struct op_files *f, int64_t min_ns, double *ns, struct err *err)
+{
+	uint64_t ops = 0, n = 0;
+	int64_t begun_ns = clock_mono_ns(), spent_ns;
+
+	do {
+		TRY_WRAP(op->pass(f, &n, err), err, "%s", op->name);
+		ops += n;
+		spent_ns = clock_mono_ns() - begun_ns;
+	} while (spent_ns < min_ns);
+	*ns = ops ? (double)spent_ns / (double)ops : 0;
+	return 0;
+}
+
+/* The program of that path, when it is a file (not a link to one outside) that may be executed. */
+static const char *program_of(const struct op_files *f, const char *path)
+{
+	struct stat st;
+
+	return !fstatat(f->root_fd, path, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode) && st.st_mode & 0111 ? path
+	                                                                                                        : NULL;
+}
+
+int op_files_open(const char *root, struct op_files *out, struct err *err)
+{
+	struct op_files f = {.root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+
+	if (f.root_fd < 0)
+		return err_errno(err, errno, "open %s", root);
+	if (tree_list(f.root_fd, &f.tree, err) < 0) {
+		op_files_close(&f);
+		return -(int)err->code;
+	}
+	f.buffer = xmalloc(BUFFER_BYTES);
+	tree_pick(&f.tree, S_IFDIR, 0, UINT64_MAX, SIZE_MAX, &f.dirs);
+	tree_pick(&f.tree, S_IFREG, 1, UINT64_MAX, FILES_MAX, &f.files);
+	tree_pick(&f.tree, S_IFREG, 1, SMALL_BYTES, SMALL_MAX, &f.small);
+	f.large = tree_largest(&f.tree);
+	if (f.large && f.large->bytes < PAGE_BYTES)
+		f.large = NULL;
+	f.dynamic = program_of(&f, "usr/bin/true");
+	f.static_ = program_of(&f, "usr/sbin/ldconfig");
+	if (!f.static_)
+		f.static_ = program_of(&f, "sbin/ldconfig");
+	*out = f;
+	return 0;
+}
+
+void op_files_close(struct op_files *f)
+{
+	tree_fini(&f->tree);
+	vec_fini(&f->dirs);
+	vec_fini(&f->files);
+	vec_fini(&f->small);
+	free(f->buffer);
+	if (f->root_fd >= 0)
+		close(f->root_fd);
+	*f = (struct op_files){.root_fd = -1};
+}
