@@ -18,7 +18,7 @@
 # first time.
 set -euo pipefail
 export LC_ALL=C.UTF-8
-packages=containerd,runc,crun,skopeo,dash,coreutils,mount,iproute2
+packages=containerd,runc,crun,podman,stargz-snapshotter,skopeo,dash,coreutils,mount,iproute2
 
 say() { printf 'peers: %s\n' "$*" >&2; }
 die() {
@@ -27,46 +27,20 @@ die() {
 }
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; }
 
-# The mirror from which this machine has its own suite.
-mirror() {
-	local own
-	own=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-	apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 2>/dev/null |
-		awk -v suite="$own" '$2 == suite && $3 == "main" { print $1; exit }'
-}
+# shellcheck source=tests/debian.sh
+. "$(dirname "$(readlink -f "$0")")/debian.sh"
 
 make_root() {
-	local suite=$1 site work
+	local suite=$1 work=$2
 	command -v mmdebstrap >/dev/null || die "mmdebstrap is missing: run cmake/setup.sh"
-	mkdir -p "$peers"
-	exec 9>"$peers/$suite.lock"
-	flock -n 9 || {
-		say "somebody else makes $suite, waiting"
-		flock 9
-	}
-	[ ! -e "$root" ] || return 0
-	# What a killed maker left; nobody else is here, since we hold the lock.
-	rm -rf --one-file-system "$peers/tmp-$suite".*
-	work=$(mktemp -d "$peers/tmp-$suite.XXXXXX")
-	# shellcheck disable=SC2064 # now
-	trap "rm -rf --one-file-system '$work'" EXIT
-	trap 'exit 130' INT
-	trap 'exit 143' TERM HUP
-	site=$(mirror)
 	say "making the root of $suite (mmdebstrap)"
-	apt-config dump | grep -E '^Acquire::(https?::|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date)' >"$work/apt.conf" ||
-		true
+	debian_apt_conf "$work/apt.conf"
 	TMPDIR=$work mmdebstrap --quiet --mode=root --variant=extract --format=dir --aptopt="$work/apt.conf" \
-		--include="$packages" \
-		"$suite" "$work/root" "deb ${site:-http://deb.debian.org/debian} $suite main" >"$work/log" 2>&1 </dev/null 9>&- || {
+		--include="$packages" "$suite" "$work/result" "deb $(debian_mirror) $suite main" >"$work/log" 2>&1 </dev/null || {
 		cat "$work/log" >&2
 		die "mmdebstrap of $suite failed"
 	}
-	(cd "$work/root" && rm -rf var etc usr/share/{doc,man,locale,perl,zoneinfo,bash-completion,zsh} usr/lib/*/perl*)
-	mv -T "$work/root" "$root"
-	rm -rf --one-file-system "$work"
-	trap - EXIT INT TERM HUP
-	exec 9>&-
+	(cd "$work/result" && rm -rf var etc usr/share/{doc,man,locale,perl,zoneinfo,bash-completion,zsh} usr/lib/*/perl*)
 }
 
 case ${1:-} in
@@ -86,10 +60,11 @@ shift
 peers=${CONTENTD_CACHE:-/var/cache/contentd-tests}/peers
 hash=$( (declare -f make_root && echo "$packages") | sha256sum)
 root=$peers/$suite-${hash:0:16}
-[ -e "$root" ] || make_root "$suite"
+made_once "$root" make_root "$suite"
 if [ $# -eq 0 ]; then
 	printf '%s\n' "$root"
-	exec "$0" "$suite" sh -c 'ctr --version; runc --version | head -n 1; crun --version | head -n 1; skopeo --version'
+	exec "$0" "$suite" sh -c 'ctr --version; runc --version | head -n 1; crun --version | head -n 1
+		podman --version; conmon --version | head -n 1; skopeo --version'
 fi
 # Libraries are found where the suite has them, not where the host's cache of them says. The shell that mounts has what
 # it needs before /usr changes.
