@@ -178,6 +178,7 @@ export TMPDIR=$store
 . "$here/../tests/lib.sh" # registry, processes, clean-up
 set -eE
 T_FINISHED=1 # counts no assertions
+export TMPDIR=$T
 . "$here/images/$image/recipe" # ready, reads
 say "$image: $form"
 exec 3>&1 4>&2 >"$T/make.log" 2>&1
