@@ -4,7 +4,6 @@
 #include "base/log.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const struct verb VERBS[] = {
@@ -19,32 +18,6 @@ static void print_help(FILE *to)
 	for (const struct verb *v = VERBS; v->name; v++)
 		fprintf(to, "  %-7s %-18s %s\n", v->name, v->args, v->help);
 	fputs("\n`coldbench VERB --help` tells more of each.\n", to);
-}
-
-const char *source_dir(void)
-{
-	const char *dir = getenv("CONTENTD_SOURCE");
-
-	return dir && *dir ? dir : COLDBENCH_SOURCE_DIR;
-}
-
-int verb_fail(const struct err *err)
-{
-	fflush(stdout);
-	fprintf(stderr, "coldbench: %s\n", err->msg);
-	return EXIT_FAILED;
-}
-
-int verb_usage(const char *verb, const char *fmt, ...)
-{
-	va_list ap;
-
-	fprintf(stderr, "coldbench %s: ", verb);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fprintf(stderr, "\nTry `coldbench %s --help'.\n", verb);
-	return EXIT_USAGE;
 }
 
 int main(int argc, char **argv)
