@@ -52,11 +52,11 @@ int net_start(const char *host_port, double rtt_ms, double mbit, const char *dir
 /* Ends the process; NULL is fine. */
 void net_stop(struct net *n);
 
-static inline void auto_net_cleanup_(struct net **n)
+/* For AUTO(net). */
+static inline void net_cleanup(struct net **n)
 {
 	net_stop(*n);
 }
-#define AUTO_NET __attribute__((cleanup(auto_net_cleanup_)))
 
 /* Where clients connect: "127.0.0.1:PORT"; borrowed. */
 const char *net_address(const struct net *n);

@@ -13,6 +13,7 @@ struct conn {
 	struct conn *next, **at;  /* in proxy->conns */
 	int client_fd, server_fd; /* server_fd -1: gone, what still comes for it is dropped */
 	struct loop_io *client_io, *server_io;
+	struct loop_timer *hold_timer; /* of the tap's output; NULL until it is needed */
 	uint32_t client_events, server_events;
 	struct pipe up, down;
 	struct tap tap;
@@ -35,6 +36,7 @@ static void conn_free(struct conn *c)
 	tap_fini(&c->tap);
 	loop_io_free(c->client_io);
 	loop_io_free(c->server_io);
+	loop_timer_free(c->hold_timer);
 	close(c->client_fd);
 	if (c->server_fd >= 0)
 		close(c->server_fd);
@@ -117,7 +119,7 @@ static void conn_update(struct conn *c)
 	if (pipe_ready(&c->down))
 		client |= EPOLLOUT;
 	if (c->server_fd >= 0) {
-		if (c->connecting || tap_output(&c->tap).n)
+		if (c->connecting || (tap_output(&c->tap).n && c->tap.hold_until_ns <= clock_mono_ns()))
 			server |= EPOLLOUT;
 		if (!c->connecting && !c->server_ended && c->down.held_bytes < link_window_bytes(c->down.link))
 			server |= EPOLLIN;
@@ -174,9 +176,17 @@ static void send_answers(struct conn *c)
 		drop_server(c);
 }
 
+static void on_hold_over(void *arg);
+
 /* Writes what the tap lets through; false when the server is gone. */
 static bool write_server(struct conn *c)
 {
+	if (tap_output(&c->tap).n && c->tap.hold_until_ns > clock_mono_ns()) {
+		if (!c->hold_timer && loop_timer_new(c->proxy->loop, on_hold_over, c, &c->hold_timer, NULL) < 0)
+			return false;
+		loop_timer_set(c->hold_timer, c->tap.hold_until_ns);
+		return true;
+	}
 	while (tap_output(&c->tap).n) {
 		struct str out = tap_output(&c->tap);
 		ssize_t put = send(c->server_fd, out.p, out.n, MSG_NOSIGNAL);
@@ -204,7 +214,7 @@ static void up_arrived(struct pipe *p)
 			return;
 		}
 		if (c->server_fd >= 0)
-			tap_request(&c->tap, str_make(b->p, b->n));
+			tap_request(&c->tap, str_make(b->p, b->n), b->sent_ns);
 		pipe_pop(&c->up);
 		send_answers(c);
 		if (c->server_fd >= 0 && !write_server(c)) {
@@ -227,6 +237,8 @@ static void down_arrived(struct pipe *p)
 
 	while ((b = pipe_ready(&c->down))) {
 		while (b->from < b->n) {
+			/* Before the bytes are there: the client may read the clock before we run again. */
+			int64_t now = clock_mono_ns();
 			ssize_t put = send(c->client_fd, b->p + b->from, b->n - b->from, MSG_NOSIGNAL);
 
 			if (put < 0 && errno == EINTR)
@@ -240,12 +252,14 @@ static void down_arrived(struct pipe *p)
 				return;
 			}
 			b->from += (uint32_t)put;
+			tap_delivered(&c->tap, (size_t)put, now);
 		}
 		if (b->end == BLOCK_RESET) {
 			conn_reset(c);
 			return;
 		}
 		if (b->end == BLOCK_FIN) {
+			tap_delivered(&c->tap, 0, clock_mono_ns());
 			shutdown(c->client_fd, SHUT_WR);
 			c->down_closed = true;
 		}
@@ -290,6 +304,16 @@ static void server_output(struct conn *c)
 		up_arrived(&c->up);
 	else
 		conn_reset(c);
+}
+
+static void on_hold_over(void *arg)
+{
+	struct conn *c = arg;
+	struct proxy *p = c->proxy;
+
+	if (c->server_fd >= 0)
+		server_output(c);
+	proxy_run(p);
 }
 
 static void server_connected(struct conn *c)
@@ -367,7 +391,7 @@ void conn_start(struct proxy *p, int client_fd)
 	 * server when that had arrived. */
 	pipe_init(&c->up, &p->to_server, now + p->rtt_ns, up_arrived);
 	pipe_init(&c->down, &p->to_client, now + p->rtt_ns + p->rtt_ns / 2, down_arrived);
-	tap_init(&c->tap, p);
+	tap_init(&c->tap, p, now, now + p->rtt_ns);
 	if (connect_server(c) < 0)
 		conn_reset(c);
 	else

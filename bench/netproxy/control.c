@@ -9,6 +9,7 @@
 
 #define LINE_MAX_BYTES 4096
 #define CLIENTS_MAX 64
+#define TIMES_MAX 256 /* in one `at` */
 #define ANSWER_TIMEOUT_S 5
 
 struct client {
@@ -73,7 +74,28 @@ static int run_down(struct proxy *p, struct str how, struct err *err)
 	return 0;
 }
 
-static int run_command(struct proxy *p, struct str line, struct err *err)
+static int run_at(struct proxy *p, struct str args, struct json_writer *w, struct err *err)
+{
+	int64_t times[TIMES_MAX];
+	int64_t now = clock_mono_ns();
+	size_t n = 0;
+	struct str word;
+
+	while (str_split(&args, ' ', &word)) {
+		if (n == TIMES_MAX)
+			return err_set(err, ERR_EXHAUSTED, "more than %d moments", TIMES_MAX);
+		if (!str_i64(word, &times[n]) || times[n] < 0)
+			return err_set(err, ERR_INVALID, "'" STR_FMT "' is not a time in ns", STR_ARG(word));
+		if (times[n] > now)
+			return err_set(err, ERR_OUT_OF_RANGE, STR_FMT " ns: that has not come yet", STR_ARG(word));
+		n++;
+	}
+	proxy_write_at(p, times, n, w);
+	return 1;
+}
+
+/* 1 when it has written its own answer. */
+static int run_command(struct proxy *p, struct str line, struct json_writer *w, struct err *err)
 {
 	struct str args = str_trim(line);
 	struct str verb = STR_NONE;
@@ -86,6 +108,10 @@ static int run_command(struct proxy *p, struct str line, struct err *err)
 		return proxy_mark(p, args, err);
 	if (str_eqc(verb, "reset"))
 		return proxy_reset_counters(p), 0;
+	if (str_eqc(verb, "at") && args.n)
+		return run_at(p, args, w, err);
+	if (str_eqc(verb, "exchanges"))
+		return records_write(&p->records, w), 1;
 	if (str_eqc(verb, "fault"))
 		return fault_rules_add(&p->faults, args, err);
 	if (str_eqc(verb, "clear"))
@@ -97,7 +123,8 @@ static int run_command(struct proxy *p, struct str line, struct err *err)
 	if (str_eqc(verb, "up"))
 		return proxy_set_down(p, PROXY_UP), 0;
 	return err_set(err, ERR_INVALID,
-	               "no command '" STR_FMT "' (stats, mark NAME, reset, fault, clear, net, down, up)",
+	               "no command '" STR_FMT "' (stats, mark NAME, reset, at NS..., exchanges, fault, clear, net, "
+	               "down, up)",
 	               STR_ARG(str_trim(line)));
 }
 
@@ -105,13 +132,15 @@ void control_execute(struct proxy *p, struct str line, struct buf *answer)
 {
 	struct err err = ERR_INIT;
 	struct json_writer w;
+	int r;
 
 	json_writer_init(&w, answer, NULL);
-	if (run_command(p, line, &err) < 0) {
+	r = run_command(p, line, &w, &err);
+	if (r < 0) {
 		json_w_object_begin(&w);
 		json_w_kcstr(&w, "error", err.msg);
 		json_w_object_end(&w);
-	} else {
+	} else if (!r) {
 		proxy_write_stats(p, &w);
 	}
 	buf_addc(answer, '\n');
@@ -132,7 +161,7 @@ static void client_free(struct client *k)
 	free(k);
 }
 
-/* The answer is small; a client that does not take it within seconds loses it. */
+/* Nobody asks for a long answer while something is measured; a client that does not take it within seconds loses it. */
 static void client_answer(struct client *k)
 {
 	const struct timeval timeout = {.tv_sec = ANSWER_TIMEOUT_S};
@@ -233,7 +262,7 @@ int control_ask(const char *path, struct str line, struct err *err)
 	TRY(unix_connect(path, SOCK_STREAM, &fd, err));
 	TRY(fd_write_all(fd, buf_str(&text), err));
 	buf_clear(&text);
-	TRY(fd_read_all(fd, 4u << 20, &text, err));
+	TRY(fd_read_all(fd, CONTROL_ANSWER_MAX_BYTES, &text, err));
 	if (!text.n)
 		return err_set(err, ERR_UNAVAILABLE, "%s: no answer", path);
 	TRY(fd_write_all(STDOUT_FILENO, buf_str(&text), err));

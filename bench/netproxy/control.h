@@ -1,11 +1,13 @@
 /*
  * netproxy's control socket: a UNIX stream socket that takes one command line per connection and answers with one JSON
- * object, {"error": "..."} when the command failed.
+ * object, {"error": "..."} when the command failed, that of `stats` where nothing else is said.
  *
  *	stats                      counters, marks, fault rules
- *	mark NAME                  keeps the present counters under NAME; the answer is as of stats
- *	reset                      counters to zero, marks forgotten
- *	fault ACTION COUNT TEXT    adds a fault rule (fault.h)
+ *	mark NAME                  keeps the present counters under NAME
+ *	reset                      counters to zero; marks, history and exchanges forgotten, schedules begun anew
+ *	at NS [NS...]              {"at": [{...}]}: the counters as they were then (history.h); CLOCK_MONOTONIC
+ *	exchanges                  {"exchanges": [{...}], "left_out": N}: what was asked since the reset (record.h)
+ *	fault ACTION WHEN TEXT     adds a fault rule (fault.h)
  *	clear                      forgets the fault rules
  *	net RTT_MS MBIT            another network
  *	down [reset|silent]        the network fails (proxy.h); up: it works again
@@ -15,6 +17,8 @@
 #define BENCH_NETPROXY_CONTROL_H
 
 #include "bench/netproxy/proxy.h"
+
+#define CONTROL_ANSWER_MAX_BYTES (64u << 20) /* what the client's side should be ready for */
 
 struct control;
 

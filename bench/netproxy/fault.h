@@ -1,11 +1,21 @@
 /*
  * Faults that netproxy puts into HTTP exchanges on request.
  *
- * A rule is a line "ACTION[=ARG] COUNT TEXT": it strikes the next COUNT requests ("all": every one) whose description
- * "METHOD target range" contains TEXT, e.g. `flip=50% 1 GET /v2/app/blobs/`. Rules are tried in the order they were
- * given, the first one that fits strikes. Actions:
+ * A rule is a line "ACTION[=ARG] WHEN TEXT": it strikes requests whose description "METHOD target range" contains TEXT,
+ * e.g. `flip=50% 1 GET /v2/app/blobs/` or `status=503 every=3,from=500,for=2000 /blobs/`. Rules are tried in the order
+ * they were given, the first one that strikes does. WHEN is one or more of these, with commas between, which have all to
+ * be true:
+ *
+ *	N               only the next N of those that the others let through
+ *	all             no such limit
+ *	every=N         the Nth, 2Nth, ... of those within the time
+ *	from=MS         not earlier than this long after the last reset of the counters (or the start)
+ *	for=MS          from then on for this long
+ *
+ * A reset begins the schedule anew (time, and what `every` has counted); what is left of N stays. Actions:
  *
  *	stall           the request is never answered
+ *	stall=MS        the server sees it (and what follows on the connection) so much later
  *	reset           the connection is reset instead of an answer
  *	truncate=N      the connection is closed after N bytes of the body (N% of it)
  *	flip=N          byte N of the body (or the one at N%) has all its bits inverted
@@ -33,13 +43,15 @@ enum fault_action {
 struct fault {
 	enum fault_action action;
 	bool percent;   /* `value` is a percentage of the body */
-	uint64_t value; /* offset in the body, or the status */
+	uint64_t value; /* offset in the body, the status, or ms (0 = for ever) */
 };
 
 struct fault_rule {
 	struct fault fault;
-	uint64_t left, hits; /* left: UINT64_MAX = all */
-	char *spec, *text;   /* the rule as given; what requests must contain */
+	uint64_t left, hits;    /* left: UINT64_MAX = all */
+	uint64_t every, seen;   /* seen: requests that fit, since the schedule began */
+	int64_t from_ns, to_ns; /* after the schedule began: [from, to) */
+	char *spec, *text;      /* the rule as given; what requests must contain */
 };
 
 struct fault_rules {
@@ -53,8 +65,11 @@ int fault_rules_add(struct fault_rules *f, struct str line, struct err *err);
 
 void fault_rules_clear(struct fault_rules *f);
 
-/* The fault for a request, FAULT_NONE for most; counts the rule down. */
-struct fault fault_rules_match(struct fault_rules *f, struct str description);
+/* Schedules begin anew. */
+void fault_rules_rewind(struct fault_rules *f);
+
+/* The fault for a request that comes this long after the schedules began, FAULT_NONE for most; counts the rule down. */
+struct fault fault_rules_match(struct fault_rules *f, struct str description, int64_t elapsed_ns);
 
 /* An array of {rule, hits, left}. */
 void fault_rules_write(const struct fault_rules *f, struct json_writer *w);

@@ -1,9 +1,7 @@
 #include "bench/netproxy/fault.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
+#include "base/clock.h"
+#include "base/testing.h"
 
 static void test_rules_are_counted(void **state)
 {
@@ -12,13 +10,13 @@ static void test_rules_are_counted(void **state)
 
 	assert_int_equal(fault_rules_add(&f, STR("flip=7 2 /blobs/"), &err), 0);
 	assert_int_equal(fault_rules_add(&f, STR("status=503 all GET /v2/"), &err), 0);
-	assert_int_equal(fault_rules_match(&f, STR("GET /v2/a/blobs/b")).action, FAULT_FLIP);
-	assert_int_equal(fault_rules_match(&f, STR("HEAD /v2/a")).action, FAULT_NONE);
-	assert_int_equal(fault_rules_match(&f, STR("HEAD /v2/a/blobs/b")).value, 7);
+	assert_int_equal(fault_rules_match(&f, STR("GET /v2/a/blobs/b"), 0).action, FAULT_FLIP);
+	assert_int_equal(fault_rules_match(&f, STR("HEAD /v2/a"), 0).action, FAULT_NONE);
+	assert_int_equal(fault_rules_match(&f, STR("HEAD /v2/a/blobs/b"), 0).value, 7);
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(fault_rules_match(&f, STR("GET /v2/a/blobs/b")).value, 503);
+		assert_int_equal(fault_rules_match(&f, STR("GET /v2/a/blobs/b"), 0).value, 503);
 	fault_rules_clear(&f);
-	assert_int_equal(fault_rules_match(&f, STR("GET /v2/a/blobs/b")).action, FAULT_NONE);
+	assert_int_equal(fault_rules_match(&f, STR("GET /v2/a/blobs/b"), 0).action, FAULT_NONE);
 	fault_rules_fini(&f);
 }
 
@@ -29,7 +27,9 @@ static void test_bad_rules(void **state)
 	    "stall",
 	    "stall 1",
 	    "stall 0 x",
-	    "stall=3 1 x",
+	    "stall=0 1 x",
+	    "stall=50% 1 x",
+	    "reset=3 1 x",
 	    "flip 1 x",
 	    "flip=x 1 x",
 	    "flip= 1 x",
@@ -38,6 +38,14 @@ static void test_bad_rules(void **state)
 	    "status=50% 1 x",
 	    "explode 1 x",
 	    "stall many x",
+	    "stall , x",
+	    "stall 1, x",
+	    "stall every=0 x",
+	    "stall every= x",
+	    "stall from=-1 x",
+	    "stall for=0 x",
+	    "stall for=99999999999 x",
+	    "stall 1,sometimes x",
 	};
 	struct fault_rules f = {0};
 
@@ -47,6 +55,57 @@ static void test_bad_rules(void **state)
 		assert_int_equal(fault_rules_add(&f, str_of(bad[i]), &err), -ERR_INVALID);
 	}
 	assert_int_equal(f.rules.n, 0);
+	fault_rules_fini(&f);
+}
+
+/* Which of ten requests, one every 100 ms, are struck. */
+static void strikes(struct fault_rules *f, char out[static 11])
+{
+	for (int i = 0; i < 10; i++)
+		out[i] = fault_rules_match(f, STR("GET /x"), i * 100 * NS_PER_MS).action == FAULT_RESET ? '!' : '.';
+	out[10] = 0;
+}
+
+static void test_schedules(void **state)
+{
+	static const struct {
+		const char *rule, *want, *after_rewind;
+	} cases[] = {
+	    {"reset all /x", "!!!!!!!!!!", "!!!!!!!!!!"},
+	    {"reset every=3 /x", "..!..!..!.", "..!..!..!."},
+	    {"reset every=3 /y", "..........", ".........."},
+	    {"reset 2,every=3 /x", "..!..!....", ".........."},
+	    {"reset from=300 /x", "...!!!!!!!", "...!!!!!!!"},
+	    {"reset for=300 /x", "!!!.......", "!!!......."},
+	    {"reset from=250,for=200 /x", "...!!.....", "...!!....."},
+	    {"reset for=200,from=250 /x", "...!!.....", "...!!....."},
+	    {"reset every=2,from=500 /x", "......!.!.", "......!.!."},
+	    {"reset 1,from=500 /x", ".....!....", ".........."},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct fault_rules f = {0};
+		char got[11];
+
+		OK(fault_rules_add(&f, str_of(cases[i].rule), err));
+		strikes(&f, got);
+		assert_string_equal(got, cases[i].want);
+		fault_rules_rewind(&f);
+		strikes(&f, got);
+		assert_string_equal(got, cases[i].after_rewind);
+		fault_rules_fini(&f);
+	}
+}
+
+static void test_a_rule_that_does_not_strike_leaves_it_to_the_next(void **state)
+{
+	struct fault_rules f = {0};
+
+	OK(fault_rules_add(&f, STR("stall=250 every=2 /x"), err));
+	OK(fault_rules_add(&f, STR("status=500 all /x"), err));
+	assert_int_equal(fault_rules_match(&f, STR("GET /x"), 0).action, FAULT_STATUS);
+	assert_int_equal(fault_rules_match(&f, STR("GET /x"), 0).value, 250);
+	assert_int_equal(fault_rules_match(&f, STR("GET /x"), 0).action, FAULT_STATUS);
 	fault_rules_fini(&f);
 }
 
@@ -68,6 +127,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_rules_are_counted),
 	    cmocka_unit_test(test_bad_rules),
+	    cmocka_unit_test(test_schedules),
+	    cmocka_unit_test(test_a_rule_that_does_not_strike_leaves_it_to_the_next),
 	    cmocka_unit_test(test_offsets),
 	};
 

@@ -173,6 +173,7 @@ void pipe_send(struct pipe *p, TAKE(struct block *) b, int64_t now_ns)
 	struct link *l = p->link;
 
 	b->pipe = p;
+	b->sent_ns = now_ns;
 	p->held_bytes += b->n;
 	list_push(&p->waiting, b);
 	/* An idle link begins now, not when it fell idle. */

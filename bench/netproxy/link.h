@@ -24,6 +24,7 @@ enum block_end { BLOCK_DATA, BLOCK_FIN, BLOCK_RESET };
 struct block {
 	struct block *next;
 	struct pipe *pipe;
+	int64_t sent_ns; /* when pipe_send took it */
 	int64_t due_ns;
 	uint32_t from, n, cap; /* [from, n) is still to be delivered */
 	enum block_end end;

@@ -40,12 +40,13 @@ static const struct argp_option option_table[] = {
     {"rtt-ms", OPT_RTT, "N", 0, "round-trip time, half of it each way (default 0)", 1},
     {"mbit", OPT_MBIT, "N", 0, "bandwidth per direction, for all connections together (default 0: unlimited)", 1},
     {"fault", OPT_FAULT, "RULE", 0,
-     "\"ACTION[=ARG] COUNT|all TEXT\" for requests whose \"METHOD target range\" contains TEXT: stall, reset, "
-     "truncate=N[%], flip=N[%], status=CODE, norange; may be given more than once",
+     "\"ACTION[=ARG] WHEN TEXT\" for requests whose \"METHOD target range\" contains TEXT. ACTION: stall[=MS], reset, "
+     "truncate=N[%], flip=N[%], status=CODE, norange. WHEN: N (the next N), all, every=N, from=MS, for=MS, with commas "
+     "between. May be given more than once",
      1},
     {"control", OPT_CONTROL, "SOCKET", 0,
-     "take commands on this UNIX socket: stats, mark NAME, reset, fault RULE, clear, net RTT_MS MBIT, "
-     "down [reset|silent], up",
+     "take commands on this UNIX socket: stats, mark NAME, reset, at NS..., exchanges, fault RULE, clear, "
+     "net RTT_MS MBIT, down [reset|silent], up",
      2},
     {"port-file", OPT_PORT_FILE, "FILE", 0, "write the number of the port here once it accepts connections", 2},
     {"stats", OPT_STATS, "FILE", 0, "write the counters here at the end", 2},

@@ -8,6 +8,7 @@
 #include <netdb.h>
 
 #define MARKS_MAX 256
+#define MOMENTS_MAX (1u << 17) /* 5 MB */
 
 int address_parse(const char *text, struct address *out, struct err *err)
 {
@@ -38,6 +39,18 @@ int address_parse(const char *text, struct address *out, struct err *err)
 	return 0;
 }
 
+/* Keeps the counters as they are now. */
+static void note(struct proxy *p, int64_t now_ns)
+{
+	history_note(&p->history, &(struct moment){
+				      .time_ns = now_ns,
+				      .to_server_bytes = p->to_server.bytes,
+				      .to_client_bytes = p->to_client.bytes,
+				      .connections = p->counters.connections,
+				      .requests = p->counters.requests,
+				  });
+}
+
 static void on_accept(void *arg, uint32_t events)
 {
 	struct proxy *p = arg;
@@ -52,6 +65,7 @@ static void on_accept(void *arg, uint32_t events)
 		else
 			conn_start(p, fd);
 	}
+	note(p, clock_mono_ns());
 }
 
 static void on_timer(void *arg)
@@ -79,7 +93,8 @@ static int listen_on(struct proxy *p, const struct address *listen_at, struct er
 int proxy_init(struct proxy *p, struct loop *loop, const struct address *listen, const struct address *server,
                struct err *err)
 {
-	*p = (struct proxy){.loop = loop, .server = *server, .listen_fd = -1};
+	*p = (struct proxy){.loop = loop, .server = *server, .listen_fd = -1, .reset_ns = clock_mono_ns()};
+	history_init(&p->history, MOMENTS_MAX, p->reset_ns);
 	TRY(listen_on(p, listen, err));
 	TRY(loop_io_new(loop, p->listen_fd, EPOLLIN, on_accept, p, &p->listen_io, err));
 	TRY(loop_timer_new(loop, on_timer, p, &p->timer, err));
@@ -102,6 +117,9 @@ void proxy_fini(struct proxy *p)
 		close(p->listen_fd);
 	marks_clear(p);
 	vec_fini(&p->marks);
+	history_fini(&p->history);
+	trips_fini(&p->trips);
+	records_fini(&p->records);
 	fault_rules_fini(&p->faults);
 }
 
@@ -120,6 +138,7 @@ void proxy_run(struct proxy *p)
 	int64_t next = link_run(&p->to_server, now);
 	int64_t other = link_run(&p->to_client, now);
 
+	note(p, now);
 	loop_timer_set(p->timer, next < other ? next : other);
 }
 
@@ -136,15 +155,23 @@ void proxy_reset_counters(struct proxy *p)
 {
 	p->counters = (struct counters){0};
 	p->to_server.bytes = p->to_client.bytes = 0;
+	p->reset_ns = clock_mono_ns();
 	marks_clear(p);
+	history_reset(&p->history, p->reset_ns);
+	trips_reset(&p->trips);
+	records_clear(&p->records);
+	fault_rules_rewind(&p->faults);
 }
 
 static struct mark snapshot(const struct proxy *p)
 {
+	int64_t now = clock_mono_ns();
+
 	return (struct mark){
-	    .time_ns = clock_mono_ns(),
+	    .time_ns = now,
 	    .to_server_bytes = p->to_server.bytes,
 	    .to_client_bytes = p->to_client.bytes,
+	    .round_trips = trips_at(&p->trips, now),
 	    .counters = p->counters,
 	};
 }
@@ -169,6 +196,7 @@ static void write_counters(const struct mark *m, struct json_writer *w)
 	json_w_ki64(w, "to_client_bytes", (int64_t)m->to_client_bytes);
 	json_w_ki64(w, "connections", (int64_t)m->counters.connections);
 	json_w_ki64(w, "requests", (int64_t)m->counters.requests);
+	json_w_ki64(w, "round_trips", (int64_t)m->round_trips);
 	json_w_ki64(w, "body_bytes", (int64_t)m->counters.body_bytes);
 	json_w_ki64(w, "faults", (int64_t)m->counters.faults);
 	json_w_key(w, "responses");
@@ -198,6 +226,27 @@ void proxy_write_stats(const struct proxy *p, struct json_writer *w)
 		json_w_object_begin(w);
 		json_w_kcstr(w, "name", m->name);
 		write_counters(m, w);
+		json_w_object_end(w);
+	}
+	json_w_array_end(w);
+	json_w_object_end(w);
+}
+
+void proxy_write_at(const struct proxy *p, const int64_t *times_ns, size_t count, struct json_writer *w)
+{
+	json_w_object_begin(w);
+	json_w_key(w, "at");
+	json_w_array_begin(w);
+	for (size_t i = 0; i < count; i++) {
+		struct moment m = history_at(&p->history, times_ns[i]);
+
+		json_w_object_begin(w);
+		json_w_ki64(w, "time_ns", m.time_ns);
+		json_w_ki64(w, "to_server_bytes", (int64_t)m.to_server_bytes);
+		json_w_ki64(w, "to_client_bytes", (int64_t)m.to_client_bytes);
+		json_w_ki64(w, "connections", (int64_t)m.connections);
+		json_w_ki64(w, "requests", (int64_t)m.requests);
+		json_w_ki64(w, "round_trips", trips_at(&p->trips, m.time_ns));
 		json_w_object_end(w);
 	}
 	json_w_array_end(w);

@@ -8,7 +8,10 @@
 #include "base/json.h"
 #include "base/loop.h"
 #include "bench/netproxy/fault.h"
+#include "bench/netproxy/history.h"
 #include "bench/netproxy/link.h"
+#include "bench/netproxy/record.h"
+#include "bench/netproxy/trips.h"
 
 #include <netinet/in.h>
 #include <stdio.h>
@@ -23,7 +26,7 @@ struct counters {
 struct mark {
 	char *name;
 	int64_t time_ns; /* CLOCK_MONOTONIC */
-	uint64_t to_server_bytes, to_client_bytes;
+	uint64_t to_server_bytes, to_client_bytes, round_trips;
 	struct counters counters;
 };
 
@@ -50,8 +53,13 @@ struct proxy {
 	struct loop_timer *timer;
 	struct conn *conns;
 	uint64_t n_open;
-	bool down; /* connections are reset as soon as they come */
+	unsigned n_accepted; /* since the start */
+	bool down;           /* connections are reset as soon as they come */
+	int64_t reset_ns;    /* when the counters were last zero */
 	struct counters counters;
+	struct history history;
+	struct trips trips;
+	struct records records;
 	struct fault_rules faults;
 	VEC(struct mark) marks;
 	FILE *log; /* a line per exchange, or NULL */
@@ -76,6 +84,7 @@ enum proxy_down { PROXY_UP, PROXY_RESET, PROXY_SILENT };
  * UP, which lets all that waited go on. */
 void proxy_set_down(struct proxy *p, enum proxy_down how);
 
+/* Counters to zero; marks, history and exchanges forgotten; schedules of faults begun anew. */
 void proxy_reset_counters(struct proxy *p);
 
 /* Keeps the present counters under a name; ERR_EXHAUSTED after many. */
@@ -83,6 +92,9 @@ int proxy_mark(struct proxy *p, struct str name, struct err *err);
 
 /* All counters, marks and rules as a JSON object. */
 void proxy_write_stats(const struct proxy *p, struct json_writer *w);
+
+/* {"at": [{...}]}: the counters as they were at each of these moments. */
+void proxy_write_at(const struct proxy *p, const int64_t *times_ns, size_t count, struct json_writer *w);
 
 /* "127.0.0.1:80", "[::1]:80", "localhost:80". */
 int address_parse(const char *text, struct address *out, struct err *err);

@@ -2,9 +2,15 @@
 
 #include "base/clock.h"
 
-void tap_init(struct tap *t, struct proxy *p)
+void tap_init(struct tap *t, struct proxy *p, int64_t now_ns, int64_t open_ns)
 {
-	*t = (struct tap){.proxy = p};
+	*t = (struct tap){
+	    .proxy = p,
+	    .number = ++p->n_accepted,
+	    .open_ns = open_ns,
+	    .depth = trips_begin(&p->trips, 0, now_ns),
+	    .epoch = p->records.epoch,
+	};
 	http_init(&t->requests, HTTP_REQUEST);
 	http_init(&t->responses, HTTP_RESPONSE);
 }
@@ -37,14 +43,16 @@ void tap_fini(struct tap *t)
 	while (t->exchanges.n)
 		exchange_end(t);
 	vec_fini(&t->exchanges);
+	vec_fini(&t->arrivals);
 	http_fini(&t->requests);
 	http_fini(&t->responses);
 	buf_fini(&t->output);
 }
 
+/* The answer, or none, is the proxy's own. */
 static bool fault_is_local(const struct fault *f)
 {
-	return f->action == FAULT_STALL || f->action == FAULT_RESET || f->action == FAULT_STATUS;
+	return (f->action == FAULT_STALL && !f->value) || f->action == FAULT_RESET || f->action == FAULT_STATUS;
 }
 
 /* A head without its Range line. */
@@ -63,7 +71,17 @@ static void add_without_range(struct buf *out, struct str head)
 	}
 }
 
-static void request_begun(struct tap *t, struct str head)
+static void record_begun(struct tap *t, struct exchange *e, int64_t sent_ns)
+{
+	const struct http_msg *m = &t->requests.msg;
+	struct proxy *p = t->proxy;
+
+	e->depth = trips_begin(&p->trips, t->epoch == p->records.epoch ? t->depth : 0, sent_ns);
+	e->record = records_add(&p->records, m->method, m->target, m->range,
+	                        sent_ns > t->open_ns ? sent_ns : t->open_ns, t->number, e->depth);
+}
+
+static void request_begun(struct tap *t, struct str head, int64_t sent_ns)
 {
 	const struct http_msg *m = &t->requests.msg;
 	struct exchange *e = vec_add(&t->exchanges);
@@ -73,27 +91,30 @@ static void request_begun(struct tap *t, struct str head)
 	e->begun_ns = clock_mono_ns();
 	e->is_head = str_eqc(m->method, "HEAD");
 	e->strike_at = UINT64_MAX;
-	e->fault = fault_rules_match(&t->proxy->faults, str_of(e->line));
+	e->fault = fault_rules_match(&t->proxy->faults, str_of(e->line), e->begun_ns - t->proxy->reset_ns);
+	record_begun(t, e, sent_ns);
 	t->proxy->counters.requests++;
 	if (e->fault.action != FAULT_NONE)
 		t->proxy->counters.faults++;
 	t->swallow = fault_is_local(&e->fault);
 	if (t->swallow)
 		return;
+	if (e->fault.action == FAULT_STALL)
+		t->hold_until_ns = e->begun_ns + (int64_t)e->fault.value * NS_PER_MS;
 	if (e->fault.action == FAULT_NORANGE)
 		add_without_range(&t->output, head);
 	else
 		buf_addstr(&t->output, head);
 }
 
-void tap_request(struct tap *t, struct str bytes)
+void tap_request(struct tap *t, struct str bytes, int64_t sent_ns)
 {
 	enum http_what what;
 	struct str piece;
 
 	while ((what = http_next(&t->requests, &bytes, &piece)) != HTTP_MORE) {
 		if (what == HTTP_HEAD) {
-			request_begun(t, piece);
+			request_begun(t, piece, sent_ns);
 			continue;
 		}
 		if (what == HTTP_OPAQUE) {
@@ -114,14 +135,64 @@ void tap_written(struct tap *t, size_t n)
 	t->written = 0;
 }
 
-static void response_begun(struct tap *t)
+/* The client learns something of the oldest exchange when this many bytes have reached it. */
+static void expect_arrival(struct tap *t, uint64_t at, bool head)
+{
+	const struct exchange *e = &t->exchanges.p[0];
+
+	vec_push(&t->arrivals, (struct arrival){at, e->record, head ? e->depth : 0});
+}
+
+void tap_delivered(struct tap *t, size_t n, int64_t now_ns)
+{
+	struct proxy *p = t->proxy;
+	size_t done = 0;
+
+	t->delivered += n;
+	for (; done < t->arrivals.n && t->arrivals.p[done].at <= t->delivered; done++) {
+		const struct arrival *a = &t->arrivals.p[done];
+		struct record *r = records_get(&p->records, a->record);
+
+		if (a->depth && record_is_current(&p->records, a->record))
+			trips_answered(&p->trips, a->depth, now_ns);
+		if (r)
+			*(a->depth ? &r->first_byte_ns : &r->end_ns) = now_ns;
+	}
+	if (!done)
+		return;
+	t->arrivals.n -= done;
+	memmove(t->arrivals.p, t->arrivals.p + done, t->arrivals.n * sizeof(*t->arrivals.p));
+}
+
+static void set_status(struct tap *t, struct exchange *e, unsigned status)
+{
+	struct record *r = records_get(&t->proxy->records, e->record);
+
+	e->status = status;
+	if (r)
+		r->status = status;
+}
+
+static void count_body(struct tap *t, struct exchange *e, uint64_t n)
+{
+	struct record *r = records_get(&t->proxy->records, e->record);
+
+	e->body_bytes += n;
+	t->proxy->counters.body_bytes += n;
+	if (r)
+		r->body_bytes += n;
+}
+
+/* `at`: where the head ends in the stream to the client. */
+static void response_begun(struct tap *t, uint64_t at)
 {
 	const struct http_msg *m = &t->responses.msg;
 	struct exchange *e = &t->exchanges.p[0];
 
 	if (m->interim)
 		return;
-	e->status = m->status;
+	set_status(t, e, m->status);
+	expect_arrival(t, at, true);
 	e->strike_at = fault_offset(&e->fault, m->length);
 	if (e->is_head)
 		http_no_body(&t->responses);
@@ -137,8 +208,7 @@ static bool response_body(struct tap *t, struct block *b, size_t at, size_t n)
 		size_t strike = at + (size_t)(e->strike_at - begin);
 
 		if (e->fault.action == FAULT_TRUNCATE) {
-			e->body_bytes = e->strike_at;
-			t->proxy->counters.body_bytes += e->strike_at - begin;
+			count_body(t, e, e->strike_at - begin);
 			b->n = (uint32_t)strike;
 			b->end = BLOCK_FIN;
 			t->broken = true;
@@ -146,12 +216,24 @@ static bool response_body(struct tap *t, struct block *b, size_t at, size_t n)
 		}
 		b->p[strike] = (char)~b->p[strike];
 	}
-	e->body_bytes += n;
-	t->proxy->counters.body_bytes += n;
+	count_body(t, e, n);
 	return false;
 }
 
-void tap_response(struct tap *t, struct block *b)
+/* The oldest exchange is over here, and for the client when this many bytes have reached it. */
+static void response_complete(struct tap *t, uint64_t at)
+{
+	expect_arrival(t, at, false);
+	exchange_end(t);
+}
+
+/* A body of unknown length lasts until the server closes. */
+static bool is_ended_by_close(const struct tap *t)
+{
+	return t->exchanges.n && !t->opaque && t->responses.state == HS_BODY && t->responses.left == UINT64_MAX;
+}
+
+static void parse_response(struct tap *t, struct block *b)
 {
 	struct str rest = {b->p, b->n};
 	enum http_what what;
@@ -164,21 +246,29 @@ void tap_response(struct tap *t, struct block *b)
 			break;
 		}
 		if (what == HTTP_HEAD)
-			response_begun(t);
+			response_begun(t, t->answered + b->n - rest.n);
 		else if (what == HTTP_BODY && response_body(t, b, (size_t)(piece.p - b->p), piece.n))
 			return;
 		else if (what == HTTP_END && !t->responses.msg.interim)
-			exchange_end(t);
+			response_complete(t, t->answered + b->n - rest.n);
 	}
 }
 
-static struct block *status_answer(struct exchange *e)
+void tap_response(struct tap *t, struct block *b)
+{
+	parse_response(t, b);
+	t->answered += b->n;
+	if (b->end == BLOCK_FIN && !t->broken && is_ended_by_close(t))
+		response_complete(t, t->answered);
+}
+
+static struct block *status_answer(struct tap *t, struct exchange *e)
 {
 	AUTO(buf) struct buf body = BUF_INIT;
 	AUTO(buf) struct buf text = BUF_INIT;
 	struct block *b;
 
-	e->status = (unsigned)e->fault.value;
+	set_status(t, e, (unsigned)e->fault.value);
 	buf_addf(&body, "{\"errors\":[{\"code\":\"UNKNOWN\",\"message\":\"netproxy answers %u\"}]}\n", e->status);
 	if (e->status == 204 || e->status == 304)
 		buf_clear(&body);
@@ -186,7 +276,7 @@ static struct block *status_answer(struct exchange *e)
 	         e->status, body.n);
 	if (!e->is_head) {
 		buf_addstr(&text, buf_str(&body));
-		e->body_bytes = body.n;
+		count_body(t, e, body.n);
 	}
 	b = block_new((uint32_t)text.n);
 	memcpy(b->p, text.p, text.n);
@@ -202,12 +292,15 @@ struct block *tap_answer(struct tap *t)
 	if (!t->exchanges.n || t->broken || !fault_is_local(&e->fault) || e->fault.action == FAULT_STALL)
 		return NULL;
 	if (e->fault.action == FAULT_STATUS) {
-		b = status_answer(e);
+		b = status_answer(t, e);
+		t->answered += b->n;
+		expect_arrival(t, t->answered, true);
+		response_complete(t, t->answered);
 	} else {
 		b = block_new(0);
 		b->end = BLOCK_RESET;
 		t->broken = true;
+		exchange_end(t);
 	}
-	exchange_end(t);
 	return b;
 }
