@@ -139,6 +139,7 @@ void control_execute(struct proxy *p, struct str line, struct buf *answer)
 	if (r < 0) {
 		json_w_object_begin(&w);
 		json_w_kcstr(&w, "error", err.msg);
+		json_w_ki64(&w, "code", err.code);
 		json_w_object_end(&w);
 	} else if (!r) {
 		proxy_write_stats(p, &w);

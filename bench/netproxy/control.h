@@ -1,6 +1,6 @@
 /*
  * netproxy's control socket: a UNIX stream socket that takes one command line per connection and answers with one JSON
- * object, {"error": "..."} when the command failed, that of `stats` where nothing else is said.
+ * object, {"error": "...", "code": N} (base/err.h) when the command failed, that of `stats` where nothing else is said.
  *
  *	stats                      counters, marks, fault rules
  *	mark NAME                  keeps the present counters under NAME

@@ -18,6 +18,7 @@ const char *argp_program_version = "netproxy " CONTENTD_VERSION;
 struct options {
 	const char *listen, *to, *rtt_ms, *mbit, *control, *port_file, *stats, *log, *ask;
 	VEC(const char *) faults;
+	bool tied;
 	struct buf words; /* of the command to ask */
 };
 
@@ -31,7 +32,8 @@ enum {
 	OPT_STATS,
 	OPT_LOG,
 	OPT_FAULT,
-	OPT_ASK
+	OPT_ASK,
+	OPT_TIED
 };
 
 static const struct argp_option option_table[] = {
@@ -49,6 +51,7 @@ static const struct argp_option option_table[] = {
      "net RTT_MS MBIT, down [reset|silent], up",
      2},
     {"port-file", OPT_PORT_FILE, "FILE", 0, "write the number of the port here once it accepts connections", 2},
+    {"tied", OPT_TIED, 0, 0, "end when standard input ends, and so with whoever holds the other end", 2},
     {"stats", OPT_STATS, "FILE", 0, "write the counters here at the end", 2},
     {"log", OPT_LOG, "FILE", 0, "write a line per HTTP request here (-: stderr)", 2},
     {"ask", OPT_ASK, "SOCKET", 0, "send the remaining words to a running netproxy's control socket, print its answer",
@@ -91,6 +94,9 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
 	case OPT_ASK:
 		o->ask = arg;
 		return 0;
+	case OPT_TIED:
+		o->tied = true;
+		return 0;
 	case ARGP_KEY_ARG:
 		if (!o->ask)
 			argp_error(state, "unexpected argument '%s'", arg);
@@ -117,7 +123,8 @@ static const struct argp argp = {
 	"a bandwidth. Counts bytes, connections and HTTP/1.1 requests, and injects faults.",
 };
 
-static void on_signal(void *arg, uint32_t events)
+/* A signal, or the end of what the process is tied to. */
+static void on_end(void *arg, uint32_t events)
 {
 	loop_quit(arg);
 }
@@ -135,7 +142,7 @@ static int watch_signals(struct loop *loop, int *fd, struct loop_io **io, struct
 	*fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (*fd < 0)
 		return err_errno(err, errno, "signalfd");
-	return loop_io_new(loop, *fd, EPOLLIN, on_signal, loop, io, err);
+	return loop_io_new(loop, *fd, EPOLLIN, on_end, loop, io, err);
 }
 
 /* Timers to the microsecond, as many sockets as allowed, and blocks from the heap instead of a mapping each. */
@@ -198,12 +205,15 @@ static int serve(struct proxy *p, struct loop *loop, struct options *o, struct e
 {
 	struct control *control = NULL;
 	struct loop_io *signal_io = NULL;
+	struct loop_io *tie = NULL;
 	AUTO_FD int signal_fd = -1;
 	int r;
 
 	r = configure(p, o, err);
 	if (!r)
 		r = watch_signals(loop, &signal_fd, &signal_io, err);
+	if (!r && o->tied)
+		r = loop_io_new(loop, STDIN_FILENO, EPOLLIN, on_end, loop, &tie, err);
 	if (!r && o->control)
 		r = control_start(p, o->control, &control, err);
 	if (!r)
@@ -212,6 +222,7 @@ static int serve(struct proxy *p, struct loop *loop, struct options *o, struct e
 		r = write_stats(p, o->stats, err);
 	control_stop(control);
 	loop_io_free(signal_io);
+	loop_io_free(tie);
 	return r;
 }
 

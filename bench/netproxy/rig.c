@@ -233,9 +233,13 @@ void response_fini(struct response *a)
 
 int dial(struct rig *r)
 {
-	struct sockaddr_in to = {.sin_family = AF_INET,
-	                         .sin_port = htons((uint16_t)r->proxy.port),
-	                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	return dial_port(r->proxy.port);
+}
+
+int dial_port(unsigned port)
+{
+	struct sockaddr_in to = {
+	    .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	assert_true(fd >= 0 && !connect(fd, (struct sockaddr *)&to, sizeof(to)));

@@ -60,6 +60,7 @@ DEFINE_AUTO_FINI(response);
 
 /* A connection to the proxy; the caller's. */
 int dial(struct rig *r);
+int dial_port(unsigned port);
 void send_all(int fd, struct str s);
 bool is_readable(int fd, int timeout_ms);
 
