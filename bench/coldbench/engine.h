@@ -72,6 +72,9 @@ struct engine_kind {
 	int (*mount)(struct engine *e, const char *ref, const char *at, struct err *err);
 };
 
+/* Unmounts what mount has mounted at `at`; the engine may keep its record of it until it ends. */
+int engine_umount(struct engine *e, const char *at, struct err *err);
+
 /* NULL when there is none of that name. */
 const struct engine_kind *engine_find(const char *name);
 

@@ -1,0 +1,196 @@
+/*
+ * Mode burst: many starts of one image at once, from nothing, as when a fleet scales out: `count` of them, each a pull and a
+ * run of its own.
+ *
+ *	ready_ms                         from the first exec of a command until the last program is ready: the figure
+ *	start.ready_ms.p50, .p95, .max   of each, from its own exec
+ *	starts_per_s                     count / ready_ms
+ *	net.*, cpu_s.*, peak_bytes.*     until the last is ready (sample.h); net.bytes beside that of a case with count 1 says
+ *	                                 whether the starts shared what they fetched
+ *	net.repeated_bytes               of blobs, asked for again: 0 when each chunk was requested once (repeats.h)
+ */
+#include "bench/coldbench/modes/repeats.h"
+#include "bench/coldbench/modes/steps.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#define COUNT_MAX 1000
+
+struct start {
+	struct burst *burst;
+	char id[32];
+	char *output;
+	pthread_t thread;
+	struct launch launch;
+	struct err err;
+	int result;
+};
+
+struct burst {
+	struct steps *t;
+	struct start *starts;
+	unsigned n;
+	pthread_rwlock_t gate; /* held for writing until all threads are there */
+	bool abandoned;
+};
+
+/* All commands begin within what it takes to make that many processes. */
+static void *start_one(void *arg)
+{
+	struct start *s = arg;
+	struct steps *t = s->burst->t;
+
+	pthread_rwlock_rdlock(&s->burst->gate);
+	pthread_rwlock_unlock(&s->burst->gate);
+	if (s->burst->abandoned)
+		return NULL;
+	s->result = launch_begin(t->w->watch,
+	                         &(struct launch_spec){
+				     .engine = &t->engine,
+				     .ref = t->ref,
+				     .id = s->id,
+				     .ready = &t->img->ready,
+				     .pull = true,
+				     /* one start has the machine alone, these share it */
+				     .timeout_ns = t->w->timeout_ns * (1 + s->burst->n / 10),
+				     .cancel_fd = t->w->cancel_fd,
+				     .output = s->output,
+				 },
+	                         &s->launch, &s->err);
+	return NULL;
+}
+
+/* Returns when each start is ready or has failed. */
+static int start_all(struct burst *b, struct err *err)
+{
+	unsigned n;
+	int r = 0;
+
+	pthread_rwlock_init(&b->gate, NULL);
+	pthread_rwlock_wrlock(&b->gate);
+	for (n = 0; n < b->n; n++) {
+		struct start *s = &b->starts[n];
+
+		s->burst = b;
+		snprintf(s->id, sizeof(s->id), "burst-%u", n);
+		s->output = xasprintf("%s/%s.log", b->t->engine.dir, s->id);
+		r = pthread_create(&s->thread, NULL, start_one, s);
+		if (r)
+			break;
+	}
+	b->abandoned = r;
+	pthread_rwlock_unlock(&b->gate);
+	for (unsigned i = 0; i < n; i++)
+		pthread_join(b->starts[i].thread, NULL);
+	pthread_rwlock_destroy(&b->gate);
+	return r ? err_errno(err, r, "start thread %u of %u", n + 1, b->n) : 0;
+}
+
+static int first_failure(struct burst *b, struct err *err)
+{
+	const struct start *failed = NULL;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < b->n; i++) {
+		if (b->starts[i].result >= 0)
+			continue;
+		n++;
+		failed = failed ?: &b->starts[i];
+	}
+	if (!failed)
+		return 0;
+	*err = failed->err;
+	return err_wrap(err, "%u of %u starts failed, the first", n, b->n);
+}
+
+static void set_times(struct burst *b, int64_t *last_ns)
+{
+	AUTO_FREE double *ns = xcalloc(b->n, sizeof(*ns));
+	int64_t first_ns = INT64_MAX;
+
+	*last_ns = 0;
+	for (unsigned i = 0; i < b->n; i++) {
+		const struct launch *l = &b->starts[i].launch;
+
+		ns[i] = (double)(l->ready_ns - l->begun_ns);
+		if (l->begun_ns < first_ns)
+			first_ns = l->begun_ns;
+		if (l->ready_ns > *last_ns)
+			*last_ns = l->ready_ns;
+	}
+	steps_quantiles(b->t->s, "start.ready_ms", ns, b->n);
+	sample_set(b->t->s, "ready_ms", (double)(*last_ns - first_ns) / NS_PER_MS);
+	sample_set(b->t->s, "starts_per_s", (double)b->n * NS_PER_S / (double)(*last_ns - first_ns));
+}
+
+static int count_repeats(struct net *net, struct sample *s, struct err *err)
+{
+	AUTO(net_exchange_list) struct net_exchange_list list = {0};
+	struct repeats r;
+
+	TRY(net_exchanges(net, &list, err));
+	/* An incomplete list would look like a clean one. */
+	if (list.left_out)
+		return 0;
+	repeats_count(&list, &r);
+	sample_set(s, "net.repeated_bytes", (double)(r.asked_bytes - r.distinct_bytes));
+	return 0;
+}
+
+static int burst_and_end(struct burst *b, struct err *err)
+{
+	int64_t last_ns;
+	int r;
+
+	TRY(steps_begin_counting(b->t, err));
+	TRY(start_all(b, err));
+	r = first_failure(b, err);
+	if (r >= 0) {
+		set_times(b, &last_ns);
+		r = steps_end_counting(b->t, err);
+	}
+	if (r >= 0)
+		r = count_repeats(b->t->w->net, b->t->s, err);
+	for (unsigned i = 0; i < b->n; i++) {
+		struct start *s = &b->starts[i];
+
+		if (s->result >= 0 && launch_end(&s->launch, r < 0 ? NULL : err) < 0 && r >= 0)
+			r = -(int)err->code;
+	}
+	return r;
+}
+
+static int burst(struct steps *t, struct err *err)
+{
+	struct burst b = {.t = t, .n = t->c->count};
+	int r;
+
+	if (b.n > COUNT_MAX)
+		return err_set(err, ERR_INVALID, "%u starts at once are more than %d", b.n, COUNT_MAX);
+	b.starts = xcalloc(b.n, sizeof(*b.starts));
+	r = burst_and_end(&b, err);
+	for (unsigned i = 0; i < b.n; i++)
+		free(b.starts[i].output);
+	free(b.starts);
+	return r;
+}
+
+static int measure(struct world *w, const struct bench_case *c, const struct image *img, const char *ref,
+                   struct sample *s, struct err *err)
+{
+	struct steps t = {.w = w, .c = c, .img = img, .ref = ref, .s = s};
+
+	return steps_with_engine(&t, burst, err);
+}
+
+const struct mode burst_mode = {
+    .name = "burst",
+    .title = "many cold starts at once",
+    .figure = "ready_ms",
+    .less_is_better = true,
+    .measure = measure,
+};

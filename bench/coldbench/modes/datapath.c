@@ -1,0 +1,171 @@
+/*
+ * Mode datapath: what files of a mounted image cost once all of them are local and cached, and what they cost when the page
+ * cache has been dropped. The engine "containerd" is the reference: native overlayfs over unpacked layers.
+ *
+ * The image is pulled, mounted, read through and unmounted, and the engine is left alone until it has settled: what it fetches
+ * and stores on demand is then there. It is mounted again, as for the next container, and the operations of ops.h are timed
+ * in turns: a round is 30 ms of each, a metric the median of the rounds. Before the first one each was done once.
+ *
+ *	geomean_ns               geometric mean of all NAME_ns: the figure; of two engines, the ratio is the mean of their ratios
+ *	NAME_ns                  per operation, hot; NAME and what an operation is: ops.h. seq: per 4 KiB
+ *	seq_mb_per_s             the same in 10^6 bytes a second
+ *	cold.NAME_ns             one pass each, after the caches were dropped
+ *	hot.cpu_s                processor time of the engine's processes during the hot rounds: 0 when no daemon is in the path
+ *	tree.entries, tree.hash  says that two engines had the same work
+ *	settle_ms                how long the engine was busy after everything had been read
+ */
+#include "bench/coldbench/cold.h"
+#include "bench/coldbench/modes/ops.h"
+#include "bench/coldbench/modes/steps.h"
+#include "bench/coldbench/stats.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+
+#define OPS_MAX 16
+#define HOT_ROUNDS 9
+#define HOT_NS (30 * NS_PER_MS)
+#define COLD_ROUNDS 3
+
+static int read_through(const char *at, struct err *err)
+{
+	AUTO_FD int fd = open(at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	uint64_t n_files, bytes;
+
+	if (fd < 0)
+		return err_errno(err, errno, "open %s", at);
+	return tree_read_all(fd, &n_files, &bytes, err);
+}
+
+/* Everything is local after this. */
+static int fetch_all(struct steps *t, struct err *err)
+{
+	AUTO_FREE char *at = NULL;
+	int64_t settled_ns;
+	int r, umounted;
+
+	TRY(steps_pull(t, NULL, err));
+	TRY(steps_mount(t, "fetch", &at, err));
+	r = read_through(at, err);
+	umounted = steps_umount(t, at, r < 0 ? NULL : err);
+	TRY(r < 0 ? r : umounted);
+	TRY(steps_settle(t, &settled_ns, err));
+	sample_set(t->s, "settle_ms", (double)settled_ns / NS_PER_MS);
+	return 0;
+}
+
+static double engine_cpu_s(struct err *err)
+{
+	AUTO(usage) struct usage u = {VEC_INIT};
+	double sum = 0;
+
+	if (usage_take(NULL, 0, false, &u, err) < 0)
+		return NAN;
+	vec_each(&u.processes, p)
+		sum += p->cpu_s;
+	return sum;
+}
+
+static double median(double *values, size_t n)
+{
+	struct summary s;
+
+	stats_summary(values, n, 1, &s);
+	return s.median;
+}
+
+static int measure_hot(struct op_files *f, struct sample *s, struct err *err)
+{
+	double ns[OPS_MAX][HOT_ROUNDS], log_sum = 0, before_s;
+	unsigned n = 0;
+
+	for (const struct op *op = OPS_OF_FILES; op->name; op++)
+		if (op->applies(f))
+			TRY(op_measure(op, f, 0, &ns[0][0], err));
+	before_s = engine_cpu_s(err);
+	for (unsigned round = 0; round < HOT_ROUNDS; round++)
+		for (unsigned i = 0; OPS_OF_FILES[i].name; i++)
+			if (OPS_OF_FILES[i].applies(f))
+				TRY(op_measure(&OPS_OF_FILES[i], f, HOT_NS, &ns[i][round], err));
+	sample_set(s, "hot.cpu_s", engine_cpu_s(err) - before_s);
+	for (unsigned i = 0; OPS_OF_FILES[i].name; i++) {
+		double m;
+
+		if (!OPS_OF_FILES[i].applies(f))
+			continue;
+		m = median(ns[i], HOT_ROUNDS);
+		sample_setf(s, m, "%s_ns", OPS_OF_FILES[i].name);
+		if (!strcmp(OPS_OF_FILES[i].name, "seq"))
+			sample_set(s, "seq_mb_per_s", 4096e3 / m);
+		log_sum += log(m);
+		n++;
+	}
+	if (n)
+		sample_set(s, "geomean_ns", exp(log_sum / n));
+	return 0;
+}
+
+static int measure_cold(struct op_files *f, struct sample *s, struct err *err)
+{
+	static const char *const none[] = {NULL};
+	double ns[OPS_MAX][COLD_ROUNDS];
+	uint64_t resident;
+
+	for (unsigned round = 0; round < COLD_ROUNDS; round++)
+		for (unsigned i = 0; OPS_OF_FILES[i].name; i++) {
+			if (!OPS_OF_FILES[i].cold || !OPS_OF_FILES[i].applies(f))
+				continue;
+			TRY(cold_drop(none, &resident, err));
+			TRY(op_measure(&OPS_OF_FILES[i], f, 0, &ns[i][round], err));
+		}
+	for (unsigned i = 0; OPS_OF_FILES[i].name; i++)
+		if (OPS_OF_FILES[i].cold && OPS_OF_FILES[i].applies(f))
+			sample_setf(s, median(ns[i], COLD_ROUNDS), "cold.%s_ns", OPS_OF_FILES[i].name);
+	return 0;
+}
+
+static int measure_mount(struct steps *t, const char *at, struct err *err)
+{
+	struct op_files f;
+	int r;
+
+	TRY(op_files_open(at, &f, err));
+	sample_set(t->s, "tree.entries", (double)f.tree.entries.n);
+	sample_set(t->s, "tree.hash", tree_hash(&f.tree));
+	r = measure_hot(&f, t->s, err);
+	if (r >= 0)
+		r = measure_cold(&f, t->s, err);
+	op_files_close(&f);
+	return r;
+}
+
+static int fetch_and_measure(struct steps *t, struct err *err)
+{
+	AUTO_FREE char *at = NULL;
+	int r, umounted;
+
+	TRY(fetch_all(t, err));
+	TRY(steps_mount(t, "mount", &at, err));
+	r = measure_mount(t, at, err);
+	umounted = steps_umount(t, at, r < 0 ? NULL : err);
+	return r < 0 ? r : umounted;
+}
+
+static int measure(struct world *w, const struct bench_case *c, const struct image *img, const char *ref,
+                   struct sample *s, struct err *err)
+{
+	struct steps t = {.w = w, .c = c, .img = img, .ref = ref, .s = s};
+
+	return steps_with_engine(&t, fetch_and_measure, err);
+}
+
+const struct mode datapath_mode = {
+    .name = "datapath",
+    .title = "files of a mounted image, local and cached",
+    .figure = "geomean_ns",
+    .less_is_better = true,
+    .measure = measure,
+};

@@ -1,0 +1,84 @@
+/* The plain tar of an image's layers. */
+#include "bench/coldbench/modes/layers.h"
+
+#include "base/file.h"
+#include "estargz/inflate.h"
+#include "registry/manifest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define PIECE_BYTES (256u << 10)
+
+static char *blob_path(const char *layout, const struct digest *d)
+{
+	char hex[65];
+
+	return xasprintf("%s/blobs/sha256/%s", layout, digest_hex(d, hex));
+}
+
+static int read_document(const char *path, struct reg_manifest **out, struct err *err)
+{
+	AUTO(buf) struct buf text = BUF_INIT;
+
+	TRY(file_read(AT_FDCWD, path, REG_MANIFEST_BYTES_MAX, &text, err));
+	TRY_WRAP(reg_manifest_parse(buf_str(&text), STR_NONE, out, err), err, "%s", path);
+	return 0;
+}
+
+static int count_plain(void *arg, struct str plain, struct err *err)
+{
+	*(uint64_t *)arg += plain.n;
+	return 0;
+}
+
+static int add_layer(const char *path, uint64_t *bytes, struct err *err)
+{
+	AUTO(esgz_stream) struct esgz_stream *stream = esgz_stream_new();
+	AUTO_FREE char *piece = xmalloc(PIECE_BYTES);
+	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = -1;
+
+	while (fd >= 0 && (n = read(fd, piece, PIECE_BYTES)) > 0)
+		TRY_WRAP(esgz_stream_feed(stream, str_make(piece, (size_t)n), count_plain, bytes, err), err, "%s",
+		         path);
+	if (n < 0)
+		return err_errno(err, errno, "read %s", path);
+	TRY_WRAP(esgz_stream_finish(stream, err), err, "%s", path);
+	return 0;
+}
+
+static int inflate_all(const char *layout, uint64_t *out, struct err *err)
+{
+	AUTO(reg_manifest) struct reg_manifest *index = NULL;
+	AUTO(reg_manifest) struct reg_manifest *manifest = NULL;
+	AUTO_FREE char *index_path = xasprintf("%s/index.json", layout);
+	AUTO_FREE char *manifest_path = NULL;
+
+	TRY(read_document(index_path, &index, err));
+	if (index->kind != REG_IMAGE_INDEX || index->n_entries != 1)
+		return err_set(err, ERR_INVALID, "%s does not name one image", index_path);
+	manifest_path = blob_path(layout, &index->entries[0].digest);
+	TRY(read_document(manifest_path, &manifest, err));
+	*out = 0;
+	for (size_t i = 0; i < manifest->n_layers; i++) {
+		AUTO_FREE char *path = blob_path(layout, &manifest->layers[i].digest);
+
+		TRY(add_layer(path, out, err));
+	}
+	return 0;
+}
+
+int layers_tar_bytes(const char *layout, uint64_t *out, struct err *err)
+{
+	static char *last_layout;
+	static uint64_t last_bytes;
+
+	if (!last_layout || strcmp(last_layout, layout) != 0) {
+		TRY(inflate_all(layout, &last_bytes, err));
+		free(last_layout);
+		last_layout = xstrdup(layout);
+	}
+	*out = last_bytes;
+	return 0;
+}

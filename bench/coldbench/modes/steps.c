@@ -1,0 +1,151 @@
+/* What modes have in common. */
+#include "bench/coldbench/modes/steps.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "bench/coldbench/command.h"
+#include "bench/coldbench/stats.h"
+
+#include <time.h>
+
+#define SETTLE_STEP_NS (250 * NS_PER_MS)
+#define SETTLE_STEPS 4 /* in a row */
+#define SETTLE_BUSY_S 0.005
+#define SETTLE_MAX_NS (60 * NS_PER_S)
+
+int steps_with_engine(struct steps *t, int (*body)(struct steps *t, struct err *err), struct err *err)
+{
+	int r = engine_up(t->w, t->c->engine, &t->engine, err);
+	int down;
+
+	if (r >= 0) {
+		t->output = xasprintf("%s/commands.log", t->engine.dir);
+		r = body(t, err);
+	}
+	down = engine_down(t->w, &t->engine, r < 0 ? NULL : err);
+	usage_fini(&t->before);
+	free(t->output);
+	t->output = NULL;
+	return r < 0 ? r : down;
+}
+
+static int run_argv(struct steps *t, const struct argv *a, int64_t *ns, struct err *err)
+{
+	int64_t begun_ns = clock_mono_ns();
+
+	TRY(command_run((const char *const *)a->p, t->output, begun_ns + t->w->timeout_ns, t->w->cancel_fd, err));
+	if (ns)
+		*ns = clock_mono_ns() - begun_ns;
+	return 0;
+}
+
+int steps_pull(struct steps *t, int64_t *ns, struct err *err)
+{
+	AUTO(argv) struct argv a = {0};
+
+	TRY(t->engine.kind->pull(&t->engine, t->ref, &a, err));
+	TRY_WRAP(run_argv(t, &a, ns, err), err, "pull");
+	return 0;
+}
+
+int steps_run(struct steps *t, const char *id, const char *const *args, struct err *err)
+{
+	AUTO(argv) struct argv a = {0};
+
+	TRY(t->engine.kind->run(&t->engine, t->ref, id, false, args, &a, err));
+	TRY_WRAP(run_argv(t, &a, NULL, err), err, "run");
+	return 0;
+}
+
+int steps_mount(struct steps *t, const char *name, char **at, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/%s", t->engine.dir, name);
+
+	if (!t->engine.kind->mount)
+		return err_set(err, ERR_UNIMPLEMENTED, "%s mounts no images", t->engine.kind->name);
+	TRY(dir_make(path, 0700, err));
+	TRY_WRAP(t->engine.kind->mount(&t->engine, t->ref, path, err), err, "mount");
+	*at = STEAL(path);
+	return 0;
+}
+
+int steps_umount(struct steps *t, const char *at, struct err *err)
+{
+	TRY_WRAP(engine_umount(&t->engine, at, err), err, "unmount");
+	return 0;
+}
+
+/* What tells whether it is at work: processor time, bytes. */
+static int take_activity(struct steps *t, double *cpu_s, uint64_t *bytes, struct err *err)
+{
+	AUTO(usage) struct usage u = {VEC_INIT};
+	struct net_counters c = {0};
+
+	TRY(usage_take(NULL, 0, false, &u, err));
+	TRY(net_at(t->w->net, &(int64_t){clock_mono_ns()}, 1, &c, err));
+	*cpu_s = 0;
+	vec_each(&u.processes, p)
+		*cpu_s += p->cpu_s;
+	*bytes = c.to_client_bytes;
+	return 0;
+}
+
+int steps_settle(struct steps *t, int64_t *ns, struct err *err)
+{
+	int64_t begun_ns = clock_mono_ns(), busy_ns = begun_ns;
+	double cpu_s, cpu_before_s;
+	uint64_t bytes, bytes_before;
+
+	TRY(take_activity(t, &cpu_before_s, &bytes_before, err));
+	for (unsigned silent = 0; silent < SETTLE_STEPS && clock_mono_ns() - begun_ns < SETTLE_MAX_NS; silent++) {
+		nanosleep(&(struct timespec){.tv_nsec = SETTLE_STEP_NS}, NULL);
+		TRY(take_activity(t, &cpu_s, &bytes, err));
+		if (bytes != bytes_before || cpu_s - cpu_before_s > SETTLE_BUSY_S) {
+			silent = 0;
+			busy_ns = clock_mono_ns();
+		}
+		cpu_before_s = cpu_s;
+		bytes_before = bytes;
+	}
+	if (ns)
+		*ns = busy_ns - begun_ns;
+	return 0;
+}
+
+int steps_begin_counting(struct steps *t, struct err *err)
+{
+	usage_fini(&t->before);
+	TRY(usage_take(NULL, 0, false, &t->before, err));
+	return net_reset(t->w->net, err);
+}
+
+int steps_end_counting(struct steps *t, struct err *err)
+{
+	AUTO(usage) struct usage after = {VEC_INIT};
+	int64_t now_ns = clock_mono_ns();
+	struct net_counters c;
+
+	TRY(usage_take(NULL, 0, false, &after, err));
+	usage_sample(&t->before, &after, t->s);
+	TRY(net_at(t->w->net, &now_ns, 1, &c, err));
+	sample_set(t->s, "net.bytes", (double)c.to_client_bytes);
+	sample_set(t->s, "net.requests", (double)c.requests);
+	sample_set(t->s, "net.connections", (double)c.connections);
+	sample_set(t->s, "net.round_trips", (double)c.round_trips);
+	return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+void steps_quantiles(struct sample *s, const char *prefix, double *ns, size_t n)
+{
+	qsort(ns, n, sizeof(*ns), by_value);
+	sample_setf(s, stats_quantile(ns, n, 0.5) / NS_PER_MS, "%s.p50", prefix);
+	sample_setf(s, stats_quantile(ns, n, 0.95) / NS_PER_MS, "%s.p95", prefix);
+	sample_setf(s, stats_quantile(ns, n, 1) / NS_PER_MS, "%s.max", prefix);
+}

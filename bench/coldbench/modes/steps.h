@@ -1,0 +1,49 @@
+/*
+ * What the modes that do not measure one start have in common: an engine's life around their work, commands to it, and
+ * counters. Failures name the step.
+ */
+#ifndef BENCH_COLDBENCH_MODES_STEPS_H
+#define BENCH_COLDBENCH_MODES_STEPS_H
+
+#include "bench/coldbench/mode.h"
+#include "bench/coldbench/usage.h"
+
+/* One sample in the making. */
+struct steps {
+	struct world *w;
+	const struct bench_case *c;
+	const struct image *img;
+	const char *ref;
+	struct sample *s;
+	struct engine engine;
+	char *output; /* file that gets what commands print */
+	struct usage before;
+	void *own; /* the mode's */
+};
+
+/* Starts the case's engine, calls `body`, ends the engine whatever came of it. `t` needs its first five fields. */
+int steps_with_engine(struct steps *t, int (*body)(struct steps *t, struct err *err), struct err *err);
+
+/* Pulls the image; *ns is how long the command took, NULL when nobody asks. */
+int steps_pull(struct steps *t, int64_t *ns, struct err *err);
+
+/* The command that runs the image with these arguments, in the foreground to its end. */
+int steps_run(struct steps *t, const char *id, const char *const *args, struct err *err);
+
+/* Mounts the image; *at is the caller's. ERR_UNIMPLEMENTED when the engine cannot. */
+int steps_mount(struct steps *t, const char *name, char **at, struct err *err);
+int steps_umount(struct steps *t, const char *at, struct err *err);
+
+/* Waits until the engine uses next to no processor time and the network is silent, for a minute at most. *ns (may be NULL):
+ * how long that was, without the second that it takes to see. */
+int steps_settle(struct steps *t, int64_t *ns, struct err *err);
+
+/* Processor time, memory and faults (usage.h), and the network's counters (sample.h), from here... */
+int steps_begin_counting(struct steps *t, struct err *err);
+/* ... to here: sets cpu_s.* and the others, and net.*. */
+int steps_end_counting(struct steps *t, struct err *err);
+
+/* PREFIX.p50, .p95, .max of values in ns, in ms. Sorts them. */
+void steps_quantiles(struct sample *s, const char *prefix, double *ns, size_t n);
+
+#endif
