@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-/* Writes back, drops the caches, and counts how much of the given programs (found by PATH or by path; NULL at the end) is in
+/* Writes back, drops the caches, and counts how much of the given programs (a path, or a name that is looked for beside ours and in PATH; NULL at the end) is in
  * the page cache all the same. A daemon's own program stays there, since it runs. */
 int cold_drop(const char *const *programs, uint64_t *resident_bytes, struct err *err);
 

@@ -24,12 +24,19 @@ struct usage {
 void usage_fini(struct usage *u);
 DEFINE_AUTO_FINI(usage);
 
-/* What they have used by now, the dead ones that somebody waited for included (they count for the one that waited).
+/* Those that run now are the harness' own (the registry, the network): they are left out from now on, with all below them. */
+int usage_begin(struct err *err);
+
+/* What they have used by now, the dead ones that somebody waited for included: they count for the one that waited, and as
+ * "commands" when that was this process. A container that has ended so counts for whoever waited for its first process.
  * `inits`: first processes of containers, left out with all below them. `with_pss` reads the proportional share of memory, too
  * (slow: not while something is measured). */
 int usage_take(const pid_t *inits, size_t n_inits, bool with_pss, struct usage *out, struct err *err);
 
 /* cpu_s.*, peak_bytes.*, ... of a sample: what has come between two takes. */
 void usage_sample(const struct usage *before, const struct usage *after, struct sample *s);
+
+/* Waits for orphans that have ended. While none of this process' own children may end that somebody else waits for. */
+int usage_reap(struct err *err);
 
 #endif
