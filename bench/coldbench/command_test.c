@@ -35,10 +35,13 @@ static void output_is_added_to_the_file(void **state)
 static void a_failure_has_the_last_words(void **state)
 {
 	struct err err = ERR_INIT;
+	AUTO_FREE char *words = NULL;
 
 	assert_true(run("echo first; printf 'no \\033[1mluck\\n\\n' >&2; exit 3", in_s(60), -1, &err) < 0);
 	assert_int_equal(err.code, ERR_INTERNAL);
 	assert_non_null(strstr(err.msg, "status 3: no ?[1mluck"));
+	words = last_words(output);
+	assert_string_equal(words, "no ?[1mluck");
 }
 
 static void a_signal_is_a_failure(void **state)
