@@ -15,14 +15,17 @@
 
 /* A command line: argv[n] is NULL; texts are its own. */
 struct argv {
-	char **p;
+	char **p; /* NULL when n is 0 */
 	size_t n, cap;
 };
+#define ARGV_INIT ((struct argv){NULL, 0, 0})
 
 void argv_add(struct argv *a, const char *text);
 void argv_addf(struct argv *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Several, up to a NULL. */
 void argv_addl(struct argv *a, ...) __attribute__((sentinel));
+/* Those of a list, up to its NULL; `texts` may be NULL. */
+void argv_addv(struct argv *a, const char *const *texts);
 void argv_fini(struct argv *a);
 DEFINE_AUTO_FINI(argv);
 
