@@ -15,6 +15,8 @@ struct world {
 	struct net *net; /* in front of the registry: engines pull through it */
 	struct watch *watch;
 	const char *dir;    /* for engines' folders and logs; on a disk */
+	bool keep;          /* folders of engines stay */
+	unsigned n_engines; /* that had a folder */
 	int cancel_fd;      /* readable once the user wants to stop */
 	int64_t timeout_ns; /* of one start */
 };
@@ -34,9 +36,12 @@ const struct mode *mode_at(size_t i);
 /* The table's entries, each in modes/NAME.c, where its metrics are described. */
 extern const struct mode start_mode, warm_mode, burst_mode, read_mode, datapath_mode, density_mode, unpack_mode;
 
-/* For modes: an engine in a fresh folder, caches dropped (when `cold`); engine_down ends it and removes the folder, and adds its
- * trouble to the sample's error. */
+/* For modes: an engine in a fresh folder of w->dir, started. One at a time: every process that comes from here on, below this
+ * one, counts as the engine's (usage.h). */
 int engine_up(struct world *w, const char *name, struct engine *out, struct err *err);
+
+/* Ends it and removes the folder; also one that engine_up could not start, or zeroes. ERR_INTERNAL names what could not be
+ * ended, and processes and mounts that the engine left behind: they are ended here. */
 int engine_down(struct world *w, struct engine *e, struct err *err);
 
 #endif

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -14,6 +15,9 @@
 #define PROC_FILE_BYTES_MAX 65536
 /* Processes come and go while they are read: it is done again until nothing has changed, this often at most. */
 #define READS_MAX 4
+
+/* A process that sleeps in the kernel dies when that has let go of it. */
+#define KILLED_NS (10 * NS_PER_S)
 
 /* What coldbench itself has waited for, the pulling command for one. */
 #define WAITED_FOR "commands"
@@ -273,7 +277,7 @@ static void add_waited_for(struct usage *u)
 
 /*
  * Nobody counts twice: a process is there with its own time, as a zombie, too, until somebody waits for it, and from then on
- * in the time of that one's children. Orphans come to us, their subreaper; we wait for them in usage_reap alone.
+ * in the time of that one's children. Orphans come to us, their subreaper; we wait for them in usage_end alone.
  */
 int usage_take(const pid_t *inits, size_t n_inits, bool with_pss, struct usage *out, struct err *err)
 {
@@ -304,15 +308,52 @@ int usage_begin(struct err *err)
 	return read_ours(NULL, 0, &harness, err);
 }
 
-int usage_reap(struct err *err)
+/* Waits for orphans, and tells whether anybody runs still. */
+static int reap(struct procs *procs, bool *alive, struct err *err)
 {
-	AUTO(procs) struct procs procs = {0};
-
-	TRY(read_ours(NULL, 0, &procs, err));
-	vec_each(&procs.items, p)
-		if (p->state == 'Z' && p->parent == getpid())
+	TRY(read_ours(NULL, 0, procs, err));
+	*alive = false;
+	vec_each(&procs->items, p)
+		if (p->state != 'Z')
+			*alive = true;
+		else if (p->parent == getpid())
 			waitpid(p->pid, NULL, WNOHANG);
 	return 0;
+}
+
+static void say_alive(const struct procs *procs, struct buf *out)
+{
+	char name[32];
+
+	vec_each(&procs->items, p) {
+		if (p->state == 'Z')
+			continue;
+		name_of(p, name);
+		buf_addf(out, "%s%s (%d)", out->n ? ", " : "", name, (int)p->pid);
+	}
+}
+
+int usage_end(int64_t grace_ns, struct buf *left, struct err *err)
+{
+	AUTO(procs) struct procs procs = {0};
+	int64_t deadline_ns = clock_mono_ns() + grace_ns;
+	bool alive;
+
+	TRY(reap(&procs, &alive, err));
+	while (alive && clock_mono_ns() < deadline_ns) {
+		usleep(5000);
+		TRY(reap(&procs, &alive, err));
+	}
+	say_alive(&procs, left);
+	deadline_ns = clock_mono_ns() + KILLED_NS;
+	while (alive && clock_mono_ns() < deadline_ns) {
+		vec_each(&procs.items, p)
+			if (p->state != 'Z')
+				kill(p->pid, SIGKILL);
+		usleep(5000);
+		TRY(reap(&procs, &alive, err));
+	}
+	return alive ? err_set(err, ERR_INTERNAL, "processes outlive SIGKILL: %s", buf_cstr(left)) : 0;
 }
 
 /* ---- the difference ---- */

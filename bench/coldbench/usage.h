@@ -24,7 +24,8 @@ struct usage {
 void usage_fini(struct usage *u);
 DEFINE_AUTO_FINI(usage);
 
-/* Those that run now are the harness' own (the registry, the network): they are left out from now on, with all below them. */
+/* Those that run now are the harness' own (the registry, the network): they are left out from now on, with all below them.
+ * engine_up does it (mode.h). */
 int usage_begin(struct err *err);
 
 /* What they have used by now, the dead ones that somebody waited for included: they count for the one that waited, and as
@@ -36,7 +37,8 @@ int usage_take(const pid_t *inits, size_t n_inits, bool with_pss, struct usage *
 /* cpu_s.*, peak_bytes.*, ... of a sample: what has come between two takes. */
 void usage_sample(const struct usage *before, const struct usage *after, struct sample *s);
 
-/* Waits for orphans that have ended. While none of this process' own children may end that somebody else waits for. */
-int usage_reap(struct err *err);
+/* The end of an engine: waits for orphans that have ended, and gives the others `grace_ns` to end. Who runs still is killed,
+ * and named in `left` ("runc (1234), ..."). While this process has no child that somebody else waits for. */
+int usage_end(int64_t grace_ns, struct buf *left, struct err *err);
 
 #endif

@@ -1,0 +1,15 @@
+/* The start of one container, as the modes start and warm measure it. */
+#ifndef BENCH_COLDBENCH_MODES_SINGLE_H
+#define BENCH_COLDBENCH_MODES_SINGLE_H
+
+#include "bench/coldbench/cold.h"
+#include "bench/coldbench/modes/steps.h"
+
+/* Starts the image, from the pull on or (!pull) from what is there, and sets all that sample.h says of a start. The container
+ * has ended when this returns. */
+int single_measure(struct steps *t, bool pull, struct err *err);
+
+/* Pulls and starts it, and forgets how long that took. */
+int single_discard(struct steps *t, struct err *err);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * Mode start: one cold start. A fresh engine that knows nothing, empty caches, then the commands that pull and run.
+ *
+ *	ready_ms, phase.*, net.*, cpu_s.*, peak_bytes.*, cold.*, noise.*     as sample.h says
+ */
+#include "bench/coldbench/modes/single.h"
+
+static int start(struct steps *t, struct err *err)
+{
+	/* What the kernel keeps of the programs that every start runs: the daemons' own are mapped. */
+	static const char *const programs[] = {"runc", "crun", "ctr", "containerd-shim-runc-v2", "contentctl", NULL};
+	uint64_t resident_bytes;
+
+	TRY(cold_drop(programs, &resident_bytes, err));
+	sample_set(t->s, "cold.resident_bytes", (double)resident_bytes);
+	return single_measure(t, true, err);
+}
+
+static int measure(struct world *w, const struct bench_case *c, const struct image *img, const char *ref,
+                   struct sample *s, struct err *err)
+{
+	struct steps t = {.w = w, .c = c, .img = img, .ref = ref, .s = s};
+
+	return steps_with_engine(&t, start, err);
+}
+
+const struct mode start_mode = {
+    .name = "start",
+    .title = "one cold start",
+    .figure = "ready_ms",
+    .less_is_better = true,
+    .measure = measure,
+};
