@@ -142,6 +142,8 @@ static struct interval median_interval(const double *sorted, size_t n, uint64_t 
 
 	if (n < 2) /* one value says nothing of how it varies */
 		return (struct interval){NAN, NAN};
+	if (sorted[0] == sorted[n - 1])
+		return (struct interval){sorted[0], sorted[0]};
 	counts = xcalloc(n, sizeof(*counts));
 	rng_seed(&r, seed);
 	for (size_t i = 0; i < RESAMPLES; i++)

@@ -1,0 +1,408 @@
+#include "bench/coldbench/report/analysis.h"
+
+#include <math.h>
+
+/* Reports of the same data are the same. */
+#define SEED 1
+
+/* Far more than any suite has: cases are looked for in one another's neighbourhood below. */
+#define CELLS_MAX 4000
+
+/* ---- order ---- */
+
+/* The order of things in reports; what is not listed comes behind, by name. */
+static const char *const MODES[] = {"start", "burst", "read", "datapath", "unpack", "density", "warm", NULL};
+static const char *const ENGINES[] = {
+    "contentd", "contentd-plain", "containerd-contentd", "containerd", "containerd-crun", "containerd-stargz", "podman",
+    NULL};
+
+static unsigned rank(const char *const *list, const char *name)
+{
+	unsigned i = 0;
+
+	while (list[i] && strcmp(list[i], name) != 0)
+		i++;
+	return i;
+}
+
+static int compare_ranked(const char *const *list, const char *a, const char *b)
+{
+	unsigned x = rank(list, a), y = rank(list, b);
+
+	return x != y ? (x > y) - (x < y) : strcmp(a, b);
+}
+
+static int compare_numbers(double a, double b)
+{
+	return (a > b) - (a < b);
+}
+
+/* No limit is the largest bandwidth. */
+static double bandwidth(double mbit)
+{
+	return mbit > 0 ? mbit : INFINITY;
+}
+
+static int compare_cases(const struct sample *a, const struct sample *b)
+{
+	int r;
+
+	if ((r = compare_ranked(MODES, a->mode, b->mode)) || (r = compare_numbers(a->rtt_ms, b->rtt_ms)) ||
+	    (r = compare_numbers(bandwidth(b->mbit), bandwidth(a->mbit))) || (r = strcmp(a->network, b->network)) ||
+	    (r = strcmp(a->image, b->image)) || (r = (a->count > b->count) - (a->count < b->count)) ||
+	    (r = compare_ranked(ENGINES, a->engine, b->engine)))
+		return r;
+	return strcmp(a->form, b->form);
+}
+
+static int compare_samples(const void *a, const void *b)
+{
+	const struct sample *const *x = a, *const *y = b;
+	int r = compare_cases(*x, *y);
+
+	/* they lie in one array: whoever is equal stays in the order of the raw data */
+	return r ? r : (*x > *y) - (*x < *y);
+}
+
+unsigned engine_style(const char *engine)
+{
+	unsigned i = rank(ENGINES, engine);
+
+	return i < ENGINE_STYLES - 1 ? i : ENGINE_STYLES - 1;
+}
+
+/* ---- modes ---- */
+
+static const struct {
+	const char *name, *title, *figure;
+	bool more_is_better;
+} KNOWN[] = {
+    {"start", "Cold start", "ready_ms", false},          {"burst", "Burst of cold starts", "ready_ms", false},
+    {"read", "Everything read once", "total_ms", false}, {"datapath", "Files of a mounted image", "geomean_ns", false},
+    {"unpack", "Pull and unpack", "mb_per_s", true},     {"density", "Containers per second", "containers_per_s", true},
+    {"warm", "Warm start (W)", "ready_ms", false},
+};
+
+const char *mode_figure(const char *mode)
+{
+	for (size_t i = 0; i < ARRAY_LEN(KNOWN); i++)
+		if (!strcmp(KNOWN[i].name, mode))
+			return KNOWN[i].figure;
+	return "ready_ms";
+}
+
+bool mode_less_is_better(const char *mode)
+{
+	for (size_t i = 0; i < ARRAY_LEN(KNOWN); i++)
+		if (!strcmp(KNOWN[i].name, mode))
+			return !KNOWN[i].more_is_better;
+	return true;
+}
+
+const char *mode_title(const char *mode)
+{
+	for (size_t i = 0; i < ARRAY_LEN(KNOWN); i++)
+		if (!strcmp(KNOWN[i].name, mode))
+			return KNOWN[i].title;
+	return mode;
+}
+
+/* ---- measures ---- */
+
+static int compare_metrics(const void *a, const void *b)
+{
+	const struct metric *x = a, *y = b;
+	int r = strcmp(x->name, y->name);
+
+	return r ? r : compare_numbers(x->value, y->value);
+}
+
+static void add_measures(struct cell *c, struct sample *const *samples, size_t n)
+{
+	VEC(struct metric) all = VEC_INIT;
+
+	for (size_t i = 0; i < n; i++)
+		if (!samples[i]->error)
+			vec_each(&samples[i]->metrics, m)
+				if (isfinite(m->value))
+					vec_push(&all, *m);
+	if (all.n)
+		qsort(all.p, all.n, sizeof(*all.p), compare_metrics);
+	for (size_t i = 0, end; i < all.n; i = end) {
+		struct measure *m = vec_add(&c->measures);
+
+		for (end = i + 1; end < all.n && !strcmp(all.p[end].name, all.p[i].name); end++)
+			;
+		m->name = all.p[i].name;
+		m->values = xcalloc(end - i, sizeof(*m->values));
+		for (size_t k = i; k < end; k++)
+			m->values[k - i] = all.p[k].value;
+		stats_summary(m->values, end - i, SEED, &m->s);
+	}
+	vec_fini(&all);
+}
+
+const struct measure *cell_measure(const struct cell *c, const char *name)
+{
+	size_t low = 0, high = c->measures.n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		int r = strcmp(c->measures.p[mid].name, name);
+
+		if (!r)
+			return &c->measures.p[mid];
+		if (r < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return NULL;
+}
+
+double cell_median(const struct cell *c, const char *name)
+{
+	const struct measure *m = cell_measure(c, name);
+
+	return m ? m->s.median : NAN;
+}
+
+static void add_cell(struct analysis *a, struct sample *const *samples, size_t n)
+{
+	const struct sample *first = samples[0];
+	const char *figure = mode_figure(first->mode);
+	struct cell *c = vec_add(&a->cells);
+
+	c->mode = first->mode;
+	c->image = first->image;
+	c->form = first->form;
+	c->engine = first->engine;
+	c->network = first->network;
+	c->rtt_ms = first->rtt_ms;
+	c->mbit = first->mbit;
+	c->count = first->count;
+	for (size_t i = 0; i < n; i++) {
+		c->n_failed += samples[i]->error != NULL;
+		if (samples[i]->error && !c->error)
+			c->error = samples[i]->error;
+	}
+	c->n_ok = (unsigned)n - c->n_failed;
+	a->n_failed += c->n_failed;
+	add_measures(c, samples, n);
+	c->figure = figure ? cell_measure(c, figure) : NULL;
+}
+
+static void add_cells(struct analysis *a)
+{
+	size_t n = a->set->samples.n;
+	AUTO_FREE struct sample **sorted = xcalloc(n ? n : 1, sizeof(*sorted));
+
+	for (size_t i = 0; i < n; i++)
+		sorted[i] = &a->set->samples.p[i];
+	qsort(sorted, n, sizeof(*sorted), compare_samples);
+	for (size_t i = 0, end; i < n; i = end) {
+		for (end = i + 1; end < n && !compare_cases(sorted[i], sorted[end]); end++)
+			;
+		if (a->cells.n < CELLS_MAX)
+			add_cell(a, sorted + i, end - i);
+		else
+			a->n_left_out++;
+	}
+}
+
+static void summarize_all(const struct analysis *a, const char *metric, struct summary *out)
+{
+	VEC(double) values = VEC_INIT;
+
+	vec_each(&a->set->samples, s) {
+		double v = sample_get(s, metric);
+
+		if (isfinite(v))
+			vec_push(&values, v);
+	}
+	stats_summary(values.p, values.n, SEED, out);
+	vec_fini(&values);
+}
+
+/* ---- names ---- */
+
+/* In several forms within its mode, that is: cells of an engine need not lie side by side. */
+static bool has_several_forms(const struct analysis *a, const struct cell *c)
+{
+	vec_each(&a->cells, other)
+		if (!strcmp(other->engine, c->engine) && strcmp(other->form, c->form) != 0 &&
+		    !strcmp(other->mode, c->mode))
+			return true;
+	return false;
+}
+
+static void name_cells(struct analysis *a)
+{
+	vec_each(&a->cells, c)
+		c->label = has_several_forms(a, c) ? xasprintf("%s:%s", c->engine, c->form) : xstrdup(c->engine);
+}
+
+/* ---- comparisons ---- */
+
+static bool is_beside(const struct cell *a, const struct cell *b)
+{
+	return !strcmp(a->mode, b->mode) && !strcmp(a->image, b->image) && !strcmp(a->network, b->network) &&
+	       a->rtt_ms == b->rtt_ms && a->mbit == b->mbit && a->count == b->count;
+}
+
+static bool is_named(const struct cell *c, struct str name)
+{
+	ptrdiff_t colon = str_find(name, ':');
+
+	if (colon < 0)
+		return str_eqc(name, c->engine);
+	return str_eqc(str_sub(name, 0, (size_t)colon), c->engine) &&
+	       str_eqc(str_sub(name, (size_t)colon + 1, SIZE_MAX), c->form);
+}
+
+static void compare_measures(const struct measure *a, const struct measure *b, struct comparison *out)
+{
+	*out = (struct comparison){.ratio = NAN, .ci = {NAN, NAN}, .verdict = VERDICT_CANNOT_TELL};
+	if (a && b)
+		stats_compare(a->values, a->s.n, b->values, b->s.n, SEED, out);
+}
+
+static void compare_to_reference(struct analysis *a, struct cell *c)
+{
+	vec_each(&a->cells, other)
+		if (is_beside(c, other) && is_named(other, str_of(a->reference))) {
+			c->reference = other;
+			break;
+		}
+	compare_measures(c->reference && c->reference != c ? c->figure : NULL,
+	                 c->reference ? c->reference->figure : NULL, &c->to_reference);
+}
+
+/* The engines whose warm start is W for this one, best first: the same runtime, all files there, no lazy mount. */
+static const struct cell *find_warm(const struct analysis *a, const struct cell *c)
+{
+	bool ours = !strncmp(c->engine, "contentd", strlen("contentd"));
+	bool theirs = !strncmp(c->engine, "containerd", strlen("containerd"));
+	const char *const ours_plain[] = {"contentd-plain", "contentd", NULL};
+	const char *const crun[] = {"containerd-crun", "containerd", NULL};
+	const char *const runc[] = {"containerd", NULL};
+	const char *const itself[] = {c->engine, NULL};
+	const char *const *names = ours ? ours_plain : !theirs ? itself : strstr(c->engine, "crun") ? crun : runc;
+
+	for (; *names; names++)
+		vec_each(&a->cells, w)
+			if (!strcmp(w->mode, "warm") && !strcmp(w->engine, *names) && !strcmp(w->image, c->image) &&
+			    w->figure)
+				return w;
+	return NULL;
+}
+
+/* A property of the image in that form, whichever case has measured it. */
+static double find_touched_bytes(const struct analysis *a, const struct cell *c)
+{
+	double own = cell_median(c, "touched_bytes");
+
+	if (!isnan(own))
+		return own;
+	vec_each(&a->cells, other) {
+		double bytes = cell_median(other, "touched_bytes");
+
+		if (!isnan(bytes) && !strcmp(other->image, c->image) && !strcmp(other->form, c->form))
+			return bytes;
+	}
+	return NAN;
+}
+
+/* b = 0, no limit, needs no B. A case that has no count of round trips has no T_serial. */
+static double serial_ms(const struct cell *c)
+{
+	double transfer_ms = c->mbit > 0 ? c->touched_bytes * 8 / (c->mbit * 1e3) : 0;
+
+	return (c->warm ? c->warm->s.median : NAN) + cell_median(c, "net.round_trips") * c->rtt_ms + transfer_ms;
+}
+
+static void compare_to_warm(struct analysis *a, struct cell *c)
+{
+	const struct cell *warm = NULL;
+
+	c->t_serial_ms = NAN;
+	c->touched_bytes = NAN;
+	if (!strcmp(c->mode, "start") || !strcmp(c->mode, "burst"))
+		warm = find_warm(a, c);
+	c->warm = warm ? warm->figure : NULL;
+	compare_measures(c->warm ? c->figure : NULL, c->warm, &c->to_warm);
+	if (strcmp(c->mode, "start") != 0)
+		return;
+	c->touched_bytes = find_touched_bytes(a, c);
+	c->t_serial_ms = serial_ms(c);
+}
+
+static char *choose_reference(const struct analysis *a)
+{
+	vec_each(&a->cells, c)
+		if (!strcmp(c->engine, "containerd"))
+			return xstrdup(c->engine);
+	return xstrdup(a->cells.n ? a->cells.p[0].engine : "containerd");
+}
+
+/* ---- */
+
+void analysis_init(struct analysis *a, const struct sample_set *set, const char *reference)
+{
+	*a = (struct analysis){.set = set};
+	add_cells(a);
+	name_cells(a);
+	a->reference = reference ? xstrdup(reference) : choose_reference(a);
+	vec_each(&a->cells, c) {
+		compare_to_reference(a, c);
+		compare_to_warm(a, c);
+	}
+	summarize_all(a, "noise.spin_ms", &a->spin);
+	summarize_all(a, "cold.resident_bytes", &a->resident);
+}
+
+void analysis_fini(struct analysis *a)
+{
+	vec_each(&a->cells, c) {
+		vec_each(&c->measures, m)
+			free(m->values);
+		vec_fini(&c->measures);
+		free(c->label);
+	}
+	vec_fini(&a->cells);
+	free(a->reference);
+	*a = (struct analysis){0};
+}
+
+bool analysis_next_part(const struct analysis *a, size_t *from, size_t *to)
+{
+	const struct cell *first, *c;
+
+	*from = *to;
+	if (*from >= a->cells.n)
+		return false;
+	first = &a->cells.p[*from];
+	for (c = first; c < a->cells.p + a->cells.n; c++)
+		if (strcmp(c->mode, first->mode) != 0 || strcmp(c->network, first->network) != 0 ||
+		    c->rtt_ms != first->rtt_ms || c->mbit != first->mbit)
+			break;
+	*to = (size_t)(c - a->cells.p);
+	return true;
+}
+
+const char *cell_verdict(const struct cell *c)
+{
+	bool less_is_better = mode_less_is_better(c->mode);
+
+	if (!c->reference || c->reference == c || isnan(c->to_reference.ratio))
+		return "";
+	switch (c->to_reference.verdict) {
+	case VERDICT_LESS:
+		return less_is_better ? "faster" : "less";
+	case VERDICT_MORE:
+		return less_is_better ? "slower" : "more";
+	case VERDICT_CANNOT_TELL:
+		break;
+	}
+	return "cannot tell";
+}

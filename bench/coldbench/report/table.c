@@ -1,0 +1,251 @@
+/* The short table for a terminal. */
+#include "bench/coldbench/report/analysis.h"
+#include "bench/coldbench/report/quantity.h"
+#include "bench/coldbench/report/report.h"
+
+#include <math.h>
+
+#define COLUMNS 10
+#define GAP 2
+#define NAME_BYTES_MAX 60
+
+/* ---- text in columns ---- */
+
+struct row {
+	char *text[COLUMNS]; /* NULL: empty */
+};
+
+struct columns {
+	VEC(struct row) rows;
+	const char *right; /* per column: 'r' to the right, 'l' to the left */
+};
+
+static void columns_fini(struct columns *t)
+{
+	vec_each(&t->rows, r)
+		for (size_t i = 0; i < COLUMNS; i++)
+			free(r->text[i]);
+	vec_fini(&t->rows);
+}
+DEFINE_AUTO_FINI(columns);
+
+static int width(const char *text)
+{
+	int n = 0;
+
+	for (; text && *text; text++)
+		n += (*text & 0xc0) != 0x80;
+	return n;
+}
+
+static void columns_print(const struct columns *t, FILE *to)
+{
+	int widest[COLUMNS] = {0};
+
+	vec_each(&t->rows, r)
+		for (size_t i = 0; i < COLUMNS; i++)
+			if (width(r->text[i]) > widest[i])
+				widest[i] = width(r->text[i]);
+	vec_each(&t->rows, r) {
+		int owed = 0; /* blanks are written before text only, so that no line ends with one */
+
+		for (size_t i = 0; i < COLUMNS; i++) {
+			int pad = widest[i] - width(r->text[i]);
+
+			if (!widest[i])
+				continue;
+			if (r->text[i]) {
+				fprintf(to, "%*s%s", owed + (t->right[i] == 'r' ? pad : 0), "", r->text[i]);
+				owed = 0;
+			}
+			owed += (!r->text[i] || t->right[i] == 'l' ? pad : 0) + GAP;
+		}
+		fputc('\n', to);
+	}
+}
+
+/* ---- what is in them ---- */
+
+enum { IMAGE, ENGINE, N, FIGURE, INTERVAL, TO_WARM, RATIO, VERDICT, WIRE, REMARK };
+_Static_assert(REMARK + 1 == COLUMNS, "a column each");
+
+static char *name_text(const char *name)
+{
+	char *text = xstrndup(name, NAME_BYTES_MAX);
+
+	text_clean(text);
+	return text;
+}
+
+static char *scaled(const struct scale *s, double value)
+{
+	struct buf b = BUF_INIT;
+
+	scale_add(&b, s, value);
+	return buf_steal(&b);
+}
+
+static char *interval_text(const struct scale *s, struct interval ci)
+{
+	struct buf b = BUF_INIT;
+
+	if (isnan(ci.low))
+		return NULL;
+	scale_add(&b, s, ci.low);
+	buf_addc(&b, '-');
+	scale_add(&b, s, ci.high);
+	return buf_steal(&b);
+}
+
+static char *ratio_text(double ratio)
+{
+	struct buf b = BUF_INIT;
+
+	if (isnan(ratio))
+		return NULL;
+	ratio_add(&b, ratio);
+	return buf_steal(&b);
+}
+
+static char *remark_text(const struct cell *c)
+{
+	struct buf b = BUF_INIT;
+
+	if (c->n_failed)
+		buf_addf(&b, "%u failed: %.60s", c->n_failed, c->error);
+	if (b.n)
+		text_clean(b.p);
+	return b.n ? buf_steal(&b) : NULL;
+}
+
+/* One scale for all numbers of a column. */
+static struct scale column_scale(const struct cell *from, const struct cell *to, const char *metric, double *factor)
+{
+	double least = INFINITY, most = 0;
+	enum unit unit = unit_of(metric, factor);
+
+	for (const struct cell *c = from; c < to; c++) {
+		const struct measure *m = cell_measure(c, metric);
+
+		if (m && m->s.median * *factor < least)
+			least = m->s.median * *factor;
+		if (m && m->s.median * *factor > most)
+			most = m->s.median * *factor;
+	}
+	return scale_for(unit, isinf(least) ? 0 : least, most);
+}
+
+static struct interval times(struct interval ci, double factor)
+{
+	return (struct interval){ci.low * factor, ci.high * factor};
+}
+
+static void add_row(struct columns *t, const struct cell *c, bool names_image, const struct scale *figure,
+                    double factor, const struct scale *wire)
+{
+	struct row *r = vec_add(&t->rows);
+
+	if (names_image)
+		r->text[IMAGE] = c->count == 1 ? name_text(c->image) : xasprintf("%.60s x%u", c->image, c->count);
+	if (r->text[IMAGE])
+		text_clean(r->text[IMAGE]);
+	r->text[ENGINE] = name_text(c->label);
+	r->text[N] = xasprintf("%u", c->n_ok);
+	r->text[REMARK] = remark_text(c);
+	if (!c->figure)
+		return;
+	r->text[FIGURE] = scaled(figure, c->figure->s.median * factor);
+	r->text[INTERVAL] = interval_text(figure, times(c->figure->s.ci, factor));
+	r->text[TO_WARM] = ratio_text(c->to_warm.ratio);
+	if (c->reference == c)
+		r->text[VERDICT] = xstrdup("reference");
+	else if (c->reference)
+		r->text[VERDICT] = xstrdup(cell_verdict(c));
+	if (c->reference != c)
+		r->text[RATIO] = ratio_text(c->to_reference.ratio);
+	if (cell_measure(c, "net.bytes"))
+		r->text[WIRE] = scaled(wire, cell_median(c, "net.bytes"));
+}
+
+static void add_head(struct columns *t, const struct analysis *a, const char *figure, const struct scale *s,
+                     const struct scale *wire)
+{
+	struct row *r = vec_add(&t->rows);
+
+	r->text[IMAGE] = xstrdup("image");
+	r->text[ENGINE] = xstrdup("engine");
+	r->text[N] = xstrdup("n");
+	r->text[FIGURE] = *s->name ? xasprintf("median %s", s->name) : xasprintf("median %.40s", figure);
+	r->text[INTERVAL] = xstrdup("95 %");
+	r->text[TO_WARM] = xstrdup("/ W");
+	r->text[RATIO] = xasprintf("/ %.40s", a->reference);
+	text_clean(r->text[RATIO]);
+	r->text[WIRE] = xasprintf("%s", wire->name);
+}
+
+/* Columns that no row has anything in are no columns: their titles go. */
+static void drop_empty(struct columns *t)
+{
+	for (size_t i = 0; i < COLUMNS; i++) {
+		bool used = false;
+
+		vec_each(&t->rows, r)
+			used |= r != t->rows.p && r->text[i];
+		if (used)
+			continue;
+		free(t->rows.p[0].text[i]);
+		t->rows.p[0].text[i] = NULL;
+	}
+}
+
+static void print_part(const struct analysis *a, const struct cell *from, const struct cell *to, FILE *out)
+{
+	AUTO(columns) struct columns t = {.right = "llrrlrrlrl"};
+	AUTO(buf) struct buf title = BUF_INIT;
+	const char *figure = from->figure ? from->figure->name : mode_figure(from->mode);
+	double factor = 1, one;
+	struct scale s = figure ? column_scale(from, to, figure, &factor) : (struct scale){.name = "", .divisor = 1};
+	struct scale wire = column_scale(from, to, "net.bytes", &one);
+
+	buf_addf(&title, "%.60s, %.60s (", mode_title(from->mode), from->network);
+	network_add(&title, from->rtt_ms, from->mbit);
+	buf_addf(&title, ")");
+	text_clean(title.p);
+	fprintf(out, "%s\n", title.p);
+	add_head(&t, a, figure ? figure : "", &s, &wire);
+	for (const struct cell *c = from; c < to; c++)
+		add_row(&t, c, c == from || strcmp(c->image, c[-1].image) != 0 || c->count != c[-1].count, &s, factor,
+		        &wire);
+	drop_empty(&t);
+	columns_print(&t, out);
+}
+
+static void print_noise(const struct analysis *a, FILE *to)
+{
+	if (a->n_failed)
+		fprintf(to, "\n%zu of %zu samples failed.\n", a->n_failed, a->set->samples.n);
+	if (a->n_left_out)
+		fprintf(to, "\n%zu cases are left out.\n", a->n_left_out);
+	if (a->spin.n)
+		fprintf(to,
+		        "\nNoise: a fixed computation took %.2f ms (median), half of the time within %.1f %% of it; "
+		        "longest %.2f ms.\n",
+		        a->spin.median, a->spin.mad * 100, a->spin.max);
+}
+
+int report_print_table(const struct sample_set *set, FILE *to)
+{
+	AUTO(analysis) struct analysis a;
+	size_t from, end = 0;
+
+	analysis_init(&a, set, NULL);
+	while (analysis_next_part(&a, &from, &end)) {
+		if (from)
+			fputc('\n', to);
+		print_part(&a, a.cells.p + from, a.cells.p + end, to);
+	}
+	if (!a.cells.n)
+		fputs("No samples.\n", to);
+	print_noise(&a, to);
+	return fflush(to) || ferror(to) ? -1 : 0;
+}
