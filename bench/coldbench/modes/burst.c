@@ -59,6 +59,7 @@ static void *start_one(void *arg)
 				     .timeout_ns = t->w->timeout_ns * (1 + s->burst->n / 10),
 				     .cancel_fd = t->w->cancel_fd,
 				     .output = s->output,
+				     .config_digest = t->img->config_digest,
 				 },
 	                         &s->launch, &s->err);
 	return NULL;
@@ -76,7 +77,7 @@ static int start_all(struct burst *b, struct err *err)
 		struct start *s = &b->starts[n];
 
 		s->burst = b;
-		snprintf(s->id, sizeof(s->id), "burst-%u", n);
+		snprintf(s->id, sizeof(s->id), "burst-%03u", n);
 		s->output = xasprintf("%s/%s.log", b->t->engine.dir, s->id);
 		r = pthread_create(&s->thread, NULL, start_one, s);
 		if (r)
@@ -107,26 +108,6 @@ static int first_failure(struct burst *b, struct err *err)
 	return err_wrap(err, "%u of %u starts failed, the first", n, b->n);
 }
 
-static void set_times(struct burst *b, int64_t *last_ns)
-{
-	AUTO_FREE double *ns = xcalloc(b->n, sizeof(*ns));
-	int64_t first_ns = INT64_MAX;
-
-	*last_ns = 0;
-	for (unsigned i = 0; i < b->n; i++) {
-		const struct launch *l = &b->starts[i].launch;
-
-		ns[i] = (double)(l->ready_ns - l->begun_ns);
-		if (l->begun_ns < first_ns)
-			first_ns = l->begun_ns;
-		if (l->ready_ns > *last_ns)
-			*last_ns = l->ready_ns;
-	}
-	steps_quantiles(b->t->s, "start.ready_ms", ns, b->n);
-	sample_set(b->t->s, "ready_ms", (double)(*last_ns - first_ns) / NS_PER_MS);
-	sample_set(b->t->s, "starts_per_s", (double)b->n * NS_PER_S / (double)(*last_ns - first_ns));
-}
-
 static int count_repeats(struct net *net, struct sample *s, struct err *err)
 {
 	AUTO(net_exchange_list) struct net_exchange_list list = {0};
@@ -141,20 +122,43 @@ static int count_repeats(struct net *net, struct sample *s, struct err *err)
 	return 0;
 }
 
+static int set_metrics(struct burst *b, struct err *err)
+{
+	AUTO_FREE double *ns = xcalloc(b->n, sizeof(*ns));
+	AUTO_FREE pid_t *inits = xcalloc(b->n, sizeof(*inits));
+	int64_t first_ns = INT64_MAX, last_ns = 0;
+
+	for (unsigned i = 0; i < b->n; i++) {
+		const struct launch *l = &b->starts[i].launch;
+
+		ns[i] = (double)(l->ready_ns - l->begun_ns);
+		if (l->begun_ns < first_ns)
+			first_ns = l->begun_ns;
+		if (l->ready_ns > last_ns)
+			last_ns = l->ready_ns;
+		inits[i] = l->init.pid;
+	}
+	TRY(steps_end_counting(b->t, last_ns, inits, b->n, err));
+	steps_quantiles(b->t->s, "start.ready_ms", ns, b->n);
+	sample_set(b->t->s, "ready_ms", (double)(last_ns - first_ns) / NS_PER_MS);
+	sample_set(b->t->s, "starts_per_s", (double)b->n * NS_PER_S / (double)(last_ns - first_ns));
+	if (watch_lost(b->t->w->watch))
+		return err_set(err, ERR_DATA_LOSS, "the kernel has dropped %llu events about processes",
+		               (unsigned long long)watch_lost(b->t->w->watch));
+	return count_repeats(b->t->w->net, b->t->s, err);
+}
+
 static int burst_and_end(struct burst *b, struct err *err)
 {
-	int64_t last_ns;
 	int r;
 
+	TRY(steps_drop_caches(b->t, err));
+	watch_reset(b->t->w->watch);
 	TRY(steps_begin_counting(b->t, err));
 	TRY(start_all(b, err));
 	r = first_failure(b, err);
-	if (r >= 0) {
-		set_times(b, &last_ns);
-		r = steps_end_counting(b->t, err);
-	}
 	if (r >= 0)
-		r = count_repeats(b->t->w->net, b->t->s, err);
+		r = set_metrics(b, err);
 	for (unsigned i = 0; i < b->n; i++) {
 		struct start *s = &b->starts[i];
 

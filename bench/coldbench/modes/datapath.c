@@ -57,16 +57,16 @@ static int fetch_all(struct steps *t, struct err *err)
 	return 0;
 }
 
-static double engine_cpu_s(struct err *err)
+/* Of those that live: commands that this process ran, as the operation exec does, are not the engine's. */
+static int engine_cpu_s(double *sum, struct err *err)
 {
 	AUTO(usage) struct usage u = {VEC_INIT};
-	double sum = 0;
 
-	if (usage_take(NULL, 0, false, &u, err) < 0)
-		return NAN;
+	TRY(usage_take(NULL, 0, false, &u, err));
+	*sum = 0;
 	vec_each(&u.processes, p)
-		sum += p->cpu_s;
-	return sum;
+		*sum += p->count ? p->cpu_s : 0;
+	return 0;
 }
 
 static double median(double *values, size_t n)
@@ -79,18 +79,19 @@ static double median(double *values, size_t n)
 
 static int measure_hot(struct op_files *f, struct sample *s, struct err *err)
 {
-	double ns[OPS_MAX][HOT_ROUNDS], log_sum = 0, before_s;
+	double ns[OPS_MAX][HOT_ROUNDS], log_sum = 0, before_s, after_s;
 	unsigned n = 0;
 
 	for (const struct op *op = OPS_OF_FILES; op->name; op++)
 		if (op->applies(f))
 			TRY(op_measure(op, f, 0, &ns[0][0], err));
-	before_s = engine_cpu_s(err);
+	TRY(engine_cpu_s(&before_s, err));
 	for (unsigned round = 0; round < HOT_ROUNDS; round++)
 		for (unsigned i = 0; OPS_OF_FILES[i].name; i++)
 			if (OPS_OF_FILES[i].applies(f))
 				TRY(op_measure(&OPS_OF_FILES[i], f, HOT_NS, &ns[i][round], err));
-	sample_set(s, "hot.cpu_s", engine_cpu_s(err) - before_s);
+	TRY(engine_cpu_s(&after_s, err));
+	sample_set(s, "hot.cpu_s", after_s - before_s);
 	for (unsigned i = 0; OPS_OF_FILES[i].name; i++) {
 		double m;
 

@@ -56,7 +56,7 @@ static void *work(void *arg)
 		int64_t begun_ns = clock_mono_ns(), end_ns;
 		char id[32];
 
-		snprintf(id, sizeof(id), "true-%u", r->next_id++);
+		snprintf(id, sizeof(id), "true-%05u", r->next_id++);
 		if (steps_run(r->t, id, TRUE_ARGS, &k->err) < 0)
 			r->failed = true;
 		end_ns = clock_mono_ns();
@@ -109,7 +109,7 @@ static int measure_rate(struct steps *t, struct err *err)
 	if (r >= 0 && !all.n)
 		r = err_set(err, ERR_DEADLINE, "no container ended within %d s", (int)(RUN_NS / NS_PER_S));
 	if (r >= 0)
-		r = steps_end_counting(t, err);
+		r = steps_end_counting(t, clock_mono_ns(), NULL, 0, err);
 	if (r >= 0) {
 		sample_set(t->s, "containers_per_s", (double)all.n * NS_PER_S / RUN_NS);
 		steps_quantiles(t->s, "run_ms", all.p, all.n);
@@ -170,7 +170,7 @@ static int start_sleeper(struct steps *t, unsigned i, pid_t *init, struct err *e
 	struct watch_init found;
 	char id[32];
 
-	snprintf(id, sizeof(id), "sleep-%u", i);
+	snprintf(id, sizeof(id), "sleep-%03u", i);
 	TRY(t->engine.kind->run(&t->engine, t->ref, id, true, args, &a, err));
 	TRY_WRAP(command_run((const char *const *)a.p, t->output, deadline_ns, t->w->cancel_fd, err), err, "run %s",
 	         id);

@@ -31,7 +31,7 @@ static int read_mount(struct steps *t, const char *at, int64_t begun_ns, struct 
 		return err_errno(err, errno, "open %s", at);
 	TRY_WRAP(tree_read_all(fd, &n_files, &bytes, err), err, "read the image");
 	end_ns = clock_mono_ns();
-	TRY(steps_end_counting(t, err));
+	TRY(steps_end_counting(t, end_ns, NULL, 0, err));
 	sample_set(t->s, "total_ms", (double)(end_ns - begun_ns) / NS_PER_MS);
 	sample_set(t->s, "read_ms", (double)(end_ns - mounted_ns) / NS_PER_MS);
 	sample_set(t->s, "read.bytes", (double)bytes);
@@ -46,6 +46,7 @@ static int pull_and_read(struct steps *t, struct err *err)
 	int64_t begun_ns, pull_ns, mounting_ns;
 	int r, umounted;
 
+	TRY(steps_drop_caches(t, err));
 	TRY(steps_begin_counting(t, err));
 	begun_ns = clock_mono_ns();
 	TRY(steps_pull(t, &pull_ns, err));

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "bench/coldbench/cold.h"
 #include "bench/coldbench/command.h"
 #include "bench/coldbench/stats.h"
 
@@ -36,6 +37,17 @@ static int run_argv(struct steps *t, const struct argv *a, int64_t *ns, struct e
 	TRY(command_run((const char *const *)a->p, t->output, begun_ns + t->w->timeout_ns, t->w->cancel_fd, err));
 	if (ns)
 		*ns = clock_mono_ns() - begun_ns;
+	return 0;
+}
+
+int steps_drop_caches(struct steps *t, struct err *err)
+{
+	/* The daemons' own programs are mapped. */
+	static const char *const programs[] = {"runc", "crun", "ctr", "containerd-shim-runc-v2", "contentctl", NULL};
+	uint64_t resident_bytes;
+
+	TRY(cold_drop(programs, &resident_bytes, err));
+	sample_set(t->s, "cold.resident_bytes", (double)resident_bytes);
 	return 0;
 }
 
@@ -119,15 +131,14 @@ int steps_begin_counting(struct steps *t, struct err *err)
 	return net_reset(t->w->net, err);
 }
 
-int steps_end_counting(struct steps *t, struct err *err)
+int steps_end_counting(struct steps *t, int64_t at_ns, const pid_t *inits, size_t n_inits, struct err *err)
 {
 	AUTO(usage) struct usage after = {VEC_INIT};
-	int64_t now_ns = clock_mono_ns();
 	struct net_counters c;
 
-	TRY(usage_take(NULL, 0, false, &after, err));
+	TRY(usage_take(inits, n_inits, false, &after, err));
 	usage_sample(&t->before, &after, t->s);
-	TRY(net_at(t->w->net, &now_ns, 1, &c, err));
+	TRY(net_at(t->w->net, &at_ns, 1, &c, err));
 	sample_set(t->s, "net.bytes", (double)c.to_client_bytes);
 	sample_set(t->s, "net.requests", (double)c.requests);
 	sample_set(t->s, "net.connections", (double)c.connections);

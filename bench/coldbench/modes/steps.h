@@ -24,6 +24,9 @@ struct steps {
 /* Starts the case's engine, calls `body`, ends the engine whatever came of it. `t` needs its first five fields. */
 int steps_with_engine(struct steps *t, int (*body)(struct steps *t, struct err *err), struct err *err);
 
+/* Drops the kernel's caches; cold.resident_bytes is what stays there of the programs that every start runs. */
+int steps_drop_caches(struct steps *t, struct err *err);
+
 /* Pulls the image; *ns is how long the command took, NULL when nobody asks. */
 int steps_pull(struct steps *t, int64_t *ns, struct err *err);
 
@@ -40,8 +43,9 @@ int steps_settle(struct steps *t, int64_t *ns, struct err *err);
 
 /* Processor time, memory and faults (usage.h), and the network's counters (sample.h), from here... */
 int steps_begin_counting(struct steps *t, struct err *err);
-/* ... to here: sets cpu_s.* and the others, and net.*. */
-int steps_end_counting(struct steps *t, struct err *err);
+/* ... to here: sets cpu_s.* and the others, and net.* as they were at `at_ns` (CLOCK_MONOTONIC). `inits`: first processes of
+ * containers that run, whose part is not the engine's. */
+int steps_end_counting(struct steps *t, int64_t at_ns, const pid_t *inits, size_t n_inits, struct err *err);
 
 /* PREFIX.p50, .p95, .max of values in ns, in ms. Sorts them. */
 void steps_quantiles(struct sample *s, const char *prefix, double *ns, size_t n);

@@ -34,11 +34,11 @@ static int pull(struct steps *t, struct err *err)
 	uint64_t tar_bytes = *(uint64_t *)t->own;
 	int64_t pull_ns, sync_ns;
 
-	/* What others left to write is not this engine's. */
-	TRY(time_sync(t->engine.dir, &sync_ns, err));
+	/* This writes back what others have left, too. */
+	TRY(steps_drop_caches(t, err));
 	TRY(steps_begin_counting(t, err));
 	TRY(steps_pull(t, &pull_ns, err));
-	TRY(steps_end_counting(t, err));
+	TRY(steps_end_counting(t, clock_mono_ns(), NULL, 0, err));
 	TRY(time_sync(t->engine.dir, &sync_ns, err));
 	sample_set(t->s, "pull_ms", (double)pull_ns / NS_PER_MS);
 	sample_set(t->s, "sync_ms", (double)sync_ns / NS_PER_MS);
