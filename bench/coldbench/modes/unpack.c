@@ -32,7 +32,7 @@ static int time_sync(const char *dir, int64_t *ns, struct err *err)
 static int pull(struct steps *t, struct err *err)
 {
 	uint64_t tar_bytes = *(uint64_t *)t->own;
-	int64_t pull_ns, sync_ns;
+	int64_t pull_ns = 0, sync_ns = 0;
 
 	/* This writes back what others have left, too. */
 	TRY(steps_drop_caches(t, err));
