@@ -3,6 +3,7 @@
 #
 #	tests/peers.sh SUITE                       makes the root of trixie or sid, prints what is in it
 #	tests/peers.sh SUITE COMMAND [ARG...]      runs a command of that suite
+#	tests/peers.sh --path SUITE                prints where the root is, or would be made
 #
 # A command sees this machine as it is (files, sockets, network, processes, control groups, mounts made later) with
 # another /usr: a private mount namespace that receives the host's mounts, and the suite's /usr bound over the host's.
@@ -43,6 +44,11 @@ make_root() {
 	(cd "$work/result" && rm -rf var etc usr/share/{doc,man,locale,perl,zoneinfo,bash-completion,zsh} usr/lib/*/perl*)
 }
 
+path=
+if [ "${1:-}" = --path ]; then
+	path=1
+	shift
+fi
 case ${1:-} in
 trixie | sid) suite=$1 ;;
 -h | --help)
@@ -55,11 +61,15 @@ trixie | sid) suite=$1 ;;
 	;;
 esac
 shift
-[ "$(id -u)" -eq 0 ] || die "needs root (sudo tests/peers.sh)"
 
 peers=${CONTENTD_CACHE:-/var/cache/contentd-tests}/peers
 hash=$( (declare -f make_root && echo "$packages") | sha256sum)
 root=$peers/$suite-${hash:0:16}
+if [ -n "$path" ]; then
+	printf '%s\n' "$root"
+	exit 0
+fi
+[ "$(id -u)" -eq 0 ] || die "needs root (sudo tests/peers.sh)"
 made_once "$root" make_root "$suite"
 if [ $# -eq 0 ]; then
 	printf '%s\n' "$root"

@@ -7,6 +7,7 @@
 #include <string.h>
 
 static const struct verb VERBS[] = {
+    {"peers", "list|setup [SUITE]", "the programs of newer Debian suites", peers_verb},
     {0},
 };
 

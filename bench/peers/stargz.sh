@@ -2,6 +2,7 @@
 # Compiles containerd-stargz-grpc, the daemon of stargz-snapshotter, which Debian's package of that name leaves out.
 #
 #	bench/peers/stargz.sh [trixie|sid]      default: sid; prints the path of the program
+#	bench/peers/stargz.sh --path [SUITE]    prints where it is, or would be made
 #
 # Everything comes from Debian: the compiler, the library (golang-github-containerd-stargz-snapshotter-dev, Debian's
 # patches included) and what it needs as packages of the suite, and the folder of the daemon itself, which no package has,
@@ -80,6 +81,11 @@ build() {
 	}
 }
 
+path=
+if [ "${1:-}" = --path ]; then
+	path=1
+	shift
+fi
 case ${1:-sid} in
 trixie | sid) suite=${1:-sid} ;;
 -h | --help)
@@ -91,9 +97,12 @@ trixie | sid) suite=${1:-sid} ;;
 	exit 2
 	;;
 esac
-[ "$(id -u)" -eq 0 ] || die "needs root (sudo bench/peers/stargz.sh)"
-
 hash=$( (declare -f fetch build && echo "$packages") | sha256sum)
 program=${CONTENTD_CACHE:-/var/cache/contentd-tests}/peers/stargz-$suite-${hash:0:16}/containerd-stargz-grpc
+if [ -n "$path" ]; then
+	printf '%s\n' "$program"
+	exit 0
+fi
+[ "$(id -u)" -eq 0 ] || die "needs root (sudo bench/peers/stargz.sh)"
 made_once "${program%/*}" build "$suite"
 printf '%s\n' "$program"
