@@ -2,7 +2,7 @@
 # The images of bench/images.sh in the forms that their layers can have in a registry.
 #
 #	bench/forms.sh IMAGE FORM     makes it, once; prints the folder of its OCI layout, whose tag is "latest"
-#	bench/forms.sh --list         a line per image and form: image, form, folder of the layout or "-"
+#	bench/forms.sh --list         a line per image and form: image, form, ready condition, folder of the layout or "-"
 #
 #	gzip           what bench/images.sh makes
 #	zstd           the same tars in zstd, by skopeo
@@ -113,11 +113,10 @@ recipe_of() {
 	esac
 }
 
-# path SOURCE IMAGE FORM: the folder of an image in a form.
+# path SOURCE IMAGE FORM: the folder of an image in a form; `recipes` has what its form hangs on.
 declare -A recipes
 path() {
 	local key
-	[ -n "${recipes[$3]:-}" ] || recipes[$3]=$(recipe_of "$3")
 	key=$(printf '%s\n' "${1##*/}" "${recipes[$3]}" | sha256sum)
 	printf '%s/%s-%s-%s\n' "$store" "$2" "$3" "${key:0:16}"
 }
@@ -125,13 +124,16 @@ path() {
 known() { [[ " ${forms[*]} " == *" $1 "* ]] || die "no form '$1' (there are: ${forms[*]})"; }
 
 list() {
-	local image layout form made
-	while IFS=$'\t' read -r image _ layout _; do
+	local image ready layout form made
+	for form in "${forms[@]}"; do
+		[ "$form" = gzip ] || recipes[$form]=$(recipe_of "$form")
+	done
+	while IFS=$'\t' read -r image ready layout _; do
 		for form in "${forms[@]}"; do
 			made=$layout
 			[ "$layout" = - ] || [ "$form" = gzip ] || made=$(path "$layout" "$image" "$form")
 			[ -e "$made/index.json" ] || made=-
-			printf '%s\t%s\t%s\n' "$image" "$form" "$made"
+			printf '%s\t%s\t%s\t%s\n' "$image" "$form" "$ready" "$made"
 		done
 	done < <("$here/images.sh" --list)
 }
@@ -154,6 +156,7 @@ source=$("$here/images.sh" "$image")
 	echo "$source"
 	exit
 }
+recipes[$form]=$(recipe_of "$form")
 layout=$(path "$source" "$image" "$form")
 if [ -e "$layout/index.json" ]; then
 	touch "$layout" # asked for now

@@ -7,6 +7,7 @@
 #include <string.h>
 
 static const struct verb VERBS[] = {
+    {"images", "build|list", "make the benchmark's images, tell what there is", images_verb},
     {"peers", "list|setup [SUITE]", "the programs of newer Debian suites", peers_verb},
     {0},
 };

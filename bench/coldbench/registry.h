@@ -1,4 +1,4 @@
-/* A docker-registry on a loopback port with its data in memory, so that it is not what is measured. */
+/* A docker-registry on a loopback port with its data in memory, so that it is not what is measured. One thread. */
 #ifndef BENCH_COLDBENCH_REGISTRY_H
 #define BENCH_COLDBENCH_REGISTRY_H
 
@@ -6,7 +6,7 @@
 
 struct registry;
 
-/* Mounts a tmpfs below `dir` for it and starts it; answers when this returns. */
+/* Mounts a tmpfs at DIR/registry, logs are DIR/registry.log and DIR/push.log. It answers when this returns. */
 int registry_start(const char *dir, struct registry **out, struct err *err);
 /* Ends it and unmounts; NULL is fine. */
 void registry_stop(struct registry *r);
