@@ -61,6 +61,8 @@ static void mistakes_are_told_with_their_line(void **state)
 	    {"[fetch]\nback = 1", "f:2: unknown key fetch.back"},
 	    {"[log]\nlevel = 'loud'", "f:2: log.level is \"loud\", it must be one of error|warn|info|debug"},
 	    {"[gcc]", "f:1: unknown table [gcc]"},
+	    {"root = \"/r\"\n\n[*]\n", "f:3: this is no key"},
+	    {"[fetch.!]\n", "f:1: "},
 	    {"fetch = 3", "f:1: fetch is a table: [fetch]"},
 	    {"[[fetch]]", "f:1: fetch is a table: [fetch]"},
 	    {"root = 'here'", "f:1: root is \"here\", it must be an absolute path"},

@@ -6,6 +6,15 @@
 #include <string>
 #include <vector>
 
+/* toml++ asserts that it is not asked to read what "[*]" asks it to read (3.3): a mistake of the document, not ours. */
+struct broken {
+};
+static constexpr void require(bool condition)
+{
+	if (!condition)
+		throw broken();
+}
+#define TOML_ASSERT(condition) require(!!(condition))
 #include <toml++/toml.h>
 
 namespace
@@ -114,6 +123,36 @@ int deliver(const toml::table &doc, int (*fn)(void *, const toml_value *), void 
 	return 0;
 }
 
+bool is_broken(std::string_view text)
+{
+	try {
+		(void)toml::parse(text);
+	} catch (const broken &) {
+		return true;
+	} catch (const toml::parse_error &) {
+	}
+	return false;
+}
+
+/* The line that breaks it: the texts that end before it do not. */
+int broken_line(std::string_view text)
+{
+	std::vector<size_t> ends;
+	size_t low = 0, high;
+
+	for (size_t at = text.find('\n'); at != text.npos; at = text.find('\n', at + 1))
+		ends.push_back(at + 1);
+	for (high = ends.size(); low < high;) {
+		size_t middle = (low + high) / 2;
+
+		if (is_broken(text.substr(0, ends[middle])))
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return (int)low + 1;
+}
+
 } // namespace
 
 int toml_each(const char *text, size_t n, int (*fn)(void *arg, const struct toml_value *v), void *arg, char *why,
@@ -123,6 +162,8 @@ int toml_each(const char *text, size_t n, int (*fn)(void *arg, const struct toml
 		return deliver(toml::parse(std::string_view(text, n)), fn, arg);
 	} catch (const toml::parse_error &x) {
 		snprintf(why, why_bytes, "%d: %s", (int)x.source().begin.line, std::string(x.description()).c_str());
+	} catch (const broken &) {
+		snprintf(why, why_bytes, "%d: this is no key", broken_line(std::string_view(text, n)));
 	} catch (const std::bad_alloc &) {
 		snprintf(why, why_bytes, "1: out of memory");
 	}
