@@ -1,5 +1,7 @@
 #include "bench/coldbench/modes/single.h"
 
+#include "bench/coldbench/cold.h"
+
 static struct launch_spec spec_of(struct steps *t, const char *id, bool pull)
 {
 	return (struct launch_spec){
@@ -11,6 +13,7 @@ static struct launch_spec spec_of(struct steps *t, const char *id, bool pull)
 	    .timeout_ns = t->w->timeout_ns,
 	    .cancel_fd = t->w->cancel_fd,
 	    .output = t->output,
+	    .config_digest = t->img->config_digest,
 	};
 }
 

@@ -2,7 +2,6 @@
 #ifndef BENCH_COLDBENCH_MODES_SINGLE_H
 #define BENCH_COLDBENCH_MODES_SINGLE_H
 
-#include "bench/coldbench/cold.h"
 #include "bench/coldbench/modes/steps.h"
 
 /* Starts the image, from the pull on or (!pull) from what is there, and sets all that sample.h says of a start. The container

@@ -7,12 +7,7 @@
 
 static int start(struct steps *t, struct err *err)
 {
-	/* What the kernel keeps of the programs that every start runs: the daemons' own are mapped. */
-	static const char *const programs[] = {"runc", "crun", "ctr", "containerd-shim-runc-v2", "contentctl", NULL};
-	uint64_t resident_bytes;
-
-	TRY(cold_drop(programs, &resident_bytes, err));
-	sample_set(t->s, "cold.resident_bytes", (double)resident_bytes);
+	TRY(steps_drop_caches(t, err));
 	return single_measure(t, true, err);
 }
 
