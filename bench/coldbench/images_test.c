@@ -147,7 +147,9 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	return dir_remove(AT_FDCWD, dir, NULL);
+	AUTO_FD int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return dir_remove(root, dir + 1, NULL);
 }
 
 int main(void)
