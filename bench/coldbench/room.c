@@ -1,7 +1,7 @@
 /* Rooms: a child makes the namespace, its descriptor keeps it. */
 #include "bench/coldbench/room.h"
 
-#include "base/unix.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #define UNIFIED "/sys/fs/cgroup/unified"
@@ -53,6 +54,9 @@ static const char *furnish(const struct room_spec *spec, const char *usr)
 		return step;
 	if (spec->one_cgroups && umount2(UNIFIED, MNT_DETACH) && errno != EINVAL && errno != ENOENT)
 		return "hide " UNIFIED;
+	for (const struct room_bind *b = spec->binds; b && b->from; b++)
+		if (mount(b->from, b->at, NULL, MS_BIND, NULL))
+			return "mount a folder in the place of the machine's";
 	/* Libraries are found where the suite has them, not where this machine's cache of them says. */
 	if (usr && mount("/dev/null", "/etc/ld.so.cache", NULL, MS_BIND, NULL) && errno != ENOENT)
 		return "hide /etc/ld.so.cache";
@@ -121,6 +125,15 @@ static int bind_dir(const char *dir, struct room *r, struct err *err)
 	return 0;
 }
 
+static int make_binds(const struct room_spec *spec, struct err *err)
+{
+	for (const struct room_bind *b = spec->binds; b && b->from; b++) {
+		TRY(dir_make(b->from, 0700, err));
+		TRY(dir_make(b->at, 0700, err));
+	}
+	return 0;
+}
+
 int room_open(const struct room_spec *spec, struct room **out, struct err *err)
 {
 	AUTO_FREE char *usr = NULL;
@@ -129,8 +142,10 @@ int room_open(const struct room_spec *spec, struct room **out, struct err *err)
 
 	r->fd = -1;
 	usr = spec->root ? xasprintf("%s/usr", spec->root) : NULL;
-	if (usr || (spec->one_cgroups && !access(UNIFIED, F_OK))) {
+	if (usr || spec->binds || (spec->one_cgroups && !access(UNIFIED, F_OK))) {
 		failed = spec->dir ? bind_dir(spec->dir, r, err) : 0;
+		if (!failed)
+			failed = make_binds(spec, err);
 		if (!failed)
 			failed = make(spec, usr, &r->fd, err);
 	}

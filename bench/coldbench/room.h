@@ -5,7 +5,7 @@
  *	machine   /usr  /etc ...  DIR ──────────┐ one shared mount: what either mounts below it, both see
  *	room      /usr (the suite's)  ...  DIR ─┘ other mounts of the room are its own
  *
- * A room of this machine's own programs that hides nothing is no namespace at all, and DIR is left alone. One thread.
+ * A room that would not differ from this machine is no namespace at all, and DIR is left alone. One thread.
  */
 #ifndef BENCH_COLDBENCH_ROOM_H
 #define BENCH_COLDBENCH_ROOM_H
@@ -14,10 +14,16 @@
 
 struct room;
 
+/* The folder `from` in the place of the machine's folder `at`, for what a program keeps at a fixed place. Both are made. */
+struct room_bind {
+	const char *from, *at;
+};
+
 struct room_spec {
 	const char *root; /* whose /usr; NULL: this machine's */
 	const char *dir;  /* absolute, with nothing mounted below yet; NULL: no shared folder */
 	bool one_cgroups; /* beside cgroup v1, the unified hierarchy is out of sight: crun refuses to run with both */
+	const struct room_bind *binds; /* NULL: none; else ends with an empty one */
 };
 
 /* Needs root. */

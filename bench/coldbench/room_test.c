@@ -99,6 +99,20 @@ static void a_room_hides_the_unified_hierarchy(void **state)
 	assert_int_equal(access("/sys/fs/cgroup/unified/cgroup.procs", F_OK), 0);
 }
 
+static void a_folder_stands_in_for_the_machines(void **state)
+{
+	AUTO_FREE char *from = xasprintf("%s/from", dir), *at = xasprintf("%s/at", dir);
+	AUTO_FREE char *inside = xasprintf("%s/from/file", dir), *outside = xasprintf("%s/at/file", dir);
+	const struct room_bind binds[] = {{from, at}, {0}};
+	struct room *room = NULL;
+
+	OK(room_open(&(struct room_spec){.binds = binds}, &room, err));
+	OK(run_in(room, "touch $1/at/file", err));
+	room_close(room);
+	assert_int_equal(access(inside, F_OK), 0);
+	assert_int_equal(access(outside, F_OK), -1);
+}
+
 static void a_root_that_is_not_there_fails(void **state)
 {
 	AUTO_FREE char *root = xasprintf("%s/absent", dir);
@@ -143,12 +157,14 @@ int main(void)
 	    cmocka_unit_test(mounts_below_the_folder_are_seen_on_both_sides),
 	    cmocka_unit_test(other_mounts_stay_in_the_room),
 	    cmocka_unit_test(a_room_hides_the_unified_hierarchy),
+	    cmocka_unit_test(a_folder_stands_in_for_the_machines),
 	    cmocka_unit_test(a_root_that_is_not_there_fails),
 	};
 	const struct CMUnitTest programs[] = {
 	    cmocka_unit_test(versions_are_found),
 	    cmocka_unit_test(programs_of_the_host_have_versions),
 	};
+	AUTO_FD int dir_fd = -1;
 	int failed;
 
 	if (!mkdtemp(dir))
@@ -156,6 +172,7 @@ int main(void)
 	/* Rooms need root. */
 	failed = geteuid() ? 0 : cmocka_run_group_tests_name("rooms", tests, NULL, NULL);
 	failed += cmocka_run_group_tests_name("programs", programs, NULL, NULL);
-	dir_remove(AT_FDCWD, dir, NULL);
+	dir_fd = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir_remove(dir_fd, dir + strlen("/tmp/"), NULL);
 	return failed;
 }
