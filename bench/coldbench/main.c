@@ -8,6 +8,7 @@
 
 static const struct verb VERBS[] = {
     {"images", "build|list", "make the benchmark's images, tell what there is", images_verb},
+    {"report", "DIR|FILE.jsonl...", "reports of what was measured: table, page, CSV", report_verb},
     {"peers", "list|setup [SUITE]", "the programs of newer Debian suites", peers_verb},
     {0},
 };

@@ -226,20 +226,40 @@ static void summarize_all(const struct analysis *a, const char *metric, struct s
 
 /* ---- names ---- */
 
-/* In several forms within its mode, that is: cells of an engine need not lie side by side. */
-static bool has_several_forms(const struct analysis *a, const struct cell *c)
+static bool is_same_engine(const struct cell *a, const struct cell *b)
 {
-	vec_each(&a->cells, other)
-		if (!strcmp(other->engine, c->engine) && strcmp(other->form, c->form) != 0 &&
-		    !strcmp(other->mode, c->mode))
+	return !strcmp(a->engine, b->engine) && !strcmp(a->mode, b->mode);
+}
+
+/* Is there a cell before it with the same engine, in the same mode and form? */
+static bool repeats_form(const struct analysis *a, const struct cell *c)
+{
+	for (const struct cell *other = a->cells.p; other < c; other++)
+		if (is_same_engine(other, c) && !strcmp(other->form, c->form))
 			return true;
 	return false;
 }
 
+/* Forms that the engine occurs in within the mode get numbers, and are in its label when there are several. */
 static void name_cells(struct analysis *a)
 {
-	vec_each(&a->cells, c)
-		c->label = has_several_forms(a, c) ? xasprintf("%s:%s", c->engine, c->form) : xstrdup(c->engine);
+	AUTO_FREE bool *repeats = xcalloc(a->cells.n + 1, sizeof(*repeats));
+
+	for (size_t i = 0; i < a->cells.n; i++)
+		repeats[i] = repeats_form(a, &a->cells.p[i]);
+	vec_each(&a->cells, c) {
+		bool several = false;
+
+		vec_each(&a->cells, other) {
+			int r = strcmp(other->form, c->form);
+
+			if (!r || repeats[other - a->cells.p] || !is_same_engine(other, c))
+				continue;
+			several = true;
+			c->variant += r < 0;
+		}
+		c->label = several ? xasprintf("%s:%s", c->engine, c->form) : xstrdup(c->engine);
+	}
 }
 
 /* ---- comparisons ---- */

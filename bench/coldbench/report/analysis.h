@@ -12,6 +12,8 @@
 #include "bench/coldbench/sample.h"
 #include "bench/coldbench/stats.h"
 
+#include <stdio.h>
+
 /* A metric over the repetitions of a case. */
 struct measure {
 	const char *name;
@@ -25,6 +27,7 @@ struct cell {
 	double rtt_ms, mbit;
 	unsigned count;
 	char *label;                    /* "containerd-stargz:esgz-opt"; the form where the engine occurs in several */
+	unsigned variant;               /* which of the engine's forms, in the order of their names: 0, 1, ... */
 	unsigned n_ok, n_failed;        /* samples */
 	const char *error;              /* of the first that failed, or NULL */
 	VEC(struct measure) measures;   /* by name; of the samples that succeeded */
@@ -68,6 +71,9 @@ const char *mode_title(const char *mode);
 /* In which colour and line an engine is drawn: 0 .. ENGINE_STYLES - 1, the last one for those that are not known. */
 #define ENGINE_STYLES 8
 unsigned engine_style(const char *engine);
+
+/* The short table for a terminal; -1 when `to` cannot be written. */
+int table_print(const struct analysis *a, FILE *to);
 
 /* "faster", "slower" (for figures of which more is better: "more", "less"), "cannot tell"; "" without a comparison. */
 const char *cell_verdict(const struct cell *c);

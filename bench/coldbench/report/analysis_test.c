@@ -69,6 +69,8 @@ static void test_cases_and_order(void **state)
 	assert_int_equal(d.a.cells.n, 6);
 	for (size_t i = 0; i < ARRAY_LEN(want); i++)
 		assert_string_equal(d.a.cells.p[i].label, want[i]);
+	assert_int_equal(d.a.cells.p[2].variant, 0);
+	assert_int_equal(d.a.cells.p[3].variant, 1);
 	assert_string_equal(d.a.cells.p[5].mode, "warm");
 	assert_true(analysis_next_part(&d.a, &from, &to));
 	assert_true(from == 0 && to == 5);

@@ -87,18 +87,6 @@ static int read_pairs(struct json_reader *r, const char *prefix, pairs *out, str
 	return more;
 }
 
-static int read_machine(struct json_reader *r, struct header *h, struct err *err)
-{
-	AUTO(json_reader) struct json_reader *inner = NULL;
-	struct str raw;
-
-	TRY(json_raw(r, &raw, err));
-	free(h->machine_text);
-	h->machine_text = xstrndup(raw.p, raw.n);
-	inner = json_reader_new(raw);
-	return read_pairs(inner, "", &h->machine, err);
-}
-
 static int read_key(struct json_reader *r, struct str key, struct header *h, struct err *err)
 {
 	if (json_key_is(key, "suite"))
@@ -110,7 +98,7 @@ static int read_key(struct json_reader *r, struct str key, struct header *h, str
 	if (json_key_is(key, "begun"))
 		return read_text(r, &h->begun, err);
 	if (json_key_is(key, "machine"))
-		return read_machine(r, h, err);
+		return read_pairs(r, "", &h->machine, err);
 	if (json_key_is(key, "engines"))
 		return read_pairs(r, "", &h->engines, err);
 	if (json_key_is(key, "skipped"))
@@ -130,8 +118,6 @@ int header_parse(struct str json, struct header *out, struct err *err)
 		TRY_WRAP(read_key(r, key, &h, err), err, "header");
 	TRY(more);
 	TRY(json_end(r, err));
-	if (!h.machine_text)
-		h.machine_text = xstrdup("");
 	*out = h;
 	h = (struct header){0};
 	return 0;
@@ -143,9 +129,24 @@ void header_fini(struct header *h)
 	free(h->title);
 	free(h->command);
 	free(h->begun);
-	free(h->machine_text);
 	pairs_fini(&h->machine);
 	pairs_fini(&h->engines);
 	pairs_fini(&h->skipped);
 	*h = (struct header){0};
+}
+
+static bool has_all(const pairs *of, const pairs *in)
+{
+	vec_each(of, it) {
+		const char *value = pairs_get(in, it->key);
+
+		if (strcmp(it->key, "load") != 0 && (!value || strcmp(value, it->value) != 0))
+			return false;
+	}
+	return true;
+}
+
+bool header_same_machine(const struct header *a, const struct header *b)
+{
+	return has_all(&a->machine, &b->machine) && has_all(&b->machine, &a->machine);
 }

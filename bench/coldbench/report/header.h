@@ -15,7 +15,6 @@ struct header {
 	pairs machine;                         /* nested keys are joined: "cpu.model" */
 	pairs engines;                         /* name: versions */
 	pairs skipped;                         /* name: why */
-	char *machine_text;                    /* of `machine` as it stood, to tell machines apart; "" when absent */
 };
 
 /* ERR_INVALID for what is no object, or has objects where text belongs. Long texts are cut, and beyond 256 pairs the rest of an
@@ -26,5 +25,8 @@ DEFINE_AUTO_FINI(header);
 
 /* The value of a key, or NULL. */
 const char *pairs_get(const pairs *p, const char *key);
+
+/* Whether the samples of both may be compared: the load does not count. */
+bool header_same_machine(const struct header *a, const struct header *b);
 
 #endif

@@ -99,10 +99,25 @@ static void test_header(void **state)
 	assert_null(pairs_get(&h.machine, "cpu"));
 	assert_string_equal(pairs_get(&h.engines, "podman"), "podman 5");
 	assert_string_equal(pairs_get(&h.skipped, "nydus"), "not there");
-	assert_string_equal(h.machine_text, "{\"kernel\":\"6.1\",\"cpu\":{\"count\":2,\"flags\":[\"x\",true]}}");
 	OK(header_parse(STR("{}"), &empty, err));
-	assert_string_equal(empty.machine_text, "");
+	assert_int_equal(empty.machine.n, 0);
 	assert_null(empty.title);
+}
+
+static void test_same_machine(void **state)
+{
+	AUTO(header) struct header a = {0};
+	AUTO(header) struct header b = {0};
+	AUTO(header) struct header c = {0};
+	AUTO(header) struct header more = {0};
+
+	OK(header_parse(STR("{\"machine\":{\"cpu\":\"x\",\"load\":1.5}}"), &a, err));
+	OK(header_parse(STR("{\"machine\":{\"load\":0.1,\"cpu\":\"x\"}}"), &b, err));
+	OK(header_parse(STR("{\"machine\":{\"cpu\":\"y\",\"load\":1.5}}"), &c, err));
+	OK(header_parse(STR("{\"machine\":{\"cpu\":\"x\",\"disk\":\"slow\"}}"), &more, err));
+	assert_true(header_same_machine(&a, &b));
+	assert_false(header_same_machine(&a, &c));
+	assert_false(header_same_machine(&a, &more));
 }
 
 static void test_bad_headers(void **state)
@@ -131,7 +146,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_quantities),          cmocka_unit_test(test_scales),
 	    cmocka_unit_test(test_ratios_and_networks), cmocka_unit_test(test_header),
-	    cmocka_unit_test(test_bad_headers),
+	    cmocka_unit_test(test_same_machine),        cmocka_unit_test(test_bad_headers),
 	};
 
 	return cmocka_run_group_tests_name("coldbench_quantity", tests, NULL, NULL);

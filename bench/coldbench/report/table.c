@@ -233,19 +233,25 @@ static void print_noise(const struct analysis *a, FILE *to)
 		        a->spin.median, a->spin.mad * 100, a->spin.max);
 }
 
+int table_print(const struct analysis *a, FILE *to)
+{
+	size_t from, end = 0;
+
+	while (analysis_next_part(a, &from, &end)) {
+		if (from)
+			fputc('\n', to);
+		print_part(a, a->cells.p + from, a->cells.p + end, to);
+	}
+	if (!a->cells.n)
+		fputs("No samples.\n", to);
+	print_noise(a, to);
+	return fflush(to) || ferror(to) ? -1 : 0;
+}
+
 int report_print_table(const struct sample_set *set, FILE *to)
 {
 	AUTO(analysis) struct analysis a;
-	size_t from, end = 0;
 
 	analysis_init(&a, set, NULL);
-	while (analysis_next_part(&a, &from, &end)) {
-		if (from)
-			fputc('\n', to);
-		print_part(&a, a.cells.p + from, a.cells.p + end, to);
-	}
-	if (!a.cells.n)
-		fputs("No samples.\n", to);
-	print_noise(&a, to);
-	return fflush(to) || ferror(to) ? -1 : 0;
+	return table_print(&a, to);
 }

@@ -1,0 +1,14 @@
+/* Samples and summaries as CSV (RFC 4180, but lines end with LF). Any thread. */
+#ifndef BENCH_COLDBENCH_REPORT_CSV_H
+#define BENCH_COLDBENCH_REPORT_CSV_H
+
+#include "bench/coldbench/report/analysis.h"
+
+/* A line per sample in the order of the raw data; after the case's columns one for every metric that any sample has, by name (the
+ * first 1000 of them). A value that is not there is empty. */
+void csv_samples(const struct sample_set *set, struct buf *out);
+
+/* A line per case and metric. */
+void csv_summary(const struct analysis *a, struct buf *out);
+
+#endif
