@@ -157,8 +157,8 @@ int net_start(const char *host_port, double rtt_ms, double mbit, const char *dir
 	n->socket = xasprintf("%s/net%u.sock", dir, number);
 	n->log = xasprintf("%s/net%u.log", dir, number);
 	TRY(find_program(&program, err));
-	const char *const argv[] = {program,  "--tied", "--to",      host_port, "--rtt-ms", rtt,
-	                            "--mbit", rate,     "--control", n->socket, NULL};
+	const char *const argv[] = {program, "--tied", "--realtime", "--to",      host_port, "--rtt-ms",
+	                            rtt,     "--mbit", rate,         "--control", n->socket, NULL};
 	TRY(start_program(n, argv, err));
 	*out = STEAL(n);
 	return 0;

@@ -4,9 +4,14 @@
 #include "bench/netproxy/tap.h"
 
 #include <errno.h>
+#include <linux/errqueue.h>
+#include <linux/net_tstamp.h>
 #include <netinet/tcp.h>
 
 #define TO_SERVER_MAX_BYTES (1u << 20) /* held for a server that does not read */
+/* How late we may be in reading what has come, without it counting as time on the network. What has lain there for longer
+ * did so because the window was full. */
+#define LATE_MAX_NS (2 * NS_PER_MS)
 
 struct conn {
 	struct proxy *proxy;
@@ -129,16 +134,50 @@ static void conn_update(struct conn *c)
 		conn_reset(c);
 }
 
-/* Reads once; the block also says how the stream ended. NULL when there is nothing to read now. */
-static struct block *read_block(const struct conn *c, int fd, const struct link *l)
+/* Asks the kernel to note when bytes come; where it cannot, they come when they are read. */
+static void note_times(int fd)
+{
+	const int what = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+
+	setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &what, sizeof(what));
+}
+
+/* When the bytes of a message had come, by our clock. */
+static int64_t time_of(struct msghdr *m)
+{
+	int64_t now = clock_mono_ns();
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		struct scm_timestamping t;
+		struct timespec wall;
+		int64_t late;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPING)
+			continue;
+		memcpy(&t, CMSG_DATA(c), sizeof(t));
+		clock_gettime(CLOCK_REALTIME, &wall);
+		late = (wall.tv_sec - t.ts[0].tv_sec) * NS_PER_S + wall.tv_nsec - t.ts[0].tv_nsec;
+		return t.ts[0].tv_sec && late > 0 && late <= LATE_MAX_NS ? now - late : now;
+	}
+	return now;
+}
+
+/* Reads once; the block also says how the stream ended, and *sent_ns when the bytes had come. NULL when there is nothing to
+ * read now. */
+static struct block *read_block(int fd, const struct link *l, int64_t *sent_ns)
 {
 	uint32_t grain = link_grain_bytes(l);
 	struct block *b = block_new(grain);
+	struct iovec into = {.iov_base = b->p, .iov_len = b->cap};
+	char control[CMSG_SPACE(sizeof(struct scm_timestamping))];
+	struct msghdr m = {
+	    .msg_iov = &into, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
 	ssize_t got;
 
 	do
-		got = recv(fd, b->p, b->cap, 0);
+		got = recvmsg(fd, &m, 0);
 	while (got < 0 && errno == EINTR);
+	*sent_ns = got > 0 ? time_of(&m) : clock_mono_ns();
 	if (got > 0) {
 		b->n = (uint32_t)got;
 		b = b->n < grain / 2 ? block_shrink(b) : b;
@@ -270,7 +309,8 @@ static void down_arrived(struct pipe *p)
 
 static void client_input(struct conn *c)
 {
-	struct block *b = read_block(c, c->client_fd, c->up.link);
+	int64_t sent_ns;
+	struct block *b = read_block(c->client_fd, c->up.link, &sent_ns);
 
 	if (!b)
 		return;
@@ -280,7 +320,7 @@ static void client_input(struct conn *c)
 		return;
 	}
 	c->client_ended = b->end == BLOCK_FIN;
-	pipe_send(&c->up, b, clock_mono_ns());
+	pipe_send(&c->up, b, sent_ns);
 	conn_update(c);
 }
 
@@ -331,14 +371,15 @@ static void server_connected(struct conn *c)
 
 static void server_input(struct conn *c)
 {
-	struct block *b = read_block(c, c->server_fd, c->down.link);
+	int64_t sent_ns;
+	struct block *b = read_block(c->server_fd, c->down.link, &sent_ns);
 
 	if (!b)
 		return;
 	tap_response(&c->tap, b);
 	if (b->end != BLOCK_DATA)
 		c->server_ended = true;
-	pipe_send(&c->down, b, clock_mono_ns());
+	pipe_send(&c->down, b, sent_ns);
 	if (tap_is_broken(&c->tap))
 		drop_server(c);
 	else
@@ -368,6 +409,7 @@ static int connect_server(struct conn *c)
 	if (c->server_fd < 0)
 		return -1;
 	setsockopt(c->server_fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	note_times(c->server_fd);
 	if (!connect(c->server_fd, &c->proxy->server.any, c->proxy->server.n))
 		return 0;
 	c->connecting = true;
@@ -387,6 +429,7 @@ void conn_start(struct proxy *p, int client_fd)
 	p->n_open++;
 	p->counters.connections++;
 	setsockopt(client_fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	note_times(client_fd);
 	/* The kernel has accepted at once; over the network the client could have spoken a round trip later, and the
 	 * server when that had arrived. */
 	pipe_init(&c->up, &p->to_server, now + p->rtt_ns, up_arrived);

@@ -168,17 +168,17 @@ void pipe_fini(struct pipe *p)
 	*p = (struct pipe){0};
 }
 
-void pipe_send(struct pipe *p, TAKE(struct block *) b, int64_t now_ns)
+void pipe_send(struct pipe *p, TAKE(struct block *) b, int64_t sent_ns)
 {
 	struct link *l = p->link;
 
 	b->pipe = p;
-	b->sent_ns = now_ns;
+	b->sent_ns = sent_ns;
 	p->held_bytes += b->n;
 	list_push(&p->waiting, b);
 	/* An idle link begins now, not when it fell idle. */
-	if (!l->turn && l->free_ns < now_ns)
-		l->free_ns = now_ns;
+	if (!l->turn && l->free_ns < sent_ns)
+		l->free_ns = sent_ns;
 	turn_add(l, p);
 }
 

@@ -24,7 +24,7 @@ enum block_end { BLOCK_DATA, BLOCK_FIN, BLOCK_RESET };
 struct block {
 	struct block *next;
 	struct pipe *pipe;
-	int64_t sent_ns; /* when pipe_send took it */
+	int64_t sent_ns; /* by the client or server */
 	int64_t due_ns;
 	uint32_t from, n, cap; /* [from, n) is still to be delivered */
 	enum block_end end;
@@ -76,8 +76,9 @@ void pipe_init(struct pipe *p, struct link *l, int64_t earliest_ns, void (*arriv
 /* Frees all blocks of the pipe, wherever they are. */
 void pipe_fini(struct pipe *p);
 
-/* Queues a block (data, or none with an end). link_run moves it on. */
-void pipe_send(struct pipe *p, TAKE(struct block *) b, int64_t now_ns);
+/* Queues a block (data, or none with an end) that was sent at `sent_ns`, which may be a little while ago. link_run moves it
+ * on. */
+void pipe_send(struct pipe *p, TAKE(struct block *) b, int64_t sent_ns);
 
 /* The oldest block that has arrived, or NULL; pipe_pop takes it off and frees it. */
 static inline struct block *pipe_ready(const struct pipe *p)

@@ -116,6 +116,29 @@ static void test_late_wake_ups_cost_nothing(void **state)
 	pipe_fini(&s.pipe);
 }
 
+static void test_what_was_sent_before_it_was_seen(void **state)
+{
+	const int64_t late = 300 * NS_PER_US;
+	struct link l = {0};
+	int64_t now = NS_PER_S;
+	struct block *b = block_new(1000);
+	struct sink s;
+
+	link_set(&l, 8, 5 * NS_PER_MS);
+	sink_init(&s, &l, &now, 0);
+	b->n = 1000;
+	memset(b->p, 'a', b->n);
+	pipe_send(&s.pipe, b, now - late);
+	push(&s, 'b', 1000); /* waits for it: the link carries a byte a microsecond */
+	run_until(&l, &now, NS_PER_S + 6 * NS_PER_MS - late);
+	assert_string_equal(s.order, "a");
+	run_until(&l, &now, NS_PER_S + 7 * NS_PER_MS - late - 1);
+	assert_string_equal(s.order, "a");
+	run_until(&l, &now, NS_PER_S + 7 * NS_PER_MS - late);
+	assert_string_equal(s.order, "ab");
+	pipe_fini(&s.pipe);
+}
+
 static void test_pipes_take_turns(void **state)
 {
 	struct link l = {0};
@@ -208,6 +231,7 @@ int main(void)
 	    cmocka_unit_test(test_delay_is_paid_once),
 	    cmocka_unit_test(test_bandwidth),
 	    cmocka_unit_test(test_late_wake_ups_cost_nothing),
+	    cmocka_unit_test(test_what_was_sent_before_it_was_seen),
 	    cmocka_unit_test(test_pipes_take_turns),
 	    cmocka_unit_test(test_set_up_holds_back_one_pipe_only),
 	    cmocka_unit_test(test_frozen_link_keeps_all),

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -18,7 +19,7 @@ const char *argp_program_version = "netproxy " CONTENTD_VERSION;
 struct options {
 	const char *listen, *to, *rtt_ms, *mbit, *control, *port_file, *stats, *log, *ask;
 	VEC(const char *) faults;
-	bool tied;
+	bool tied, realtime;
 	struct buf words; /* of the command to ask */
 };
 
@@ -33,7 +34,8 @@ enum {
 	OPT_LOG,
 	OPT_FAULT,
 	OPT_ASK,
-	OPT_TIED
+	OPT_TIED,
+	OPT_REALTIME
 };
 
 static const struct argp_option option_table[] = {
@@ -50,6 +52,8 @@ static const struct argp_option option_table[] = {
      "take commands on this UNIX socket: stats, mark NAME, reset, at NS..., exchanges, fault RULE, clear, "
      "net RTT_MS MBIT, down [reset|silent], up",
      2},
+    {"realtime", OPT_REALTIME, 0, 0,
+     "run before all others (SCHED_RR), as a network would; without the right to, as usual", 2},
     {"port-file", OPT_PORT_FILE, "FILE", 0, "write the number of the port here once it accepts connections", 2},
     {"tied", OPT_TIED, 0, 0, "end when standard input ends, and so with whoever holds the other end", 2},
     {"stats", OPT_STATS, "FILE", 0, "write the counters here at the end", 2},
@@ -93,6 +97,9 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_ASK:
 		o->ask = arg;
+		return 0;
+	case OPT_REALTIME:
+		o->realtime = true;
 		return 0;
 	case OPT_TIED:
 		o->tied = true;
@@ -146,10 +153,13 @@ static int watch_signals(struct loop *loop, int *fd, struct loop_io **io, struct
 }
 
 /* Timers to the microsecond, as many sockets as allowed, and blocks from the heap instead of a mapping each. */
-static void tune_process(void)
+static void tune_process(bool realtime)
 {
+	const struct sched_param first = {.sched_priority = 1};
 	struct rlimit files;
 
+	if (realtime && sched_setscheduler(0, SCHED_RR, &first))
+		log_warn("no real-time priority: %s", strerror(errno));
 	prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
 	mallopt(M_MMAP_THRESHOLD, 4 << 20);
 	mallopt(M_TRIM_THRESHOLD, 64 << 20);
@@ -235,7 +245,7 @@ static int run(struct options *o, struct err *err)
 
 	if (o->ask)
 		return control_ask(o->ask, buf_str(&o->words), err);
-	tune_process();
+	tune_process(o->realtime);
 	TRY_WRAP(address_parse(o->listen, &listen_at, err), err, "--listen");
 	TRY_WRAP(address_parse(o->to, &to, err), err, "--to");
 	TRY(loop_new(&loop, err));

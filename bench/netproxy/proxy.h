@@ -51,6 +51,7 @@ struct proxy {
 	unsigned port;
 	struct loop_io *listen_io;
 	struct loop_timer *timer;
+	int64_t next_ns; /* when something is due; the timer goes off a little earlier */
 	struct conn *conns;
 	uint64_t n_open;
 	unsigned n_accepted; /* since the start */
