@@ -44,7 +44,7 @@ const char PAGE_STYLE[] =
     "tr.group>*{padding-top:8px}.fit table{min-width:0}.fit th,.fit td{padding-left:32px}.fit th:first-child,"
     ".fit td:first-child{padding-left:0}tbody tr:last-child>*{border-bottom:1px solid var(--rule)}"
     "td.soft,th.soft{color:var(--soft);font-weight:400}td.main{font-weight:650}"
-    "td small{display:block;color:var(--soft);font-size:12px;line-height:1.3}.fit td{vertical-align:top"
+    "td small{display:block;color:var(--soft);font-size:12px;line-height:1.3}.fit td{vertical-align:top}"
     ".faster,.more{color:var(--good)}.slower,.less{color:var(--bad)}.cannot,.reference{color:var(--soft)}\n"
     "td .chip,li "
     ".chip{display:inline-block;width:11px;height:11px;border-radius:3px;background:var(--c);margin-right:8px}"

@@ -122,6 +122,19 @@ static void test_steps(void **state)
 	has(buf_cstr(&b), "0.0,0.0 \"/>");
 }
 
+/* A brace too few, and the rest of the sheet is lost. */
+static void test_style(void **state)
+{
+	int depth = 0;
+
+	for (const char *p = PAGE_STYLE; *p; p++) {
+		depth += (*p == '{') - (*p == '}');
+		assert_in_range(depth, 0, 3);
+	}
+	assert_int_equal(depth, 0);
+	has_not(PAGE_STYLE, "</");
+}
+
 static void test_page(void **state)
 {
 	AUTO_FREE char *data = xasprintf("%s/a.jsonl", folder);
@@ -213,13 +226,10 @@ static void test_what_is_not_there(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_escaping),
-	    cmocka_unit_test(test_axes),
-	    cmocka_unit_test(test_steps),
-	    cmocka_unit_test(test_page),
-	    cmocka_unit_test(test_csv),
-	    cmocka_unit_test(test_merging),
-	    cmocka_unit_test(test_what_is_not_there),
+	    cmocka_unit_test(test_escaping), cmocka_unit_test(test_axes),
+	    cmocka_unit_test(test_steps),    cmocka_unit_test(test_style),
+	    cmocka_unit_test(test_page),     cmocka_unit_test(test_csv),
+	    cmocka_unit_test(test_merging),  cmocka_unit_test(test_what_is_not_there),
 	};
 
 	return cmocka_run_group_tests_name("coldbench_page", tests, make_folder, remove_folder);
