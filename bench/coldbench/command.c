@@ -97,3 +97,21 @@ int command_run(const char *const *argv, const char *output, int64_t deadline_ns
 	TRY(command_start(argv, output, &pid, err));
 	return command_wait(pid, argv, output, deadline_ns, cancel_fd, err);
 }
+
+int program_beside(const char *name, char **out, struct err *err)
+{
+	static const char *const places[] = {"", "../bin/"};
+	AUTO_FREE char *own = NULL;
+
+	TRY(program_path(&own, err));
+	*strrchr(own, '/') = 0;
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		AUTO_FREE char *path = xasprintf("%s/%s%s", own, places[i], name);
+
+		if (access(path, X_OK))
+			continue;
+		*out = STEAL(path);
+		return 0;
+	}
+	return err_set(err, ERR_NOT_FOUND, "no program %s in %s", name, own);
+}

@@ -23,6 +23,9 @@ int command_wait(pid_t pid, const char *const *argv, const char *output, int64_t
 /* Both. */
 int command_run(const char *const *argv, const char *output, int64_t deadline_ns, int cancel_fd, struct err *err);
 
+/* A program of the project: the one beside ours, or in ../bin from there; the caller's. ERR_NOT_FOUND. */
+int program_beside(const char *name, char **out, struct err *err);
+
 /* The last line of a file that is not empty, cleaned for a message; the caller's, "" when there is none. */
 char *last_words(const char *path);
 

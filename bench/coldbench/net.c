@@ -74,24 +74,6 @@ pid_t net_pid(const struct net *n)
 	return n->pid;
 }
 
-static int find_program(char **out, struct err *err)
-{
-	static const char *const places[] = {"netproxy", "../bin/netproxy"};
-	AUTO_FREE char *own = NULL;
-
-	TRY(program_path(&own, err));
-	*strrchr(own, '/') = 0;
-	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
-		AUTO_FREE char *path = xasprintf("%s/%s", own, places[i]);
-
-		if (access(path, X_OK))
-			continue;
-		*out = STEAL(path);
-		return 0;
-	}
-	return err_set(err, ERR_NOT_FOUND, "no program netproxy in %s", own);
-}
-
 /* Its first line: "listening on port N". */
 static int read_port(struct net *n, int fd, struct err *err)
 {
@@ -156,7 +138,7 @@ int net_start(const char *host_port, double rtt_ms, double mbit, const char *dir
 	n->tie_fd = -1;
 	n->socket = xasprintf("%s/net%u.sock", dir, number);
 	n->log = xasprintf("%s/net%u.log", dir, number);
-	TRY(find_program(&program, err));
+	TRY(program_beside("netproxy", &program, err));
 	const char *const argv[] = {program, "--tied", "--realtime", "--to",      host_port, "--rtt-ms",
 	                            rtt,     "--mbit", rate,         "--control", n->socket, NULL};
 	TRY(start_program(n, argv, err));
