@@ -63,8 +63,9 @@ struct engine_kind {
 	/* The command that pulls `ref` ("127.0.0.1:5000/bench/python:estargz", plain HTTP). */
 	int (*pull)(struct engine *e, const char *ref, struct argv *out, struct err *err);
 
-	/* The command that runs it as container `id`: the image's own command, default seccomp and capabilities, a network
-	 * namespace of its own with nothing but a loopback interface. In the foreground (the container's output is the
+	/* The command that runs it as container `id`: the image's own command, containerd's default capabilities and no seccomp
+	 * filter (what ctr and contentctl do unless told otherwise, so that all engines do the same), a network namespace of its
+	 * own with nothing but a loopback interface. In the foreground (the container's output is the
 	 * command's, it ends with the container and removes it), or detached: returns when the container runs. `args` NULL:
 	 * the image's own command. */
 	int (*run)(struct engine *e, const char *ref, const char *id, bool detach, const char *const *args,

@@ -1,0 +1,144 @@
+/* contentd, driven by contentctl: images on demand, or fetched and unpacked whole. */
+#include "bench/coldbench/engines/daemon.h"
+#include "bench/coldbench/engines/engines.h"
+#include "bench/coldbench/engines/leftovers.h"
+
+#include "base/clock.h"
+#include "bench/coldbench/command.h"
+#include "bench/coldbench/peers.h"
+#include "bench/coldbench/room.h"
+
+#include <string.h>
+
+#define MOUNT_NS (60 * NS_PER_S)
+
+struct own {
+	struct daemon daemon;
+	struct room *room; /* crun's, else that of everybody */
+	char *name;        /* of the namespace, and so of the control groups */
+	char *contentctl, *socket;
+};
+
+static bool has_crun(const struct engine_options *o)
+{
+	return o->runtime && !strcmp(o->runtime, "crun");
+}
+
+static int probe(const struct engine_options *o, struct buf *versions, struct err *err)
+{
+	AUTO_FREE char *contentd = NULL;
+	AUTO_FREE char *contentctl = NULL;
+	const char *programs[3];
+
+	TRY(program_beside("contentd", &contentd, err));
+	TRY(program_beside("contentctl", &contentctl, err));
+	programs[0] = contentd;
+	programs[1] = has_crun(o) ? "crun" : "runc";
+	programs[2] = NULL;
+	return peers_versions("host", programs, versions, err);
+}
+
+/* The beginning of each command. */
+static void client(const struct engine *e, struct argv *a)
+{
+	const struct own *own = e->own;
+
+	argv_addl(a, own->contentctl, "--address", own->socket, "--namespace", own->name, NULL);
+}
+
+static int start(struct engine *e, struct err *err)
+{
+	AUTO(argv) struct argv argv = ARGV_INIT;
+	AUTO(argv) struct argv question = ARGV_INIT;
+	AUTO_FREE char *contentd = NULL;
+	struct own *own = xcalloc(1, sizeof(*own));
+
+	e->own = own;
+	own->name = leftovers_name();
+	own->socket = xasprintf("%s/contentd.sock", e->dir);
+	TRY(program_beside("contentd", &contentd, err));
+	TRY(program_beside("contentctl", &own->contentctl, err));
+	TRY(room_open(&(struct room_spec){.dir = e->dir, .one_cgroups = has_crun(e->options)}, &own->room, err));
+	room_enter(own->room, &argv);
+	argv_addl(&argv, contentd, "--root", NULL);
+	argv_addf(&argv, "%s/root", e->dir);
+	argv_add(&argv, "--state");
+	argv_addf(&argv, "%s/state", e->dir);
+	argv_addl(&argv, "--address", own->socket, NULL);
+	TRY(daemon_start(&own->daemon, e, "contentd", &argv, err));
+	client(e, &question);
+	argv_add(&question, "info");
+	return daemon_await(&own->daemon, e, &question, err);
+}
+
+static int stop(struct engine *e, struct err *err)
+{
+	struct own *own = STEAL(e->own);
+	int r;
+
+	if (!own)
+		return 0;
+	leftovers_kill(own->name);
+	daemon_stop(&own->daemon);
+	r = leftovers_end(e, own->name, err);
+	room_close(own->room);
+	free(own->name);
+	free(own->contentctl);
+	free(own->socket);
+	free(own);
+	return r;
+}
+
+static int pull(struct engine *e, const char *ref, struct argv *out, struct err *err)
+{
+	client(e, out);
+	argv_addl(out, "pull", e->kind->lazy ? "--lazy=auto" : "--lazy=off", ref, NULL);
+	return 0;
+}
+
+static int run(struct engine *e, const char *ref, const char *id, bool detach, const char *const *args,
+               struct argv *out, struct err *err)
+{
+	client(e, out);
+	argv_addl(out, "run", detach ? "--detach" : "--rm", "--net", "none", "--name", id, NULL);
+	if (has_crun(e->options))
+		argv_addl(out, "--runc-binary", "crun", NULL);
+	argv_add(out, ref);
+	argv_addv(out, args);
+	return 0;
+}
+
+static int mount_image(struct engine *e, const char *ref, const char *at, struct err *err)
+{
+	AUTO(argv) struct argv argv = ARGV_INIT;
+	AUTO_FREE char *log = xasprintf("%s/mount.log", e->dir);
+
+	client(e, &argv);
+	argv_addl(&argv, "mount", ref, at, NULL);
+	return command_run((const char *const *)argv.p, log, clock_mono_ns() + MOUNT_NS, -1, err);
+}
+
+const struct engine_kind ENGINE_CONTENTD = {
+    .name = "contentd",
+    .title = "contentd",
+    .form = "estargz",
+    .lazy = true,
+    .probe = probe,
+    .start = start,
+    .stop = stop,
+    .pull = pull,
+    .run = run,
+    .mount = mount_image,
+};
+
+const struct engine_kind ENGINE_CONTENTD_PLAIN = {
+    .name = "contentd-plain",
+    .title = "contentd, whole images",
+    .form = "gzip",
+    .probe = probe,
+    .start = start,
+    .stop = stop,
+    .pull = pull,
+    .run = run,
+    .mount = mount_image,
+};

@@ -1,0 +1,10 @@
+/* The kinds of engines, for the table in engine.c: each is described in its own file of this folder. */
+#ifndef BENCH_COLDBENCH_ENGINES_ENGINES_H
+#define BENCH_COLDBENCH_ENGINES_ENGINES_H
+
+#include "bench/coldbench/engine.h"
+
+extern const struct engine_kind ENGINE_CONTENTD, ENGINE_CONTENTD_PLAIN;
+extern const struct engine_kind ENGINE_CONTAINERD_CONTENTD, ENGINE_CONTAINERD, ENGINE_CONTAINERD_CRUN;
+
+#endif
