@@ -9,8 +9,14 @@
 
 /* In the order in which reports name them: ours, ours as a snapshotter, then the peers. */
 static const struct engine_kind *const KINDS[] = {
-    &ENGINE_CONTENTD,   &ENGINE_CONTENTD_PLAIN,  &ENGINE_CONTAINERD_CONTENTD,
-    &ENGINE_CONTAINERD, &ENGINE_CONTAINERD_CRUN, NULL,
+    &ENGINE_CONTENTD,
+    &ENGINE_CONTENTD_PLAIN,
+    &ENGINE_CONTAINERD_CONTENTD,
+    &ENGINE_CONTAINERD,
+    &ENGINE_CONTAINERD_CRUN,
+    &ENGINE_CONTAINERD_STARGZ,
+    &ENGINE_PODMAN,
+    NULL,
 };
 
 static const char *const FORMS[] = {"gzip", "zstd", "estargz", "esgz", "esgz-opt", "zstdchunked"};

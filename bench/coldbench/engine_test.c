@@ -28,7 +28,7 @@ static void engines_are_complete_and_found_by_name(void **state)
 		assert_true(form_is_known(k->form));
 		assert_true(k->title && k->probe && k->start && k->stop && k->pull && k->run);
 	}
-	assert_true(n >= 5);
+	assert_true(n >= 7);
 	assert_null(engine_find("docker"));
 	assert_null(engine_find(""));
 	assert_false(form_is_known("tar"));

@@ -6,5 +6,6 @@
 
 extern const struct engine_kind ENGINE_CONTENTD, ENGINE_CONTENTD_PLAIN;
 extern const struct engine_kind ENGINE_CONTAINERD_CONTENTD, ENGINE_CONTAINERD, ENGINE_CONTAINERD_CRUN;
+extern const struct engine_kind ENGINE_CONTAINERD_STARGZ, ENGINE_PODMAN;
 
 #endif
