@@ -77,10 +77,13 @@ static const struct {
 	const char *name, *title, *figure;
 	bool more_is_better;
 } KNOWN[] = {
-    {"start", "Cold start", "ready_ms", false},          {"burst", "Burst of cold starts", "ready_ms", false},
-    {"read", "Everything read once", "total_ms", false}, {"datapath", "Files of a mounted image", "geomean_ns", false},
-    {"unpack", "Pull and unpack", "mb_per_s", true},     {"density", "Containers per second", "containers_per_s", true},
-    {"warm", "Warm start (W)", "ready_ms", false},
+    {"start", "one cold start", "ready_ms", false},
+    {"burst", "many cold starts at once", "ready_ms", false},
+    {"read", "everything in the image read once", "total_ms", false},
+    {"datapath", "files of a mounted image, local and cached", "geomean_ns", false},
+    {"unpack", "pull and unpack", "mb_per_s", true},
+    {"density", "containers per second and their memory", "containers_per_s", true},
+    {"warm", "a start of an image that is there", "ready_ms", false},
 };
 
 const char *mode_figure(const char *mode)
@@ -416,6 +419,8 @@ const char *cell_verdict(const struct cell *c)
 
 	if (!c->reference || c->reference == c || isnan(c->to_reference.ratio))
 		return "";
+	if (c->figure->s.n < STATS_LEAST || c->reference->figure->s.n < STATS_LEAST)
+		return "too few";
 	switch (c->to_reference.verdict) {
 	case VERDICT_LESS:
 		return less_is_better ? "faster" : "less";

@@ -75,7 +75,8 @@ unsigned engine_style(const char *engine);
 /* The short table for a terminal; -1 when `to` cannot be written. */
 int table_print(const struct analysis *a, FILE *to);
 
-/* "faster", "slower" (for figures of which more is better: "more", "less"), "cannot tell"; "" without a comparison. */
+/* "faster", "slower" (for figures of which more is better: "more", "less"), "cannot tell", "too few" (repetitions, to
+ * tell anything); "" without a comparison. */
 const char *cell_verdict(const struct cell *c);
 
 #endif

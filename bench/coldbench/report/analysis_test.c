@@ -129,6 +129,17 @@ static void test_reference(void **state)
 	assert_null(find(&d, "containerd", "start")->reference);
 }
 
+static void test_too_few(void **state)
+{
+	AUTO(data) struct data d = {0};
+
+	add_starts(&d, "start", "gzip", "containerd", 1000);
+	for (int i = 0; i < 4; i++)
+		add(&d, "start", "python", "gzip", "contentd", "\"metrics\":{\"ready_ms\":10}");
+	analysis_init(&d.a, &d.set, NULL);
+	assert_string_equal(cell_verdict(find(&d, "contentd", "start")), "too few");
+}
+
 static void test_more_is_better(void **state)
 {
 	AUTO(data) struct data d = {0};
@@ -188,12 +199,12 @@ static void test_table(void **state)
 	fclose(f);
 	assert_string_equal(
 	    text,
-	    "Cold start, lan (10 ms, 100 Mbit/s)\n"
+	    "start: one cold start; lan: 10 ms, 100 Mbit/s\n"
 	    "image   engine      n  median s  95 %        / W  / containerd\n"
 	    "python  contentd    7      0.50  0.48-0.52                0.50  faster     1 failed: broke?[1m again\n"
 	    "        containerd  7      1.00  0.97-1.03  4.00                reference\n"
 	    "\n"
-	    "Warm start (W), lan (10 ms, 100 Mbit/s)\n"
+	    "warm: a start of an image that is there; lan: 10 ms, 100 Mbit/s\n"
 	    "image   engine      n  median ms  95 %\n"
 	    "python  containerd  7        250  242-258  reference\n"
 	    "\n"
@@ -215,10 +226,10 @@ static void test_table_of_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_cases_and_order),  cmocka_unit_test(test_measures),
-	    cmocka_unit_test(test_reference),        cmocka_unit_test(test_more_is_better),
-	    cmocka_unit_test(test_warm_and_serial),  cmocka_unit_test(test_table),
-	    cmocka_unit_test(test_table_of_nothing),
+	    cmocka_unit_test(test_cases_and_order), cmocka_unit_test(test_measures),
+	    cmocka_unit_test(test_reference),       cmocka_unit_test(test_more_is_better),
+	    cmocka_unit_test(test_too_few),         cmocka_unit_test(test_warm_and_serial),
+	    cmocka_unit_test(test_table),           cmocka_unit_test(test_table_of_nothing),
 	};
 
 	return cmocka_run_group_tests_name("coldbench_analysis", tests, NULL, NULL);

@@ -6,7 +6,8 @@
 
 #include <math.h>
 
-/* How a mode is called in headings and in the page's own links. */
+#define MODES_MAX 20
+
 static bool has_mode(const struct analysis *a, const char *mode)
 {
 	vec_each(&a->cells, c)
@@ -244,6 +245,46 @@ static void add_bytes(const struct analysis *a, size_t from, size_t to, struct b
 	grid(out, &panels);
 }
 
+static void add_processes(const struct analysis *a, size_t from, size_t to, struct buf *out)
+{
+	struct part p = {a->cells.p + from, a->cells.p + to};
+	AUTO(buf) struct buf panels = BUF_INIT;
+	AUTO(buf) struct buf table = BUF_INIT;
+
+	picture_bars(&p, "cpu_s", &panels);
+	grid(out, &panels);
+	table_of_processes(a, from, to, &table);
+	if (!table.n)
+		return;
+	buf_adds(out,
+	         "<details><summary>By program <small>processor time, peak memory, page faults</small></summary>\n");
+	buf_addstr(out, buf_str(&table));
+	buf_adds(out, "</details>\n");
+}
+
+/* Says why a column has dashes in it. */
+static void note_serial(const struct analysis *a, struct buf *out)
+{
+	size_t without_w = 0, without_b = 0;
+
+	vec_each(&a->cells, c)
+		if (!strcmp(c->mode, "start") && c->figure) {
+			without_w += !c->warm;
+			without_b += isnan(c->touched_bytes) && c->mbit > 0;
+		}
+	if (without_w || without_b)
+		buf_adds(out, "<p class=\"note\">");
+	if (without_w)
+		buf_addf(out, "W was not measured for %zu cases. ", without_w);
+	if (without_b)
+		buf_addf(out,
+		         "T<sub>serial</sub> is not known for %zu cases: the bytes B that "
+		         "their images touch were not measured.",
+		         without_b);
+	if (without_w || without_b)
+		buf_adds(out, "</p>\n");
+}
+
 static void network_section(const struct analysis *a, struct buf *out)
 {
 	struct part all = {a->cells.p, a->cells.p};
@@ -270,6 +311,7 @@ static void start_sections(const struct analysis *a, struct buf *out)
 	    "<p class=\"lead\">Median of the repetitions with its 95 % interval; ratios with theirs. A ratio whose "
 	    "interval holds 1 is not told apart.</p>\n");
 	each_part(a, "start", table_of_part, out);
+	note_serial(a, out);
 	section_end(out);
 	section(out, "phases", "Where the time goes");
 	buf_adds(
@@ -294,10 +336,10 @@ static void start_sections(const struct analysis *a, struct buf *out)
 	each_part(a, "start", add_bytes, out);
 	section_end(out);
 	section(out, "processes", "Processor time and memory");
-	buf_adds(out,
-	         "<p class=\"lead\">Of the engine's processes by program, until ready; the container's own are left "
-	         "out.</p>\n");
-	each_part(a, "start", table_of_processes, out);
+	buf_adds(out, "<p class=\"lead\">Processor time of all of the engine's processes until ready; the container's "
+	              "own are left "
+	              "out.</p>\n");
+	each_part(a, "start", add_processes, out);
 	section_end(out);
 }
 
@@ -305,25 +347,36 @@ static void start_sections(const struct analysis *a, struct buf *out)
 
 static void add_mode_part(const struct analysis *a, size_t from, size_t to, struct buf *out)
 {
+	struct part p = {a->cells.p + from, a->cells.p + to};
+	AUTO(buf) struct buf panels = BUF_INIT;
+
+	picture_bars(&p, mode_figure(p.from->mode), &panels);
+	grid(out, &panels);
 	table_of_part(a, from, to, out);
 	buf_adds(out, "<details><summary>All metrics <small>medians</small></summary>\n");
 	table_of_metrics(a, from, to, out);
 	buf_adds(out, "</details>\n");
 }
 
+/* Names and titles of modes are lower case; headings are not. */
+static char *capital(const char *text)
+{
+	char *copy = xstrndup(text, 60);
+
+	if (*copy >= 'a' && *copy <= 'z')
+		*copy = (char)(*copy - 'a' + 'A');
+	return copy;
+}
+
 static void other_mode(const struct analysis *a, const char *mode, size_t number, struct buf *out)
 {
 	AUTO_FREE char *id = xasprintf("mode-%zu", number);
-	const char *figure = mode_figure(mode);
+	AUTO_FREE char *title = capital(mode_title(mode));
 
-	section(out, id, mode_title(mode));
-	buf_adds(out, "<p class=\"lead\">");
-	if (figure) {
-		buf_adds(out, "Figure: <code>");
-		html_text(out, figure);
-		buf_addf(out, "</code>; %s is better.", mode_less_is_better(mode) ? "less" : "more");
-	}
-	buf_adds(out, "</p>\n");
+	section(out, id, title);
+	buf_adds(out, "<p class=\"lead\">Figure: <code>");
+	html_text(out, mode_figure(mode));
+	buf_addf(out, "</code>; %s is better.</p>\n", mode_less_is_better(mode) ? "less" : "more");
 	each_part(a, mode, add_mode_part, out);
 	section_end(out);
 }
@@ -335,13 +388,15 @@ static void other_modes(const struct analysis *a, bool links, struct buf *out)
 	size_t number = 0;
 
 	vec_each(&a->cells, c) {
-		if (!strcmp(c->mode, before) || number == 20)
+		if (!strcmp(c->mode, before) || number == MODES_MAX)
 			continue;
 		before = c->mode;
 		number++;
 		if (links) {
+			AUTO_FREE char *name = capital(c->mode);
+
 			buf_addf(out, "<a href=\"#mode-%zu\">", number);
-			html_text_cut(out, mode_title(c->mode), 40);
+			html_text_cut(out, name, 40);
 			buf_adds(out, "</a>\n");
 		} else {
 			other_mode(a, c->mode, number, out);

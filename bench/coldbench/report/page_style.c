@@ -71,5 +71,5 @@ const char PAGE_STYLE[] =
     "@media(max-width:600px){main,header,footer{padding-left:16px;padding-right:16px}header{padding-top:28px}"
     "h1{font-size:25px}h2{font-size:20px;margin-top:46px}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}"
     "nav{flex-wrap:nowrap;overflow-x:auto;white-space:nowrap}"
-    ".fit th,.fit td{padding-left:20px}.meter{width:56px}}\n"
+    ".fit th,.fit td{padding-left:20px}.bar{display:none}}\n"
     "@media print{nav{display:none}details:not([open])>*{display:block}.grid{break-inside:avoid}}\n";

@@ -62,7 +62,7 @@ static const char *verdict_class(const struct cell *c)
 {
 	const char *verdict = cell_verdict(c);
 
-	return !strcmp(verdict, "cannot tell") ? "cannot" : verdict;
+	return !strcmp(verdict, "cannot tell") || !strcmp(verdict, "too few") ? "cannot" : verdict;
 }
 
 /* ---- means ---- */
@@ -195,8 +195,7 @@ static struct scale scale_of(const struct analysis *a, size_t from, size_t to, c
 
 static struct part_columns columns_of(const struct analysis *a, size_t from, size_t to)
 {
-	const char *figure = mode_figure(a->cells.p[from].mode);
-	struct part_columns k = {.figure = figure ? figure : "ready_ms"};
+	struct part_columns k = {.figure = mode_figure(a->cells.p[from].mode)};
 	double one, most;
 
 	k.scale = scale_of(a, from, to, k.figure, &k.factor, &k.most);
@@ -224,7 +223,7 @@ static void part_head(const struct analysis *a, const struct part_columns *k, st
 	table_begin(out, "");
 	head(out, "l", "Image");
 	head(out, "l", "Engine");
-	head(out, "", "");
+	head(out, "bar", "");
 	head(out, "", median);
 	head(out, "", "95 %");
 	if (k->has_ratio) {
@@ -241,7 +240,7 @@ static void part_head(const struct analysis *a, const struct part_columns *k, st
 	if (k->has_requests)
 		head(out, "", "Requests");
 	if (k->has_trips)
-		head(out, "", "Round trips");
+		head(out, "", "Trips");
 	head(out, "", "n");
 	if (k->has_failures)
 		head(out, "", "Failed");
@@ -316,7 +315,7 @@ static void part_row(const struct cell *c, bool begins_image, const struct part_
 	else
 		buf_adds(out, "<td></td>");
 	engine_td(out, c);
-	buf_addf(out, "<td><span class=\"meter k%u\"><i style=\"width:%.1f%%\"></i></span></td>",
+	buf_addf(out, "<td class=\"bar\"><span class=\"meter k%u\"><i style=\"width:%.1f%%\"></i></span></td>",
 	         engine_style(c->engine), median > 0 && k->most > 0 ? fmax(median / k->most * 100, 1) : 0);
 	scaled_td(out, "main", &k->scale, median);
 	interval_td(out, &k->scale, c->figure ? c->figure->s.ci : (struct interval){NAN, NAN}, k->factor);
@@ -333,8 +332,10 @@ static void part_row(const struct cell *c, bool begins_image, const struct part_
 	if (k->has_trips)
 		count_td(out, cell_median(c, "net.round_trips"));
 	buf_addf(out, "<td>%u</td>", c->n_ok);
-	if (k->has_failures)
-		buf_addf(out, c->n_failed ? "<td class=\"slower\">%u</td>" : "<td class=\"soft\">%u</td>", c->n_failed);
+	if (c->n_failed)
+		buf_addf(out, "<td class=\"slower\">%u</td>", c->n_failed);
+	else if (k->has_failures)
+		buf_adds(out, "<td></td>");
 	buf_adds(out, "</tr>\n");
 }
 

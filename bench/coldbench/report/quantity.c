@@ -46,23 +46,43 @@ struct step {
 	const char *name;
 };
 
-static struct step step_for(enum unit unit, double most)
-{
-	static const struct step seconds[] = {{1, "s"}, {1e-3, "ms"}, {1e-6, "\u00b5s"}, {1e-9, "ns"}};
-	static const struct step bytes[] = {{1e9, "GB"}, {1e6, "MB"}, {1e3, "kB"}, {1, "B"}};
-	static const struct step speeds[] = {{1e9, "GB/s"}, {1e6, "MB/s"}, {1e3, "kB/s"}, {1, "B/s"}};
-	const struct step *steps = unit == UNIT_SECONDS ? seconds : unit == UNIT_BYTES ? bytes : speeds;
+/* From the largest to the smallest. */
+#define STEPS 4
+typedef struct step steps[STEPS];
 
-	if (unit == UNIT_NONE)
-		return (struct step){1, ""};
-	if (unit == UNIT_PER_SECOND)
-		return (struct step){1, "/s"};
+static const steps SECONDS = {{1, "s"}, {1e-3, "ms"}, {1e-6, "\u00b5s"}, {1e-9, "ns"}};
+static const steps BYTES = {{1e9, "GB"}, {1e6, "MB"}, {1e3, "kB"}, {1, "B"}};
+static const steps SPEEDS = {{1e9, "GB/s"}, {1e6, "MB/s"}, {1e3, "kB/s"}, {1, "B/s"}};
+static const steps NUMBERS = {{1, ""}, {1, ""}, {1, ""}, {1, ""}};
+static const steps RATES = {{1, "/s"}, {1, "/s"}, {1, "/s"}, {1, "/s"}};
+
+static const struct step *steps_of(enum unit unit)
+{
+	switch (unit) {
+	case UNIT_SECONDS:
+		return SECONDS;
+	case UNIT_BYTES:
+		return BYTES;
+	case UNIT_BYTES_PER_SECOND:
+		return SPEEDS;
+	case UNIT_PER_SECOND:
+		return RATES;
+	case UNIT_NONE:
+		break;
+	}
+	return NUMBERS;
+}
+
+static size_t step_for(enum unit unit, double most)
+{
+	const struct step *s = steps_of(unit);
+	size_t i = 0;
+
 	if (!(most > 0))
-		return steps[unit == UNIT_SECONDS ? 1 : 3];
-	for (size_t i = 0; i < 3; i++)
-		if (most >= steps[i].least * 0.9995)
-			return steps[i];
-	return steps[3];
+		return unit == UNIT_SECONDS ? 1 : STEPS - 1;
+	while (i + 1 < STEPS && most < s[i].least * 0.9995)
+		i++;
+	return i;
 }
 
 /* Three digits of a small number, so that intervals show; two decimals at most once there are whole units. */
@@ -73,10 +93,18 @@ static int decimals_for(double least)
 
 struct scale scale_for(enum unit unit, double least, double most)
 {
-	struct step step = step_for(unit, most);
-	struct scale s = {.unit = unit, .divisor = step.least, .name = step.name};
+	const struct step *all = steps_of(unit);
+	size_t i = step_for(unit, most);
+	struct scale s = {.unit = unit};
 	bool of_bytes = unit == UNIT_BYTES || unit == UNIT_BYTES_PER_SECOND;
+	struct step step;
 
+	/* rather four digits of the most than nothing but zeros of the least */
+	while (i + 1 < STEPS && least > 0 && least < all[i].least * 0.1 && most < all[i + 1].least * 9999)
+		i++;
+	step = all[i];
+	s.divisor = step.least;
+	s.name = step.name;
 	s.decimals = decimals_for(least / step.least);
 	if (s.decimals == 3 && most / step.least >= 1)
 		s.decimals = 2;
@@ -113,7 +141,7 @@ void quantity_add(struct buf *out, const char *metric, double value)
 {
 	double factor;
 	enum unit unit = unit_of(metric, &factor);
-	struct step step = step_for(unit, fabs(value * factor));
+	struct step step = steps_of(unit)[step_for(unit, fabs(value * factor))];
 	double shown = value * factor / step.least;
 
 	if (!isfinite(shown)) {

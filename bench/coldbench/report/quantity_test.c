@@ -51,6 +51,9 @@ static void test_scales(void **state)
 	is_scaled(UNIT_SECONDS, 0.0632, 0.161, 0.0632, "63.2", "ms");
 	is_scaled(UNIT_BYTES, 5.3e6, 105e6, 5.3e6, "5.3", "MB");
 	is_scaled(UNIT_BYTES, 12, 120, 12, "12", "B");
+	is_scaled(UNIT_BYTES_PER_SECOND, 32e6, 2.5e9, 32e6, "32", "MB/s"); /* not 0.0 GB/s */
+	is_scaled(UNIT_SECONDS, 0.04, 4, 4, "4000", "ms");
+	is_scaled(UNIT_SECONDS, 0.04, 40, 0.04, "0.04", "s");
 	is_scaled(UNIT_NONE, 6, 158, 61, "61.00", "");
 	is_scaled(UNIT_SECONDS, 0, 0, 0, "0", "ms");
 	is_scaled(UNIT_SECONDS, 0.1, 1, INFINITY, "\u2013", "s");

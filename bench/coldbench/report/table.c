@@ -202,17 +202,16 @@ static void print_part(const struct analysis *a, const struct cell *from, const 
 {
 	AUTO(columns) struct columns t = {.right = "llrrlrrlrl"};
 	AUTO(buf) struct buf title = BUF_INIT;
-	const char *figure = from->figure ? from->figure->name : mode_figure(from->mode);
-	double factor = 1, one;
-	struct scale s = figure ? column_scale(from, to, figure, &factor) : (struct scale){.name = "", .divisor = 1};
+	const char *figure = mode_figure(from->mode);
+	double factor, one;
+	struct scale s = column_scale(from, to, figure, &factor);
 	struct scale wire = column_scale(from, to, "net.bytes", &one);
 
-	buf_addf(&title, "%.60s, %.60s (", mode_title(from->mode), from->network);
+	buf_addf(&title, "%.30s: %.60s; %.60s: ", from->mode, mode_title(from->mode), from->network);
 	network_add(&title, from->rtt_ms, from->mbit);
-	buf_addf(&title, ")");
 	text_clean(title.p);
 	fprintf(out, "%s\n", title.p);
-	add_head(&t, a, figure ? figure : "", &s, &wire);
+	add_head(&t, a, figure, &s, &wire);
 	for (const struct cell *c = from; c < to; c++)
 		add_row(&t, c, c == from || strcmp(c->image, c[-1].image) != 0 || c->count != c[-1].count, &s, factor,
 		        &wire);
