@@ -1,6 +1,7 @@
 /* The benchmark's images. The scripts that make them are asked for their folders, which are read. */
 #include "bench/coldbench/images.h"
 
+#include "bench/coldbench/engine.h"
 #include "bench/coldbench/verb.h"
 
 #include "base/file.h"
@@ -117,6 +118,8 @@ int image_build(const char *name, const char *form, struct image *out, struct er
 	AUTO(image) struct image image = {0};
 
 	TRY(check_name(name, err));
+	if (!form_is_known(form))
+		return err_set(err, ERR_NOT_FOUND, "no form '%s' of images", form);
 	TRY(run_forms(name, form, &answer, err));
 	layout = str_dup(str_trim(buf_str(&answer)));
 	TRY_WRAP(image_read(layout, &image, err), err, "image %s as %s", name, form);

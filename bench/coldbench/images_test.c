@@ -133,6 +133,7 @@ static void the_images_are_those_of_the_source_tree(void **state)
 	assert_string_equal(image_name_at(0), "a");
 	assert_string_equal(image_name_at(1), "b");
 	FAILS(image_build("none", "gzip", &image, err), ERR_NOT_FOUND);
+	FAILS(image_build("a", "none", &image, err), ERR_NOT_FOUND);
 }
 
 static int setup(void **state)

@@ -1,5 +1,6 @@
 /* coldbench images: makes the benchmark's images, tells what there is. */
 #include "bench/coldbench/command.h"
+#include "bench/coldbench/engine.h"
 #include "bench/coldbench/images.h"
 #include "bench/coldbench/verb.h"
 
@@ -194,6 +195,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case 'f':
+		if (!form_is_known(arg))
+			argp_error(state, "no form '%s' of images", arg);
 		vec_push(&a->forms, arg);
 		return 0;
 	case 'o':
