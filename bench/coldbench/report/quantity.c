@@ -110,7 +110,7 @@ struct scale scale_for(enum unit unit, double least, double most)
 		s.decimals = 2;
 	if (of_bytes && s.decimals)
 		s.decimals--;
-	if ((of_bytes && step.least == 1) || most / step.least >= 9999)
+	if ((of_bytes && step.least == 1) || most / step.least >= 1000)
 		s.decimals = 0;
 	return s;
 }
