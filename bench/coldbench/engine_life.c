@@ -68,16 +68,19 @@ static int umount_left(const char *dir, struct buf *left, struct err *err)
 	return 0;
 }
 
-static int remove_folder(const struct world *w, const struct engine *e, struct err *err)
+int folder_remove(const char *path, struct err *err)
 {
+	AUTO_FREE char *parent = xstrdup(path);
+	char *slash = strrchr(parent, '/');
 	AUTO_FD int fd = -1;
 
-	if (w->keep)
-		return 0;
-	fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!slash || slash == parent)
+		return err_set(err, ERR_INVALID, "%s is no folder to be removed", path);
+	*slash = 0;
+	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return err_errno(err, errno, "open %s", w->dir);
-	TRY_WRAP(dir_remove(fd, e->dir + strlen(w->dir) + 1, err), err, "remove %s", e->dir);
+		return err_errno(err, errno, "open %s", parent);
+	TRY_WRAP(dir_remove(fd, slash + 1, err), err, "remove %s", path);
 	return 0;
 }
 
@@ -104,7 +107,8 @@ int engine_down(struct world *w, struct engine *e, struct err *err)
 	STEP(umount_left(e->dir, &left, to));
 	if (left.n)
 		STEP(err_set(to, ERR_INTERNAL, "%s left behind: %s", e->kind->name, buf_cstr(&left)));
-	STEP(remove_folder(w, e, to));
+	if (!w->keep)
+		STEP(folder_remove(e->dir, to));
 #undef STEP
 	free((char *)e->dir);
 	*e = (struct engine){0};

@@ -44,4 +44,7 @@ int engine_up(struct world *w, const char *name, struct engine *out, struct err 
  * ended, and processes and mounts that the engine left behind: they are ended here. */
 int engine_down(struct world *w, struct engine *e, struct err *err);
 
+/* rm -r of an absolute path, stopping at mount points (dir_remove). */
+int folder_remove(const char *path, struct err *err);
+
 #endif

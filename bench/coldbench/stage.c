@@ -1,10 +1,6 @@
 #include "bench/coldbench/stage.h"
 
-#include "base/clock.h"
-#include "base/file.h"
-
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 
 static bool is_cancelled(const struct stage *st)
@@ -133,7 +129,7 @@ int stage_close(struct stage *st, struct err *err)
 	net_stop(st->world.net);
 	registry_stop(st->world.registry);
 	if (st->dir && !st->world.keep)
-		r = dir_remove(AT_FDCWD, st->dir, err);
+		r = folder_remove(st->dir, err);
 	vec_each(&st->engines, e) {
 		free(e->versions);
 		free(e->why);

@@ -380,6 +380,8 @@ void usage_sample(const struct usage *before, const struct usage *after, struct 
 				then = *q;
 		cpu_s += p->cpu_s;
 		majflt += (double)p->majflt;
+		if (!p->count && p->cpu_s <= then.cpu_s && p->minflt <= then.minflt)
+			continue;
 		sample_setf(s, from(then.cpu_s, p->cpu_s), "cpu_s.%s", p->name);
 		sample_setf(s, from((double)then.majflt, (double)p->majflt), "majflt.%s", p->name);
 		sample_setf(s, from((double)then.minflt, (double)p->minflt), "minflt.%s", p->name);
