@@ -1,5 +1,7 @@
 #include "bench/coldbench/report/analysis.h"
 
+#include "bench/coldbench/mode.h"
+
 #include <math.h>
 
 /* Reports of the same data are the same. */
@@ -73,41 +75,26 @@ unsigned engine_style(const char *engine)
 
 /* ---- modes ---- */
 
-static const struct {
-	const char *name, *title, *figure;
-	bool more_is_better;
-} KNOWN[] = {
-    {"start", "one cold start", "ready_ms", false},
-    {"burst", "many cold starts at once", "ready_ms", false},
-    {"read", "everything in the image read once", "total_ms", false},
-    {"datapath", "files of a mounted image, local and cached", "geomean_ns", false},
-    {"unpack", "pull and unpack", "mb_per_s", true},
-    {"density", "containers per second and their memory", "containers_per_s", true},
-    {"warm", "a start of an image that is there", "ready_ms", false},
-};
-
+/* Data may be of a mode that this program does not have: it is taken for a kind of start. */
 const char *mode_figure(const char *mode)
 {
-	for (size_t i = 0; i < ARRAY_LEN(KNOWN); i++)
-		if (!strcmp(KNOWN[i].name, mode))
-			return KNOWN[i].figure;
-	return "ready_ms";
+	const struct mode *m = mode_find(mode);
+
+	return m ? m->figure : "ready_ms";
 }
 
 bool mode_less_is_better(const char *mode)
 {
-	for (size_t i = 0; i < ARRAY_LEN(KNOWN); i++)
-		if (!strcmp(KNOWN[i].name, mode))
-			return !KNOWN[i].more_is_better;
-	return true;
+	const struct mode *m = mode_find(mode);
+
+	return !m || m->less_is_better;
 }
 
 const char *mode_title(const char *mode)
 {
-	for (size_t i = 0; i < ARRAY_LEN(KNOWN); i++)
-		if (!strcmp(KNOWN[i].name, mode))
-			return KNOWN[i].title;
-	return mode;
+	const struct mode *m = mode_find(mode);
+
+	return m ? m->title : mode;
 }
 
 /* ---- measures ---- */
@@ -173,7 +160,6 @@ double cell_median(const struct cell *c, const char *name)
 static void add_cell(struct analysis *a, struct sample *const *samples, size_t n)
 {
 	const struct sample *first = samples[0];
-	const char *figure = mode_figure(first->mode);
 	struct cell *c = vec_add(&a->cells);
 
 	c->mode = first->mode;
@@ -192,7 +178,7 @@ static void add_cell(struct analysis *a, struct sample *const *samples, size_t n
 	c->n_ok = (unsigned)n - c->n_failed;
 	a->n_failed += c->n_failed;
 	add_measures(c, samples, n);
-	c->figure = figure ? cell_measure(c, figure) : NULL;
+	c->figure = cell_measure(c, mode_figure(first->mode));
 }
 
 static void add_cells(struct analysis *a)
