@@ -27,9 +27,8 @@
 #include <math.h>
 
 #define OPS_MAX 16
-#define HOT_ROUNDS 9
+#define HOT_ROUNDS 5
 #define HOT_NS (30 * NS_PER_MS)
-#define COLD_ROUNDS 3
 #define SEQ_BYTES 4096 /* of one operation (ops.h) */
 
 static int read_through(const char *at, struct err *err)
@@ -109,19 +108,16 @@ static int measure_hot(struct op_files *f, struct sample *s, const char *prefix,
 static int measure_cold(struct op_files *f, struct sample *s, struct err *err)
 {
 	static const char *const none[] = {NULL};
-	double ns[OPS_MAX][COLD_ROUNDS];
 	uint64_t resident;
+	double ns;
 
-	for (unsigned round = 0; round < COLD_ROUNDS; round++)
-		for (unsigned i = 0; OPS_OF_FILES[i].name; i++) {
-			if (!OPS_OF_FILES[i].cold || !OPS_OF_FILES[i].applies(f))
-				continue;
-			TRY(cold_drop(none, &resident, err));
-			TRY(op_measure(&OPS_OF_FILES[i], f, 0, &ns[i][round], err));
-		}
-	for (unsigned i = 0; OPS_OF_FILES[i].name; i++)
-		if (OPS_OF_FILES[i].cold && OPS_OF_FILES[i].applies(f))
-			sample_setf(s, median(ns[i], COLD_ROUNDS), "cold.%s_ns", OPS_OF_FILES[i].name);
+	for (const struct op *op = OPS_OF_FILES; op->name; op++) {
+		if (!op->cold || !op->applies(f))
+			continue;
+		TRY(cold_drop(none, &resident, err));
+		TRY(op_measure(op, f, 0, &ns, err));
+		sample_setf(s, ns, "cold.%s_ns", op->name);
+	}
 	return 0;
 }
 

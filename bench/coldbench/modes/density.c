@@ -6,7 +6,7 @@
  *	                                  included
  *	run_ms.p50, .p95, .max            of these commands
  *	cpu_ms_per_container              of all processes of the engine, commands, shims and runtimes included
- *	pss_bytes, pss_bytes.PROGRAM      memory of the daemons, idle: image pulled, nothing runs. Proportional shares, so that
+ *	pss_bytes, pss_bytes.PROGRAM      memory of the daemons, idle: one container has been there. Proportional shares, so that
  *	                                  a library that two processes use is counted once
  *	containers                        how many idle containers (`sleep`) run for what follows: the case's count
  *	per_container_bytes               growth with each of them: daemons, shims, whatever else the engine leaves beside a
@@ -185,7 +185,6 @@ static int measure_memory(struct steps *t, struct err *err)
 	AUTO(usage) struct usage with = {VEC_INIT};
 	AUTO_FREE pid_t *inits = xcalloc(t->c->count, sizeof(*inits));
 
-	TRY(steps_settle(t, NULL, err));
 	TRY(usage_take(NULL, 0, true, &idle, err));
 	watch_reset(t->w->watch);
 	for (unsigned i = 0; i < t->c->count; i++)
@@ -197,16 +196,23 @@ static int measure_memory(struct steps *t, struct err *err)
 	return 0;
 }
 
-static int pull_and_measure_memory(struct steps *t, struct err *err)
-{
-	TRY(steps_pull(t, NULL, err));
-	return measure_memory(t, err);
-}
-
-static int pull_and_measure_rate(struct steps *t, struct err *err)
+/* A lazy engine fetches the rest of the image once a container has been there; until it rests, nothing is warm or idle. */
+static int warm_up(struct steps *t, struct err *err)
 {
 	TRY(steps_pull(t, NULL, err));
 	TRY(steps_run(t, "first", TRUE_ARGS, err));
+	return steps_settle(t, NULL, err);
+}
+
+static int warm_up_and_measure_memory(struct steps *t, struct err *err)
+{
+	TRY(warm_up(t, err));
+	return measure_memory(t, err);
+}
+
+static int warm_up_and_measure_rate(struct steps *t, struct err *err)
+{
+	TRY(warm_up(t, err));
 	return measure_rate(t, err);
 }
 
@@ -219,8 +225,8 @@ static int measure(struct world *w, const struct bench_case *c, const struct ima
 
 	if (c->count > CONTAINERS_MAX)
 		return err_set(err, ERR_INVALID, "%u containers are more than %d", c->count, CONTAINERS_MAX);
-	TRY(steps_with_engine(&t, pull_and_measure_memory, err));
-	return steps_with_engine(&t, pull_and_measure_rate, err);
+	TRY(steps_with_engine(&t, warm_up_and_measure_memory, err));
+	return steps_with_engine(&t, warm_up_and_measure_rate, err);
 }
 
 const struct mode density_mode = {
