@@ -6,7 +6,7 @@
 #ifndef BENCH_COLDBENCH_ACCURACY_H
 #define BENCH_COLDBENCH_ACCURACY_H
 
-#include "base/json.h"
+#include "base/err.h"
 #include "base/vec.h"
 
 #include <stdio.h>
@@ -45,14 +45,5 @@ DEFINE_AUTO_FINI(accuracy);
 /* Measures all. `share`: 1 = as often and as long as the promises deserve (about half a minute); less is sooner done, and
  * coarser. `dir`: as of net_start. `progress`, when not NULL, gets a line per step. */
 int accuracy_measure(const char *dir, double share, FILE *progress, struct accuracy *out, struct err *err);
-
-/* True when all promises are kept. */
-bool accuracy_is_good(const struct accuracy *a);
-
-/* Tables for a terminal. */
-void accuracy_print(const struct accuracy *a, FILE *to);
-
-/* {"delays": [...], "rates": [...], "good": true} */
-void accuracy_write(const struct accuracy *a, struct json_writer *w);
 
 #endif
