@@ -2,7 +2,7 @@
 FUZZ_SECONDS ?= 60
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup demo check peers chaos bench fuzz format install clean
+.PHONY: all setup demo check peers chaos bench bench-api fuzz format install clean
 
 all:
 	cmake --preset release
@@ -26,12 +26,13 @@ peers:
 chaos:
 	CHAOS_CONTAINERS=300 tests/check.sh chaos
 
-bench:
-	bench/demo.sh --image java
-	bench/demo.sh --image python
-	bench/demo.sh --image java --rtt 10
-	bench/demo.sh --image python --rtt 10
-	bench/proxy.sh --image java
+# Cold starts beside containerd's, in some minutes: build/bench/report.html. SUITE=peers and others: bench/suites.
+SUITE ?= quick
+bench: all
+	build/bin/coldbench run bench/suites/$(SUITE).toml --out build/bench
+
+# Latency and throughput of the API beside the installed containerd's.
+bench-api: all
 	bench/api.sh
 
 # Every fuzz target for a minute, or FUZZ_SECONDS.
