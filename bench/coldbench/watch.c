@@ -394,6 +394,28 @@ int watch_start(struct watch **out, struct err *err)
 	return 0;
 }
 
+/* The kernel makes events as long as anybody listens, and sends them to the group's members. */
+static int set_membership(int fd, int option, struct err *err)
+{
+	const int group = CN_IDX_PROC;
+
+	if (setsockopt(fd, SOL_NETLINK, option, &group, sizeof(group)))
+		return err_errno(err, errno, "join or leave the listeners to process events");
+	return 0;
+}
+
+int watch_pause(struct watch *w, struct err *err)
+{
+	TRY(subscribe(w->fd, PROC_CN_MCAST_IGNORE, err));
+	return set_membership(w->fd, NETLINK_DROP_MEMBERSHIP, err);
+}
+
+int watch_resume(struct watch *w, struct err *err)
+{
+	TRY(set_membership(w->fd, NETLINK_ADD_MEMBERSHIP, err));
+	return subscribe(w->fd, PROC_CN_MCAST_LISTEN, err);
+}
+
 void watch_stop(struct watch *w)
 {
 	if (!w)

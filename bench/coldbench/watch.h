@@ -33,6 +33,10 @@ void watch_stop(struct watch *w);
 /* Forgets all that has happened; what runs is still known. */
 void watch_reset(struct watch *w);
 
+/* Does not listen until it is resumed, and costs nothing: a process that comes meanwhile, and what it starts, stays unknown. */
+int watch_pause(struct watch *w, struct err *err);
+int watch_resume(struct watch *w, struct err *err);
+
 /* Waits until a container that `id` names (NULL: any) executes its program; of several the one made last. A container is
  * named by a part of its control group's path, or by an argument of a process that it descends from. ERR_DEADLINE.
  * `cancel_fd` readable (-1: none): ERR_CANCELLED. */

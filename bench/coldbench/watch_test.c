@@ -149,6 +149,31 @@ static void containers_are_told_apart(void **state)
 	ended(pids[1]);
 }
 
+/* A daemon that was known before is still, so that a container it starts afterwards is seen. */
+static void a_pause_hides_what_comes_in_it(void **state)
+{
+	const char *daemon[] = {"sh", "-c", "read go; exec unshare -fp --kill-child sleep 1001", NULL};
+	struct watch_init init = {0};
+	pid_t pids[2];
+	int go[2];
+
+	needs_events();
+	assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+	OK(spawn_start(&(struct spawn){.argv = daemon, .stdio = {go[0], -1, -1}}, &pids[0], err));
+	OK(watch_pause(watch, err));
+	pids[1] = start((const char *[]){"unshare", "-fp", "--kill-child", "sleep", "1000", NULL});
+	FAILS(watch_wait_exec(watch, NULL, clock_mono_ns() + 300 * NS_PER_MS, -1, &init, err), ERR_DEADLINE);
+	OK(watch_resume(watch, err));
+	assert_int_equal(write(go[1], "\n", 1), 1);
+	OK(watch_wait_exec(watch, "1001", SOON, -1, &init, err));
+	FAILS(watch_wait_exec(watch, "1000", clock_mono_ns() + 20 * NS_PER_MS, -1, &init, err), ERR_DEADLINE);
+	for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
+		kill(pids[i], SIGKILL);
+		ended(pids[i]);
+		close(go[i]);
+	}
+}
+
 /* What runs is known after a reset, what has ended is not. */
 static void a_reset_keeps_what_runs(void **state)
 {
@@ -209,6 +234,7 @@ int main(void)
 	    cmocka_unit_test(a_runtime_alone_is_no_program),
 	    cmocka_unit_test(namespaces_within_are_none_of_ours),
 	    cmocka_unit_test(containers_are_told_apart),
+	    cmocka_unit_test(a_pause_hides_what_comes_in_it),
 	    cmocka_unit_test(a_reset_keeps_what_runs),
 	    cmocka_unit_test(waiting_is_cancelled),
 	};
