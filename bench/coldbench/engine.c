@@ -3,6 +3,7 @@
 
 #include "bench/coldbench/engines/engines.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -19,6 +20,10 @@ static const struct engine_kind *const KINDS[] = {
     NULL,
 };
 
+/* Made from these. */
+static const struct engine_kind *added[8];
+static size_t n_added;
+
 static const char *const FORMS[] = {"gzip", "zstd", "estargz", "esgz", "esgz-opt", "zstdchunked"};
 
 const struct engine_kind *engine_at(size_t i)
@@ -31,7 +36,23 @@ const struct engine_kind *engine_find(const char *name)
 	for (size_t i = 0; KINDS[i]; i++)
 		if (!strcmp(KINDS[i]->name, name))
 			return KINDS[i];
+	for (size_t i = 0; i < n_added; i++)
+		if (!strcmp(added[i]->name, name))
+			return added[i];
 	return NULL;
+}
+
+void engine_add(const struct engine_kind *kind)
+{
+	assert(n_added < ARRAY_LEN(added));
+	added[n_added++] = kind;
+}
+
+void engine_remove(const struct engine_kind *kind)
+{
+	for (size_t i = 0; i < n_added; i++)
+		if (added[i] == kind)
+			added[i--] = added[--n_added];
 }
 
 bool form_is_known(const char *form)

@@ -85,6 +85,11 @@ const struct engine_kind *engine_find(const char *name);
 /* All of them; NULL at the end. */
 const struct engine_kind *engine_at(size_t i);
 
+/* Another one that engine_find knows (engine_at does not) until it is removed: one that is made from one of these. One
+ * thread. */
+void engine_add(const struct engine_kind *kind);
+void engine_remove(const struct engine_kind *kind);
+
 /* The forms of images: gzip, zstd, estargz, esgz, esgz-opt, zstdchunked. */
 bool form_is_known(const char *form);
 

@@ -34,6 +34,26 @@ static void engines_are_complete_and_found_by_name(void **state)
 	assert_false(form_is_known("tar"));
 }
 
+static void one_may_be_added_for_a_time(void **state)
+{
+	struct engine_kind a = *engine_at(0), b = *engine_at(0);
+	size_t n = 0;
+
+	a.name = "a+5%";
+	b.name = "b+5%";
+	engine_add(&a);
+	engine_add(&b);
+	assert_ptr_equal(engine_find("a+5%"), &a);
+	assert_ptr_equal(engine_find("b+5%"), &b);
+	for (const struct engine_kind *k; (k = engine_at(n)); n++)
+		assert_true(k != &a && k != &b);
+	engine_remove(&a);
+	assert_null(engine_find("a+5%"));
+	assert_ptr_equal(engine_find("b+5%"), &b);
+	engine_remove(&b);
+	assert_null(engine_find("b+5%"));
+}
+
 /* A stop without a start, which is what remains of a start that failed at once. */
 static void what_never_started_stops(void **state)
 {
@@ -48,6 +68,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(command_lines_grow),
 	    cmocka_unit_test(engines_are_complete_and_found_by_name),
+	    cmocka_unit_test(one_may_be_added_for_a_time),
 	    cmocka_unit_test(what_never_started_stops),
 	};
 
