@@ -67,16 +67,15 @@ static void write_system(struct json_writer *w, struct buf *text)
 		json_w_kstr(w, "distribution", value);
 }
 
-static void write_cgroup(struct json_writer *w)
+const char *fingerprint_cgroup(void)
 {
 	struct statfs fs;
 
 	if (statfs("/sys/fs/cgroup", &fs))
-		return;
+		return NULL;
 	if (fs.f_type == CGROUP2_SUPER_MAGIC)
-		json_w_kcstr(w, "cgroup", "v2");
-	else
-		json_w_kcstr(w, "cgroup", access("/sys/fs/cgroup/unified", F_OK) ? "v1" : "hybrid");
+		return "v2";
+	return access("/sys/fs/cgroup/unified", F_OK) ? "v1" : "hybrid";
 }
 
 /* "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw" (proc_pid_mountinfo(5)) */
@@ -123,11 +122,13 @@ static void write_state(struct json_writer *w, struct buf *text)
 void fingerprint_write(struct json_writer *w, const char *dir)
 {
 	AUTO(buf) struct buf text = BUF_INIT;
+	const char *cgroup = fingerprint_cgroup();
 
 	json_w_object_begin(w);
 	write_cpu(w, &text);
 	write_system(w, &text);
-	write_cgroup(w);
+	if (cgroup)
+		json_w_kcstr(w, "cgroup", cgroup);
 	write_disk(w, dir, &text);
 	write_state(w, &text);
 	json_w_kcstr(w, "coldbench", CONTENTD_VERSION);

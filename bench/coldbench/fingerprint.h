@@ -13,4 +13,7 @@
  * What the machine does not tell is left out. `dir`: where engines work. */
 void fingerprint_write(struct json_writer *w, const char *dir);
 
+/* The tree of control groups: "v1", "hybrid" (v1 with a v2 tree beside it) or "v2"; NULL when there is none. */
+const char *fingerprint_cgroup(void);
+
 #endif

@@ -12,6 +12,7 @@ static const struct verb VERBS[] = {
     {"images", "build|list", "make the benchmark's images, tell what there is", images_verb},
     {"report", "DIR|FILE.jsonl...", "reports of what was measured: table, page, CSV", report_verb},
     {"peers", "list|setup [SUITE]", "the programs of newer Debian suites", peers_verb},
+    {"doctor", "[--quick]", "can figures from here be trusted? machine, network, overhead, power", doctor_verb},
     {0},
 };
 

@@ -43,11 +43,11 @@ static struct finding *add(struct sheet *s, const char *key, const char *label)
 	return f;
 }
 
-/* Three digits that mean something, and never an exponent. */
+/* Three digits that mean something, and never an exponent; counts are whole. */
 static char *number_text(double value, const char *unit)
 {
 	double size = fabs(value);
-	int digits = size >= 100 || size == 0 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
+	int digits = size >= 100 || size == floor(size) ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
 
 	if (!isfinite(value))
 		return xstrdup("none");

@@ -1,0 +1,305 @@
+/*
+ * Does measuring disturb what is measured? The same start with all that coldbench does, and by the barest means (bare.h), in
+ * turn, on the same engine and through the same network. Three looks at it, since each alone would be weak:
+ *
+ *  - cold starts: the very thing, but they vary by more than the bound, so that the ratio's interval is usually wider;
+ *  - warm starts: far quieter, and many fit into the time. What measuring costs in milliseconds is the same (the same commands
+ *    are started, the same processes watched, the same questions asked before and after), so their difference, in pairs, as a
+ *    share of a cold start is the figure that can be held against the bound. What it leaves out is what grows with the
+ *    traffic of a cold start:
+ *  - processor time that coldbench itself spends while a cold start runs. It can delay the start by no more than that, were
+ *    there one processor for both. netproxy's is shown beside it: it is the modelled network, which both sides pay.
+ */
+#include "bench/coldbench/cold.h"
+#include "bench/coldbench/doctor/bare.h"
+#include "bench/coldbench/doctor/numbers.h"
+#include "bench/coldbench/doctor/stand.h"
+#include "bench/coldbench/modes/single.h"
+
+#include "base/clock.h"
+#include "base/random.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define BOUND 0.01
+
+struct overhead {
+	struct stand *stand;
+	struct numbers cold_full, cold_bare, warm_full, warm_bare;
+	struct numbers warm_more;              /* full - bare of each pair, ms */
+	struct numbers own_cpu_ms, net_cpu_ms; /* during cold starts */
+};
+
+static void overhead_fini(struct overhead *o)
+{
+	struct numbers *all[] = {&o->cold_full, &o->cold_bare,  &o->warm_full, &o->warm_bare,
+	                         &o->warm_more, &o->own_cpu_ms, &o->net_cpu_ms};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		numbers_fini(all[i]);
+}
+DEFINE_AUTO_FINI(overhead);
+
+/* ---- one start ---- */
+
+/* Processor time that a process has used; 0 when it is gone. */
+static double cpu_ms(pid_t pid)
+{
+	struct timespec at;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &at))
+		return 0;
+	return (double)at.tv_sec * 1e3 + (double)at.tv_nsec / NS_PER_MS;
+}
+
+static struct launch_spec spec_of(const struct overhead *o, struct steps *t, const char *id, bool pull)
+{
+	return (struct launch_spec){.engine = &t->engine,
+	                            .ref = t->ref,
+	                            .id = id,
+	                            .ready = &t->img->ready,
+	                            .pull = pull,
+	                            .timeout_ns = t->w->timeout_ns,
+	                            .cancel_fd = t->w->cancel_fd,
+	                            .output = t->output,
+	                            .config_digest = t->img->config_digest};
+}
+
+/* What a mode makes of a start that runs. */
+static int look_back(struct steps *t, const struct launch *l, struct err *err)
+{
+	AUTO(usage) struct usage after = {VEC_INIT};
+
+	TRY(usage_take(&l->init.pid, 1, false, &after, err));
+	usage_sample(&t->before, &after, t->s);
+	TRY(launch_sample(l, t->w->net, t->s, err));
+	return watch_lost(t->w->watch) ? err_set(err, ERR_DATA_LOSS, "the kernel has dropped process events") : 0;
+}
+
+/* As a mode measures it, and with an eye on the measurer. */
+static int full_start(struct overhead *o, struct steps *t, bool pull, double *ready_ms, struct err *err)
+{
+	char id[32];
+	struct launch_spec spec = spec_of(o, t, stand_next_id(o->stand, id), pull);
+	struct launch l = {0};
+	double own_ms, net_ms;
+	int looked, ended;
+
+	TRY(stand_watch(o->stand, true, err));
+	noise_spin_ms();
+	watch_reset(t->w->watch);
+	TRY(steps_begin_counting(t, err));
+	own_ms = cpu_ms(getpid());
+	net_ms = cpu_ms(net_pid(t->w->net));
+	TRY(launch_begin(t->w->watch, &spec, &l, err));
+	own_ms = cpu_ms(getpid()) - own_ms;
+	net_ms = cpu_ms(net_pid(t->w->net)) - net_ms;
+	looked = look_back(t, &l, err);
+	ended = launch_end(&l, looked < 0 ? NULL : err);
+	TRY(looked);
+	TRY(ended);
+	*ready_ms = sample_get(t->s, "ready_ms");
+	if (pull) {
+		numbers_add(&o->own_cpu_ms, own_ms);
+		numbers_add(&o->net_cpu_ms, net_ms);
+	}
+	return 0;
+}
+
+static int plain_start(struct overhead *o, struct steps *t, bool pull, double *ready_ms, struct err *err)
+{
+	char id[32];
+	struct launch_spec spec = spec_of(o, t, stand_next_id(o->stand, id), pull);
+
+	TRY(stand_watch(o->stand, false, err));
+	return bare_start(&spec, ready_ms, err);
+}
+
+static int one_start(struct overhead *o, struct steps *t, bool full, bool pull, double *ready_ms, struct err *err)
+{
+	TRY(stand_check(o->stand, err));
+	return full ? full_start(o, t, pull, ready_ms, err) : plain_start(o, t, pull, ready_ms, err);
+}
+
+/* ---- pairs ---- */
+
+/* What a pair's body has beside the steps. */
+struct work {
+	struct overhead *o;
+	bool full; /* the cold start; the warm ones are both */
+	unsigned most;
+	int64_t until_ns;
+};
+
+static int with_engine(struct work *work, int (*body)(struct steps *t, struct err *err), struct err *err)
+{
+	AUTO(sample) struct sample sample = {0};
+	struct stand *stand = work->o->stand;
+	struct steps t = {
+	    .w = &stand->world, .c = &stand->c, .img = &stand->image, .ref = stand->ref, .s = &sample, .own = work};
+
+	sample_init(&sample, &stand->c, 0, 0);
+	TRY(stand_watch(stand, work->full, err));
+	return steps_with_engine(&t, body, err);
+}
+
+static int cold_start(struct steps *t, struct err *err)
+{
+	struct work *work = t->own;
+	double ms;
+
+	TRY(steps_drop_caches(t, err));
+	TRY(one_start(work->o, t, work->full, true, &ms, err));
+	numbers_add(work->full ? &work->o->cold_full : &work->o->cold_bare, ms);
+	return 0;
+}
+
+static int cold_pairs(struct overhead *o, unsigned most, int64_t until_ns, struct err *err)
+{
+	for (unsigned i = 0; i < most && clock_mono_ns() < until_ns; i++) {
+		bool full_first = random_u64() & 1;
+
+		TRY(with_engine(&(struct work){.o = o, .full = full_first}, cold_start, err));
+		TRY(with_engine(&(struct work){.o = o, .full = !full_first}, cold_start, err));
+	}
+	return 0;
+}
+
+static int warm_starts(struct steps *t, struct err *err)
+{
+	struct work *work = t->own;
+	struct overhead *o = work->o;
+	double ms;
+
+	TRY(one_start(o, t, false, true, &ms, err)); /* pulls; not counted */
+	TRY(steps_settle(t, NULL, err));
+	for (unsigned i = 0; i < work->most && clock_mono_ns() < work->until_ns; i++) {
+		bool full_first = random_u64() & 1;
+		double of[2]; /* bare, full */
+
+		TRY(one_start(o, t, full_first, false, &of[full_first], err));
+		TRY(one_start(o, t, !full_first, false, &of[!full_first], err));
+		numbers_add(&o->warm_bare, of[false]);
+		numbers_add(&o->warm_full, of[true]);
+		numbers_add(&o->warm_more, of[true] - of[false]);
+	}
+	return 0;
+}
+
+/* ---- what came out ---- */
+
+/* Below the bound with all of its interval, above with all of it, or neither. */
+static void judge(struct finding *f, struct interval ci, const char *bound)
+{
+	if (ci.high <= BOUND)
+		finding_judge(f, true, FINDING_BAD, bound);
+	else
+		finding_judge(f, false, ci.low > BOUND ? FINDING_BAD : FINDING_WARN, bound);
+}
+
+static void report_cold(struct overhead *o, struct sheet *s)
+{
+	double wide, times;
+	struct comparison c;
+	struct finding *f;
+
+	numbers_compare(&o->cold_full, &o->cold_bare, &c);
+	sheet_number(s, "cold.pairs", "cold starts, pairs", (double)o->cold_full.v.n, "");
+	sheet_number(s, "cold.bare_ms", "... by the barest means", numbers_median(&o->cold_bare), "ms");
+	sheet_number(s, "cold.full_ms", "... measured with everything", numbers_median(&o->cold_full), "ms");
+	f = sheet_number(s, "cold.more_percent", "... more", 100 * (c.ratio - 1), "%");
+	finding_add(f, " (%+.1f to %+.1f)", 100 * (c.ci.low - 1), 100 * (c.ci.high - 1));
+	wide = (c.ci.high - c.ci.low) / 2;
+	times = wide / BOUND;
+	if (c.ci.low - 1 > BOUND) {
+		finding_judge(f, false, FINDING_BAD, "<= 1 %");
+		finding_advise(f,
+		               "Measuring slows a cold start down. Free a processor for coldbench, or take the figures "
+		               "of all engines as too high by so much.");
+	} else if (c.ci.high - 1 <= BOUND) {
+		finding_judge(f, true, FINDING_BAD, "<= 1 %");
+	} else {
+		finding_advise(f,
+		               "Cold starts vary too much for this to say it: it would take about %.0f pairs. The two "
+		               "below do.",
+		               ceil((double)o->cold_full.v.n * times * times));
+	}
+}
+
+static void report_warm(struct overhead *o, double cold_ms, struct sheet *s)
+{
+	struct summary more;
+	struct finding *f;
+
+	numbers_summary(&o->warm_more, &more);
+	sheet_number(s, "warm.pairs", "warm starts, pairs", (double)more.n, "");
+	sheet_number(s, "warm.bare_ms", "... by the barest means", numbers_median(&o->warm_bare), "ms");
+	sheet_number(s, "warm.full_ms", "... measured with everything", numbers_median(&o->warm_full), "ms");
+	f = sheet_number(s, "warm.more_ms", "... more, median of pairs", more.median, "ms");
+	finding_add(f, " (%+.3f to %+.3f)", more.ci.low, more.ci.high);
+	f = sheet_number(s, "warm.share_percent", "... of a cold start", 100 * more.median / cold_ms, "%");
+	finding_add(f, " (%+.2f to %+.2f)", 100 * more.ci.low / cold_ms, 100 * more.ci.high / cold_ms);
+	judge(f, (struct interval){more.ci.low / cold_ms, more.ci.high / cold_ms}, "<= 1 %");
+	if (f->state == FINDING_BAD)
+		finding_advise(
+		    f, "Measuring costs more than it may of so short a start: shorter ones than this are not to be "
+		       "compared with others' figures.");
+	if (f->state == FINDING_WARN)
+		finding_advise(f, "Too noisy to tell. Quieten the machine (section machine), and repeat.");
+}
+
+static void report_cpu(struct overhead *o, double cold_ms, struct sheet *s)
+{
+	double own_ms = numbers_median(&o->own_cpu_ms), net_ms = numbers_median(&o->net_cpu_ms);
+	struct finding *f =
+	    sheet_number(s, "cpu.coldbench_ms", "processor time of coldbench in a cold start", own_ms, "ms");
+
+	f = sheet_number(s, "cpu.coldbench_percent", "... of its length: the most it can delay", 100 * own_ms / cold_ms,
+	                 "%");
+	finding_judge(f, own_ms / cold_ms <= BOUND, FINDING_BAD, "<= 1 %");
+	if (own_ms / cold_ms > BOUND)
+		finding_advise(
+		    f, "On a machine whose processors the engine keeps busy, this much is added. Many processes that "
+		       "come and go elsewhere on the machine raise it: each is an event.");
+	f = sheet_number(s, "cpu.netproxy_ms", "processor time of the network in it", net_ms, "ms");
+	finding_add(f, ", %.1f %% of its length", 100 * net_ms / cold_ms);
+}
+
+static int measure(struct overhead *o, bool quick, struct err *err)
+{
+	int64_t now = clock_mono_ns();
+
+	TRY(cold_pairs(o, quick ? 5 : 25, now + (quick ? 12 : 50) * NS_PER_S, err));
+	now = clock_mono_ns();
+	return with_engine(
+	    &(struct work){
+		.o = o, .full = true, .most = quick ? 60 : 300, .until_ns = now + (quick ? 10 : 45) * NS_PER_S},
+	    warm_starts, err);
+}
+
+int overhead_section(const struct doctor *d, struct sheet *s, struct err *err)
+{
+	AUTO(stand) struct stand stand = {0};
+	AUTO(overhead) struct overhead o = {.stand = &stand};
+	double cold_ms;
+
+	s->title = "what measuring adds to what is measured";
+	TRY(stand_start(d, &stand, err));
+	if (stand.image.ready.kind != READY_LINE)
+		return err_set(err, ERR_INVALID,
+		               "image %s is not ready with a line of output, which is all that the barest "
+		               "means can see",
+		               d->image);
+	TRY(measure(&o, d->quick, err));
+	if (!o.cold_bare.v.n || !o.warm_more.v.n)
+		return err_set(err, ERR_DEADLINE, "not one pair of starts fitted into the time");
+	sheet_text(s, "what", "start", "%s with image %s, %g ms and %g Mbit/s", d->engine, d->image,
+	           stand.network.rtt_ms, stand.network.mbit);
+	report_cold(&o, s);
+	cold_ms = numbers_median(&o.cold_bare);
+	report_warm(&o, cold_ms, s);
+	report_cpu(&o, cold_ms, s);
+	return 0;
+}

@@ -1,0 +1,29 @@
+/*
+ * A planted slow-down: an engine like another one whose command that runs a container waits before it begins. What is to be
+ * told is really there, and goes the way of everything that is measured. One thread.
+ */
+#ifndef BENCH_COLDBENCH_DOCTOR_PLANT_H
+#define BENCH_COLDBENCH_DOCTOR_PLANT_H
+
+#include "bench/coldbench/engine.h"
+
+struct plant {
+	struct engine_kind kind; /* what engines of it have as theirs; its name is ours */
+	const struct engine_kind *base;
+	double delay_ms;
+	char name[64], title[96];
+	char *program; /* coldbench itself */
+};
+
+/* An engine named "BASE+SUFFIX". It must not move while there are engines of it. */
+int plant_init(struct plant *p, const struct engine_kind *base, double delay_ms, const char *suffix, struct err *err);
+void plant_fini(struct plant *p);
+DEFINE_AUTO_FINI(plant);
+
+/* What a planted command begins with: coldbench doctor PLANT_WAIT MS COMMAND... */
+#define PLANT_WAIT "--wait-then"
+
+/* Waits, and becomes the command; returns an exit status when it cannot. argv[0] is the number of milliseconds. */
+int plant_wait_then(int argc, char **argv);
+
+#endif
