@@ -80,10 +80,15 @@ static void terms(struct buf *out, const char *title, const pairs *p)
 	buf_adds(out, "</dl>\n");
 }
 
-static void source_run(const struct source *s, bool shows_machine, struct buf *out)
+static void source_run(const struct source *s, bool is_one_of_several, bool shows_machine, struct buf *out)
 {
 	const struct header *h = &s->header;
 
+	if (is_one_of_several && h->title) {
+		buf_adds(out, "<h3>");
+		html_text(out, h->title);
+		buf_adds(out, "</h3>\n");
+	}
 	buf_adds(out, "<dl>\n");
 	term(out, "Command", h->command, true);
 	term(out, "Begun", h->begun, false);
@@ -140,7 +145,8 @@ static void run_section(const struct analysis *a, const sources *from, struct bu
 	section(out, "run", "What was run");
 	warn_of_machines(from, out);
 	for (size_t i = 0; i < from->n; i++)
-		source_run(&from->p[i], !i || !header_same_machine(&from->p[0].header, &from->p[i].header), out);
+		source_run(&from->p[i], from->n > 1, !i || !header_same_machine(&from->p[0].header, &from->p[i].header),
+		           out);
 	networks_run(a, out);
 	section_end(out);
 }

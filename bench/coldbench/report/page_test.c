@@ -90,6 +90,7 @@ static void test_axes(void **state)
 {
 	struct axis line = {.min = 0, .max = 10, .from = 100, .to = 200};
 	struct axis log = {.min = 1, .max = 100, .from = 0, .to = 10, .log = true};
+	struct axis narrow = {.min = 5.5, .max = 10.5, .from = 0, .to = 10, .log = true};
 	struct axis flat = {.min = 5, .max = 5, .from = 7, .to = 9};
 	double ticks[10];
 
@@ -103,6 +104,8 @@ static void test_axes(void **state)
 	assert_true(ticks[0] == 1 && ticks[1] == 2 && ticks[2] == 5 && ticks[6] == 100);
 	assert_int_equal(axis_ticks(&log, ticks, 3), 3);
 	assert_true(ticks[2] == 100);
+	assert_int_equal(axis_ticks(&narrow, ticks, 6), 5);
+	assert_true(ticks[0] == 6 && ticks[4] == 10);
 	assert_int_equal(axis_ticks(&flat, ticks, 6), 0);
 }
 

@@ -345,15 +345,15 @@ static void cdf_panel(const struct part *image, struct buf *out)
 		}
 	if (!(most > 0) || !isfinite(most / least))
 		return;
-	x = log_axis(least, most, 34, WIDTH - 4);
+	x = log_axis(least, most, 40, WIDTH - 4);
 	panel_begin(out, caption);
 	svg_begin(out, WIDTH, bottom + 20, title);
 	vertical_grid(out, &x, 8, bottom, mode_figure(image->from->mode));
 	for (int i = 0; i <= 2; i++) {
 		static const char *const shares[] = {"0", "50 %", "100 %"};
 
-		svg_line(out, 34, axis_at(&y, i / 2.0), WIDTH - 4, axis_at(&y, i / 2.0), "grid");
-		svg_text(out, 30, axis_at(&y, i / 2.0) + 4, "end", "tick", shares[i]);
+		svg_line(out, 40, axis_at(&y, i / 2.0), WIDTH - 4, axis_at(&y, i / 2.0), "grid");
+		svg_text(out, 36, axis_at(&y, i / 2.0) + 4, "end", "tick", shares[i]);
 	}
 	for (const struct cell *c = image->from; c < image->to; c++) {
 		AUTO_FREE char *class = classes("line", c);

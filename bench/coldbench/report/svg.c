@@ -124,7 +124,10 @@ size_t axis_ticks(const struct axis *a, double *ticks, size_t max)
 		return 0;
 	if (!a->log)
 		return linear_ticks(a, ticks, max);
-	if ((n = log_ticks(a, ticks, max, digits, 3)) <= max || (n = log_ticks(a, ticks, max, halves, 2)) <= max)
+	n = log_ticks(a, ticks, max, digits, 3);
+	if (n < 3) /* less than a decade: round steps say more */
+		return linear_ticks(a, ticks, max);
+	if (n <= max || (n = log_ticks(a, ticks, max, halves, 2)) <= max)
 		return n;
 	n = log_ticks(a, ticks, max, powers, 1);
 	return n < max ? n : max;
