@@ -38,6 +38,7 @@ struct ffs_data_opts {
 	uint64_t memory_bytes;   /* compressed and inflated bytes in flight or cached; 0 = 64 MiB */
 	int64_t cache_ns;        /* how long a cached chunk stays that nobody reads; 0 = 5 s */
 	unsigned threads;        /* that inflate and hash; 0 = one per CPU */
+	bool no_window;          /* a miss brings what it needs and nothing around it */
 	unsigned open_files;     /* unfinished files held open although nobody reads them; 0 = 4096 */
 };
 

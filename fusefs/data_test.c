@@ -119,6 +119,33 @@ static void test_window(void **state)
 	layer_fini(f, &l);
 }
 
+/* With no window there is a request for each chunk that is read, and none for others. */
+static void test_no_window(void **state)
+{
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	const struct test_file *big;
+	struct test_layer l;
+
+	ffs_data_free(f->data);
+	f->opts.no_window = true;
+	data_open(f);
+	sample_layer(&l);
+	layer_ready(f, &l, 1);
+	big = test_layer_file(&l, "big");
+	check_file(f, test_layer_file(&l, "small"));
+	assert_int_equal(read_at(f, &big->claim, 3 * CHUNK, 100, &r), ERR_OK);
+	assert_int_equal(read_at(f, &big->claim, 4 * CHUNK, 100, &r), ERR_OK); /* reading on changes nothing */
+	assert_int_equal(f->blobs.n_requests, 3);
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(f->blobs.ranges.p[i].length < 2 * CHUNK);
+	/* A read of several chunks is one request still. */
+	assert_int_equal(read_at(f, &big->claim, 6 * CHUNK, 2 * CHUNK, &r), ERR_OK);
+	assert_int_equal(f->blobs.n_requests, 4);
+	buf_fini(&r.bytes);
+	layer_fini(f, &l);
+}
+
 /* Who reads on gets more with each miss; who jumps does not. */
 static void test_run(void **state)
 {
@@ -564,6 +591,7 @@ int main(void)
 	    T(test_unknown_names),
 	    T(test_single_flight),
 	    T(test_window),
+	    T(test_no_window),
 	    T(test_run),
 	    T(test_corrupt_once),
 	    T(test_corrupt_always),

@@ -81,8 +81,10 @@ struct request *fetch_members(struct ffs_data *d, struct layer *l, uint32_t firs
 }
 
 /* A miss right behind what the last one brought is that of somebody who reads on: he gets twice as much each time. */
-static uint32_t demand_window(const struct layer *l, uint32_t m)
+static uint32_t demand_window(const struct ffs_data *d, const struct layer *l, uint32_t m)
 {
+	if (d->opts.no_window)
+		return 0;
 	if (m != l->run_end || 2 * l->run_bytes <= l->window)
 		return l->window;
 	return 2 * l->run_bytes < FFS_WINDOW_MAX ? (uint32_t)(2 * l->run_bytes) : FFS_WINDOW_MAX;
@@ -123,7 +125,7 @@ void fetch_flight(struct ffs_data *d, struct flight *fl, uint64_t need_until)
 		return;
 	}
 	l->state[m] = MEMBER_ABSENT;
-	plan_demand(l, m, demand_window(l, m), need_until, &end);
+	plan_demand(l, m, demand_window(d, l, m), need_until, &end);
 	l->run_end = end;
 	l->run_bytes = l->members[end - 1].offset + l->members[end - 1].bytes - l->members[m].offset;
 	fetch_members(d, l, m, end, FFS_DEMAND, NULL);

@@ -50,6 +50,9 @@
 	  "The rest of a lazily pulled image: on (when nobody waits for anything else), eager (at once), off (never).") \
 	X(NUMBER, fetch_background_quiet_ms, "fetch.background_quiet_ms", "500", RANGE(1, 3600000), START, \
 	  "With on: begin when nobody has waited for this long, in milliseconds.") \
+	X(TEXT, fetch_window, "fetch.window", "\"auto\"", CHOICE("auto|none"), START, \
+	  "What a read of something that is not here brings along: auto (its neighbours, as many as cost no time), or none\n" \
+	  "(less bytes, more requests: with background = \"off\" nothing comes that nobody has read).") \
 	X(NUMBER, fetch_read_timeout_ms, "fetch.read_timeout_ms", "60000", RANGE(1, 86400000), START, \
 	  "A read of a file that is not here yet fails with EIO after this many milliseconds.") \
 	X(NUMBER, fetch_answer_timeout_ms, "fetch.answer_timeout_ms", "15000", RANGE(1, 86400000), START, \
