@@ -94,13 +94,7 @@ static int run(struct engine *e, const char *ref, const char *id, bool detach, c
 	return 0;
 }
 
-static int mount_image(struct engine *e, const char *ref, const char *at, struct err *err)
-{
-	const struct own *own = e->own;
-
-	return containerd_mount(&own->containerd, e, ref, at, err);
-}
-
+/* No mount: `ctr images mount` unpacks the image first, whose layers are not in the content store. */
 const struct engine_kind ENGINE_CONTAINERD_STARGZ = {
     .name = "containerd-stargz",
     .title = "containerd + stargz-snapshotter",
@@ -111,5 +105,4 @@ const struct engine_kind ENGINE_CONTAINERD_STARGZ = {
     .stop = stop,
     .pull = pull,
     .run = run,
-    .mount = mount_image,
 };
