@@ -30,16 +30,16 @@ void accuracy_fini(struct accuracy *a)
 
 /* --- a client that costs little --- */
 
-static int dial(const struct net *n, int *out, struct err *err)
+static int dial(unsigned port, int *out, struct err *err)
 {
 	const struct sockaddr_in to = {
-	    .sin_family = AF_INET, .sin_port = htons((uint16_t)net_port(n)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	    .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	const int one = 1;
 	AUTO_FD int fd = -1;
 
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (const struct sockaddr *)&to, sizeof(to)))
-		return err_errno(err, errno, "connect to %s", net_address(n));
+		return err_errno(err, errno, "connect to port %u", port);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	*out = STEAL_FD(fd);
 	return 0;
@@ -136,44 +136,85 @@ static int ping(int fd, unsigned count, double *ms, struct err *err)
 }
 
 /* Connects and asks. */
-static int open_ping(const struct net *n, double *ms, struct err *err)
+static int open_ping(unsigned port, double *ms, struct err *err)
 {
 	int64_t begin = clock_mono_ns();
 	AUTO_FD int fd = -1;
 
-	TRY(dial(n, &fd, err));
+	TRY(dial(port, &fd, err));
 	TRY(ping(fd, 1, ms, err));
 	*ms = (double)(clock_mono_ns() - begin) / NS_PER_MS;
 	return 0;
 }
 
-static int measure_delay(struct net *n, double rtt_ms, double share, struct accuracy_delay *out, struct err *err)
+/* Medians and 95th percentiles of each kind of exchange. */
+struct exchange_times {
+	double median_ms, p95_ms, open_median_ms, open_p95_ms, together_ms;
+};
+
+static void pause_for(double ms)
 {
-	unsigned count = (unsigned)ceil(share * (rtt_ms <= 1 ? 200 : rtt_ms <= 10 ? 100 : 40));
+	const struct timespec t = {.tv_sec = (time_t)(ms / 1e3), .tv_nsec = (long)(fmod(ms, 1e3) * NS_PER_MS)};
+
+	if (ms > 0)
+		nanosleep(&t, NULL);
+}
+
+/* Exchanges with what listens on the port, a pause before each. */
+static int time_exchanges(unsigned port, double pause_ms, unsigned count, struct exchange_times *out, struct err *err)
+{
 	AUTO_FREE double *warm = xcalloc(count, sizeof(*warm));
 	AUTO_FREE double *fresh = xcalloc(count, sizeof(*fresh));
 	double together[REPETITIONS];
 	struct summary s;
 	AUTO_FD int fd = -1;
 
-	TRY(net_set(n, rtt_ms, 0, err));
-	TRY(dial(n, &fd, err));
+	TRY(dial(port, &fd, err));
 	TRY(ping(fd, 1, &warm[0], err)); /* waits for the connection to be set up */
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < count; i++) {
+		pause_for(pause_ms);
 		TRY(ping(fd, 1, &warm[i], err));
-	for (unsigned i = 0; i < count; i++)
-		TRY(open_ping(n, &fresh[i], err));
-	for (unsigned i = 0; i < REPETITIONS; i++)
+	}
+	for (unsigned i = 0; i < count; i++) {
+		pause_for(pause_ms);
+		TRY(open_ping(port, &fresh[i], err));
+	}
+	for (unsigned i = 0; i < REPETITIONS; i++) {
+		pause_for(pause_ms);
 		TRY(ping(fd, TOGETHER, &together[i], err));
-	*out = (struct accuracy_delay){.rtt_ms = rtt_ms, .n = count};
+	}
 	stats_summary(warm, count, 1, &s);
-	out->median_ms = s.median - rtt_ms;
-	out->p95_ms = s.p95 - rtt_ms;
+	out->median_ms = s.median;
+	out->p95_ms = s.p95;
 	stats_summary(fresh, count, 1, &s);
-	out->open_median_ms = s.median - 2 * rtt_ms;
-	out->open_p95_ms = s.p95 - 2 * rtt_ms;
+	out->open_median_ms = s.median;
+	out->open_p95_ms = s.p95;
 	stats_summary(together, REPETITIONS, 1, &s);
-	out->together_ms = s.median - rtt_ms;
+	out->together_ms = s.median;
+	return 0;
+}
+
+static int measure_delay(struct net *n, const struct payload *server, double rtt_ms, double share,
+                         struct accuracy_delay *out, struct err *err)
+{
+	unsigned count = (unsigned)ceil(share * (rtt_ms <= 1 ? 200 : rtt_ms <= 10 ? 100 : 40));
+	struct exchange_times through, direct;
+
+	TRY(net_set(n, rtt_ms, 0, err));
+	TRY(time_exchanges(net_port(n), 0, count, &through, err));
+	/* As long without anything to do as when the network is between. */
+	TRY(time_exchanges(payload_port(server), rtt_ms, count, &direct, err));
+	*out = (struct accuracy_delay){
+	    .rtt_ms = rtt_ms,
+	    .n = count,
+	    .direct_ms = direct.median_ms,
+	    .open_direct_ms = direct.open_median_ms,
+	    .median_ms = through.median_ms - direct.median_ms - rtt_ms,
+	    .p95_ms = through.p95_ms - direct.median_ms - rtt_ms,
+	    .open_median_ms = through.open_median_ms - direct.open_median_ms - 2 * rtt_ms,
+	    .open_p95_ms = through.open_p95_ms - direct.open_median_ms - 2 * rtt_ms,
+	    .together_ms = through.together_ms - direct.together_ms - rtt_ms,
+	};
 	return 0;
 }
 
@@ -220,7 +261,7 @@ static int measure_rate(struct net *n, double share, struct accuracy_rate *r, st
 	for (opened = 0; ret >= 0 && opened < r->connections; opened++) {
 		double ms;
 
-		ret = dial(n, &fds[opened], err);
+		ret = dial(net_port(n), &fds[opened], err);
 		if (ret < 0)
 			break;
 		ret = ping(fds[opened], 1, &ms, err);
@@ -273,7 +314,7 @@ int accuracy_measure(const char *dir, double share, FILE *progress, struct accur
 	TRY(net_start(payload_address(server), 0, 0, dir, &n, err));
 	for (size_t i = 0; i < ARRAY_LEN(RTTS_MS); i++) {
 		say(progress, "network: round trip of %g ms\n", RTTS_MS[i]);
-		TRY(measure_delay(n, RTTS_MS[i], share, vec_add(&out->delays), err));
+		TRY(measure_delay(n, server, RTTS_MS[i], share, vec_add(&out->delays), err));
 	}
 	for (size_t i = 0; i < ARRAY_LEN(RATES_MBIT); i++)
 		TRY(measure_rates(n, RATES_MBIT[i], share, progress, out, err));

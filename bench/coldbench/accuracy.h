@@ -1,7 +1,8 @@
 /*
  * How well netproxy keeps what it is set to: measured from outside, by a client and a server in our process with a
- * netproxy between them, on whatever the machine does besides. Nothing is subtracted: the cost of the loopback interface,
- * of three processes' wake-ups and of the proxy itself are part of the errors.
+ * netproxy between them, on whatever the machine does besides. What client and server take themselves is measured the same
+ * way without the network, after pauses as long as a round trip (processors that have slept are slow to begin), and taken
+ * off; all that the proxy costs is part of the errors.
  */
 #ifndef BENCH_COLDBENCH_ACCURACY_H
 #define BENCH_COLDBENCH_ACCURACY_H
@@ -23,6 +24,7 @@ struct accuracy_delay {
 	double median_ms, p95_ms;           /* errors over a connection that is there: one round trip expected */
 	double open_median_ms, open_p95_ms; /* over a new connection: two expected */
 	double together_ms;                 /* error of 16 requests sent at once over one connection: one expected */
+	double direct_ms, open_direct_ms;   /* what was taken off: medians without the network */
 };
 
 /* Large bodies; medians of the repetitions. */

@@ -19,6 +19,7 @@ struct caller {
 
 struct payload {
 	int fd;
+	unsigned port;
 	char *address;
 	pthread_t thread;             /* accepts */
 	VEC(struct caller *) callers; /* of that thread; of payload_stop when it has ended */
@@ -135,7 +136,8 @@ int payload_start(struct payload **out, struct err *err)
 		return err_errno(err, errno, "a server on the loopback interface");
 	p = xcalloc(1, sizeof(*p));
 	p->fd = fd;
-	p->address = xasprintf("127.0.0.1:%u", ntohs(at.sin_port));
+	p->port = ntohs(at.sin_port);
+	p->address = xasprintf("127.0.0.1:%u", p->port);
 	sys = pthread_create(&p->thread, NULL, accept_all, p);
 	if (sys) {
 		free(p->address);
@@ -170,4 +172,9 @@ void payload_stop(struct payload *p)
 const char *payload_address(const struct payload *p)
 {
 	return p->address;
+}
+
+unsigned payload_port(const struct payload *p)
+{
+	return p->port;
 }

@@ -28,5 +28,6 @@ uint64_t payload_answer_bytes(uint64_t n);
 
 /* "127.0.0.1:PORT"; borrowed. */
 const char *payload_address(const struct payload *p);
+unsigned payload_port(const struct payload *p);
 
 #endif
