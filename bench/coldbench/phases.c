@@ -67,3 +67,14 @@ void phases_split(const struct launch *l, const struct net_exchange *exchanges, 
 	at[PHASE_START + 1] = clamp(l->init.exec_ns, at[PHASE_CREATE + 1], l->ready_ns);
 	at[PHASE_READY + 1] = l->ready_ns;
 }
+
+uint64_t phases_touched_bytes(const struct launch *l, const struct net_exchange *exchanges, size_t n)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (is_of_blob(&exchanges[i]) && is_answered(&exchanges[i]) && exchanges[i].begun_ns >= l->pulled_ns &&
+		    exchanges[i].end_ns <= l->ready_ns)
+			bytes += exchanges[i].body_bytes;
+	return bytes;
+}

@@ -8,4 +8,7 @@
  * of the pull; with none the pull is unpacking alone. */
 void phases_split(const struct launch *l, const struct net_exchange *exchanges, size_t n, int64_t at[N_PHASES + 1]);
 
+/* Bytes of blobs that were asked for after the pull and until the program was ready. */
+uint64_t phases_touched_bytes(const struct launch *l, const struct net_exchange *exchanges, size_t n);
+
 #endif

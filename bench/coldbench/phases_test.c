@@ -112,6 +112,21 @@ static void borders_ascend_whatever_was_seen(void **state)
 	assert_borders(&l, e, 1, (int64_t[]){1000, 1000, 1000, 2000, 2000, 2400, 2400});
 }
 
+static void what_comes_after_the_pull_was_touched(void **state)
+{
+	struct net_exchange e[] = {
+	    exchange("/v2/a/blobs/sha256:1", 206, 1210, 1400), /* opens a layer */
+	    exchange("/v2/a/blobs/sha256:1", 206, 2000, 2400), exchange("/v2/a/blobs/sha256:1", 206, 3000, 4000),
+	    exchange("/v2/a/blobs/sha256:1", 206, 3900, 4001), /* the program was ready without it */
+	    exchange("/v2/a/blobs/sha256:2", 307, 2100, 2200), exchange("/v2/a/manifests/tag", 200, 2100, 2200),
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(e); i++)
+		e[i].body_bytes = 1u << i;
+	assert_int_equal(phases_touched_bytes(&LAUNCH, e, ARRAY_LEN(e)), 2 + 4);
+	assert_int_equal(phases_touched_bytes(&LAUNCH, NULL, 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -122,6 +137,7 @@ int main(void)
 	    cmocka_unit_test(an_image_that_is_there_has_no_pull),
 	    cmocka_unit_test(the_pull_alone_is_unpacking),
 	    cmocka_unit_test(borders_ascend_whatever_was_seen),
+	    cmocka_unit_test(what_comes_after_the_pull_was_touched),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

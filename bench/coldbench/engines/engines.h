@@ -4,7 +4,7 @@
 
 #include "bench/coldbench/engine.h"
 
-extern const struct engine_kind ENGINE_CONTENTD, ENGINE_CONTENTD_PLAIN;
+extern const struct engine_kind ENGINE_CONTENTD, ENGINE_CONTENTD_PLAIN, ENGINE_CONTENTD_EXACT;
 extern const struct engine_kind ENGINE_CONTAINERD_CONTENTD, ENGINE_CONTAINERD, ENGINE_CONTAINERD_CRUN;
 extern const struct engine_kind ENGINE_CONTAINERD_STARGZ, ENGINE_PODMAN;
 
