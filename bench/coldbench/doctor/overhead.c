@@ -7,8 +7,9 @@
  *    are started, the same processes watched, the same questions asked before and after), so their difference, in pairs, as a
  *    share of a cold start is the figure that can be held against the bound. What it leaves out is what grows with the
  *    traffic of a cold start:
- *  - processor time that coldbench itself spends while a cold start runs. It can delay the start by no more than that, were
- *    there one processor for both. netproxy's is shown beside it: it is the modelled network, which both sides pay.
+ *  - processor time that coldbench itself spends while a cold start runs, less what the barest means spend. It can delay the
+ *    start by no more than that, were there one processor for both. netproxy's is shown beside it: it is the modelled network,
+ *    which both sides pay.
  */
 #include "bench/coldbench/cold.h"
 #include "bench/coldbench/doctor/bare.h"
@@ -27,14 +28,15 @@
 struct overhead {
 	struct stand *stand;
 	struct numbers cold_full, cold_bare, warm_full, warm_bare;
-	struct numbers warm_more;              /* full - bare of each pair, ms */
-	struct numbers own_cpu_ms, net_cpu_ms; /* during cold starts */
+	struct numbers warm_more;                /* full - bare of each pair, ms */
+	struct numbers full_cpu_ms, bare_cpu_ms; /* of this process, during cold starts */
+	struct numbers net_cpu_ms;
 };
 
 static void overhead_fini(struct overhead *o)
 {
-	struct numbers *all[] = {&o->cold_full, &o->cold_bare,  &o->warm_full, &o->warm_bare,
-	                         &o->warm_more, &o->own_cpu_ms, &o->net_cpu_ms};
+	struct numbers *all[] = {&o->cold_full, &o->cold_bare,   &o->warm_full,   &o->warm_bare,
+	                         &o->warm_more, &o->full_cpu_ms, &o->bare_cpu_ms, &o->net_cpu_ms};
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		numbers_fini(all[i]);
@@ -102,7 +104,7 @@ static int full_start(struct overhead *o, struct steps *t, bool pull, double *re
 	TRY(ended);
 	*ready_ms = sample_get(t->s, "ready_ms");
 	if (pull) {
-		numbers_add(&o->own_cpu_ms, own_ms);
+		numbers_add(&o->full_cpu_ms, own_ms);
 		numbers_add(&o->net_cpu_ms, net_ms);
 	}
 	return 0;
@@ -112,9 +114,14 @@ static int plain_start(struct overhead *o, struct steps *t, bool pull, double *r
 {
 	char id[32];
 	struct launch_spec spec = spec_of(o, t, stand_next_id(o->stand, id), pull);
+	double own_ms;
 
 	TRY(stand_watch(o->stand, false, err));
-	return bare_start(&spec, ready_ms, err);
+	own_ms = cpu_ms(getpid());
+	TRY(bare_start(&spec, ready_ms, err));
+	if (pull)
+		numbers_add(&o->bare_cpu_ms, cpu_ms(getpid()) - own_ms);
+	return 0;
 }
 
 static int one_start(struct overhead *o, struct steps *t, bool full, bool pull, double *ready_ms, struct err *err)
@@ -252,19 +259,21 @@ static void report_warm(struct overhead *o, double cold_ms, struct sheet *s)
 
 static void report_cpu(struct overhead *o, double cold_ms, struct sheet *s)
 {
-	double own_ms = numbers_median(&o->own_cpu_ms), net_ms = numbers_median(&o->net_cpu_ms);
+	double full_ms = numbers_median(&o->full_cpu_ms), more_ms = full_ms - numbers_median(&o->bare_cpu_ms);
+	double net_ms = numbers_median(&o->net_cpu_ms);
 	struct finding *f =
-	    sheet_number(s, "cpu.coldbench_ms", "processor time of coldbench in a cold start", own_ms, "ms");
+	    sheet_number(s, "cpu.full_ms", "processor time of coldbench in a cold start", full_ms, "ms");
 
-	f = sheet_number(s, "cpu.coldbench_percent", "... of its length: the most it can delay", 100 * own_ms / cold_ms,
+	f = sheet_number(s, "cpu.more_ms", "... more than the barest means", more_ms, "ms");
+	f = sheet_number(s, "cpu.more_percent", "... of a cold start: the most it delays", 100 * more_ms / cold_ms,
 	                 "%");
-	finding_judge(f, own_ms / cold_ms <= BOUND, FINDING_BAD, "<= 1 %");
-	if (own_ms / cold_ms > BOUND)
+	finding_judge(f, more_ms / cold_ms <= BOUND, FINDING_BAD, "<= 1 %");
+	if (f->state == FINDING_BAD)
 		finding_advise(
 		    f, "On a machine whose processors the engine keeps busy, this much is added. Many processes that "
 		       "come and go elsewhere on the machine raise it: each is an event.");
 	f = sheet_number(s, "cpu.netproxy_ms", "processor time of the network in it", net_ms, "ms");
-	finding_add(f, ", %.1f %% of its length", 100 * net_ms / cold_ms);
+	finding_add(f, ", %.1f %% of it", 100 * net_ms / cold_ms);
 }
 
 static int measure(struct overhead *o, bool quick, struct err *err)

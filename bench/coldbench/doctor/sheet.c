@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#define TEXT_WIDTH 36
+
 static const char *const STATE_KEYS[] = {"fact", "good", "warning", "bad"};
 static const char *const STATE_WORDS[] = {"", "ok", "warning", "MISSED"};
 
@@ -173,8 +175,8 @@ static size_t longest(const struct sheet *s, bool of_labels)
 	vec_each(&s->findings, f) {
 		size_t len = strlen(of_labels ? f->label : f->text);
 
-		/* a long text stands alone in its line, and does not push the others' bounds away */
-		if (len > n && (of_labels || f->bound || f->state != FINDING_FACT))
+		/* a long text does not push the others' bounds away */
+		if (len > n && (of_labels || (len <= TEXT_WIDTH && (f->bound || f->state != FINDING_FACT))))
 			n = len;
 	}
 	return n;

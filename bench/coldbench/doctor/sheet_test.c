@@ -59,6 +59,19 @@ static void advice_is_wrapped(void **state)
 	assert_non_null(strstr(text, "\n      Words that do not all fit into\n      one line of thirty columns.\n"));
 }
 
+static void a_long_text_moves_no_bounds(void **state)
+{
+	AUTO(sheet) struct sheet s = {0};
+	AUTO_FREE char *text = NULL;
+
+	fill(&s);
+	finding_judge(sheet_text(&s, "long", "long", "%s", "a text that is longer than any value has to be"), true,
+	              FINDING_BAD, NULL);
+	text = printed(&s, 80);
+	assert_non_null(strstr(text, "  speed    12.3 ms  <= 10 ms  MISSED\n"));
+	assert_non_null(strstr(text, "  long     a text that is longer than any value has to be  ok\n"));
+}
+
 static void programs_get_numbers(void **state)
 {
 	AUTO(sheet) struct sheet s = {0};
@@ -108,6 +121,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(people_see_values_bounds_and_advice),
 	    cmocka_unit_test(advice_is_wrapped),
+	    cmocka_unit_test(a_long_text_moves_no_bounds),
 	    cmocka_unit_test(programs_get_numbers),
 	    cmocka_unit_test(states_are_counted),
 	    cmocka_unit_test(numbers_have_three_digits_that_mean_something),
