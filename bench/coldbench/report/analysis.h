@@ -2,9 +2,9 @@
  * What samples say: cases with a summary of each metric, and how cases compare. Borrows from the samples, which have to stay.
  * Pure; any thread.
  *
- * W and T_serial are defined in bench/README.md: W is the median of the same image's warm starts by the plain engine of the same
- * family, T_serial = W + k*r + B/b with the case's own number of dependent round trips k and the network's round trip r and
- * bandwidth b. B is the metric touched_bytes of the image in that form.
+ * W is the median of the same image's warm starts by the plain engine of the same family. T_serial = W + k*r + B/b, with the
+ * case's own number of dependent round trips k and the network's round trip r and bandwidth b; B is the metric touched_bytes
+ * of the image in that form.
  */
 #ifndef BENCH_COLDBENCH_REPORT_ANALYSIS_H
 #define BENCH_COLDBENCH_REPORT_ANALYSIS_H
