@@ -159,25 +159,24 @@ source=$("$here/images.sh" "$image")
 recipes[$form]=$(recipe_of "$form")
 layout=$(path "$source" "$image" "$form")
 if [ -e "$layout/index.json" ]; then
-	touch "$layout" # asked for now
+	touch "$layout" 2>/dev/null || true # asked for now
 	echo "$layout"
 	exit
 fi
 
 [ "$(id -u)" -eq 0 ] || die "making forms needs root (sudo bench/forms.sh)"
-mkdir -p "$store"
-exec 9>"$cache/forms.lock"
+making=$store/making
+mkdir -p "$making"
+exec 9>"$making/$image-$form.lock"
 flock -n 9 || {
-	say "another one is made just now, waiting for it"
+	say "$image: $form is made just now, waiting for it"
 	flock 9
 }
 [ ! -e "$layout/index.json" ] || {
 	echo "$layout"
 	exit
 }
-# What a killed maker left; nobody else is here, since we hold the lock.
-rm -rf --one-file-system "$store"/cdtest.*
-export TMPDIR=$store
+export TMPDIR=$making
 . "$here/../tests/lib.sh" # registry, processes, clean-up
 set -eE
 T_FINISHED=1 # counts no assertions
@@ -192,6 +191,9 @@ defer told
 mv -T "$T/layout" "$layout"
 made=1
 exec >&3 2>&4
-find "$store" -mindepth 1 -maxdepth 1 -name '*-estargz-????????????????' -mmin +60 -exec rm -rf {} +
-find "$store" -mindepth 1 -maxdepth 1 -name '*-????????????????' -mtime +7 -exec rm -rf {} +
+# drop FOLDER NAME AGE: what is of that name and age in it, since nobody asked for it, or its maker was killed.
+drop() { find "$1" -mindepth 1 -maxdepth 1 -type d -name "$2" "${@:3}" -exec rm -rf --one-file-system {} +; }
+drop "$store" '*-estargz-????????????????' -mmin +60
+drop "$store" '*-????????????????' -mtime +7
+drop "$making" 'cdtest.*' -mmin +60
 echo "$layout"
