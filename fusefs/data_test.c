@@ -587,26 +587,11 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_reads),
-	    T(test_unknown_names),
-	    T(test_single_flight),
-	    T(test_window),
-	    T(test_no_window),
-	    T(test_run),
-	    T(test_corrupt_once),
-	    T(test_corrupt_always),
-	    T(test_failures),
-	    T(test_truncated),
-	    T(test_deadline),
-	    T(test_poison),
-	    T(test_find_by_content),
-	    T(test_evicted),
-	    T(test_shared_object),
-	    T(test_restart),
-	    T(test_reboot),
-	    T(test_remove_layer),
-	    T(test_second_source),
-	    T(test_second_source_of_two),
+	    T(test_reads),           T(test_unknown_names), T(test_single_flight), T(test_window),
+	    T(test_no_window),       T(test_run),           T(test_corrupt_once),  T(test_corrupt_always),
+	    T(test_failures),        T(test_truncated),     T(test_deadline),      T(test_poison),
+	    T(test_find_by_content), T(test_evicted),       T(test_shared_object), T(test_restart),
+	    T(test_reboot),          T(test_remove_layer),  T(test_second_source), T(test_second_source_of_two),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

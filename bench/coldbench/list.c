@@ -1,5 +1,5 @@
 /* coldbench list: what there is to run. */
-#include "bench/coldbench/mode.h"
+#include "bench/coldbench/modes/mode.h"
 #include "bench/coldbench/verb.h"
 
 #include "base/file.h"

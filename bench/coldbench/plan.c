@@ -1,6 +1,6 @@
 #include "bench/coldbench/plan.h"
 
-#include "bench/coldbench/engine.h"
+#include "bench/coldbench/engines/engine.h"
 
 #include <regex.h>
 

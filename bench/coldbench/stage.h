@@ -5,10 +5,10 @@
 #ifndef BENCH_COLDBENCH_STAGE_H
 #define BENCH_COLDBENCH_STAGE_H
 
-#include "bench/coldbench/mode.h"
+#include "bench/coldbench/images/registry.h"
+#include "bench/coldbench/modes/mode.h"
 #include "bench/coldbench/plan.h"
 #include "bench/coldbench/progress.h"
-#include "bench/coldbench/registry.h"
 
 struct stage_engine {
 	const char *name;

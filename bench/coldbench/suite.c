@@ -1,7 +1,7 @@
 #include "bench/coldbench/suite.h"
 
 #include "base/file.h"
-#include "bench/coldbench/mode.h"
+#include "bench/coldbench/modes/mode.h"
 #include "contentd/config/toml.h"
 
 #include <fcntl.h>

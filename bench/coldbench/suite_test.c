@@ -1,7 +1,7 @@
 #include "bench/coldbench/suite.h"
 
 #include "base/testing.h"
-#include "bench/coldbench/engine.h"
+#include "bench/coldbench/engines/engine.h"
 #include "bench/coldbench/plan.h"
 
 #include <stdlib.h>

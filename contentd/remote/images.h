@@ -30,7 +30,7 @@ struct cd_remote_image {
 	/* all->lock */
 	enum { CD_REMOTE_OPENING, CD_REMOTE_OPEN, CD_REMOTE_FAILED } state;
 	VEC(Contentd__Contentfs__V1__Layer *)
-	    layers;            /* known so far; each constant, and here as long as the image is */
+	layers;                /* known so far; each constant, and here as long as the image is */
 	struct rpc_call *call; /* that opens it, and may be cancelled; NULL when it is over */
 	unsigned refs, waiting;
 	int64_t since_ns; /* of the state */

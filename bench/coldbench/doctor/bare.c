@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/unix.h"
-#include "bench/coldbench/command.h"
+#include "bench/coldbench/measure/command.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
 #ifndef BENCH_COLDBENCH_DOCTOR_BARE_H
 #define BENCH_COLDBENCH_DOCTOR_BARE_H
 
-#include "bench/coldbench/launch.h"
+#include "bench/coldbench/measure/launch.h"
 
 /* Runs what `spec` says (its ready condition is a line of output, its program ends by itself), waits for the end; *ready_ms is
  * the time from the first command to the line. */

@@ -6,7 +6,7 @@
 #define BENCH_COLDBENCH_DOCTOR_DOCTOR_H
 
 #include "bench/coldbench/doctor/sheet.h"
-#include "bench/coldbench/engine.h"
+#include "bench/coldbench/engines/engine.h"
 
 struct doctor {
 	bool quick;

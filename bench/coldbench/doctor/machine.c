@@ -2,7 +2,7 @@
 #include "bench/coldbench/doctor/doctor.h"
 #include "bench/coldbench/doctor/noise.h"
 #include "bench/coldbench/fingerprint.h"
-#include "bench/coldbench/watch.h"
+#include "bench/coldbench/measure/watch.h"
 
 #include "base/file.h"
 

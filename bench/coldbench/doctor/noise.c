@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/vec.h"
-#include "bench/coldbench/cold.h"
+#include "bench/coldbench/measure/cold.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -11,10 +11,10 @@
  *    start by no more than that, were there one processor for both. netproxy's is shown beside it: it is the modelled network,
  *    which both sides pay.
  */
-#include "bench/coldbench/cold.h"
 #include "bench/coldbench/doctor/bare.h"
 #include "bench/coldbench/doctor/numbers.h"
 #include "bench/coldbench/doctor/stand.h"
+#include "bench/coldbench/measure/cold.h"
 #include "bench/coldbench/modes/single.h"
 
 #include "base/clock.h"

@@ -5,7 +5,7 @@
 #ifndef BENCH_COLDBENCH_DOCTOR_PLANT_H
 #define BENCH_COLDBENCH_DOCTOR_PLANT_H
 
-#include "bench/coldbench/engine.h"
+#include "bench/coldbench/engines/engine.h"
 
 struct plant {
 	struct engine_kind kind; /* what engines of it have as theirs; its name is ours */

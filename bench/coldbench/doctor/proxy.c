@@ -1,6 +1,6 @@
 /* The modelled network: is what it does what it is set to? */
-#include "bench/coldbench/accuracy.h"
 #include "bench/coldbench/doctor/doctor.h"
+#include "bench/coldbench/net/accuracy.h"
 
 #include <math.h>
 

@@ -2,8 +2,8 @@
 
 #include "base/clock.h"
 #include "base/random.h"
-#include "bench/coldbench/registry.h"
-#include "bench/coldbench/usage.h"
+#include "bench/coldbench/images/registry.h"
+#include "bench/coldbench/measure/usage.h"
 
 #include <poll.h>
 #include <stdio.h>

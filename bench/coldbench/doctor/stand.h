@@ -6,7 +6,7 @@
 #define BENCH_COLDBENCH_DOCTOR_STAND_H
 
 #include "bench/coldbench/doctor/doctor.h"
-#include "bench/coldbench/mode.h"
+#include "bench/coldbench/modes/mode.h"
 
 struct stand {
 	struct world world;

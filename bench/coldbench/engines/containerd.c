@@ -2,8 +2,8 @@
 #include "bench/coldbench/engines/containerd_daemon.h"
 #include "bench/coldbench/engines/engines.h"
 
-#include "bench/coldbench/command.h"
-#include "bench/coldbench/peers.h"
+#include "bench/coldbench/measure/command.h"
+#include "bench/coldbench/peers/peers.h"
 
 struct own {
 	struct containerd containerd;

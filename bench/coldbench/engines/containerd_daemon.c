@@ -3,9 +3,9 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "bench/coldbench/command.h"
 #include "bench/coldbench/engines/leftovers.h"
-#include "bench/coldbench/peers.h"
+#include "bench/coldbench/measure/command.h"
+#include "bench/coldbench/peers/peers.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #define BENCH_COLDBENCH_ENGINES_CONTAINERD_DAEMON_H
 
 #include "bench/coldbench/engines/daemon.h"
-#include "bench/coldbench/room.h"
+#include "bench/coldbench/peers/room.h"
 
 /* What differs between the engines. */
 struct containerd_spec {

@@ -8,9 +8,9 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "bench/coldbench/command.h"
-#include "bench/coldbench/peers.h"
-#include "bench/coldbench/room.h"
+#include "bench/coldbench/measure/command.h"
+#include "bench/coldbench/peers/peers.h"
+#include "bench/coldbench/peers/room.h"
 
 #include <fcntl.h>
 #include <string.h>

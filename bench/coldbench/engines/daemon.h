@@ -2,7 +2,7 @@
 #ifndef BENCH_COLDBENCH_ENGINES_DAEMON_H
 #define BENCH_COLDBENCH_ENGINES_DAEMON_H
 
-#include "bench/coldbench/engine.h"
+#include "bench/coldbench/engines/engine.h"
 
 struct daemon {
 	const char *name; /* static; its log is NAME.log */

@@ -2,7 +2,7 @@
 #ifndef BENCH_COLDBENCH_ENGINES_ENGINES_H
 #define BENCH_COLDBENCH_ENGINES_ENGINES_H
 
-#include "bench/coldbench/engine.h"
+#include "bench/coldbench/engines/engine.h"
 
 extern const struct engine_kind ENGINE_CONTENTD, ENGINE_CONTENTD_PLAIN, ENGINE_CONTENTD_EXACT;
 extern const struct engine_kind ENGINE_CONTAINERD_CONTENTD, ENGINE_CONTAINERD, ENGINE_CONTAINERD_CRUN;

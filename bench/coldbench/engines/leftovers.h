@@ -6,7 +6,7 @@
 #define BENCH_COLDBENCH_ENGINES_LEFTOVERS_H
 
 #include "base/str.h"
-#include "bench/coldbench/engine.h"
+#include "bench/coldbench/engines/engine.h"
 
 /* A name that no other engine has, for namespaces and control groups; the caller's. */
 char *leftovers_name(void);

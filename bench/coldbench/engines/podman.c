@@ -8,8 +8,8 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "bench/coldbench/command.h"
-#include "bench/coldbench/peers.h"
+#include "bench/coldbench/measure/command.h"
+#include "bench/coldbench/peers/peers.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #include "bench/coldbench/engines/engines.h"
 
 #include "base/file.h"
-#include "bench/coldbench/peers.h"
+#include "bench/coldbench/peers/peers.h"
 
 #include <fcntl.h>
 

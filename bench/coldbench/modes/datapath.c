@@ -15,7 +15,7 @@
  *	tree.entries, tree.hash  says that two engines had the same work
  *	settle_ms                how long the engine was busy after everything had been read
  */
-#include "bench/coldbench/cold.h"
+#include "bench/coldbench/measure/cold.h"
 #include "bench/coldbench/modes/ops.h"
 #include "bench/coldbench/modes/steps.h"
 #include "bench/coldbench/stats.h"

@@ -14,7 +14,7 @@
  *	per_container_bytes.PROGRAM       of it
  *	containers.processes.PROGRAM      how many of them there are
  */
-#include "bench/coldbench/command.h"
+#include "bench/coldbench/measure/command.h"
 #include "bench/coldbench/modes/steps.h"
 
 #include "base/clock.h"

@@ -2,7 +2,7 @@
 #ifndef BENCH_COLDBENCH_MODES_REPEATS_H
 #define BENCH_COLDBENCH_MODES_REPEATS_H
 
-#include "bench/coldbench/net.h"
+#include "bench/coldbench/net/net.h"
 
 /* Bytes of blobs that were asked for, each counted as often as it was, and each counted once. Suffix ranges ("bytes=-100")
  * are held against one another alone, since the size of the blob is not known. */

@@ -1,6 +1,6 @@
 #include "bench/coldbench/modes/single.h"
 
-#include "bench/coldbench/cold.h"
+#include "bench/coldbench/measure/cold.h"
 
 static struct launch_spec spec_of(struct steps *t, const char *id, bool pull)
 {

@@ -3,8 +3,8 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "bench/coldbench/cold.h"
-#include "bench/coldbench/command.h"
+#include "bench/coldbench/measure/cold.h"
+#include "bench/coldbench/measure/command.h"
 #include "bench/coldbench/stats.h"
 
 #include <time.h>

@@ -5,8 +5,8 @@
 #ifndef BENCH_COLDBENCH_MODES_STEPS_H
 #define BENCH_COLDBENCH_MODES_STEPS_H
 
-#include "bench/coldbench/mode.h"
-#include "bench/coldbench/usage.h"
+#include "bench/coldbench/measure/usage.h"
+#include "bench/coldbench/modes/mode.h"
 
 /* One sample in the making. */
 struct steps {

@@ -1,6 +1,6 @@
 #include "bench/coldbench/report/analysis.h"
 
-#include "bench/coldbench/mode.h"
+#include "bench/coldbench/modes/mode.h"
 
 #include <math.h>
 

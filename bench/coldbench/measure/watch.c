@@ -1,0 +1,581 @@
+/* Process events: a netlink socket, a thread that takes what it says, and a table of the processes below us. */
+#include "bench/coldbench/measure/watch.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/map.h"
+#include "base/unix.h"
+#include "base/vec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/cn_proc.h>
+#include <linux/connector.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+/* An event takes some 500 bytes of it: enough for 60 000 while the thread is not scheduled. */
+#define RECEIVE_BYTES (32 << 20)
+#define PROC_FILE_MAX_BYTES 65536
+
+/* A program's file, whatever its name is where. */
+struct program {
+	dev_t device;
+	ino_t inode;
+};
+
+/* A process that descends from us; fields are the thread's, and change under the lock. */
+struct process {
+	pid_t pid;
+	struct process *parent; /* NULL: us, or forgotten */
+	struct program program; /* what it runs; before its first exec what its parent ran */
+	struct buf args;        /* as in /proc/PID/cmdline, of its last exec */
+	struct buf cgroup;      /* of first processes, at the exec of the program */
+	bool first, ended;
+	bool inside; /* below a first process: what it makes of namespaces is its own affair */
+	bool keep;   /* while sweeping */
+	struct watch_init init;
+};
+
+/* Who waits for something to happen; on the waiter's stack. */
+struct waiter {
+	int fd;
+	struct waiter *next;
+};
+
+struct watch {
+	int fd, stop_fd;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	/* under it */
+	struct map by_pid; /* struct process: the newest of each number */
+	VEC(struct process *) all;
+	struct waiter *waiters;
+	uint64_t lost;
+};
+
+/* ---- texts of /proc ---- */
+
+bool watch_status_is_init(struct str status)
+{
+	struct str line, number;
+	unsigned n = 0;
+
+	while (str_split(&status, '\n', &line)) {
+		if (!str_skip(&line, STR("NSpid:")))
+			continue;
+		line = str_trim(line);
+		while (str_split(&line, '\t', &number))
+			n++;
+		return n > 1 && str_eqc(number, "1");
+	}
+	return false;
+}
+
+bool watch_cgroup_names(struct str cgroup, struct str id)
+{
+	struct str line, part;
+
+	while (str_split(&cgroup, '\n', &line)) {
+		ptrdiff_t at = str_find(line, '/');
+
+		if (at < 0)
+			continue;
+		line = str_sub(line, (size_t)at, SIZE_MAX);
+		while (str_split(&line, '/', &part))
+			if (str_eq(part, id))
+				return true;
+	}
+	return false;
+}
+
+static bool args_name(const struct buf *args, struct str id)
+{
+	struct str rest = buf_str(args), arg;
+
+	while (str_split(&rest, '\0', &arg))
+		if (str_eq(arg, id))
+			return true;
+	return false;
+}
+
+/* Empty when the process is gone. */
+static void read_proc(pid_t pid, const char *name, struct buf *out)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	buf_clear(out);
+	if (file_read(AT_FDCWD, path, PROC_FILE_MAX_BYTES, out, NULL) < 0)
+		buf_clear(out);
+}
+
+static struct program read_program(pid_t pid)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+	if (stat(path, &st))
+		return (struct program){0};
+	return (struct program){st.st_dev, st.st_ino};
+}
+
+/* ---- the table ---- */
+
+static void process_free(struct process *p)
+{
+	buf_fini(&p->args);
+	buf_fini(&p->cgroup);
+	free(p);
+}
+
+static struct process *find(const struct watch *w, pid_t pid)
+{
+	uint64_t key = (uint64_t)pid;
+
+	return map_get(&w->by_pid, map_key_u64(&key));
+}
+
+static void wake(struct watch *w)
+{
+	for (struct waiter *it = w->waiters; it; it = it->next)
+		eventfd_write(it->fd, 1);
+}
+
+/* Only the thread adds and changes processes, and watch_reset frees none that runs: so the thread may look at one that has
+ * not ended without the lock. */
+static void on_fork(struct watch *w, pid_t parent_pid, pid_t pid, int64_t at_ns)
+{
+	AUTO(buf) struct buf status = BUF_INIT;
+	uint64_t key = (uint64_t)pid;
+	struct process *parent, *p;
+
+	pthread_mutex_lock(&w->lock);
+	parent = find(w, parent_pid);
+	pthread_mutex_unlock(&w->lock);
+	if (parent_pid != getpid() && (!parent || parent->ended))
+		return;
+	read_proc(pid, "status", &status);
+	p = xcalloc(1, sizeof(*p));
+	p->pid = pid;
+	p->parent = parent;
+	if (parent) {
+		p->program = parent->program;
+		p->inside = parent->first || parent->inside;
+	}
+	p->first = !p->inside && watch_status_is_init(buf_str(&status));
+	p->init = (struct watch_init){.pid = pid, .forked_ns = at_ns};
+	pthread_mutex_lock(&w->lock);
+	map_put(&w->by_pid, map_key_u64(&key), p);
+	vec_push(&w->all, p);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void on_exec(struct watch *w, pid_t pid, int64_t at_ns)
+{
+	AUTO(buf) struct buf args = BUF_INIT;
+	AUTO(buf) struct buf cgroup = BUF_INIT;
+	struct program program;
+	struct process *p;
+	bool other;
+
+	pthread_mutex_lock(&w->lock);
+	p = find(w, pid);
+	pthread_mutex_unlock(&w->lock);
+	if (!p || p->ended)
+		return;
+	program = read_program(pid);
+	read_proc(pid, "cmdline", &args);
+	other = program.inode != p->program.inode || program.device != p->program.device;
+	if (p->first && other && !p->init.exec_ns)
+		read_proc(pid, "cgroup", &cgroup);
+	pthread_mutex_lock(&w->lock);
+	p->program = program;
+	buf_fini(&p->args);
+	p->args = args;
+	args = BUF_INIT;
+	if (p->first && other && !p->init.exec_ns) {
+		p->init.exec_ns = at_ns;
+		p->cgroup = cgroup;
+		cgroup = BUF_INIT;
+		wake(w);
+	}
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void on_exit_of(struct watch *w, pid_t pid, int status, int64_t at_ns)
+{
+	struct process *p;
+
+	pthread_mutex_lock(&w->lock);
+	p = find(w, pid);
+	if (p && !p->ended) {
+		p->ended = true;
+		p->init.exit_ns = at_ns;
+		p->init.status = status;
+		if (p->first)
+			wake(w);
+	}
+	pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- the socket ---- */
+
+static void on_event(struct watch *w, const struct proc_event *e)
+{
+	int64_t at_ns = (int64_t)e->timestamp_ns; /* ktime_get_ns: CLOCK_MONOTONIC */
+
+	switch ((unsigned)e->what) {
+	case PROC_EVENT_FORK:
+		if (e->event_data.fork.child_pid == e->event_data.fork.child_tgid) /* not a thread */
+			on_fork(w, e->event_data.fork.parent_tgid, e->event_data.fork.child_pid, at_ns);
+		break;
+	case PROC_EVENT_EXEC:
+		on_exec(w, e->event_data.exec.process_tgid, at_ns);
+		break;
+	case PROC_EVENT_EXIT:
+		if (e->event_data.exit.process_pid == e->event_data.exit.process_tgid)
+			on_exit_of(w, e->event_data.exit.process_pid, (int)e->event_data.exit.exit_code, at_ns);
+		break;
+	default:
+		break;
+	}
+}
+
+static void receive(struct watch *w)
+{
+	_Alignas(struct nlmsghdr) char room[1024];
+	struct sockaddr_nl from = {0};
+	socklen_t from_bytes = sizeof(from);
+	const struct nlmsghdr *head = (const struct nlmsghdr *)room;
+	struct cn_msg message;
+	struct proc_event event;
+	ssize_t n = recvfrom(w->fd, room, sizeof(room), 0, (struct sockaddr *)&from, &from_bytes);
+
+	if (n < 0) {
+		if (errno == ENOBUFS) {
+			pthread_mutex_lock(&w->lock);
+			w->lost++;
+			pthread_mutex_unlock(&w->lock);
+		}
+		return;
+	}
+	if (from.nl_pid != 0 || (size_t)n < NLMSG_HDRLEN + sizeof(message) + sizeof(event))
+		return;
+	memcpy(&message, NLMSG_DATA(head), sizeof(message));
+	if (message.id.idx != CN_IDX_PROC || message.id.val != CN_VAL_PROC || message.len < sizeof(event))
+		return;
+	memcpy(&event, (const char *)NLMSG_DATA(head) + sizeof(message), sizeof(event));
+	on_event(w, &event);
+}
+
+static void *run(void *arg)
+{
+	struct watch *w = arg;
+	struct pollfd fds[] = {{.fd = w->fd, .events = POLLIN}, {.fd = w->stop_fd, .events = POLLIN}};
+
+	while (!fds[1].revents) {
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[0].revents)
+			receive(w);
+	}
+	return NULL;
+}
+
+static int subscribe(int fd, enum proc_cn_mcast_op op, struct err *err)
+{
+	struct {
+		struct nlmsghdr head;
+		struct cn_msg message;
+		enum proc_cn_mcast_op op;
+	} __attribute__((packed)) request = {
+	    .head = {.nlmsg_len = sizeof(request), .nlmsg_type = NLMSG_DONE},
+	    .message = {.id = {CN_IDX_PROC, CN_VAL_PROC}, .len = sizeof(op)},
+	    .op = op,
+	};
+
+	if (send(fd, &request, sizeof(request), 0) < 0)
+		return err_errno(err, errno, "ask the kernel for process events");
+	return 0;
+}
+
+static int listen_to_kernel(int *out, struct err *err)
+{
+	struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = CN_IDX_PROC};
+	AUTO_FD int fd = socket(PF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_CONNECTOR);
+	int bytes = RECEIVE_BYTES;
+
+	if (fd < 0 && errno == EPROTONOSUPPORT)
+		return err_set(err, ERR_UNAVAILABLE, "this kernel tells of no processes (CONFIG_PROC_EVENTS)");
+	if (fd < 0)
+		return err_errno(err, errno, "socket for process events");
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)))
+		return err_errno(err, errno, "room for process events");
+	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)))
+		return err_errno(err, errno, "bind the socket for process events");
+	TRY(subscribe(fd, PROC_CN_MCAST_LISTEN, err));
+	*out = STEAL_FD(fd);
+	return 0;
+}
+
+static void watch_free(struct watch *w)
+{
+	if (!w)
+		return;
+	for (size_t i = 0; i < w->all.n; i++)
+		process_free(w->all.p[i]);
+	vec_fini(&w->all);
+	map_fini(&w->by_pid);
+	pthread_mutex_destroy(&w->lock);
+	if (w->fd >= 0)
+		close(w->fd);
+	if (w->stop_fd >= 0)
+		close(w->stop_fd);
+	free(w);
+}
+DEFINE_AUTO_FREE(watch);
+
+/* A kernel without the events takes the request and stays silent, so it is tried. */
+static int check_events(struct watch *w, struct err *err)
+{
+	const char *argv[] = {"true", NULL};
+	struct spawn s = {.argv = argv, .stdio = {-1, -1, -1}};
+	int64_t deadline_ns = clock_mono_ns() + 5 * NS_PER_S;
+	bool seen = false;
+	int status;
+	pid_t pid;
+
+	TRY(spawn_start(&s, &pid, err));
+	while (!seen && clock_mono_ns() < deadline_ns) {
+		pthread_mutex_lock(&w->lock);
+		seen = find(w, pid) != NULL;
+		pthread_mutex_unlock(&w->lock);
+		if (!seen)
+			usleep(1000);
+	}
+	TRY(spawn_wait(pid, &status, err));
+	if (!seen)
+		return err_set(err, ERR_UNAVAILABLE,
+		               "the kernel tells of no processes (CONFIG_PROC_EVENTS; needs the initial namespaces)");
+	return 0;
+}
+
+int watch_start(struct watch **out, struct err *err)
+{
+	AUTO(watch) struct watch *w = xcalloc(1, sizeof(*w));
+	int r;
+
+	pthread_mutex_init(&w->lock, NULL);
+	w->fd = -1;
+	w->stop_fd = eventfd(0, EFD_CLOEXEC);
+	if (w->stop_fd < 0)
+		return err_errno(err, errno, "eventfd");
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
+		return err_errno(err, errno, "become the subreaper");
+	TRY(listen_to_kernel(&w->fd, err));
+	r = pthread_create(&w->thread, NULL, run, w);
+	if (r)
+		return err_errno(err, r, "start a thread");
+	r = check_events(w, err);
+	if (r < 0) {
+		watch_stop(STEAL(w));
+		return r;
+	}
+	watch_reset(w);
+	*out = STEAL(w);
+	return 0;
+}
+
+/* The kernel makes events as long as anybody listens, and sends them to the group's members. */
+static int set_membership(int fd, int option, struct err *err)
+{
+	const int group = CN_IDX_PROC;
+
+	if (setsockopt(fd, SOL_NETLINK, option, &group, sizeof(group)))
+		return err_errno(err, errno, "join or leave the listeners to process events");
+	return 0;
+}
+
+int watch_pause(struct watch *w, struct err *err)
+{
+	TRY(subscribe(w->fd, PROC_CN_MCAST_IGNORE, err));
+	return set_membership(w->fd, NETLINK_DROP_MEMBERSHIP, err);
+}
+
+int watch_resume(struct watch *w, struct err *err)
+{
+	TRY(set_membership(w->fd, NETLINK_ADD_MEMBERSHIP, err));
+	return subscribe(w->fd, PROC_CN_MCAST_LISTEN, err);
+}
+
+void watch_stop(struct watch *w)
+{
+	if (!w)
+		return;
+	eventfd_write(w->stop_fd, 1);
+	pthread_join(w->thread, NULL);
+	subscribe(w->fd, PROC_CN_MCAST_IGNORE, NULL);
+	watch_free(w);
+}
+
+/* Ancestors of what runs are kept: their arguments may name it. */
+void watch_reset(struct watch *w)
+{
+	size_t kept = 0;
+
+	pthread_mutex_lock(&w->lock);
+	for (size_t i = 0; i < w->all.n; i++)
+		for (struct process *p = w->all.p[i]->ended ? NULL : w->all.p[i]; p && !p->keep; p = p->parent)
+			p->keep = true;
+	for (size_t i = 0; i < w->all.n; i++) {
+		struct process *p = w->all.p[i];
+		uint64_t key = (uint64_t)p->pid;
+
+		if (p->keep) {
+			p->keep = false;
+			w->all.p[kept++] = p;
+			continue;
+		}
+		if (find(w, p->pid) == p)
+			map_del(&w->by_pid, map_key_u64(&key));
+		process_free(p);
+	}
+	w->all.n = kept;
+	w->lost = 0;
+	pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- waiting ---- */
+
+static bool is_named(const struct process *p, struct str id)
+{
+	if (watch_cgroup_names(buf_str(&p->cgroup), id))
+		return true;
+	for (p = p->parent; p; p = p->parent)
+		if (args_name(&p->args, id))
+			return true;
+	return false;
+}
+
+static bool find_exec(struct watch *w, const char *id, struct watch_init *out)
+{
+	for (size_t i = w->all.n; i-- > 0;) {
+		const struct process *p = w->all.p[i];
+
+		if (!p->first || !p->init.exec_ns || (id && !is_named(p, str_of(id))))
+			continue;
+		*out = p->init;
+		return true;
+	}
+	return false;
+}
+
+/* Sleeps until something has happened to a first process since the waiter was entered. */
+static int sleep_until_event(const struct waiter *me, int64_t deadline_ns, int cancel_fd, struct err *err)
+{
+	struct pollfd fds[] = {{.fd = me->fd, .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
+	int64_t left_ns = deadline_ns - clock_mono_ns();
+	struct timespec left = {left_ns / NS_PER_S, left_ns % NS_PER_S};
+	eventfd_t count;
+
+	if (left_ns <= 0)
+		return err_set(err, ERR_DEADLINE, "timed out");
+	if (ppoll(fds, 2, &left, NULL) < 0 && errno != EINTR)
+		return err_errno(err, errno, "poll");
+	if (fds[1].revents)
+		return err_set(err, ERR_CANCELLED, "cancelled");
+	if (fds[0].revents)
+		eventfd_read(me->fd, &count);
+	return 0;
+}
+
+static int waiter_enter(struct watch *w, struct waiter *me, struct err *err)
+{
+	me->fd = eventfd(0, EFD_CLOEXEC);
+	if (me->fd < 0)
+		return err_errno(err, errno, "eventfd");
+	pthread_mutex_lock(&w->lock);
+	me->next = w->waiters;
+	w->waiters = me;
+	pthread_mutex_unlock(&w->lock);
+	return 0;
+}
+
+static void waiter_leave(struct watch *w, struct waiter *me)
+{
+	pthread_mutex_lock(&w->lock);
+	for (struct waiter **at = &w->waiters; *at; at = &(*at)->next)
+		if (*at == me) {
+			*at = me->next;
+			break;
+		}
+	pthread_mutex_unlock(&w->lock);
+	close(me->fd);
+}
+
+int watch_wait_exec(struct watch *w, const char *id, int64_t deadline_ns, int cancel_fd, struct watch_init *out,
+                    struct err *err)
+{
+	struct waiter me;
+	bool found;
+	int r = 0;
+
+	TRY(waiter_enter(w, &me, err));
+	for (;;) {
+		pthread_mutex_lock(&w->lock);
+		found = find_exec(w, id, out);
+		pthread_mutex_unlock(&w->lock);
+		if (found || r < 0)
+			break;
+		r = sleep_until_event(&me, deadline_ns, cancel_fd, err);
+	}
+	waiter_leave(w, &me);
+	if (found)
+		return 0;
+	return err_wrap(err, "wait for container %s to execute its program", id ? id : "(any)");
+}
+
+int watch_wait_exit(struct watch *w, pid_t init, int64_t deadline_ns, int cancel_fd, struct watch_init *out,
+                    struct err *err)
+{
+	struct waiter me;
+	int r = 0;
+
+	if (!watch_lookup(w, init, out))
+		return err_set(err, ERR_NOT_FOUND, "process %d is no container's first", (int)init);
+	TRY(waiter_enter(w, &me, err));
+	while (watch_lookup(w, init, out) && !out->exit_ns && r == 0)
+		r = sleep_until_event(&me, deadline_ns, cancel_fd, err);
+	waiter_leave(w, &me);
+	return out->exit_ns ? 0 : err_wrap(err, "wait for the program to end");
+}
+
+bool watch_lookup(struct watch *w, pid_t init, struct watch_init *out)
+{
+	struct process *p;
+
+	pthread_mutex_lock(&w->lock);
+	p = find(w, init);
+	if (p && p->first)
+		*out = p->init;
+	pthread_mutex_unlock(&w->lock);
+	return p && p->first;
+}
+
+uint64_t watch_lost(struct watch *w)
+{
+	uint64_t lost;
+
+	pthread_mutex_lock(&w->lock);
+	lost = w->lost;
+	pthread_mutex_unlock(&w->lock);
+	return lost;
+}

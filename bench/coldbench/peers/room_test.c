@@ -1,0 +1,178 @@
+#include "base/testing.h"
+#include "bench/coldbench/peers/peers.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "bench/coldbench/measure/command.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mount.h>
+
+static char dir[] = "/tmp/coldbench-room.XXXXXX";
+
+/* Runs a line of shell in the room; its output goes to DIR/out. */
+static int run_in(const struct room *room, const char *script, struct err *err)
+{
+	AUTO(argv) struct argv argv = ARGV_INIT;
+	AUTO_FREE char *output = xasprintf("%s/out", dir);
+
+	room_enter(room, &argv);
+	argv_addl(&argv, "sh", "-c", script, "sh", dir, NULL);
+	return command_run((const char *const *)argv.p, output, clock_mono_ns() + 60 * NS_PER_S, -1, err);
+}
+
+/* A root whose /usr is this machine's, and a mark. */
+static char *make_root(void)
+{
+	char *root = xasprintf("%s.root", dir), *usr = xasprintf("%s/usr", root);
+
+	OK(dir_make(usr, 0755, err));
+	assert_int_equal(mount("overlay", usr, "overlay", 0, "lowerdir=/usr:/etc"), 0);
+	free(usr);
+	return root;
+}
+
+static void drop_root(char *root)
+{
+	AUTO_FREE char *usr = xasprintf("%s/usr", root);
+
+	assert_int_equal(umount2(usr, MNT_DETACH), 0);
+	assert_int_equal(rmdir(usr), 0);
+	assert_int_equal(rmdir(root), 0);
+	free(root);
+}
+
+static bool is_mount(const char *name)
+{
+	AUTO(buf) struct buf mounts = BUF_INIT;
+	AUTO_FREE char *path = xasprintf(" %s%s ", dir, name);
+
+	OK(file_read(AT_FDCWD, "/proc/self/mounts", 4u << 20, &mounts, err));
+	return strstr(buf_cstr(&mounts), path);
+}
+
+static void mounts_below_the_folder_are_seen_on_both_sides(void **state)
+{
+	AUTO_FREE char *at = xasprintf("%s/b", dir);
+	struct room *room = NULL, *other = NULL;
+	char *root = make_root();
+
+	OK(room_open(&(struct room_spec){.root = root, .dir = dir}, &room, err));
+	OK(run_in(room, "mkdir $1/a $1/b && mount -t tmpfs none $1/a && touch $1/a/file", err));
+	assert_true(is_mount("/a"));
+	assert_int_equal(mount("none", at, "tmpfs", 0, NULL), 0);
+	OK(run_in(room, "mountpoint $1/b && umount $1/b", err));
+	assert_false(is_mount("/b"));
+	OK(run_in(room, "test -e /usr/passwd && umount $1/a", err));
+	OK(room_open(&(struct room_spec){.root = NULL}, &other, err));
+	FAILS(run_in(other, "test -e /usr/passwd", err), ERR_INTERNAL);
+	room_close(room);
+	room_close(other);
+	assert_false(is_mount(""));
+	drop_root(root);
+}
+
+static void other_mounts_stay_in_the_room(void **state)
+{
+	struct room *room = NULL;
+	char *root = make_root();
+
+	OK(room_open(&(struct room_spec){.root = root}, &room, err));
+	OK(run_in(room, "mount -t tmpfs none $1", err));
+	assert_false(is_mount(""));
+	room_close(room);
+	drop_root(root);
+}
+
+static void a_room_hides_the_unified_hierarchy(void **state)
+{
+	struct room *room = NULL;
+
+	if (access("/sys/fs/cgroup/unified", F_OK)) {
+		skip();
+		return;
+	}
+	OK(room_open(&(struct room_spec){.one_cgroups = true}, &room, err));
+	OK(run_in(room, "! mountpoint -q /sys/fs/cgroup/unified", err));
+	room_close(room);
+	assert_int_equal(access("/sys/fs/cgroup/unified/cgroup.procs", F_OK), 0);
+}
+
+static void a_folder_stands_in_for_the_machines(void **state)
+{
+	AUTO_FREE char *from = xasprintf("%s/from", dir), *at = xasprintf("%s/at", dir);
+	AUTO_FREE char *inside = xasprintf("%s/from/file", dir), *outside = xasprintf("%s/at/file", dir);
+	const struct room_bind binds[] = {{from, at}, {0}};
+	struct room *room = NULL;
+
+	OK(room_open(&(struct room_spec){.binds = binds}, &room, err));
+	OK(run_in(room, "touch $1/at/file", err));
+	room_close(room);
+	assert_int_equal(access(inside, F_OK), 0);
+	assert_int_equal(access(outside, F_OK), -1);
+}
+
+static void a_root_that_is_not_there_fails(void **state)
+{
+	AUTO_FREE char *root = xasprintf("%s/absent", dir);
+	struct room *room = NULL;
+
+	FAILS(room_open(&(struct room_spec){.root = root, .dir = dir}, &room, err), ERR_NOT_FOUND);
+	assert_false(is_mount(""));
+}
+
+static void check_version(const char *printed, const char *want)
+{
+	struct str got = STR("none");
+
+	peers_parse_version(str_of(printed), &got);
+	assert_true(str_eqc(got, want));
+}
+
+static void versions_are_found(void **state)
+{
+	check_version("containerd github.com/containerd/containerd/v2 2.1.9+unknown \n", "2.1.9+unknown");
+	check_version("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3\n", "1.6.20~ds1");
+	check_version("runc version 1.3.6+ds1\ncommit: 1.3.6+ds1-1\nspec: 1.2.1\n", "1.3.6+ds1");
+	check_version("ctr v1.2\n", "1.2");
+	check_version("no digits, version\n1.2\n", "none");
+	check_version("", "none");
+}
+
+static void programs_of_the_host_have_versions(void **state)
+{
+	AUTO(buf) struct buf versions = BUF_INIT;
+
+	OK(peers_versions("host", (const char *const[]){"bash", "/bin/mount", NULL}, &versions, err));
+	assert_memory_equal(buf_cstr(&versions), "bash ", 5);
+	assert_non_null(strstr(buf_cstr(&versions), ", mount "));
+	FAILS(peers_versions("host", (const char *const[]){"no-such-program", NULL}, &versions, err), ERR_UNAVAILABLE);
+	FAILS(peers_versions("potato", (const char *const[]){"bash", NULL}, &versions, err), ERR_INVALID);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(mounts_below_the_folder_are_seen_on_both_sides),
+	    cmocka_unit_test(other_mounts_stay_in_the_room),
+	    cmocka_unit_test(a_room_hides_the_unified_hierarchy),
+	    cmocka_unit_test(a_folder_stands_in_for_the_machines),
+	    cmocka_unit_test(a_root_that_is_not_there_fails),
+	};
+	const struct CMUnitTest programs[] = {
+	    cmocka_unit_test(versions_are_found),
+	    cmocka_unit_test(programs_of_the_host_have_versions),
+	};
+	AUTO_FD int dir_fd = -1;
+	int failed;
+
+	if (!mkdtemp(dir))
+		return 1;
+	/* Rooms need root. */
+	failed = geteuid() ? 0 : cmocka_run_group_tests_name("rooms", tests, NULL, NULL);
+	failed += cmocka_run_group_tests_name("programs", programs, NULL, NULL);
+	dir_fd = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir_remove(dir_fd, dir + strlen("/tmp/"), NULL);
+	return failed;
+}
