@@ -32,5 +32,5 @@ double numbers_median(const struct numbers *n)
 
 void numbers_compare(const struct numbers *a, const struct numbers *b, struct comparison *out)
 {
-	stats_compare(a->v.p, a->v.n, b->v.p, b->v.n, SEED, out);
+	stats_compare(a->v.p, a->v.n, b->v.p, b->v.n, out);
 }

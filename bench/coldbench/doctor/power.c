@@ -26,7 +26,7 @@ double power_of_measured(const double *slow, size_t n_slow, const double *same, 
 
 		draw(slow, n_slow, a, n, state);
 		draw(same, n_same, b, n, state);
-		stats_compare(a, n, b, n, seed + t, &c);
+		stats_compare(a, n, b, n, &c);
 		told += c.verdict == VERDICT_MORE;
 	}
 	return (double)told / trials;

@@ -273,7 +273,7 @@ static void compare_measures(const struct measure *a, const struct measure *b, s
 {
 	*out = (struct comparison){.ratio = NAN, .ci = {NAN, NAN}, .verdict = VERDICT_CANNOT_TELL};
 	if (a && b)
-		stats_compare(a->values, a->s.n, b->values, b->s.n, SEED, out);
+		stats_compare(a->values, a->s.n, b->values, b->s.n, out);
 }
 
 static void compare_to_reference(struct analysis *a, struct cell *c)
@@ -306,19 +306,13 @@ static const struct cell *find_warm(const struct analysis *a, const struct cell 
 	return NULL;
 }
 
-/* A property of the image in that form, whichever case has measured it. */
+/* A property of the image in that form, whatever the network. */
 static double find_touched_bytes(const struct analysis *a, const struct cell *c)
 {
-	double own = cell_median(c, "touched_bytes");
-
-	if (!isnan(own))
-		return own;
-	vec_each(&a->cells, other) {
-		double bytes = cell_median(other, "touched_bytes");
-
-		if (!isnan(bytes) && !strcmp(other->image, c->image) && !strcmp(other->form, c->form))
-			return bytes;
-	}
+	vec_each(&a->cells, other)
+		if (!strcmp(other->mode, "touched") && !strcmp(other->image, c->image) &&
+		    !strcmp(other->form, c->form) && other->figure)
+			return other->figure->s.median;
 	return NAN;
 }
 

@@ -3,7 +3,7 @@
  * Pure; any thread.
  *
  * W is the median of the same image's warm starts by the plain engine of the same family. T_serial = W + k*r + B/b, with the
- * case's own number of dependent round trips k and the network's round trip r and bandwidth b; B is the metric touched_bytes
+ * case's own number of dependent round trips k and the network's round trip r and bandwidth b; B is what mode touched measured
  * of the image in that form.
  */
 #ifndef BENCH_COLDBENCH_REPORT_ANALYSIS_H
