@@ -17,8 +17,6 @@
  *	majflt.PROGRAM, minflt.PROGRAM
  *	cpu_s, majflt               of the whole engine, the container's own processes left out
  *	cold.resident_bytes         of the programs that the start runs, in the page cache before it
- *	touched_bytes               of engines that fetch nothing but what is read: compressed bytes of the chunks that the start
- *	                            touches, without what was fetched to open the layers (B)
  *	noise.spin_ms               a fixed piece of computation, timed just before
  *	start.ready_ms.p50, .p95, .max    mode burst: over the starts; ready_ms is when the last one was ready
  *

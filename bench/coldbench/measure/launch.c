@@ -203,7 +203,7 @@ int launch_begin(struct watch *w, const struct launch_spec *spec, struct launch 
 	struct err why = ERR_INIT;
 	int r;
 
-	*out = (struct launch){.config_digest = spec->config_digest, .exact = spec->engine->kind->exact};
+	*out = (struct launch){.config_digest = spec->config_digest};
 	out->running = xcalloc(1, sizeof(*out->running));
 	*out->running = (struct running){.command_fd = -1, .init_fd = -1, .stop_fd = -1};
 	r = spec->pull ? kind->pull(spec->engine, spec->ref, &pull, &why) : 0;
@@ -252,8 +252,6 @@ int launch_sample(const struct launch *l, struct net *net, struct sample *s, str
 	if (net)
 		TRY(net_exchanges(net, &exchanges, err));
 	phases_split(l, exchanges.items.p, exchanges.items.n, at);
-	if (net && l->exact)
-		sample_set(s, "touched_bytes", (double)phases_touched_bytes(l, exchanges.items.p, exchanges.items.n));
 	sample_set(s, "ready_ms", (double)(l->ready_ns - l->begun_ns) / NS_PER_MS);
 	for (int i = 0; i < N_PHASES; i++)
 		sample_setf(s, (double)(at[i + 1] - at[i]) / NS_PER_MS, "phase.%s_ms", PHASE_NAMES[i]);

@@ -41,7 +41,6 @@ struct running;
 struct launch {
 	int64_t begun_ns, pulled_ns;
 	int64_t ready_ns;
-	bool exact; /* the engine's */
 	struct watch_init init;
 	const char *config_digest; /* the spec's */
 	struct running *running;   /* until launch_end */

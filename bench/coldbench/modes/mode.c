@@ -3,7 +3,7 @@
 #include <string.h>
 
 static const struct mode *const MODES[] = {
-    &start_mode, &warm_mode, &burst_mode, &read_mode, &datapath_mode, &density_mode, &unpack_mode,
+    &start_mode, &warm_mode, &burst_mode, &read_mode, &datapath_mode, &density_mode, &unpack_mode, &touched_mode,
 };
 
 const struct mode *mode_at(size_t i)

@@ -34,7 +34,8 @@ const struct mode *mode_find(const char *name);
 const struct mode *mode_at(size_t i);
 
 /* The table's entries, each in modes/NAME.c, where its metrics are described. */
-extern const struct mode start_mode, warm_mode, burst_mode, read_mode, datapath_mode, density_mode, unpack_mode;
+extern const struct mode start_mode, warm_mode, burst_mode, read_mode, datapath_mode, density_mode, unpack_mode,
+    touched_mode;
 
 /* For modes: an engine in a fresh folder of w->dir, started. One at a time: every process that comes from here on, below this
  * one, counts as the engine's (usage.h). */

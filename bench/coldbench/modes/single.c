@@ -1,6 +1,7 @@
 #include "bench/coldbench/modes/single.h"
 
 #include "bench/coldbench/measure/cold.h"
+#include "bench/coldbench/measure/phases.h"
 
 static struct launch_spec spec_of(struct steps *t, const char *id, bool pull)
 {
@@ -54,4 +55,30 @@ int single_measure(struct steps *t, bool pull, struct err *err)
 	looked = look(t, &l, err);
 	ended = launch_end(&l, looked < 0 ? NULL : err);
 	return looked < 0 ? looked : ended;
+}
+
+static int sample_touched(struct steps *t, const struct launch *l, struct err *err)
+{
+	AUTO(net_exchange_list) struct net_exchange_list exchanges = {.items = VEC_INIT};
+
+	TRY(net_exchanges(t->w->net, &exchanges, err));
+	if (exchanges.left_out)
+		return err_set(err, ERR_EXHAUSTED, "the network keeps no list of so many exchanges: %llu are left out",
+		               (unsigned long long)exchanges.left_out);
+	sample_set(t->s, "touched_bytes", (double)phases_touched_bytes(l, exchanges.items.p, exchanges.items.n));
+	return 0;
+}
+
+int single_touched(struct steps *t, struct err *err)
+{
+	struct launch_spec spec = spec_of(t, "touched", true);
+	struct launch l = {0};
+	int sampled, ended;
+
+	watch_reset(t->w->watch);
+	TRY(net_reset(t->w->net, err));
+	TRY(launch_begin(t->w->watch, &spec, &l, err));
+	sampled = sample_touched(t, &l, err);
+	ended = launch_end(&l, sampled < 0 ? NULL : err);
+	return sampled < 0 ? sampled : ended;
 }

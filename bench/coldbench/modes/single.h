@@ -1,4 +1,4 @@
-/* The start of one container, as the modes start and warm measure it. */
+/* The start of one container, as the modes start, warm and touched measure it. */
 #ifndef BENCH_COLDBENCH_MODES_SINGLE_H
 #define BENCH_COLDBENCH_MODES_SINGLE_H
 
@@ -10,5 +10,8 @@ int single_measure(struct steps *t, bool pull, struct err *err);
 
 /* Pulls and starts it, and forgets how long that took. */
 int single_discard(struct steps *t, struct err *err);
+
+/* Pulls and starts it with an engine that fetches nothing but what is read, and sets touched_bytes alone. */
+int single_touched(struct steps *t, struct err *err);
 
 #endif
