@@ -1,50 +1,36 @@
 /*
- * A containerd of its own in an engine's folder, of this machine or of a newer suite, and the commands of its ctr. What the
- * engines that need one have in common. One thread.
+ * A containerd of its own in an engine's folder, of this machine or of a newer suite, with its own snapshotter or with a proxy
+ * plugin, and the commands of its ctr: what the engines that need one have in common. Except for the start, which differs,
+ * the functions are those of an engine_kind (engine.h). One thread.
  */
 #ifndef BENCH_COLDBENCH_ENGINES_CONTAINERD_DAEMON_H
 #define BENCH_COLDBENCH_ENGINES_CONTAINERD_DAEMON_H
 
 #include "bench/coldbench/engines/daemon.h"
-#include "bench/coldbench/peers/room.h"
 
 /* What differs between the engines. */
 struct containerd_spec {
 	const char *snapshotter; /* "overlayfs", or the name of the proxy plugin */
-	const char *plugin;      /* socket of the proxy plugin; NULL: the snapshotter is containerd's own */
-	const char *labels;      /* lines of TOML for [proxy_plugins.NAME.exports], or NULL */
-	const char *runtime;     /* "runc" or "crun" */
+	const char *runtime;     /* "runc" or "crun"; NULL: the options' */
+	/* Starts the proxy plugin outside of the room, where it has to listen on `socket` when this returns; containerd sees
+	 * what it mounts below e->dir. NULL: the snapshotter is containerd's own. */
+	int (*start_plugin)(const struct engine *e, const char *socket, struct daemon *out, struct err *err);
 };
 
-struct containerd {
-	struct daemon daemon;
-	struct room *room;
-	char *name; /* of the namespace, and the folder of the control groups */
-	char *socket, *fifos;
-	const char *snapshotter, *runtime; /* static */
-};
+/* Opens the room (options' suite; crun has no use for two kinds of control groups), starts the plugin, writes the configuration,
+ * starts the daemon, and waits until it answers. The spec's texts are static. */
+int containerd_start(struct engine *e, const struct containerd_spec *spec, struct err *err);
 
-/* Opens the room (options' suite; crun has no use for two kinds of control groups), for a snapshotter to be started in or
- * beside it: what it mounts below e->dir is seen inside. */
-int containerd_open(struct containerd *c, const struct engine *e, const char *runtime, struct err *err);
+/* Ends containers, the daemon, the plugin, shims, mounts and control groups; also what has never started. */
+int containerd_stop(struct engine *e, struct err *err);
 
-/* Writes the configuration, starts the daemon and waits until it answers. */
-int containerd_start(struct containerd *c, const struct engine *e, const struct containerd_spec *spec, struct err *err);
+/* By ctr; lazily by ctr-remote, since ctr of 1.6 and 1.7 does not tell a snapshotter which layer it unpacks. */
+int containerd_pull(struct engine *e, const char *ref, struct argv *out, struct err *err);
+int containerd_pull_lazily(struct engine *e, const char *ref, struct argv *out, struct err *err);
 
-/* Ends containers, the daemon, shims, mounts and control groups; also what has never started. The caller's own daemons live
- * until `end_others`, which is called between (NULL: none). */
-int containerd_stop(struct containerd *c, const struct engine *e, void (*end_others)(const struct engine *e),
-                    struct err *err);
-
-/* The beginning of a command: `program` is ctr, or one that takes the same options. */
-void containerd_client(const struct containerd *c, const char *program, struct argv *out);
-
-/* The commands of an engine_kind. `pull` is ctr's own. */
-void containerd_pull(const struct containerd *c, const char *ref, struct argv *out);
-void containerd_run(const struct containerd *c, const char *ref, const char *id, bool detach, const char *const *args,
-                    struct argv *out);
-int containerd_mount(const struct containerd *c, const struct engine *e, const char *ref, const char *at,
-                     struct err *err);
+int containerd_run(struct engine *e, const char *ref, const char *id, bool detach, const char *const *args,
+                   struct argv *out, struct err *err);
+int containerd_mount(struct engine *e, const char *ref, const char *at, struct err *err);
 
 /* options' runtime, "runc" when they name none. */
 const char *containerd_runtime(const struct engine_options *o);
