@@ -17,6 +17,25 @@ static const struct usage_process *find(const struct usage *u, const char *name)
 	return NULL;
 }
 
+/* Who may run on when a test fails. */
+static pid_t workers[4];
+static size_t n_workers;
+
+static int end_workers(void **state)
+{
+	int status;
+
+	while (n_workers) {
+		pid_t pid = workers[--n_workers];
+
+		if (waitpid(pid, &status, WNOHANG) == 0) {
+			kill(pid, SIGKILL);
+			waitpid(pid, &status, 0);
+		}
+	}
+	return 0;
+}
+
 /* A shell that works for some time, says so through the pipe, and runs `then`. */
 static pid_t start_worker(const char *then, int *said)
 {
@@ -29,6 +48,8 @@ static pid_t start_worker(const char *then, int *said)
 	assert_int_equal(pipe(ends), 0);
 	s.stdio[1] = ends[1];
 	OK(spawn_start(&s, &pid, err));
+	assert_true(n_workers < ARRAY_LEN(workers));
+	workers[n_workers++] = pid;
 	close(ends[1]);
 	*said = ends[0];
 	return pid;
@@ -61,7 +82,7 @@ static void test_living(void **state)
 
 	OK(usage_take(NULL, 0, false, &before, err));
 	assert_null(find(&before, "sleep"));
-	pid = start_worker("exec sleep 1000", &said);
+	pid = start_worker("exec sleep 60", &said);
 	wait_for_word(said);
 	while (!find(&after, "sleep")) { /* exec */
 		usage_fini(&after);
@@ -125,7 +146,7 @@ static void test_orphan(void **state)
 	FILE *f;
 
 	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
-	pid = start_worker("sleep 1000 >/dev/null & echo $!; exit 0", &said);
+	pid = start_worker("sleep 60 >/dev/null & echo $!; exit 0", &said);
 	OK(spawn_wait(pid, &status, err));
 	f = fdopen(said, "r");
 	assert_non_null(f);
@@ -173,10 +194,10 @@ static void test_harness(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_living),
-	    cmocka_unit_test(test_dead),
-	    cmocka_unit_test(test_orphan),
-	    cmocka_unit_test(test_harness),
+	    cmocka_unit_test_teardown(test_living, end_workers),
+	    cmocka_unit_test_teardown(test_dead, end_workers),
+	    cmocka_unit_test_teardown(test_orphan, end_workers),
+	    cmocka_unit_test_teardown(test_harness, end_workers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
