@@ -13,8 +13,9 @@
 
 /* A connection and its thread; lives until payload_stop. */
 struct caller {
-	int fd;
 	pthread_t thread;
+	pthread_mutex_t lock;
+	int fd; /* -1: closed. Changed by its thread alone, under the lock. */
 };
 
 struct payload {
@@ -74,27 +75,39 @@ static bool answer(int fd, const struct http_msg *m)
 	return true;
 }
 
-static void *serve(void *arg)
+/* Until the caller leaves. */
+static void converse(int fd)
 {
-	const struct caller *c = arg;
 	AUTO(http) struct http h = {0};
 	AUTO_FREE char *in = xmalloc(BUFFER_BYTES);
 
 	http_init(&h, HTTP_REQUEST);
 	for (;;) {
-		ssize_t got = recv(c->fd, in, BUFFER_BYTES, 0);
+		ssize_t got = recv(fd, in, BUFFER_BYTES, 0);
 		struct str rest, piece;
 		enum http_what what;
 
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
-			return NULL;
+			return;
 		rest = str_make(in, (size_t)got);
 		while ((what = http_next(&h, &rest, &piece)) != HTTP_MORE)
-			if (what == HTTP_OPAQUE || (what == HTTP_END && !answer(c->fd, &h.msg)))
-				return NULL;
+			if (what == HTTP_OPAQUE || (what == HTTP_END && !answer(fd, &h.msg)))
+				return;
 	}
+}
+
+static void *serve(void *arg)
+{
+	struct caller *c = arg;
+
+	converse(c->fd);
+	pthread_mutex_lock(&c->lock);
+	close(c->fd);
+	c->fd = -1;
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
 }
 
 static void *accept_all(void *arg)
@@ -113,6 +126,7 @@ static void *accept_all(void *arg)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		c = xcalloc(1, sizeof(*c));
 		c->fd = fd;
+		pthread_mutex_init(&c->lock, NULL);
 		if (pthread_create(&c->thread, NULL, serve, c)) {
 			close(fd);
 			free(c);
@@ -158,9 +172,12 @@ void payload_stop(struct payload *p)
 	vec_each(&p->callers, at) {
 		struct caller *c = *at;
 
-		shutdown(c->fd, SHUT_RDWR);
+		pthread_mutex_lock(&c->lock);
+		if (c->fd >= 0)
+			shutdown(c->fd, SHUT_RDWR);
+		pthread_mutex_unlock(&c->lock);
 		pthread_join(c->thread, NULL);
-		close(c->fd);
+		pthread_mutex_destroy(&c->lock);
 		free(c);
 	}
 	vec_fini(&p->callers);
