@@ -85,13 +85,6 @@ void sample_setf(struct sample *s, double value, const char *fmt, ...)
 	put(s, buf_str(&name), value);
 }
 
-void sample_add(struct sample *s, const char *name, double value)
-{
-	const struct metric *m = find(s, str_of(name));
-
-	put(s, str_of(name), (m ? m->value : 0) + value);
-}
-
 double sample_get(const struct sample *s, const char *name)
 {
 	const struct metric *m = find(s, str_of(name));

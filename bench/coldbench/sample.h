@@ -51,9 +51,6 @@ DEFINE_AUTO_FINI(sample);
 void sample_set(struct sample *s, const char *name, double value);
 void sample_setf(struct sample *s, double value, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* Adds to a metric, which begins with 0. */
-void sample_add(struct sample *s, const char *name, double value);
-
 /* NaN when there is none. */
 double sample_get(const struct sample *s, const char *name);
 

@@ -279,33 +279,18 @@ static int measure_rate(struct net *n, double share, struct accuracy_rate *r, st
 
 /* --- all --- */
 
-static void say(FILE *progress, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (!progress)
-		return;
-	va_start(ap, fmt);
-	vfprintf(progress, fmt, ap);
-	va_end(ap);
-	fflush(progress);
-}
-
-static int measure_rates(struct net *n, double mbit, double share, FILE *progress, struct accuracy *out,
-                         struct err *err)
+static int measure_rates(struct net *n, double mbit, double share, struct accuracy *out, struct err *err)
 {
 	for (unsigned i = 0; i < 2 * ARRAY_LEN(CONNECTIONS); i++) {
 		struct accuracy_rate *r = vec_add(&out->rates);
 
 		*r = (struct accuracy_rate){.mbit = mbit, .connections = CONNECTIONS[i / 2], .upload = i % 2};
-		say(progress, "network: %.0f Mbit/s %s, %u connections\n", mbit, r->upload ? "up" : "down",
-		    r->connections);
 		TRY(measure_rate(n, share, r, err));
 	}
 	return 0;
 }
 
-int accuracy_measure(const char *dir, double share, FILE *progress, struct accuracy *out, struct err *err)
+int accuracy_measure(const char *dir, double share, struct accuracy *out, struct err *err)
 {
 	AUTO(payload) struct payload *server = NULL;
 	AUTO(net) struct net *n = NULL;
@@ -313,10 +298,9 @@ int accuracy_measure(const char *dir, double share, FILE *progress, struct accur
 	TRY(payload_start(&server, err));
 	TRY(net_start(payload_address(server), 0, 0, dir, &n, err));
 	for (size_t i = 0; i < ARRAY_LEN(RTTS_MS); i++) {
-		say(progress, "network: round trip of %g ms\n", RTTS_MS[i]);
 		TRY(measure_delay(n, server, RTTS_MS[i], share, vec_add(&out->delays), err));
 	}
 	for (size_t i = 0; i < ARRAY_LEN(RATES_MBIT); i++)
-		TRY(measure_rates(n, RATES_MBIT[i], share, progress, out, err));
+		TRY(measure_rates(n, RATES_MBIT[i], share, out, err));
 	return 0;
 }

@@ -10,8 +10,6 @@
 #include "base/err.h"
 #include "base/vec.h"
 
-#include <stdio.h>
-
 /* What the harness promises. */
 #define ACCURACY_RTT_ERROR_MS 0.3 /* of the median */
 #define ACCURACY_RATE_ERROR 0.03
@@ -45,7 +43,7 @@ void accuracy_fini(struct accuracy *a);
 DEFINE_AUTO_FINI(accuracy);
 
 /* Measures all. `share`: 1 = as often and as long as the promises deserve (about half a minute); less is sooner done, and
- * coarser. `dir`: as of net_start. `progress`, when not NULL, gets a line per step. */
-int accuracy_measure(const char *dir, double share, FILE *progress, struct accuracy *out, struct err *err);
+ * coarser. `dir`: as of net_start. */
+int accuracy_measure(const char *dir, double share, struct accuracy *out, struct err *err);
 
 #endif

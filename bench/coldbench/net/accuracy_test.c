@@ -12,7 +12,7 @@ static void test_measuring(void **state)
 	AUTO(accuracy) struct accuracy a = {0};
 
 	assert_non_null(mkdtemp(dir));
-	OK(accuracy_measure(dir, 0.01, NULL, &a, err));
+	OK(accuracy_measure(dir, 0.01, &a, err));
 	assert_int_equal(rmdir(dir), 0);
 	assert_int_equal(a.delays.n, 4);
 	assert_int_equal(a.rates.n, 12);
