@@ -292,7 +292,7 @@ static const struct cell *find_warm(const struct analysis *a, const struct cell 
 {
 	bool ours = !strncmp(c->engine, "contentd", strlen("contentd"));
 	bool theirs = !strncmp(c->engine, "containerd", strlen("containerd"));
-	const char *const ours_plain[] = {"contentd-plain", "contentd", NULL};
+	const char *const ours_plain[] = {"contentd-plain", NULL};
 	const char *const crun[] = {"containerd-crun", "containerd", NULL};
 	const char *const runc[] = {"containerd", NULL};
 	const char *const itself[] = {c->engine, NULL};

@@ -460,7 +460,7 @@ static const char METHOD[] =
     "<dt>W</dt><dd>Median time to ready of the same image, fully unpacked, page cache warm, on plain overlayfs, by the "
     "plain "
     "engine of the same family.</dd>\n"
-    "<dt>B</dt><dd>Compressed bytes of the smallest set of chunks that the start touches.</dd>\n"
+    "<dt>B</dt><dd>Compressed bytes of the chunks that the start touches, the kernel's read-ahead included.</dd>\n"
     "<dt>T<sub>serial</sub></dt><dd>W + k\u00b7r + B/b, with k dependent round trips (as measured in the case), round "
     "trip r "
     "and bandwidth b: a loader that overlaps nothing. Overlap can beat it. Where B is not known and the bandwidth has "
