@@ -11,9 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/signalfd.h>
 
 /* A start may take this long and three times what the network needs for all of the image. */
 #define TIMEOUT_S 120
@@ -193,13 +190,6 @@ static int open_results(struct run *r, struct err *err)
 
 /* ---- samples ---- */
 
-static bool is_cancelled(const struct run *r)
-{
-	struct pollfd p = {.fd = r->cancel_fd, .events = POLLIN};
-
-	return poll(&p, 1, 0) > 0;
-}
-
 static int64_t timeout_of(const struct bench_case *c, const struct image *image)
 {
 	double wire_s = c->network->mbit > 0 ? (double)image->layer_bytes * 8 / (c->network->mbit * 1e6) : 0;
@@ -263,7 +253,7 @@ static int take(struct run *r, const struct bench_case *c, const struct stage_im
 	status = net_set(r->stage.world.net, c->network->rtt_ms, c->network->mbit, &why);
 	if (status >= 0)
 		status = mode_find(c->mode)->measure(&r->stage.world, c, &i->image, i->ref, &s, &why);
-	if (is_cancelled(r)) {
+	if (verb_is_cancelled(r->cancel_fd)) {
 		sample_fini(&s);
 		return err_set(err, ERR_CANCELLED, "interrupted");
 	}
@@ -320,21 +310,6 @@ static int report(struct run *r, struct err *err)
 	return 0;
 }
 
-/* From here on these signals are something to read. */
-static int open_cancel(struct run *r, struct err *err)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	r->cancel_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return r->cancel_fd < 0 ? err_errno(err, errno, "signalfd") : 0;
-}
-
 /* What was measured is reported whatever ended the run. */
 static int measure(struct run *r, struct err *err)
 {
@@ -367,7 +342,7 @@ static int run(struct run *r, struct err *err)
 		r->seed = random_u64() & UINT32_MAX;
 	TRY(suite_read(r->path, &r->suite, err));
 	TRY(plan_make(&r->suite, &r->filter, r->seed, &r->plan, err));
-	TRY(open_cancel(r, err));
+	TRY(verb_open_cancel(&r->cancel_fd, err));
 	return measure(r, err);
 }
 

@@ -26,6 +26,11 @@ int verb_fail(const struct err *err);
 /* "coldbench VERB: MESSAGE" and where help is; returns EXIT_USAGE. */
 int verb_usage(const char *verb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* From here on SIGINT, SIGTERM and SIGHUP make *out readable (the caller closes it) instead of ending the process, and SIGPIPE is
+ * ignored. Before there are threads. */
+int verb_open_cancel(int *out, struct err *err);
+bool verb_is_cancelled(int cancel_fd);
+
 /* The source tree whose scripts (images, peers) and programs (beside coldbench itself) are used: $CONTENTD_SOURCE, or the one
  * it was built from. Static. */
 const char *source_dir(void);

@@ -216,6 +216,10 @@ static void report_cold(struct overhead *o, struct sheet *s)
 	sheet_number(s, "cold.pairs", "cold starts, pairs", (double)o->cold_full.v.n, "");
 	sheet_number(s, "cold.bare_ms", "... by the barest means", numbers_median(&o->cold_bare), "ms");
 	sheet_number(s, "cold.full_ms", "... measured with everything", numbers_median(&o->cold_full), "ms");
+	if (isnan(c.ci.low)) {
+		sheet_text(s, "cold.more_percent", "... more", "too few pairs");
+		return;
+	}
 	f = sheet_number(s, "cold.more_percent", "... more", 100 * (c.ratio - 1), "%");
 	finding_add(f, " (%+.1f to %+.1f)", 100 * (c.ci.low - 1), 100 * (c.ci.high - 1));
 	wide = (c.ci.high - c.ci.low) / 2;

@@ -157,6 +157,10 @@ static void report_planted(const struct trial *t, const struct variant *v, struc
 	struct finding *f;
 
 	numbers_compare(&v->ms, same, &c);
+	if (isnan(c.ci.low)) {
+		sheet_text(s, sheet_keyf(s, "planted_%u.verdict", v->percent), label, "too few repetitions");
+		return;
+	}
 	f = sheet_number(s, sheet_keyf(s, "planted_%u.more_percent", v->percent), label, 100 * (c.ratio - 1), "%");
 	finding_add(f, " (%+.1f to %+.1f)", 100 * (c.ci.low - 1), 100 * (c.ci.high - 1));
 	finding_judgef(f, c.ci.low - 1 <= truth && truth <= c.ci.high - 1, FINDING_WARN, "has %.1f %%", 100 * truth);

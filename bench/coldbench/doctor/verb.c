@@ -9,10 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <sys/signalfd.h>
 
 #define WIDTH 100
 
@@ -134,7 +132,7 @@ static int run_section(const struct section *section, const struct doctor *d, st
 		finding_judge(f, false, FINDING_BAD, NULL);
 		finding_advise(f, "%s", err.msg);
 	}
-	return err.code == ERR_CANCELLED ? EXIT_INTERRUPTED : r < 0 ? EXIT_FAILED : EXIT_OK;
+	return verb_is_cancelled(d->cancel_fd) ? EXIT_INTERRUPTED : r < 0 ? EXIT_FAILED : EXIT_OK;
 }
 
 static void print_verdict(size_t bad, size_t warnings)
@@ -209,20 +207,6 @@ static int examine(const struct options *o)
 	return status == EXIT_INTERRUPTED ? status : bad ? EXIT_FAILED : EXIT_OK;
 }
 
-/* A readable descriptor in place of the signals that end a program. */
-static int open_cancel(int *out, struct err *err)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	*out = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return *out < 0 ? err_errno(err, errno, "wait for signals") : 0;
-}
-
 /* With a folder of its own below `work`. */
 static int examine_in(struct options *o, struct err *err)
 {
@@ -232,9 +216,11 @@ static int examine_in(struct options *o, struct err *err)
 	int status, removed;
 
 	work_fd = open(o->work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (work_fd < 0 || !mkdtemp(dir))
+	if (work_fd < 0)
+		return err_errno(err, errno, "open %s", o->work);
+	TRY(verb_open_cancel(&cancel_fd, err));
+	if (!mkdtemp(dir))
 		return err_errno(err, errno, "make a folder in %s", o->work);
-	TRY(open_cancel(&cancel_fd, err));
 	o->doctor.dir = dir;
 	o->doctor.cancel_fd = cancel_fd;
 	status = examine(o);
