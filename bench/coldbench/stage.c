@@ -101,6 +101,8 @@ static int make_all(struct stage *st, const struct suite *suite, const struct pl
 		if (!find_engine(st, c->engine)->is_out && !find_image(st, c))
 			make_image(st, c, p);
 	}
+	if (is_cancelled(st))
+		return err_set(err, ERR_CANCELLED, "cancelled");
 	progress_step(p, "registry, network");
 	TRY(registry_start(st->dir, &st->world.registry, err));
 	TRY(net_start(registry_host(st->world.registry), network->rtt_ms, network->mbit, st->dir, &st->world.net, err));

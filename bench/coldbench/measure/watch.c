@@ -159,8 +159,10 @@ static void on_fork(struct watch *w, pid_t parent_pid, pid_t pid, int64_t at_ns)
 
 	pthread_mutex_lock(&w->lock);
 	parent = find(w, parent_pid);
+	if (parent && parent->ended)
+		parent = NULL;
 	pthread_mutex_unlock(&w->lock);
-	if (parent_pid != getpid() && (!parent || parent->ended))
+	if (parent_pid != getpid() && !parent)
 		return;
 	read_proc(pid, "status", &status);
 	p = xcalloc(1, sizeof(*p));
@@ -188,8 +190,10 @@ static void on_exec(struct watch *w, pid_t pid, int64_t at_ns)
 
 	pthread_mutex_lock(&w->lock);
 	p = find(w, pid);
+	if (p && p->ended)
+		p = NULL;
 	pthread_mutex_unlock(&w->lock);
-	if (!p || p->ended)
+	if (!p)
 		return;
 	program = read_program(pid);
 	read_proc(pid, "cmdline", &args);

@@ -93,13 +93,14 @@ static int run_workers(struct run *r, struct worker workers[static WORKERS], str
 
 static int measure_rate(struct steps *t, struct err *err)
 {
-	struct run run = {.t = t, .until_ns = clock_mono_ns() + RUN_NS};
+	struct run run = {.t = t};
 	struct worker workers[WORKERS] = {0};
 	VEC(double) all = VEC_INIT;
 	double cpu_s;
 	int r;
 
 	TRY(steps_begin_counting(t, err));
+	run.until_ns = clock_mono_ns() + RUN_NS;
 	r = run_workers(&run, workers, err);
 	for (unsigned i = 0; i < WORKERS; i++) {
 		vec_each(&workers[i].ns, ns)

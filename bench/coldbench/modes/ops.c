@@ -141,11 +141,11 @@ static uint64_t next_random(uint64_t *state)
 
 static int rand4k_pass(struct op_files *f, uint64_t *n, struct err *err)
 {
-	uint64_t pages = f->large->bytes / PAGE_BYTES;
+	uint64_t pages = f->large->bytes / PAGE_BYTES, random = 0;
 	AUTO_FD int fd = openat(f->root_fd, f->large->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 
 	for (unsigned i = 0; i < RANDOM_READS; i++) {
-		off_t at = (off_t)(next_random(&f->random) % pages * PAGE_BYTES);
+		off_t at = (off_t)(next_random(&random) % pages * PAGE_BYTES);
 
 		if (fd < 0 || pread(fd, f->buffer, PAGE_BYTES, at) != PAGE_BYTES)
 			return failed("read", f->large->path, err);

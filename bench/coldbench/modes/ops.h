@@ -9,7 +9,7 @@
  *	open          open and close of up to 4000 regular files
  *	small         open, read to the end and close of up to 2000 files of 1 byte to 16 KiB
  *	seq           the largest file, read from its start to its end by 128 KiB; per 4 KiB
- *	rand4k        4 KiB of it at a time, at random page-aligned places
+ *	rand4k        4 KiB of it at a time, at random page-aligned places, the same in each pass
  *	mmap          all of it mapped, each page touched in turn, unmapped; per page
  *	exec          /bin/true run to its end, with the image as its root: loader and libc are the image's
  *	exec_static   ldconfig --version likewise: a static program, in images that have it
@@ -27,7 +27,6 @@ struct op_files {
 	const struct tree_entry *large; /* NULL: there is none of at least a page */
 	const char *dynamic, *static_;  /* programs, or NULL */
 	char *buffer;
-	uint64_t random; /* state: every mount gets the same places */
 };
 
 int op_files_open(const char *root, struct op_files *out, struct err *err);

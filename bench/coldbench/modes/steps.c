@@ -7,12 +7,12 @@
 #include "bench/coldbench/measure/command.h"
 #include "bench/coldbench/stats.h"
 
+#include <poll.h>
 #include <time.h>
 
 #define SETTLE_STEP_NS (250 * NS_PER_MS)
 #define SETTLE_STEPS 4 /* in a row */
 #define SETTLE_BUSY_S 0.005
-#define SETTLE_MAX_NS (60 * NS_PER_S)
 
 int steps_with_engine(struct steps *t, int (*body)(struct steps *t, struct err *err), struct err *err)
 {
@@ -109,12 +109,19 @@ int steps_settle(struct steps *t, int64_t *ns, struct err *err)
 	uint64_t bytes, bytes_before;
 
 	TRY(take_activity(t, &cpu_before_s, &bytes_before, err));
-	for (unsigned silent = 0; silent < SETTLE_STEPS && clock_mono_ns() - begun_ns < SETTLE_MAX_NS; silent++) {
+	for (unsigned silent = 0; silent < SETTLE_STEPS;) {
+		if (clock_mono_ns() - begun_ns > t->w->timeout_ns)
+			return err_set(err, ERR_DEADLINE, "%s is still busy after %d s", t->engine.kind->name,
+			               (int)(t->w->timeout_ns / NS_PER_S));
+		if (poll(&(struct pollfd){.fd = t->w->cancel_fd, .events = POLLIN}, 1, 0) > 0)
+			return err_set(err, ERR_CANCELLED, "stopped");
 		nanosleep(&(struct timespec){.tv_nsec = SETTLE_STEP_NS}, NULL);
 		TRY(take_activity(t, &cpu_s, &bytes, err));
 		if (bytes != bytes_before || cpu_s - cpu_before_s > SETTLE_BUSY_S) {
 			silent = 0;
 			busy_ns = clock_mono_ns();
+		} else {
+			silent++;
 		}
 		cpu_before_s = cpu_s;
 		bytes_before = bytes;

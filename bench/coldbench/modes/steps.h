@@ -37,8 +37,8 @@ int steps_run(struct steps *t, const char *id, const char *const *args, struct e
 int steps_mount(struct steps *t, const char *name, char **at, struct err *err);
 int steps_umount(struct steps *t, const char *at, struct err *err);
 
-/* Waits until the engine uses next to no processor time and the network is silent, for a minute at most. *ns (may be NULL):
- * how long that was, without the second that it takes to see. */
+/* Waits until the engine uses next to no processor time and the network is silent; ERR_DEADLINE when that is not so
+ * within the time that a start may take. *ns (may be NULL): how long it was, without the second that it takes to see. */
 int steps_settle(struct steps *t, int64_t *ns, struct err *err);
 
 /* Processor time, memory and faults (usage.h), and the network's counters (sample.h), from here... */
