@@ -73,11 +73,13 @@ int layers_tar_bytes(const char *layout, uint64_t *out, struct err *err)
 {
 	static char *last_layout;
 	static uint64_t last_bytes;
+	uint64_t bytes;
 
 	if (!last_layout || strcmp(last_layout, layout) != 0) {
-		TRY(inflate_all(layout, &last_bytes, err));
+		TRY(inflate_all(layout, &bytes, err));
 		free(last_layout);
 		last_layout = xstrdup(layout);
+		last_bytes = bytes;
 	}
 	*out = last_bytes;
 	return 0;

@@ -5,11 +5,13 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 /* A layout of two layers, the same 10 KiB of tar plain and as gzip. */
 static char layout[] = "/tmp/coldbench-layers.XXXXXX";
 static int dir_fd = -1;
+static char packed[DIGEST_TEXT_MAX]; /* the second one's blob */
 
 static void put_blob(struct str bytes, char text[static DIGEST_TEXT_MAX])
 {
@@ -30,7 +32,7 @@ static int make_layout(void **state)
 	                                     0xa0, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x80, 0x37,
 	                                     0x03, 0x9a, 0xde, 0x1d, 0x27, 0x00, 0x28, 0x00, 0x00};
 	static const char zeros[10240];
-	char config[DIGEST_TEXT_MAX], plain[DIGEST_TEXT_MAX], packed[DIGEST_TEXT_MAX], manifest[DIGEST_TEXT_MAX];
+	char config[DIGEST_TEXT_MAX], plain[DIGEST_TEXT_MAX], manifest[DIGEST_TEXT_MAX];
 	AUTO_FREE char *text = NULL;
 	AUTO_FREE char *index = NULL;
 
@@ -84,11 +86,26 @@ static void the_answer_is_kept_for_one_layout(void **state)
 	assert_int_equal(bytes, 2 * 10240);
 }
 
+static void what_failed_half_way_is_not_kept(void **state)
+{
+	AUTO_FREE char *same = xasprintf("%s/.", layout);
+	AUTO_FREE char *path = xasprintf("blobs/sha256/%s", packed + strlen("sha256:"));
+	uint64_t bytes = 0;
+
+	OK(layers_tar_bytes(layout, &bytes, err));
+	assert_int_equal(renameat(dir_fd, path, dir_fd, "away"), 0);
+	FAILS(layers_tar_bytes(same, &bytes, err), ERR_NOT_FOUND);
+	assert_int_equal(renameat(dir_fd, "away", dir_fd, path), 0);
+	OK(layers_tar_bytes(layout, &bytes, err));
+	assert_int_equal(bytes, 2 * 10240);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(all_layers_count_as_plain_tar),
 	    cmocka_unit_test(the_answer_is_kept_for_one_layout),
+	    cmocka_unit_test(what_failed_half_way_is_not_kept),
 	};
 
 	return cmocka_run_group_tests(tests, make_layout, remove_layout);
