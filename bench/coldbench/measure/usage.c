@@ -245,7 +245,7 @@ static struct usage_process *entry(struct usage *u, const char *name)
 static void add(struct usage *u, const struct proc *p, bool with_pss, struct buf *text)
 {
 	struct usage_process *to;
-	uint64_t peak;
+	uint64_t peak, pss;
 	char name[32];
 
 	name_of(p, name);
@@ -259,8 +259,11 @@ static void add(struct usage *u, const struct proc *p, bool with_pss, struct buf
 	peak = read_proc(p->pid, "status", text) >= 0 ? kilobytes(buf_str(text), STR("VmHWM:")) : 0;
 	if (peak > to->peak_bytes)
 		to->peak_bytes = peak;
-	if (with_pss && read_proc(p->pid, "smaps_rollup", text) >= 0)
-		to->pss_bytes += kilobytes(buf_str(text), STR("Pss:"));
+	if (!with_pss)
+		return;
+	pss = read_proc(p->pid, "smaps_rollup", text) >= 0 ? kilobytes(buf_str(text), STR("Pss:")) : 0;
+	to->pss_bytes += pss;
+	u->n_gone += !pss;
 }
 
 static void add_waited_for(struct usage *u)

@@ -19,6 +19,7 @@ struct usage_process {
 
 struct usage {
 	VEC(struct usage_process) processes;
+	unsigned n_gone; /* that ended before their share of memory was read */
 };
 
 void usage_fini(struct usage *u);

@@ -13,6 +13,9 @@
  *	                                  container; its own processes are left out
  *	per_container_bytes.PROGRAM       of it
  *	containers.processes.PROGRAM      how many of them there are
+ *
+ * A program of the idle engine that is gone when the containers run, or a process that ends while memory is read, fails the
+ * sample.
  */
 #include "bench/coldbench/measure/command.h"
 #include "bench/coldbench/modes/steps.h"
@@ -145,10 +148,26 @@ static void set_idle(struct sample *s, const struct usage *idle)
 	sample_set(s, "pss_bytes", sum);
 }
 
-static void set_growth(struct sample *s, const struct usage *idle, const struct usage *with, unsigned n)
+/* A sum in which a program is missing would look like a good one. */
+static int take_memory(const pid_t *inits, size_t n_inits, struct usage *out, struct err *err)
+{
+	TRY(usage_take(inits, n_inits, true, out, err));
+	if (out->n_gone)
+		return err_set(err, ERR_UNAVAILABLE, "%u processes ended while memory was read", out->n_gone);
+	return 0;
+}
+
+static int set_growth(struct sample *s, const struct usage *idle, const struct usage *with, unsigned n, struct err *err)
 {
 	double sum = 0;
 
+	vec_each(&idle->processes, p) {
+		const struct usage_process *after = find_process(with, p->name);
+
+		if (p->count > (after ? after->count : 0))
+			return err_set(err, ERR_UNAVAILABLE,
+			               "%s ended while containers ran: their memory cannot be told", p->name);
+	}
 	sample_set(s, "containers", n);
 	vec_each(&with->processes, p) {
 		const struct usage_process *before = find_process(idle, p->name);
@@ -161,6 +180,7 @@ static void set_growth(struct sample *s, const struct usage *idle, const struct 
 		sum += growth;
 	}
 	sample_set(s, "per_container_bytes", sum / n);
+	return 0;
 }
 
 static int start_sleeper(struct steps *t, unsigned i, pid_t *init, struct err *err)
@@ -186,15 +206,14 @@ static int measure_memory(struct steps *t, struct err *err)
 	AUTO(usage) struct usage with = {VEC_INIT};
 	AUTO_FREE pid_t *inits = xcalloc(t->c->count, sizeof(*inits));
 
-	TRY(usage_take(NULL, 0, true, &idle, err));
+	TRY(take_memory(NULL, 0, &idle, err));
 	watch_reset(t->w->watch);
 	for (unsigned i = 0; i < t->c->count; i++)
 		TRY(start_sleeper(t, i, &inits[i], err));
 	TRY(steps_settle(t, NULL, err));
-	TRY(usage_take(inits, t->c->count, true, &with, err));
+	TRY(take_memory(inits, t->c->count, &with, err));
 	set_idle(t->s, &idle);
-	set_growth(t->s, &idle, &with, t->c->count);
-	return 0;
+	return set_growth(t->s, &idle, &with, t->c->count, err);
 }
 
 /* A lazy engine fetches the rest of the image once a container has been there; until it rests, nothing is warm or idle. */
