@@ -324,7 +324,7 @@ static int measure(struct run *r, struct err *err)
 	if (status >= 0)
 		status = take_all(r, err);
 	progress_end(&r->progress);
-	if (r->keep)
+	if (r->keep && r->stage.dir)
 		progress_say(&r->progress, "kept: %s", r->stage.dir);
 	end = stage_close(&r->stage, status < 0 ? &later : err);
 	status = status < 0 ? status : end;
