@@ -1,14 +1,8 @@
 #include "bench/coldbench/stage.h"
 
+#include "bench/coldbench/verb.h"
+
 #include <errno.h>
-#include <poll.h>
-
-static bool is_cancelled(const struct stage *st)
-{
-	struct pollfd p = {.fd = st->world.cancel_fd, .events = POLLIN};
-
-	return poll(&p, 1, 0) > 0;
-}
 
 /* ---- engines ---- */
 
@@ -61,7 +55,7 @@ static void make_image(struct stage *st, const struct bench_case *c, struct prog
 
 	i->key = key_of(c);
 	progress_step(p, "image %s as %s", c->image, c->form);
-	if (image_build(c->image, c->form, &i->image, &why) >= 0 || is_cancelled(st))
+	if (image_build(c->image, c->form, &i->image, &why) >= 0 || verb_is_cancelled(st->world.cancel_fd))
 		return;
 	i->why = xstrdup(why.msg);
 	progress_say(p, "%s is left out: %s", i->key, why.msg);
@@ -77,7 +71,7 @@ static int push_images(struct stage *st, struct progress *p, struct err *err)
 		progress_step(p, "%s to the registry", i->key);
 		TRY_WRAP(registry_push(st->world.registry, &i->image, name, err), err, "push %s", name);
 		i->ref = xasprintf("%s/%s", net_address(st->world.net), name);
-		if (is_cancelled(st))
+		if (verb_is_cancelled(st->world.cancel_fd))
 			return err_set(err, ERR_CANCELLED, "cancelled");
 	}
 	return 0;
@@ -96,12 +90,12 @@ static int make_all(struct stage *st, const struct suite *suite, const struct pl
 	vec_each(&plan->items, item) {
 		const struct bench_case *c = &suite->cases[item->i_case];
 
-		if (is_cancelled(st))
+		if (verb_is_cancelled(st->world.cancel_fd))
 			return err_set(err, ERR_CANCELLED, "cancelled");
 		if (!find_engine(st, c->engine)->is_out && !find_image(st, c))
 			make_image(st, c, p);
 	}
-	if (is_cancelled(st))
+	if (verb_is_cancelled(st->world.cancel_fd))
 		return err_set(err, ERR_CANCELLED, "cancelled");
 	progress_step(p, "registry, network");
 	TRY(registry_start(st->dir, &st->world.registry, err));

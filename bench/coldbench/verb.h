@@ -29,6 +29,7 @@ int verb_usage(const char *verb, const char *fmt, ...) __attribute__((format(pri
 /* From here on SIGINT, SIGTERM and SIGHUP make *out readable (the caller closes it) instead of ending the process, and SIGPIPE is
  * ignored. Before there are threads. */
 int verb_open_cancel(int *out, struct err *err);
+/* cancel_fd -1: never. Any thread. */
 bool verb_is_cancelled(int cancel_fd);
 
 /* The source tree whose scripts (images, peers) and programs (beside coldbench itself) are used: $CONTENTD_SOURCE, or the one

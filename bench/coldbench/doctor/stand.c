@@ -4,8 +4,8 @@
 #include "base/random.h"
 #include "bench/coldbench/images/registry.h"
 #include "bench/coldbench/measure/usage.h"
+#include "bench/coldbench/verb.h"
 
-#include <poll.h>
 #include <stdio.h>
 
 /* A local network: the least noise that has all parts of a start in it. */
@@ -99,7 +99,5 @@ void stand_order(unsigned *out, unsigned n)
 
 int stand_check(const struct stand *s, struct err *err)
 {
-	struct pollfd p = {.fd = s->world.cancel_fd, .events = POLLIN};
-
-	return poll(&p, 1, 0) > 0 ? err_set(err, ERR_CANCELLED, "stopped") : 0;
+	return verb_is_cancelled(s->world.cancel_fd) ? err_set(err, ERR_CANCELLED, "stopped") : 0;
 }

@@ -6,8 +6,8 @@
 #include "bench/coldbench/measure/cold.h"
 #include "bench/coldbench/measure/command.h"
 #include "bench/coldbench/stats.h"
+#include "bench/coldbench/verb.h"
 
-#include <poll.h>
 #include <time.h>
 
 #define SETTLE_STEP_NS (250 * NS_PER_MS)
@@ -113,7 +113,7 @@ int steps_settle(struct steps *t, int64_t *ns, struct err *err)
 		if (clock_mono_ns() - begun_ns > t->w->timeout_ns)
 			return err_set(err, ERR_DEADLINE, "%s is still busy after %d s", t->engine.kind->name,
 			               (int)(t->w->timeout_ns / NS_PER_S));
-		if (poll(&(struct pollfd){.fd = t->w->cancel_fd, .events = POLLIN}, 1, 0) > 0)
+		if (verb_is_cancelled(t->w->cancel_fd))
 			return err_set(err, ERR_CANCELLED, "stopped");
 		nanosleep(&(struct timespec){.tv_nsec = SETTLE_STEP_NS}, NULL);
 		TRY(take_activity(t, &cpu_s, &bytes, err));
