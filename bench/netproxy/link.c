@@ -57,8 +57,7 @@ static void list_free(struct block_list *l)
 		block_free(list_pop(l));
 }
 
-/* Keeps the wire in order of arrival. Only blocks of connections being set up are due out of turn; the search is
- * from the front, past which a late block seldom has to go when it does not simply belong at the end. */
+/* Keeps the wire in order of arrival. Only what is sent after the delay has become shorter is due out of turn. */
 static void wire_insert(struct block_list *l, struct block *b)
 {
 	struct block **at = &l->head;
@@ -136,6 +135,32 @@ static void turn_remove(struct link *l, struct pipe *p)
 	p->next_turn = NULL;
 }
 
+static void opening_add(struct link *l, struct pipe *p)
+{
+	struct pipe **at = &l->opening;
+
+	if (p->is_opening)
+		return;
+	while (*at && (*at)->earliest_ns <= p->earliest_ns)
+		at = &(*at)->next_opening;
+	p->next_opening = *at;
+	p->is_opening = true;
+	*at = p;
+}
+
+static void opening_remove(struct link *l, struct pipe *p)
+{
+	struct pipe **at = &l->opening;
+
+	if (!p->is_opening)
+		return;
+	while (*at != p)
+		at = &(*at)->next_opening;
+	*at = p->next_opening;
+	p->next_opening = NULL;
+	p->is_opening = false;
+}
+
 static void wire_remove(struct link *l, struct pipe *p)
 {
 	struct block **at = &l->wire.head;
@@ -162,10 +187,19 @@ void pipe_fini(struct pipe *p)
 	if (!p->link)
 		return;
 	turn_remove(p->link, p);
+	opening_remove(p->link, p);
 	wire_remove(p->link, p);
 	list_free(&p->waiting);
 	list_free(&p->ready);
 	*p = (struct pipe){0};
+}
+
+/* What the pipe has may be sent from `ns` on. An idle link begins then, not when it fell idle. */
+static void queue(struct link *l, struct pipe *p, int64_t ns)
+{
+	if (!l->turn && l->free_ns < ns)
+		l->free_ns = ns;
+	turn_add(l, p);
 }
 
 void pipe_send(struct pipe *p, TAKE(struct block *) b, int64_t sent_ns)
@@ -176,10 +210,10 @@ void pipe_send(struct pipe *p, TAKE(struct block *) b, int64_t sent_ns)
 	b->sent_ns = sent_ns;
 	p->held_bytes += b->n;
 	list_push(&p->waiting, b);
-	/* An idle link begins now, not when it fell idle. */
-	if (!l->turn && l->free_ns < sent_ns)
-		l->free_ns = sent_ns;
-	turn_add(l, p);
+	if (p->is_opening || sent_ns < p->earliest_ns)
+		opening_add(l, p);
+	else
+		queue(l, p, sent_ns);
 }
 
 void pipe_pop(struct pipe *p)
@@ -195,13 +229,10 @@ static void transmit(struct link *l)
 {
 	struct pipe *p = l->turn->next_turn;
 	struct block *b = list_pop(&p->waiting);
-	int64_t earliest = p->earliest_ns + l->delay_ns;
 
 	l->free_ns += (int64_t)((double)b->n * l->ns_per_byte);
 	l->bytes += b->n;
 	b->due_ns = l->free_ns + l->delay_ns;
-	if (b->due_ns < earliest)
-		b->due_ns = earliest;
 	if (b->due_ns < p->last_due_ns)
 		b->due_ns = p->last_due_ns;
 	p->last_due_ns = b->due_ns;
@@ -212,12 +243,24 @@ static void transmit(struct link *l)
 		turn_remove(l, p);
 }
 
+/* Connections that have been set up by now take part. */
+static void admit(struct link *l, int64_t now_ns)
+{
+	while (l->opening && l->opening->earliest_ns <= now_ns) {
+		struct pipe *p = l->opening;
+
+		opening_remove(l, p);
+		queue(l, p, p->earliest_ns);
+	}
+}
+
 int64_t link_run(struct link *l, int64_t now_ns)
 {
 	int64_t next = INT64_MAX;
 
 	if (l->frozen)
 		return INT64_MAX;
+	admit(l, now_ns);
 	if (l->turn && l->free_ns < now_ns - CATCH_UP_NS)
 		l->free_ns = now_ns - CATCH_UP_NS;
 	while (l->turn && l->free_ns <= now_ns + AHEAD_NS)
@@ -234,5 +277,7 @@ int64_t link_run(struct link *l, int64_t now_ns)
 		next = l->wire.head->due_ns;
 	if (l->turn && l->free_ns - AHEAD_NS / 2 < next)
 		next = l->free_ns - AHEAD_NS / 2;
+	if (l->opening && l->opening->earliest_ns < next)
+		next = l->opening->earliest_ns;
 	return next;
 }

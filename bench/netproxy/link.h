@@ -7,7 +7,7 @@
  *
  * A block takes its turn when the link is free, occupies it for bytes / rate, and arrives a propagation delay later;
  * what is sent back to back is therefore delayed once. Pipes that wait are served round robin, as competing TCP flows
- * would share. The virtual time at which the link is free again (not the moment at which the process happens to run)
+ * would share; those of connections that are still being set up do not wait there yet. The virtual time at which the link is free again (not the moment at which the process happens to run)
  * decides when a block is due, so late wake-ups cost no bandwidth. No loss, no slow start, no packet headers.
  *
  * Sans-I/O: time comes in as an argument. One thread.
@@ -43,9 +43,10 @@ void block_free(struct block *b);
 struct link {
 	double ns_per_byte; /* 0 = unlimited */
 	int64_t delay_ns;
-	bool frozen;       /* nothing moves: an unplugged cable */
-	int64_t free_ns;   /* when the bottleneck has sent what it took */
-	struct pipe *turn; /* ring of pipes with waiting blocks: the one served last */
+	bool frozen;          /* nothing moves: an unplugged cable */
+	int64_t free_ns;      /* when the bottleneck has sent what it took */
+	struct pipe *turn;    /* ring of pipes with waiting blocks: the one served last */
+	struct pipe *opening; /* pipes with waiting blocks whose time has not come, the earliest first */
 	struct block_list wire;
 	uint64_t bytes; /* taken by the bottleneck; the owner may set it back */
 };
@@ -56,9 +57,11 @@ struct pipe {
 	void (*arrived)(struct pipe *p); /* `ready` has grown; may free the pipe */
 	struct block_list waiting, ready;
 	struct pipe *next_turn; /* NULL = not in the ring */
-	size_t held_bytes;      /* waiting, on the wire, and ready */
-	unsigned on_wire;       /* blocks */
-	int64_t earliest_ns;    /* no block is due before it: connection set-up */
+	struct pipe *next_opening;
+	bool is_opening;
+	size_t held_bytes;   /* waiting, on the wire, and ready */
+	unsigned on_wire;    /* blocks */
+	int64_t earliest_ns; /* the bottleneck takes nothing before it: connection set-up */
 	int64_t last_due_ns;
 };
 

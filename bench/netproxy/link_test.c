@@ -182,6 +182,70 @@ static void test_set_up_holds_back_one_pipe_only(void **state)
 	pipe_fini(&old.pipe);
 }
 
+static void test_nothing_is_sent_before_a_connection_is_set_up(void **state)
+{
+	const int64_t begin = NS_PER_S;
+	struct link l = {0};
+	int64_t now = begin;
+	struct sink fresh, old;
+
+	link_set(&l, 8, 5 * NS_PER_MS); /* a byte a microsecond */
+	sink_init(&fresh, &l, &now, begin + 10 * NS_PER_MS);
+	sink_init(&old, &l, &now, 0);
+	for (int i = 0; i < 20; i++)
+		push(&fresh, 'f', 1000);
+	push(&old, 'o', 1000);
+	/* The link is free for others meanwhile... */
+	run_until(&l, &now, begin + 6 * NS_PER_MS);
+	assert_int_equal(old.bytes, 1000);
+	run_until(&l, &now, begin + 10 * NS_PER_MS - 1);
+	assert_int_equal(l.bytes, 1000);
+	/* ... and the upload takes its time from then on. */
+	run_until(&l, &now, begin + 16 * NS_PER_MS);
+	assert_int_equal(fresh.bytes, 1000);
+	run_until(&l, &now, begin + 35 * NS_PER_MS - 1);
+	assert_int_equal(fresh.bytes, 19000);
+	run_until(&l, &now, begin + 35 * NS_PER_MS);
+	assert_int_equal(fresh.bytes, 20000);
+
+	/* One that is set up between two looks has lost nothing, whatever is sent before the second. */
+	pipe_fini(&fresh.pipe);
+	sink_init(&fresh, &l, &now, now + NS_PER_MS);
+	push(&fresh, 'f', 1000);
+	now += 3 * NS_PER_MS;
+	push(&fresh, 'f', 1000);
+	link_run(&l, now - 3 * NS_PER_MS);
+	assert_int_equal(l.bytes, 21000);
+	run_until(&l, &now, begin + 43 * NS_PER_MS);
+	assert_int_equal(fresh.bytes, 2000);
+	pipe_fini(&fresh.pipe);
+	pipe_fini(&old.pipe);
+}
+
+static void test_connections_are_set_up_in_any_order(void **state)
+{
+	struct link l = {0};
+	int64_t now = NS_PER_S;
+	struct sink s[4];
+
+	link_set(&l, 0, NS_PER_MS);
+	for (size_t i = 0; i < ARRAY_LEN(s); i++) {
+		sink_init(&s[i], &l, &now, now + (int64_t)((i * 3) % 4 + 1) * 10 * NS_PER_MS); /* 10, 40, 30, 20 ms */
+		push(&s[i], 'x', 10);
+		push(&s[i], 'y', 10);
+	}
+	pipe_fini(&s[2].pipe); /* gone before its time */
+	run_until(&l, &now, NS_PER_S + 21 * NS_PER_MS);
+	assert_string_equal(s[0].order, "xy");
+	assert_string_equal(s[1].order, "");
+	assert_string_equal(s[3].order, "xy");
+	run_until(&l, &now, NS_PER_S + 41 * NS_PER_MS);
+	assert_string_equal(s[1].order, "xy");
+	assert_null(l.opening);
+	for (size_t i = 0; i < ARRAY_LEN(s); i++)
+		pipe_fini(&s[i].pipe);
+}
+
 static void test_frozen_link_keeps_all(void **state)
 {
 	struct link l = {0};
@@ -234,6 +298,8 @@ int main(void)
 	    cmocka_unit_test(test_what_was_sent_before_it_was_seen),
 	    cmocka_unit_test(test_pipes_take_turns),
 	    cmocka_unit_test(test_set_up_holds_back_one_pipe_only),
+	    cmocka_unit_test(test_nothing_is_sent_before_a_connection_is_set_up),
+	    cmocka_unit_test(test_connections_are_set_up_in_any_order),
 	    cmocka_unit_test(test_frozen_link_keeps_all),
 	    cmocka_unit_test(test_fini_takes_its_blocks_from_everywhere),
 	};
