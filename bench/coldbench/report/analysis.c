@@ -13,7 +13,7 @@
 /* ---- order ---- */
 
 /* The order of things in reports; what is not listed comes behind, by name. */
-static const char *const MODES[] = {"start", "burst", "read", "datapath", "unpack", "density", "warm", NULL};
+static const char *const MODES[] = {"start", "burst", "read", "datapath", "unpack", "density", "warm", "touched", NULL};
 static const char *const ENGINES[] = {
     "contentd", "contentd-plain", "containerd-contentd", "containerd", "containerd-crun", "containerd-stargz", "podman",
     NULL};
@@ -107,27 +107,49 @@ static int compare_metrics(const void *a, const void *b)
 	return r ? r : compare_numbers(x->value, y->value);
 }
 
+/* What a program costs adds up to what the engine does: a repetition in which the program did not run says 0. The size of a
+ * program (peak_bytes) is that of the repetitions in which it ran. */
+static bool is_cost_of_program(const char *metric)
+{
+	static const char *const COSTS[] = {"cpu_s.", "processes.", "majflt.", "minflt."};
+
+	for (size_t i = 0; i < ARRAY_LEN(COSTS); i++)
+		if (!strncmp(metric, COSTS[i], strlen(COSTS[i])))
+			return true;
+	return false;
+}
+
+static void add_measure(struct cell *c, const struct metric *metrics, size_t n, size_t n_counted)
+{
+	struct measure *m = vec_add(&c->measures);
+	size_t all = is_cost_of_program(metrics[0].name) && n < n_counted ? n_counted : n;
+
+	m->name = metrics[0].name;
+	m->values = xcalloc(all, sizeof(*m->values));
+	for (size_t i = 0; i < n; i++)
+		m->values[i] = metrics[i].value;
+	stats_summary(m->values, all, SEED, &m->s);
+}
+
 static void add_measures(struct cell *c, struct sample *const *samples, size_t n)
 {
 	VEC(struct metric) all = VEC_INIT;
+	size_t n_counted = 0; /* samples that say what the engine cost */
 
-	for (size_t i = 0; i < n; i++)
-		if (!samples[i]->error)
-			vec_each(&samples[i]->metrics, m)
-				if (isfinite(m->value))
-					vec_push(&all, *m);
+	for (size_t i = 0; i < n; i++) {
+		if (samples[i]->error)
+			continue;
+		n_counted += isfinite(sample_get(samples[i], "cpu_s"));
+		vec_each(&samples[i]->metrics, m)
+			if (isfinite(m->value))
+				vec_push(&all, *m);
+	}
 	if (all.n)
 		qsort(all.p, all.n, sizeof(*all.p), compare_metrics);
 	for (size_t i = 0, end; i < all.n; i = end) {
-		struct measure *m = vec_add(&c->measures);
-
 		for (end = i + 1; end < all.n && !strcmp(all.p[end].name, all.p[i].name); end++)
 			;
-		m->name = all.p[i].name;
-		m->values = xcalloc(end - i, sizeof(*m->values));
-		for (size_t k = i; k < end; k++)
-			m->values[k - i] = all.p[k].value;
-		stats_summary(m->values, end - i, SEED, &m->s);
+		add_measure(c, all.p + i, end - i, n_counted);
 	}
 	vec_fini(&all);
 }
@@ -253,10 +275,19 @@ static void name_cells(struct analysis *a)
 
 /* ---- comparisons ---- */
 
-static bool is_beside(const struct cell *a, const struct cell *b)
+bool cell_same_network(const struct cell *a, const struct cell *b)
 {
-	return !strcmp(a->mode, b->mode) && !strcmp(a->image, b->image) && !strcmp(a->network, b->network) &&
-	       a->rtt_ms == b->rtt_ms && a->mbit == b->mbit && a->count == b->count;
+	return !strcmp(a->network, b->network) && a->rtt_ms == b->rtt_ms && a->mbit == b->mbit;
+}
+
+bool cell_same_image(const struct cell *a, const struct cell *b)
+{
+	return !strcmp(a->image, b->image) && a->count == b->count;
+}
+
+bool cell_is_beside(const struct cell *a, const struct cell *b)
+{
+	return !strcmp(a->mode, b->mode) && cell_same_image(a, b) && cell_same_network(a, b);
 }
 
 static bool is_named(const struct cell *c, struct str name)
@@ -279,7 +310,7 @@ static void compare_measures(const struct measure *a, const struct measure *b, s
 static void compare_to_reference(struct analysis *a, struct cell *c)
 {
 	vec_each(&a->cells, other)
-		if (is_beside(c, other) && is_named(other, str_of(a->reference))) {
+		if (cell_is_beside(c, other) && is_named(other, str_of(a->reference))) {
 			c->reference = other;
 			break;
 		}
@@ -306,9 +337,11 @@ static const struct cell *find_warm(const struct analysis *a, const struct cell 
 	return NULL;
 }
 
-/* A property of the image in that form, whatever the network. */
+/* A property of the image in that form, whatever the network. Of a form without chunks nothing less than all can be had. */
 static double find_touched_bytes(const struct analysis *a, const struct cell *c)
 {
+	if (!strcmp(c->form, "gzip") || !strcmp(c->form, "zstd"))
+		return cell_median(c, "net.bytes");
 	vec_each(&a->cells, other)
 		if (!strcmp(other->mode, "touched") && !strcmp(other->image, c->image) &&
 		    !strcmp(other->form, c->form) && other->figure)
@@ -386,11 +419,15 @@ bool analysis_next_part(const struct analysis *a, size_t *from, size_t *to)
 		return false;
 	first = &a->cells.p[*from];
 	for (c = first; c < a->cells.p + a->cells.n; c++)
-		if (strcmp(c->mode, first->mode) != 0 || strcmp(c->network, first->network) != 0 ||
-		    c->rtt_ms != first->rtt_ms || c->mbit != first->mbit)
+		if (strcmp(c->mode, first->mode) != 0 || !cell_same_network(c, first))
 			break;
 	*to = (size_t)(c - a->cells.p);
 	return true;
+}
+
+bool analysis_is_disturbed(const struct analysis *a)
+{
+	return a->spin.p95 > a->spin.median * 1.1;
 }
 
 const char *cell_verdict(const struct cell *c)

@@ -4,7 +4,7 @@
  *
  * W is the median of the same image's warm starts by the plain engine of the same family. T_serial = W + k*r + B/b, with the
  * case's own number of dependent round trips k and the network's round trip r and bandwidth b; B is what mode touched measured
- * of the image in that form.
+ * of the image in that form, and of forms that have no chunks (gzip, zstd) all that the case fetched: nothing less can be.
  */
 #ifndef BENCH_COLDBENCH_REPORT_ANALYSIS_H
 #define BENCH_COLDBENCH_REPORT_ANALYSIS_H
@@ -18,7 +18,7 @@
 struct measure {
 	const char *name;
 	struct summary s;
-	double *values; /* sorted; s.n of them */
+	double *values; /* sorted; s.n of them: of a program's costs 0 for repetitions in which it did not run */
 };
 
 /* A case as it was measured. */
@@ -57,6 +57,16 @@ DEFINE_AUTO_FINI(analysis);
 
 const struct measure *cell_measure(const struct cell *c, const char *name);
 
+/* Whether both were measured over the same network: its name and all that defines it, since data of several runs may have
+ * different ones of one name. */
+bool cell_same_network(const struct cell *a, const struct cell *b);
+
+/* Whether they start the same: image and count. */
+bool cell_same_image(const struct cell *a, const struct cell *b);
+
+/* Both, and the mode: they differ in engine and form alone. */
+bool cell_is_beside(const struct cell *a, const struct cell *b);
+
 /* Median of a metric; NaN when there is none. */
 double cell_median(const struct cell *c, const char *name);
 
@@ -71,6 +81,9 @@ const char *mode_title(const char *mode);
 /* In which colour and line an engine is drawn: 0 .. ENGINE_STYLES - 1, the last one for those that are not known. */
 #define ENGINE_STYLES 8
 unsigned engine_style(const char *engine);
+
+/* Whether the fixed computation says that the machine had other things to do: 95 % of its times within 10 % are quiet. */
+bool analysis_is_disturbed(const struct analysis *a);
 
 /* The short table for a terminal; -1 when `to` cannot be written. */
 int table_print(const struct analysis *a, FILE *to);

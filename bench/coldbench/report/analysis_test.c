@@ -1,4 +1,7 @@
 #include "bench/coldbench/report/analysis.h"
+#include "bench/coldbench/report/answer.h"
+#include "bench/coldbench/report/page.h"
+#include "bench/coldbench/report/pictures.h"
 #include "bench/coldbench/report/report.h"
 #include "bench/coldbench/stats.h"
 
@@ -15,23 +18,29 @@ struct data {
 	struct analysis a;
 };
 
-static void add(struct data *d, const char *mode, const char *image, const char *form, const char *engine,
-                const char *metrics)
+static void add_at(struct data *d, double rtt_ms, const char *mode, const char *image, const char *form,
+                   const char *engine, const char *metrics)
 {
 	AUTO_FREE char *line =
 	    xasprintf("{\"group\":\"g\",\"mode\":\"%s\",\"image\":\"%s\",\"form\":\"%s\",\"engine\":\"%s\","
-	              "\"network\":\"lan\",\"rtt_ms\":10,\"mbit\":100,\"at\":\"t\",%s}",
-	              mode, image, form, engine, metrics);
+	              "\"network\":\"lan\",\"rtt_ms\":%g,\"mbit\":100,\"at\":\"t\",%s}",
+	              mode, image, form, engine, rtt_ms, metrics);
 
 	OK(sample_parse(str_of(line), vec_add(&d->set.samples), err));
+}
+
+static void add(struct data *d, const char *mode, const char *image, const char *form, const char *engine,
+                const char *metrics)
+{
+	add_at(d, 10, mode, image, form, engine, metrics);
 }
 
 /* Seven repetitions around `ms`, with a count of round trips. */
 static void add_starts(struct data *d, const char *mode, const char *form, const char *engine, double ms)
 {
 	for (int i = -3; i <= 3; i++) {
-		AUTO_FREE char *metrics =
-		    xasprintf("\"metrics\":{\"net.round_trips\":4,\"ready_ms\":%g}", ms * (1 + i / 100.0));
+		AUTO_FREE char *metrics = xasprintf(
+		    "\"metrics\":{\"net.round_trips\":4,\"net.bytes\":5e6,\"ready_ms\":%g}", ms * (1 + i / 100.0));
 
 		add(d, mode, "python", form, engine, metrics);
 	}
@@ -103,6 +112,137 @@ static void test_measures(void **state)
 	assert_int_equal(d.a.spin.n, 2);
 	NEAR(d.a.spin.median, 9);
 	assert_int_equal(d.a.n_failed, 1);
+}
+
+/* Data of two runs, whose networks have one name. */
+static void test_networks_of_one_name(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(buf) struct buf means = BUF_INIT;
+	size_t from, to = 0;
+
+	for (int i = 0; i < 5; i++) {
+		add_at(&d, 1, "start", "python", "gzip", "containerd", "\"metrics\":{\"ready_ms\":100}");
+		add_at(&d, 1, "start", "python", "gzip", "contentd", "\"metrics\":{\"ready_ms\":50}");
+		add_at(&d, 50, "start", "python", "gzip", "containerd", "\"metrics\":{\"ready_ms\":1000}");
+		add_at(&d, 50, "start", "python", "gzip", "contentd", "\"metrics\":{\"ready_ms\":200}");
+	}
+	analysis_init(&d.a, &d.set, NULL);
+	assert_int_equal(d.a.cells.n, 4);
+	assert_true(cell_same_network(&d.a.cells.p[0], &d.a.cells.p[1]));
+	assert_false(cell_same_network(&d.a.cells.p[0], &d.a.cells.p[2]));
+	assert_false(cell_is_beside(&d.a.cells.p[0], &d.a.cells.p[2]));
+	NEAR(d.a.cells.p[0].to_reference.ratio, 0.5);
+	NEAR(d.a.cells.p[2].to_reference.ratio, 0.2);
+	assert_true(analysis_next_part(&d.a, &from, &to));
+	assert_true(from == 0 && to == 2);
+	table_of_means(&d.a, "start", &means);
+	assert_non_null(strstr(buf_cstr(&means), "<small>1 ms, 100 Mbit/s</small>"));
+	assert_non_null(strstr(buf_cstr(&means), "<small>50 ms, 100 Mbit/s</small>"));
+	assert_non_null(strstr(buf_cstr(&means), ">0.50</b>"));
+	assert_non_null(strstr(buf_cstr(&means), ">0.20</b>"));
+}
+
+/* A program that ran in one repetition of four. */
+static void test_programs(void **state)
+{
+	AUTO(data) struct data d = {0};
+
+	add(&d, "start", "python", "gzip", "x",
+	    "\"metrics\":{\"cpu_s\":2,\"cpu_s.gzip\":1,\"processes.gzip\":1,\"peak_bytes.gzip\":500}");
+	for (int i = 0; i < 3; i++)
+		add(&d, "start", "python", "gzip", "x", "\"metrics\":{\"cpu_s\":1}");
+	add(&d, "start", "python", "gzip", "x", "\"error\":\"broke\",\"metrics\":{\"cpu_s\":1}");
+	analysis_init(&d.a, &d.set, NULL);
+	NEAR(cell_median(d.a.cells.p, "cpu_s.gzip"), 0);
+	assert_int_equal(cell_measure(d.a.cells.p, "cpu_s.gzip")->s.n, 4);
+	NEAR(cell_measure(d.a.cells.p, "cpu_s.gzip")->s.max, 1);
+	NEAR(cell_median(d.a.cells.p, "processes.gzip"), 0);
+	NEAR(cell_median(d.a.cells.p, "peak_bytes.gzip"), 500);
+}
+
+/* The least value is the low end of an interval, and lies to the right of the names. */
+static void test_overview_has_room_for_intervals(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(buf) struct buf svg = BUF_INIT;
+	const int ms[] = {10, 10, 1000, 1000, 1000};
+	const char *line;
+
+	for (size_t i = 0; i < ARRAY_LEN(ms); i++) {
+		AUTO_FREE char *metrics = xasprintf("\"metrics\":{\"ready_ms\":%d}", ms[i]);
+
+		add(&d, "start", "python", "gzip", "x", metrics);
+	}
+	analysis_init(&d.a, &d.set, NULL);
+	assert_true(d.a.cells.p[0].figure->s.ci.low < 20);
+	assert_int_equal(picture_overview(&d.a, "start", &svg), 1);
+	line = strstr(buf_cstr(&svg), "class=\"line k");
+	assert_non_null(line);
+	line = strstr(line, "x1=\"");
+	assert_non_null(line);
+	assert_true(strtod(line + strlen("x1=\""), NULL) >= 78);
+}
+
+static void test_answers(void **state)
+{
+	AUTO(data) struct data d = {0};
+	struct answer n;
+	size_t at = 0;
+
+	add_starts(&d, "start", "gzip", "containerd", 1000);
+	add_starts(&d, "start", "estargz", "contentd", 200);
+	add_starts(&d, "start", "estargz", "containerd-contentd", 100);
+	add_starts(&d, "start", "esgz", "containerd-stargz", 300);
+	add_starts(&d, "start", "esgz-opt", "containerd-stargz", 201);
+	add_starts(&d, "warm", "gzip", "containerd", 100);
+	add_starts(&d, "warm", "gzip", "contentd", 50);
+	analysis_init(&d.a, &d.set, NULL);
+	assert_string_equal(answer_engine(&d.a), "contentd");
+	assert_true(answer_next(&d.a, &at, &n));
+	assert_string_equal(n.subject->label, "contentd");
+	assert_string_equal(n.rival->label, "containerd-stargz:esgz-opt"); /* ours is no rival of ours */
+	{
+		AUTO(words) struct words to_reference;
+		AUTO(words) struct words to_rival;
+
+		words_init(&to_reference, n.subject, n.subject->reference, &n.subject->to_reference);
+		assert_string_equal(to_reference.class, "faster");
+		assert_string_equal(buf_cstr(&to_reference.verdict), "5.0 \u00d7 faster");
+		assert_string_equal(buf_cstr(&to_reference.relation), "than containerd");
+		assert_string_equal(buf_cstr(&to_reference.interval), "4.9\u20135.2");
+		words_init(&to_rival, n.subject, n.rival, &n.to_rival);
+		assert_string_equal(to_rival.class, "cannot");
+		assert_string_equal(buf_cstr(&to_rival.verdict), "cannot be told");
+		assert_string_equal(buf_cstr(&to_rival.relation), "from containerd-stargz:esgz-opt");
+	}
+	assert_false(answer_next(&d.a, &at, &n)); /* warm starts are what others are measured by */
+	analysis_fini(&d.a);
+	analysis_init(&d.a, &d.set, "containerd-stargz:esgz-opt");
+	at = 0;
+	assert_true(answer_next(&d.a, &at, &n));
+	assert_null(n.rival); /* the best of the others is the reference */
+	analysis_fini(&d.a);
+	analysis_init(&d.a, &d.set, "contentd");
+	at = 0;
+	assert_false(answer_next(&d.a, &at, &n)); /* nothing to compare it with */
+}
+
+static void test_answers_of_few(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(words) struct words w = {0};
+	struct answer n;
+	size_t at = 0;
+
+	add(&d, "start", "python", "gzip", "containerd", "\"metrics\":{\"ready_ms\":100}");
+	add(&d, "start", "python", "gzip", "contentd", "\"metrics\":{\"ready_ms\":10}");
+	analysis_init(&d.a, &d.set, NULL);
+	assert_true(answer_next(&d.a, &at, &n));
+	words_init(&w, n.subject, n.subject->reference, &n.subject->to_reference);
+	assert_string_equal(buf_cstr(&w.verdict), "too few repetitions");
+	assert_string_equal(buf_cstr(&w.relation), "beside containerd");
+	assert_string_equal(buf_cstr(&w.interval), "");
 }
 
 static void test_reference(void **state)
@@ -180,6 +320,9 @@ static void test_warm_and_serial(void **state)
 	c = find(&d, "containerd-stargz", "start");
 	NEAR(c->warm->s.median, 200);
 	assert_true(isnan(c->touched_bytes) && isnan(c->t_serial_ms));
+	c = find(&d, "containerd", "start"); /* all of it, since it has no chunks */
+	NEAR(c->touched_bytes, 5000000);
+	NEAR(c->t_serial_ms, 200 + 4 * 10 + 400);
 	NEAR(find(&d, "containerd-crun", "start")->warm->s.median, 150);
 	assert_null(find(&d, "podman", "start")->warm);
 	assert_null(find(&d, "containerd", "warm")->warm);
@@ -199,17 +342,20 @@ static void test_table(void **state)
 	assert_int_equal(report_print_table(&d.set, f), 0);
 	fclose(f);
 	assert_string_equal(
-	    text,
-	    "start: one cold start; lan: 10 ms, 100 Mbit/s\n"
-	    "image   engine      n  median s  95 %        / W  / containerd\n"
-	    "python  contentd    7      0.50  0.48-0.52                0.50  faster     1 failed: broke?[1m again\n"
-	    "        containerd  7      1.00  0.97-1.03  4.00                reference\n"
-	    "\n"
-	    "warm: a start of an image that is there; lan: 10 ms, 100 Mbit/s\n"
-	    "image   engine      n  median ms  95 %\n"
-	    "python  containerd  7        250  242-258  reference\n"
-	    "\n"
-	    "1 of 22 samples failed.\n");
+	    text, "one cold start (ratios with their 95 % intervals)\n"
+		  "  python, lan: contentd 500 ms, 2.0 \u00d7 faster than containerd (1.94\u20132.1)\n"
+		  "\n"
+		  "start: one cold start; lan: 10 ms, 100 Mbit/s\n"
+		  "image   engine      n  median s  95 %       / containerd              / W  / T_serial   MB   / B\n"
+		  "python  contentd    7      0.50  0.48-0.52          0.50  faster                       5.0        "
+		  "1 failed: broke?[1m again\n"
+		  "        containerd  7      1.00  0.97-1.03                reference  4.00        1.45  5.0  1.00\n"
+		  "\n"
+		  "warm: a start of an image that is there; lan: 10 ms, 100 Mbit/s\n"
+		  "image   engine      n  median ms  95 %                 MB\n"
+		  "python  containerd  7        250  242-258  reference  5.0\n"
+		  "\n"
+		  "1 of 22 samples failed.\n");
 }
 
 static void test_table_of_nothing(void **state)
@@ -227,10 +373,19 @@ static void test_table_of_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_cases_and_order), cmocka_unit_test(test_measures),
-	    cmocka_unit_test(test_reference),       cmocka_unit_test(test_more_is_better),
-	    cmocka_unit_test(test_too_few),         cmocka_unit_test(test_warm_and_serial),
-	    cmocka_unit_test(test_table),           cmocka_unit_test(test_table_of_nothing),
+	    cmocka_unit_test(test_cases_and_order),
+	    cmocka_unit_test(test_measures),
+	    cmocka_unit_test(test_reference),
+	    cmocka_unit_test(test_more_is_better),
+	    cmocka_unit_test(test_too_few),
+	    cmocka_unit_test(test_warm_and_serial),
+	    cmocka_unit_test(test_networks_of_one_name),
+	    cmocka_unit_test(test_programs),
+	    cmocka_unit_test(test_overview_has_room_for_intervals),
+	    cmocka_unit_test(test_answers),
+	    cmocka_unit_test(test_answers_of_few),
+	    cmocka_unit_test(test_table),
+	    cmocka_unit_test(test_table_of_nothing),
 	};
 
 	return cmocka_run_group_tests_name("coldbench_analysis", tests, NULL, NULL);

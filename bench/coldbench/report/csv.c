@@ -4,7 +4,8 @@
 
 #include <math.h>
 
-#define METRICS_MAX 1000
+/* Columns: a run has some hundreds. */
+#define METRICS_MAX 4096
 
 static void text(struct buf *out, const char *s)
 {
@@ -30,6 +31,7 @@ static void number(struct buf *out, double v)
 }
 
 typedef VEC(const char *) names;
+DEFINE_CLEANUP(names, names, vec_fini(it));
 
 static int compare_names(const void *a, const void *b)
 {
@@ -47,8 +49,6 @@ static void collect_names(const struct sample_set *set, names *out, struct map *
 			}
 	if (out->n)
 		qsort(out->p, out->n, sizeof(*out->p), compare_names);
-	if (out->n > METRICS_MAX)
-		out->n = METRICS_MAX;
 	for (size_t i = 0; i < out->n; i++)
 		map_put(columns, str_of(out->p[i]), (void *)(uintptr_t)(i + 1));
 }
@@ -80,13 +80,16 @@ static void sample_line(const struct sample *s, const struct map *columns, doubl
 	buf_addc(out, '\n');
 }
 
-void csv_samples(const struct sample_set *set, struct buf *out)
+int csv_samples(const struct sample_set *set, struct buf *out, struct err *err)
 {
 	AUTO(map) struct map columns = MAP_INIT;
 	AUTO_FREE double *row = NULL;
-	names metrics = VEC_INIT;
+	AUTO(names) names metrics = VEC_INIT;
 
 	collect_names(set, &metrics, &columns);
+	if (metrics.n > METRICS_MAX)
+		return err_set(err, ERR_EXHAUSTED, "%zu different metrics: a table has room for %d columns of them",
+		               metrics.n, METRICS_MAX);
 	row = xcalloc(metrics.n + 1, sizeof(*row));
 	buf_adds(out, "group,mode,image,form,engine,network,rtt_ms,mbit,count,repetition,order,at,error");
 	vec_each(&metrics, name) {
@@ -96,7 +99,7 @@ void csv_samples(const struct sample_set *set, struct buf *out)
 	buf_addc(out, '\n');
 	vec_each(&set->samples, s)
 		sample_line(s, &columns, row, metrics.n, out);
-	vec_fini(&metrics);
+	return 0;
 }
 
 void csv_summary(const struct analysis *a, struct buf *out)

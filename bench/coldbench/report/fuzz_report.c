@@ -39,7 +39,7 @@ static void check_rest(const struct analysis *a)
 	AUTO(json_reader) struct json_reader *r = NULL;
 	FILE *null = fopen("/dev/null", "w");
 
-	csv_samples(a->set, &samples);
+	csv_samples(a->set, &samples, NULL);
 	csv_summary(a, &summary);
 	json_report(a, &json);
 	r = json_reader_new(buf_str(&json));

@@ -46,3 +46,17 @@ void html_textf(struct buf *out, const char *fmt, ...)
 	va_end(ap);
 	html_text(out, buf_cstr(&text));
 }
+
+/* Unreserved characters stand for themselves (RFC 3986, 2.3). */
+void html_file(struct buf *out, const char *name)
+{
+	buf_adds(out, "./");
+	for (; *name; name++) {
+		char c = *name;
+
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._~", c))
+			buf_addc(out, c);
+		else
+			buf_addf(out, "%%%02X", (unsigned char)c);
+	}
+}

@@ -14,6 +14,9 @@ void html_text(struct buf *out, const char *text);
 /* The same, cut after `max` characters. */
 void html_text_cut(struct buf *out, const char *text, size_t max);
 
+/* The address of a file in the page's own folder, for a quoted attribute. */
+void html_file(struct buf *out, const char *name);
+
 /* Formats, then escapes. */
 void html_textf(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

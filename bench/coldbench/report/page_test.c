@@ -155,6 +155,12 @@ static void test_page(void **state)
 	has(html, "<a href=\"./a.jsonl\">");
 	has(html, "prefers-color-scheme:dark");
 	has(html, "coldbench run x");
+	assert_true(strstr(html, "coldbench run x") < strstr(html, "id=\"answer\""));
+	assert_true(strstr(html, "id=\"answer\"") < strstr(html, "id=\"summary\""));
+	has(html, "<b>python</b>: contentd ");
+	has(html, "\u00d7 faster</b> than containerd ");
+	has(html, "</tbody></table></div>\n<details><summary>All metrics"); /* of the start, too */
+	has(html, "<code>noise.spin_ms</code>");
 	has(html, "is not there");
 	has(html, "class=\"p2\"");          /* phases */
 	has(html, "python, by round trip"); /* networks */
@@ -185,6 +191,67 @@ static void test_csv(void **state)
 	    "g,start,python,gzip,containerd,wan,50,1000,1,0,0,t,,0.25,5000000,20,100,200,600\n"
 	    "g,start,python,gzip,\"x, \"\"y\"\"\",lan,1,1000,1,0,1,t,,0.25,5000000,20,100,200,501\n");
 	has(summary, "start,python,gzip,contentd,lan,1,1000,1,0,ready_ms,7,423,");
+}
+
+/* A page can be made anew from what is kept beside it, whatever the paths look like. */
+static void test_made_again(void **state)
+{
+	AUTO_FREE char *sub = xasprintf("%s/kept", folder);
+	AUTO_FREE char *data = xasprintf("%s/kept/a #1 %%.jsonl", folder);
+	AUTO_FREE char *page = xasprintf("%s/kept/./report.html", folder);
+	AUTO_FREE char *once = NULL;
+	AUTO_FREE char *again = NULL;
+	const char *paths[] = {sub};
+	struct report_options o = {.paths = paths, .n_paths = 1, .html = page, .warnings = stderr};
+
+	assert_int_equal(mkdir(sub, 0700), 0);
+	write_data("kept/a #1 %.jsonl", "x", "m");
+	OK(report_write(data, page, NULL, err));
+	once = read_back("kept/report.html");
+	OK(report_make(&o, err));
+	again = read_back("kept/report.html");
+	assert_string_equal(once, again);
+	has(once, "<a href=\"./a%20%231%20%25.jsonl\">a #1 %.jsonl</a>");
+}
+
+static void test_too_many_files(void **state)
+{
+	AUTO_FREE char *sub = xasprintf("%s/many", folder);
+	const char *paths[] = {sub};
+	struct report_options o = {.paths = paths, .n_paths = 1, .warnings = stderr};
+	AUTO_FREE char *last = xasprintf("%s/many/256.jsonl", folder);
+
+	assert_int_equal(mkdir(sub, 0700), 0);
+	for (int i = 0; i <= 256; i++) {
+		AUTO_FREE char *name = xasprintf("many/%d.jsonl", i);
+
+		write_data(name, "x", "m");
+	}
+	FAILS(report_make(&o, err), ERR_EXHAUSTED);
+	assert_int_equal(unlink(last), 0);
+	OK(report_make(&o, err));
+}
+
+/* More columns than a table has room for are an error, not left out. */
+static void test_too_many_metrics(void **state)
+{
+	AUTO(sample_set) struct sample_set set = {0};
+	AUTO(buf) struct buf out = BUF_INIT;
+	struct network network = {.name = (char *)"lan"};
+	struct bench_case c = {
+	    .group = "g", .mode = "start", .image = "i", .engine = "e", .form = "f", .network = &network, .count = 1};
+
+	for (unsigned i = 0; i < 1025; i++) {
+		struct sample *s = vec_add(&set.samples);
+
+		sample_init(s, &c, i, i);
+		for (int k = 0; k < 4; k++)
+			sample_setf(s, k, "metric-%u-%d", i, k);
+		if (i == 1023)
+			OK(csv_samples(&set, &out, err));
+	}
+	has(buf_cstr(&out), ",metric-1023-3");
+	FAILS(csv_samples(&set, &out, err), ERR_EXHAUSTED);
 }
 
 static void test_merging(void **state)
@@ -229,10 +296,17 @@ static void test_what_is_not_there(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_escaping), cmocka_unit_test(test_axes),
-	    cmocka_unit_test(test_steps),    cmocka_unit_test(test_style),
-	    cmocka_unit_test(test_page),     cmocka_unit_test(test_csv),
-	    cmocka_unit_test(test_merging),  cmocka_unit_test(test_what_is_not_there),
+	    cmocka_unit_test(test_escaping),
+	    cmocka_unit_test(test_axes),
+	    cmocka_unit_test(test_steps),
+	    cmocka_unit_test(test_style),
+	    cmocka_unit_test(test_page),
+	    cmocka_unit_test(test_csv),
+	    cmocka_unit_test(test_made_again),
+	    cmocka_unit_test(test_too_many_files),
+	    cmocka_unit_test(test_too_many_metrics),
+	    cmocka_unit_test(test_merging),
+	    cmocka_unit_test(test_what_is_not_there),
 	};
 
 	return cmocka_run_group_tests_name("coldbench_page", tests, make_folder, remove_folder);

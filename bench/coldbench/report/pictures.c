@@ -29,6 +29,19 @@ static void panel_end(struct buf *out)
 	buf_adds(out, "</figure>\n");
 }
 
+#define LABEL_CHARS_MAX 10 /* of images beside the overview's rows; whole names are in every table */
+
+static char *short_caption(const char *caption)
+{
+	size_t bytes = 0, left = strlen(caption), chars = 0;
+
+	for (size_t n; bytes < left && chars < LABEL_CHARS_MAX; chars++) {
+		n = utf8_len(caption + bytes, left - bytes);
+		bytes += n ? n : 1;
+	}
+	return bytes == left ? xstrdup(caption) : xasprintf("%.*s\u2026", (int)bytes, caption);
+}
+
 static char *image_caption(const struct cell *c)
 {
 	return c->count == 1 ? xstrdup(c->image) : xasprintf("%s \u00d7 %u", c->image, c->count);
@@ -129,6 +142,13 @@ static void phase_bar(struct buf *out, const struct cell *c, const struct axis *
 	}
 }
 
+/* A mark across a bar; nothing when the value is none. */
+static void bar_mark(struct buf *out, const struct axis *x, double y, double value)
+{
+	if (isfinite(value))
+		svg_line(out, axis_at(x, value), y - 3, axis_at(x, value), y + BAR + 3, "mark");
+}
+
 /* Each image has a scale of its own, so that the phases of quick starts can be seen. */
 static void phases_panel(const struct part *image, struct buf *out)
 {
@@ -141,6 +161,7 @@ static void phases_panel(const struct part *image, struct buf *out)
 	for (const struct cell *c = image->from; c < image->to; c++)
 		if (c->figure && has_phases(c)) {
 			widen(&least, &x.max, c->figure->s.median);
+			widen(&least, &x.max, c->t_serial_ms);
 			rows += rows < ROWS_MAX;
 		}
 	if (!(x.max > 0))
@@ -155,10 +176,16 @@ static void phases_panel(const struct part *image, struct buf *out)
 		value = value_text(c->figure->name, c->figure->s.median);
 		bar_label(out, c, y + 11, value);
 		phase_bar(out, c, &x, y + 16);
+		bar_mark(out, &x, y + 16, c->t_serial_ms);
 		y += ROW;
 	}
 	svg_end(out);
 	panel_end(out);
+}
+
+static double mark_of(const struct cell *c, const char *metric)
+{
+	return !strcmp(metric, "net.bytes") ? c->touched_bytes : NAN;
 }
 
 static void bars_panel(const struct part *image, const char *metric, double most, struct buf *out)
@@ -185,6 +212,7 @@ static void bars_panel(const struct part *image, const char *metric, double most
 		bar_label(out, c, y + 11, value);
 		svg_rect(out, 0, y + 16, WIDTH, BAR, "track", NULL);
 		svg_rect(out, 0, y + 16, fmax(axis_at(&x, v), 1), BAR, class, NULL);
+		bar_mark(out, &x, y + 16, mark_of(c, metric));
 		y += ROW;
 	}
 	svg_end(out);
@@ -211,8 +239,10 @@ size_t picture_bars(const struct part *p, const char *metric, struct buf *out)
 	double most = 0, least = 0;
 	size_t panels = 0;
 
-	for (const struct cell *c = p->from; c < p->to; c++)
+	for (const struct cell *c = p->from; c < p->to; c++) {
 		widen(&least, &most, cell_median(c, metric));
+		widen(&least, &most, mark_of(c, metric));
+	}
 	while (most > 0 && panels < PANELS_MAX && next_image(p, &image)) {
 		size_t before = out->n;
 
@@ -285,10 +315,9 @@ static void overview_panel(const struct part *p, struct axis x, struct buf *out)
 	svg_begin(out, WIDTH, bottom + 20, buf_cstr(&caption));
 	vertical_grid(out, &x, 2, bottom, p->from->figure ? p->from->figure->name : "_ms");
 	while (y < bottom && next_image(p, &image)) {
-		AUTO_FREE char *name = image_caption(image.from);
+		AUTO_FREE char *whole = image_caption(image.from);
+		AUTO_FREE char *name = short_caption(whole);
 
-		if (strlen(name) > 11)
-			strcpy(name + 9, ".."); /* a whole one is in every table */
 		svg_text(out, 0, y + 4, "start", "label", name);
 		svg_line(out, x.from, y, x.to, y, "row");
 		overview_row(out, &image, &x, y);
@@ -307,6 +336,8 @@ static bool mode_range(const struct analysis *a, const char *mode, double *least
 		if (!strcmp(c->mode, mode) && c->figure && c->figure->s.median > 0) {
 			widen(least, most, c->figure->s.median);
 			widen(least, most, c->figure->s.ci.high);
+			if (c->figure->s.ci.low > 0) /* what a logarithm has */
+				widen(least, most, c->figure->s.ci.low);
 		}
 	return *most > 0 && isfinite(*most / *least);
 }

@@ -16,10 +16,10 @@ struct part {
 /* A panel per part: images down, the figure along a logarithmic axis, a dot per engine. */
 size_t picture_overview(const struct analysis *a, const char *mode, struct buf *out);
 
-/* A panel per image of a part: a bar per engine, divided into phases. */
+/* A panel per image of a part: a bar per engine, divided into phases, with a mark at T_serial. */
 size_t picture_phases(const struct part *p, struct buf *out);
 
-/* A panel per image of a part: a bar per engine, of one metric. */
+/* A panel per image of a part: a bar per engine, of one metric; net.bytes has a mark at B. */
 size_t picture_bars(const struct part *p, const char *metric, struct buf *out);
 
 /* A panel per image of a part: the share of starts that are ready by then. */

@@ -68,7 +68,7 @@ static int add_folder(struct input *in, const char *path, struct err *err)
 
 	if (!d)
 		return err_errno(err, errno, "open %s", path);
-	while (paths.n < FILES_MAX && (e = readdir(d)))
+	while (paths.n <= FILES_MAX && (e = readdir(d))) /* one too many is told by add_file */
 		if (str_ends(str_of(e->d_name), STR(".jsonl")))
 			vec_push(&paths, xasprintf("%s/%s", path, e->d_name));
 	if (paths.n)
@@ -118,21 +118,29 @@ static void warn(const struct input *in, FILE *to)
 	}
 }
 
-static size_t folder_bytes(const char *path)
+static const char *name_in_folder(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
-	return slash ? (size_t)(slash - path) + 1 : 0;
+	return slash ? slash + 1 : path;
+}
+
+/* However the paths are written. */
+static bool same_folder(const char *a, const char *b)
+{
+	AUTO_FREE char *of_a = xasprintf("%.*s.", (int)(name_in_folder(a) - a), a);
+	AUTO_FREE char *of_b = xasprintf("%.*s.", (int)(name_in_folder(b) - b), b);
+	struct stat at_a, at_b;
+
+	return !stat(of_a, &at_a) && !stat(of_b, &at_b) && at_a.st_dev == at_b.st_dev && at_a.st_ino == at_b.st_ino;
 }
 
 /* Pages and their raw data travel together: only what lies in the page's folder is linked. */
 static void link_sources(struct input *in, const char *html)
 {
-	size_t folder = folder_bytes(html);
-
 	vec_each(&in->from, s)
-		if (folder_bytes(s->path) == folder && !strncmp(s->path, html, folder))
-			s->link = xasprintf("./%s", s->path + folder);
+		if (same_folder(s->path, html))
+			s->link = xstrdup(name_in_folder(s->path));
 }
 
 static int write_csv(const struct analysis *a, const char *path, struct err *err)
@@ -145,7 +153,7 @@ static int write_csv(const struct analysis *a, const char *path, struct err *err
 	if (str_ends(stem, STR(".csv")))
 		stem.n -= strlen(".csv");
 	summary_path = xasprintf(STR_FMT "-summary.csv", STR_ARG(stem));
-	csv_samples(a->set, &samples);
+	TRY(csv_samples(a->set, &samples, err));
 	csv_summary(a, &summary);
 	TRY(file_write_atomic(AT_FDCWD, path, buf_str(&samples), 0644, err));
 	return file_write_atomic(AT_FDCWD, summary_path, buf_str(&summary), 0644, err);

@@ -1,11 +1,12 @@
 /* The short table for a terminal. */
 #include "bench/coldbench/report/analysis.h"
+#include "bench/coldbench/report/answer.h"
 #include "bench/coldbench/report/quantity.h"
 #include "bench/coldbench/report/report.h"
 
 #include <math.h>
 
-#define COLUMNS 10
+#define COLUMNS 12
 #define GAP 2
 #define NAME_BYTES_MAX 60
 
@@ -66,7 +67,7 @@ static void columns_print(const struct columns *t, FILE *to)
 
 /* ---- what is in them ---- */
 
-enum { IMAGE, ENGINE, N, FIGURE, INTERVAL, TO_WARM, RATIO, VERDICT, WIRE, REMARK };
+enum { IMAGE, ENGINE, N, FIGURE, INTERVAL, RATIO, VERDICT, TO_WARM, TO_SERIAL, WIRE, TO_TOUCHED, REMARK };
 _Static_assert(REMARK + 1 == COLUMNS, "a column each");
 
 static char *name_text(const char *name)
@@ -157,6 +158,7 @@ static void add_row(struct columns *t, const struct cell *c, bool names_image, c
 	r->text[FIGURE] = scaled(figure, c->figure->s.median * factor);
 	r->text[INTERVAL] = interval_text(figure, times(c->figure->s.ci, factor));
 	r->text[TO_WARM] = ratio_text(c->to_warm.ratio);
+	r->text[TO_SERIAL] = ratio_text(c->figure->s.median / c->t_serial_ms);
 	if (c->reference == c)
 		r->text[VERDICT] = xstrdup("reference");
 	else if (c->reference)
@@ -165,6 +167,7 @@ static void add_row(struct columns *t, const struct cell *c, bool names_image, c
 		r->text[RATIO] = ratio_text(c->to_reference.ratio);
 	if (cell_measure(c, "net.bytes"))
 		r->text[WIRE] = scaled(wire, cell_median(c, "net.bytes"));
+	r->text[TO_TOUCHED] = ratio_text(cell_median(c, "net.bytes") / c->touched_bytes);
 }
 
 static void add_head(struct columns *t, const struct analysis *a, const char *figure, const struct scale *s,
@@ -178,6 +181,8 @@ static void add_head(struct columns *t, const struct analysis *a, const char *fi
 	r->text[FIGURE] = *s->name ? xasprintf("median %s", s->name) : xasprintf("median %.40s", figure);
 	r->text[INTERVAL] = xstrdup("95 %");
 	r->text[TO_WARM] = xstrdup("/ W");
+	r->text[TO_SERIAL] = xstrdup("/ T_serial");
+	r->text[TO_TOUCHED] = xstrdup("/ B");
 	r->text[RATIO] = xasprintf("/ %.40s", a->reference);
 	text_clean(r->text[RATIO]);
 	r->text[WIRE] = xasprintf("%s", wire->name);
@@ -200,7 +205,7 @@ static void drop_empty(struct columns *t)
 
 static void print_part(const struct analysis *a, const struct cell *from, const struct cell *to, FILE *out)
 {
-	AUTO(columns) struct columns t = {.right = "llrrlrrlrl"};
+	AUTO(columns) struct columns t = {.right = "llrrlrlrrrrl"};
 	AUTO(buf) struct buf title = BUF_INIT;
 	const char *figure = mode_figure(from->mode);
 	double factor, one;
@@ -213,11 +218,52 @@ static void print_part(const struct analysis *a, const struct cell *from, const 
 	fprintf(out, "%s\n", title.p);
 	add_head(&t, a, figure, &s, &wire);
 	for (const struct cell *c = from; c < to; c++)
-		add_row(&t, c, c == from || strcmp(c->image, c[-1].image) != 0 || c->count != c[-1].count, &s, factor,
-		        &wire);
+		add_row(&t, c, c == from || !cell_same_image(c, &c[-1]), &s, factor, &wire);
 	drop_empty(&t);
 	columns_print(&t, out);
 }
+
+/* ---- the answer ---- */
+
+static void add_words(const struct answer *n, const struct cell *other, const struct comparison *c, struct buf *line)
+{
+	AUTO(words) struct words w;
+
+	words_init(&w, n->subject, other, c);
+	buf_addf(line, ", %s %s", buf_cstr(&w.verdict), buf_cstr(&w.relation));
+	if (w.interval.n)
+		buf_addf(line, " (%s)", buf_cstr(&w.interval));
+}
+
+static void print_answers(const struct analysis *a, FILE *to)
+{
+	const struct cell *last = NULL;
+	struct answer n;
+	size_t at = 0;
+
+	while (answer_next(a, &at, &n)) {
+		AUTO(buf) struct buf line = BUF_INIT;
+
+		if (!last || strcmp(last->mode, n.subject->mode) != 0)
+			fprintf(to, "%s%s (ratios with their 95 %% intervals)\n", last ? "\n" : "",
+			        mode_title(n.subject->mode));
+		last = n.subject;
+		buf_addf(&line, "%.60s", n.subject->image);
+		if (n.subject->count != 1)
+			buf_addf(&line, " x%u", n.subject->count);
+		buf_addf(&line, ", %.60s: %.60s ", n.subject->network, n.subject->label);
+		quantity_add(&line, n.subject->figure->name, n.subject->figure->s.median);
+		add_words(&n, n.subject->reference, &n.subject->to_reference, &line);
+		if (n.rival)
+			add_words(&n, n.rival, &n.to_rival, &line);
+		text_clean(line.p);
+		fprintf(to, "  %s\n", line.p);
+	}
+	if (last)
+		fputc('\n', to);
+}
+
+/* ---- all ---- */
 
 static void print_noise(const struct analysis *a, FILE *to)
 {
@@ -228,14 +274,16 @@ static void print_noise(const struct analysis *a, FILE *to)
 	if (a->spin.n)
 		fprintf(to,
 		        "\nNoise: a fixed computation took %.2f ms (median), half of the time within %.1f %% of it; "
-		        "longest %.2f ms.\n",
-		        a->spin.median, a->spin.mad * 100, a->spin.max);
+		        "longest %.2f ms: %s.\n",
+		        a->spin.median, a->spin.mad * 100, a->spin.max,
+		        analysis_is_disturbed(a) ? "the machine was disturbed" : "a quiet machine");
 }
 
 int table_print(const struct analysis *a, FILE *to)
 {
 	size_t from, end = 0;
 
+	print_answers(a, to);
 	while (analysis_next_part(a, &from, &end)) {
 		if (from)
 			fputc('\n', to);
