@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "bench/coldbench/measure/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +13,6 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define PROC_FILE_BYTES_MAX 65536
 /* Processes come and go while they are read: it is done again until nothing has changed, this often at most. */
 #define READS_MAX 4
 
@@ -51,15 +51,6 @@ void usage_fini(struct usage *u)
 }
 
 /* ---- /proc ---- */
-
-static int read_proc(pid_t pid, const char *name, struct buf *out)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	buf_clear(out);
-	return file_read(AT_FDCWD, path, PROC_FILE_BYTES_MAX, out, NULL);
-}
 
 /* Fields have their numbers of proc_pid_stat(5). The name may hold anything, what follows its last ')' does not. */
 static bool parse_stat(struct str line, struct proc *out)
@@ -154,7 +145,7 @@ static int read_ours(const pid_t *inits, size_t n_inits, struct procs *out, stru
 		if (!str_u64(str_of(entry->d_name), 10, &pid) || pid > INT_MAX)
 			continue;
 		p.pid = (pid_t)pid;
-		if (read_proc(p.pid, "stat", &text) >= 0 && parse_stat(buf_str(&text), &p))
+		if (proc_read(p.pid, "stat", &text) && parse_stat(buf_str(&text), &p))
 			vec_push(&all.items, p);
 	}
 	qsort(all.items.p, all.items.n, sizeof(*all.items.p), by_number);
@@ -256,12 +247,12 @@ static void add(struct usage *u, const struct proc *p, bool with_pss, struct buf
 	if (p->state == 'Z')
 		return;
 	to->count++;
-	peak = read_proc(p->pid, "status", text) >= 0 ? kilobytes(buf_str(text), STR("VmHWM:")) : 0;
+	peak = proc_read(p->pid, "status", text) ? kilobytes(buf_str(text), STR("VmHWM:")) : 0;
 	if (peak > to->peak_bytes)
 		to->peak_bytes = peak;
 	if (!with_pss)
 		return;
-	pss = read_proc(p->pid, "smaps_rollup", text) >= 0 ? kilobytes(buf_str(text), STR("Pss:")) : 0;
+	pss = proc_read(p->pid, "smaps_rollup", text) ? kilobytes(buf_str(text), STR("Pss:")) : 0;
 	to->pss_bytes += pss;
 	u->n_gone += !pss;
 }

@@ -1,28 +1,21 @@
-/* Process events: a netlink socket, a thread that takes what it says, and a table of the processes below us. */
+/* A thread that takes the kernel's events, the table that it makes of them: processes below us, and who waits for one. */
 #include "bench/coldbench/measure/watch.h"
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/map.h"
 #include "base/unix.h"
 #include "base/vec.h"
+#include "bench/coldbench/measure/events.h"
+#include "bench/coldbench/measure/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/cn_proc.h>
-#include <linux/connector.h>
-#include <linux/netlink.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-
-/* An event takes some 500 bytes of it: enough for 60 000 while the thread is not scheduled. */
-#define RECEIVE_BYTES (32 << 20)
-#define PROC_FILE_MAX_BYTES 65536
 
 /* A program's file, whatever its name is where. */
 struct program {
@@ -50,7 +43,9 @@ struct waiter {
 };
 
 struct watch {
-	int fd, stop_fd;
+	struct events events;
+	int stop_fd;
+	ino_t own_namespace; /* of processes */
 	pthread_t thread;
 	pthread_mutex_t lock;
 	/* under it */
@@ -105,17 +100,6 @@ static bool args_name(const struct buf *args, struct str id)
 	return false;
 }
 
-/* Empty when the process is gone. */
-static void read_proc(pid_t pid, const char *name, struct buf *out)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	buf_clear(out);
-	if (file_read(AT_FDCWD, path, PROC_FILE_MAX_BYTES, out, NULL) < 0)
-		buf_clear(out);
-}
-
 static struct program read_program(pid_t pid)
 {
 	char path[64];
@@ -125,6 +109,26 @@ static struct program read_program(pid_t pid)
 	if (stat(path, &st))
 		return (struct program){0};
 	return (struct program){st.st_dev, st.st_ino};
+}
+
+/* 0: it is gone. */
+static ino_t read_namespace(pid_t pid)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)pid);
+	return stat(path, &st) ? 0 : st.st_ino;
+}
+
+/* Of all the forks of an engine a handful is of another namespace; only of these the text is read, which takes far longer. */
+static bool is_first(const struct watch *w, pid_t pid)
+{
+	AUTO(buf) struct buf status = BUF_INIT;
+	ino_t namespace = read_namespace(pid);
+
+	return namespace && namespace != w->own_namespace && proc_read(pid, "status", &status) &&
+	       watch_status_is_init(buf_str(&status));
 }
 
 /* ---- the table ---- */
@@ -153,7 +157,6 @@ static void wake(struct watch *w)
  * not ended without the lock. */
 static void on_fork(struct watch *w, pid_t parent_pid, pid_t pid, int64_t at_ns)
 {
-	AUTO(buf) struct buf status = BUF_INIT;
 	uint64_t key = (uint64_t)pid;
 	struct process *parent, *p;
 
@@ -164,7 +167,6 @@ static void on_fork(struct watch *w, pid_t parent_pid, pid_t pid, int64_t at_ns)
 	pthread_mutex_unlock(&w->lock);
 	if (parent_pid != getpid() && !parent)
 		return;
-	read_proc(pid, "status", &status);
 	p = xcalloc(1, sizeof(*p));
 	p->pid = pid;
 	p->parent = parent;
@@ -172,7 +174,7 @@ static void on_fork(struct watch *w, pid_t parent_pid, pid_t pid, int64_t at_ns)
 		p->program = parent->program;
 		p->inside = parent->first || parent->inside;
 	}
-	p->first = !p->inside && watch_status_is_init(buf_str(&status));
+	p->first = !p->inside && is_first(w, pid);
 	p->init = (struct watch_init){.pid = pid, .forked_ns = at_ns};
 	pthread_mutex_lock(&w->lock);
 	map_put(&w->by_pid, map_key_u64(&key), p);
@@ -196,10 +198,10 @@ static void on_exec(struct watch *w, pid_t pid, int64_t at_ns)
 	if (!p)
 		return;
 	program = read_program(pid);
-	read_proc(pid, "cmdline", &args);
+	proc_read(pid, "cmdline", &args);
 	other = program.inode != p->program.inode || program.device != p->program.device;
 	if (p->first && other && !p->init.exec_ns)
-		read_proc(pid, "cgroup", &cgroup);
+		proc_read(pid, "cgroup", &cgroup);
 	pthread_mutex_lock(&w->lock);
 	p->program = program;
 	buf_fini(&p->args);
@@ -230,104 +232,44 @@ static void on_exit_of(struct watch *w, pid_t pid, int status, int64_t at_ns)
 	pthread_mutex_unlock(&w->lock);
 }
 
-/* ---- the socket ---- */
+/* ---- the thread ---- */
 
-static void on_event(struct watch *w, const struct proc_event *e)
+static void take_event(struct watch *w)
 {
-	int64_t at_ns = (int64_t)e->timestamp_ns; /* ktime_get_ns: CLOCK_MONOTONIC */
+	struct event e;
 
-	switch ((unsigned)e->what) {
-	case PROC_EVENT_FORK:
-		if (e->event_data.fork.child_pid == e->event_data.fork.child_tgid) /* not a thread */
-			on_fork(w, e->event_data.fork.parent_tgid, e->event_data.fork.child_pid, at_ns);
+	if (!events_take(&w->events, &e)) {
+		pthread_mutex_lock(&w->lock);
+		w->lost++;
+		pthread_mutex_unlock(&w->lock);
+	}
+	switch (e.kind) {
+	case EVENT_FORK:
+		on_fork(w, e.parent, e.pid, e.at_ns);
 		break;
-	case PROC_EVENT_EXEC:
-		on_exec(w, e->event_data.exec.process_tgid, at_ns);
+	case EVENT_EXEC:
+		on_exec(w, e.pid, e.at_ns);
 		break;
-	case PROC_EVENT_EXIT:
-		if (e->event_data.exit.process_pid == e->event_data.exit.process_tgid)
-			on_exit_of(w, e->event_data.exit.process_pid, (int)e->event_data.exit.exit_code, at_ns);
+	case EVENT_EXIT:
+		on_exit_of(w, e.pid, e.status, e.at_ns);
 		break;
-	default:
+	case EVENT_NONE:
 		break;
 	}
-}
-
-static void receive(struct watch *w)
-{
-	_Alignas(struct nlmsghdr) char room[1024];
-	struct sockaddr_nl from = {0};
-	socklen_t from_bytes = sizeof(from);
-	const struct nlmsghdr *head = (const struct nlmsghdr *)room;
-	struct cn_msg message;
-	struct proc_event event;
-	ssize_t n = recvfrom(w->fd, room, sizeof(room), 0, (struct sockaddr *)&from, &from_bytes);
-
-	if (n < 0) {
-		if (errno == ENOBUFS) {
-			pthread_mutex_lock(&w->lock);
-			w->lost++;
-			pthread_mutex_unlock(&w->lock);
-		}
-		return;
-	}
-	if (from.nl_pid != 0 || (size_t)n < NLMSG_HDRLEN + sizeof(message) + sizeof(event))
-		return;
-	memcpy(&message, NLMSG_DATA(head), sizeof(message));
-	if (message.id.idx != CN_IDX_PROC || message.id.val != CN_VAL_PROC || message.len < sizeof(event))
-		return;
-	memcpy(&event, (const char *)NLMSG_DATA(head) + sizeof(message), sizeof(event));
-	on_event(w, &event);
 }
 
 static void *run(void *arg)
 {
 	struct watch *w = arg;
-	struct pollfd fds[] = {{.fd = w->fd, .events = POLLIN}, {.fd = w->stop_fd, .events = POLLIN}};
+	struct pollfd fds[] = {{.fd = w->events.fd, .events = POLLIN}, {.fd = w->stop_fd, .events = POLLIN}};
 
 	while (!fds[1].revents) {
 		if (poll(fds, 2, -1) < 0)
 			continue;
 		if (fds[0].revents)
-			receive(w);
+			take_event(w);
 	}
 	return NULL;
-}
-
-static int subscribe(int fd, enum proc_cn_mcast_op op, struct err *err)
-{
-	struct {
-		struct nlmsghdr head;
-		struct cn_msg message;
-		enum proc_cn_mcast_op op;
-	} __attribute__((packed)) request = {
-	    .head = {.nlmsg_len = sizeof(request), .nlmsg_type = NLMSG_DONE},
-	    .message = {.id = {CN_IDX_PROC, CN_VAL_PROC}, .len = sizeof(op)},
-	    .op = op,
-	};
-
-	if (send(fd, &request, sizeof(request), 0) < 0)
-		return err_errno(err, errno, "ask the kernel for process events");
-	return 0;
-}
-
-static int listen_to_kernel(int *out, struct err *err)
-{
-	struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = CN_IDX_PROC};
-	AUTO_FD int fd = socket(PF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_CONNECTOR);
-	int bytes = RECEIVE_BYTES;
-
-	if (fd < 0 && errno == EPROTONOSUPPORT)
-		return err_set(err, ERR_UNAVAILABLE, "this kernel tells of no processes (CONFIG_PROC_EVENTS)");
-	if (fd < 0)
-		return err_errno(err, errno, "socket for process events");
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)))
-		return err_errno(err, errno, "room for process events");
-	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)))
-		return err_errno(err, errno, "bind the socket for process events");
-	TRY(subscribe(fd, PROC_CN_MCAST_LISTEN, err));
-	*out = STEAL_FD(fd);
-	return 0;
 }
 
 static void watch_free(struct watch *w)
@@ -339,8 +281,7 @@ static void watch_free(struct watch *w)
 	vec_fini(&w->all);
 	map_fini(&w->by_pid);
 	pthread_mutex_destroy(&w->lock);
-	if (w->fd >= 0)
-		close(w->fd);
+	events_close(&w->events);
 	if (w->stop_fd >= 0)
 		close(w->stop_fd);
 	free(w);
@@ -378,13 +319,14 @@ int watch_start(struct watch **out, struct err *err)
 	int r;
 
 	pthread_mutex_init(&w->lock, NULL);
-	w->fd = -1;
+	w->events.fd = -1;
 	w->stop_fd = eventfd(0, EFD_CLOEXEC);
 	if (w->stop_fd < 0)
 		return err_errno(err, errno, "eventfd");
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
 		return err_errno(err, errno, "become the subreaper");
-	TRY(listen_to_kernel(&w->fd, err));
+	w->own_namespace = read_namespace(getpid());
+	TRY(events_open(&w->events, err));
 	r = pthread_create(&w->thread, NULL, run, w);
 	if (r)
 		return err_errno(err, r, "start a thread");
@@ -398,26 +340,14 @@ int watch_start(struct watch **out, struct err *err)
 	return 0;
 }
 
-/* The kernel makes events as long as anybody listens, and sends them to the group's members. */
-static int set_membership(int fd, int option, struct err *err)
-{
-	const int group = CN_IDX_PROC;
-
-	if (setsockopt(fd, SOL_NETLINK, option, &group, sizeof(group)))
-		return err_errno(err, errno, "join or leave the listeners to process events");
-	return 0;
-}
-
 int watch_pause(struct watch *w, struct err *err)
 {
-	TRY(subscribe(w->fd, PROC_CN_MCAST_IGNORE, err));
-	return set_membership(w->fd, NETLINK_DROP_MEMBERSHIP, err);
+	return events_pause(&w->events, err);
 }
 
 int watch_resume(struct watch *w, struct err *err)
 {
-	TRY(set_membership(w->fd, NETLINK_ADD_MEMBERSHIP, err));
-	return subscribe(w->fd, PROC_CN_MCAST_LISTEN, err);
+	return events_resume(&w->events, err);
 }
 
 void watch_stop(struct watch *w)
@@ -426,7 +356,6 @@ void watch_stop(struct watch *w)
 		return;
 	eventfd_write(w->stop_fd, 1);
 	pthread_join(w->thread, NULL);
-	subscribe(w->fd, PROC_CN_MCAST_IGNORE, NULL);
 	watch_free(w);
 }
 
