@@ -48,6 +48,7 @@ struct engine_kind {
 	const char *title; /* "containerd + stargz-snapshotter" */
 	const char *form;  /* of images, when the suite names none */
 	bool lazy;         /* starts before the layers are there */
+	bool of_suite;     /* its programs, the runtime included, are those of the options' suite */
 	bool exact;        /* fetches nothing but what is read: what comes after the pull was touched (touched_bytes) */
 
 	/* Is everything there? Appends "containerd 2.1.9, runc 1.3.6" to `versions`; ERR_UNAVAILABLE says what is missing and

@@ -167,6 +167,7 @@ const struct engine_kind ENGINE_PODMAN = {
     .name = "podman",
     .title = "podman, partial pulls",
     .form = "zstdchunked",
+    .of_suite = true,
     .probe = probe,
     .start = start,
     .stop = stop,

@@ -47,6 +47,7 @@ const struct engine_kind ENGINE_CONTAINERD_STARGZ = {
     .title = "containerd + stargz-snapshotter",
     .form = "esgz",
     .lazy = true,
+    .of_suite = true,
     .probe = probe,
     .start = start,
     .stop = containerd_stop,

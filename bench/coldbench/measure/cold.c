@@ -2,12 +2,14 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/unix.h"
+#include "bench/coldbench/measure/command.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define DROP_FILE "/proc/sys/vm/drop_caches"
 
@@ -30,59 +32,48 @@ static uint64_t count_resident(int fd, size_t bytes)
 	return resident < bytes ? resident : bytes;
 }
 
-uint64_t cold_resident_bytes(const char *path)
+/* The file that a program's name stands for; links lead to where they would if `root` were "/". -1: there is none. */
+static int open_program(const char *name, const char *root)
 {
-	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0)
-		return 0;
-	return count_resident(fd, (size_t)st.st_size);
-}
-
-/* The file that a name of a program stands for: beside ours, or in PATH. */
-static uint64_t resident_by_name(const char *name)
-{
+	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK, .resolve = RESOLVE_IN_ROOT};
 	struct str rest = str_of(getenv("PATH")), dir;
 	AUTO_FREE char *ours = NULL;
-	ptrdiff_t slash;
+	AUTO_FD int root_fd = -1;
+	int fd = -1;
 
-	if (strchr(name, '/'))
-		return cold_resident_bytes(name);
-	if (program_path(&ours, NULL) >= 0) {
-		AUTO_FREE char *path = NULL;
-
-		slash = str_rfind(str_of(ours), '/');
-		path = xasprintf("%.*s/%s", (int)slash, ours, name);
-		if (!access(path, X_OK))
-			return cold_resident_bytes(path);
-	}
-	while (str_split(&rest, ':', &dir)) {
+	if (program_beside(name, &ours, NULL) >= 0)
+		return open(ours, O_RDONLY | O_CLOEXEC);
+	root_fd = open(root ?: "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	while (fd < 0 && str_split(&rest, ':', &dir)) {
 		AUTO_FREE char *path = xasprintf(STR_FMT "/%s", STR_ARG(dir), name);
 
-		if (!access(path, X_OK))
-			return cold_resident_bytes(path);
+		fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
 	}
-	return 0;
+	return fd;
 }
 
-static int drop(struct err *err)
+uint64_t cold_resident_bytes(const char *const *programs, const char *root)
+{
+	uint64_t bytes = 0;
+
+	for (; *programs; programs++) {
+		AUTO_FD int fd = open_program(*programs, root);
+		struct stat st;
+
+		if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_size > 0)
+			bytes += count_resident(fd, (size_t)st.st_size);
+	}
+	return bytes;
+}
+
+int cold_drop(struct err *err)
 {
 	AUTO_FD int fd = open(DROP_FILE, O_WRONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return err_errno(err, errno, "open " DROP_FILE);
-	TRY_WRAP(fd_write_all(fd, STR("3\n"), err), err, "write " DROP_FILE);
-	return 0;
-}
-
-int cold_drop(const char *const *programs, uint64_t *resident_bytes, struct err *err)
-{
 	sync(); /* dirty pages stay */
-	TRY(drop(err));
-	*resident_bytes = 0;
-	for (; *programs; programs++)
-		*resident_bytes += resident_by_name(*programs);
+	TRY_WRAP(fd_write_all(fd, STR("3\n"), err), err, "write " DROP_FILE);
 	return 0;
 }
 

@@ -6,12 +6,12 @@
 
 #include <stdint.h>
 
-/* Writes back, drops the caches, and counts how much of the given programs (a path, or a name that is looked for beside ours and in PATH; NULL at the end) is in
- * the page cache all the same. A daemon's own program stays there, since it runs. */
-int cold_drop(const char *const *programs, uint64_t *resident_bytes, struct err *err);
+/* Writes back and drops the caches. */
+int cold_drop(struct err *err);
 
-/* Bytes of a file in the page cache (mincore). 0 when it is absent. */
-uint64_t cold_resident_bytes(const char *path);
+/* How much of the given programs (names; NULL at the end) is in the page cache (mincore): of those beside ours, and of the
+ * others as a shell finds them whose root is `root` (NULL: "/"). A daemon's own program stays there, since it runs. */
+uint64_t cold_resident_bytes(const char *const *programs, const char *root);
 
 /* A fixed piece of computation in milliseconds: it tells a disturbed machine from a quiet one. */
 double noise_spin_ms(void);

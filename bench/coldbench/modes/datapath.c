@@ -107,14 +107,12 @@ static int measure_hot(struct op_files *f, struct sample *s, const char *prefix,
 
 static int measure_cold(struct op_files *f, struct sample *s, struct err *err)
 {
-	static const char *const none[] = {NULL};
-	uint64_t resident;
 	double ns;
 
 	for (const struct op *op = OPS_OF_FILES; op->name; op++) {
 		if (!op->cold || !op->applies(f))
 			continue;
-		TRY(cold_drop(none, &resident, err));
+		TRY(cold_drop(err));
 		TRY(op_measure(op, f, 0, &ns, err));
 		sample_setf(s, ns, "cold.%s_ns", op->name);
 	}

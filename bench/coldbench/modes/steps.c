@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "bench/coldbench/measure/cold.h"
 #include "bench/coldbench/measure/command.h"
+#include "bench/coldbench/peers/peers.h"
 #include "bench/coldbench/stats.h"
 #include "bench/coldbench/verb.h"
 
@@ -43,11 +44,14 @@ static int run_argv(struct steps *t, const struct argv *a, int64_t *ns, struct e
 int steps_drop_caches(struct steps *t, struct err *err)
 {
 	/* The daemons' own programs are mapped. */
-	static const char *const programs[] = {"runc", "crun", "ctr", "containerd-shim-runc-v2", "contentctl", NULL};
-	uint64_t resident_bytes;
+	static const char *const programs[] = {
+	    "contentctl", "ctr", "ctr-remote", "containerd-shim-runc-v2", "podman", "conmon", "runc", "crun", NULL};
+	AUTO_FREE char *root = NULL;
 
-	TRY(cold_drop(programs, &resident_bytes, err));
-	sample_set(t->s, "cold.resident_bytes", (double)resident_bytes);
+	if (t->engine.kind->of_suite)
+		TRY(peers_root(t->engine.options->suite, &root, err));
+	TRY(cold_drop(err));
+	sample_set(t->s, "cold.resident_bytes", (double)cold_resident_bytes(programs, root));
 	return 0;
 }
 
