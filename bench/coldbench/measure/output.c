@@ -10,10 +10,15 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+/* Of one program's output, what the file gets: enough to explain a failure, whatever it prints. */
+#define FILE_BYTES_MAX (1u << 20)
 
 struct output {
 	int in_fd, file_fd;
-	int news_fd; /* readable for good once there is a line, or the end */
+	size_t file_bytes; /* the thread's: of ours in it */
+	int news_fd;       /* readable for good once there is a line, or the end */
 	int stop_fd;
 	pthread_t thread;
 	_Atomic int64_t line_ns;
@@ -34,23 +39,48 @@ static void output_cleanup(struct output **o)
 		output_free(*o);
 }
 
-/* False at the end. Without a disk there is no file, but still a line. */
-static bool pass_on(struct output *o)
+/* Without a disk there is no file, but still a line. */
+static void keep(struct output *o, struct str bytes)
+{
+	struct str kept = str_sub(bytes, 0, FILE_BYTES_MAX - o->file_bytes);
+
+	fd_write_all(o->file_fd, kept, NULL);
+	o->file_bytes += kept.n;
+	if (kept.n && o->file_bytes == FILE_BYTES_MAX)
+		fd_write_all(o->file_fd, STR("\n(what the program prints beyond a megabyte is not kept)\n"), NULL);
+}
+
+/* How many bytes it was; 0 at the end. */
+static size_t pass_on(struct output *o)
 {
 	char bytes[65536];
-	ssize_t n = read(o->in_fd, bytes, sizeof(bytes));
+	ssize_t n = TEMP_FAILURE_RETRY(read(o->in_fd, bytes, sizeof(bytes)));
 	int64_t now_ns = clock_mono_ns();
 
-	if (n < 0 && (errno == EINTR || errno == EAGAIN))
-		return true;
 	if (n <= 0)
-		return false;
+		return 0;
 	if (!o->line_ns && memchr(bytes, '\n', (size_t)n)) {
 		o->line_ns = now_ns;
 		eventfd_write(o->news_fd, 1);
 	}
-	fd_write_all(o->file_fd, str_make(bytes, (size_t)n), NULL);
-	return true;
+	keep(o, str_make(bytes, (size_t)n));
+	return (size_t)n;
+}
+
+/* What is in the pipe by now, but nothing that comes meanwhile: who floods it may live on. */
+static void drain(struct output *o)
+{
+	int left = 0;
+
+	if (ioctl(o->in_fd, FIONREAD, &left))
+		return;
+	while (left > 0) {
+		size_t n = pass_on(o);
+
+		if (!n)
+			return;
+		left -= (int)n;
+	}
 }
 
 static void *run(void *arg)
@@ -61,7 +91,11 @@ static void *run(void *arg)
 	for (;;) {
 		if (poll(fds, 2, -1) < 0)
 			continue;
-		if (fds[0].revents ? !pass_on(o) : fds[1].revents != 0)
+		if (fds[1].revents) {
+			drain(o);
+			break;
+		}
+		if (!pass_on(o))
 			break;
 	}
 	eventfd_write(o->news_fd, 1);

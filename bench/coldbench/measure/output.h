@@ -8,8 +8,8 @@
 
 struct output;
 
-/* Starts a thread that passes on; *write_fd is the end for the program, which the caller closes after it has started it.
- * `path` is appended to. */
+/* Starts a thread that passes on; *write_fd is the end for the program, which the caller closes after it has started it. `path`
+ * is appended to, by a megabyte at most: of what a program prints beyond it nothing is kept. */
 int output_start(const char *path, struct output **out, int *write_fd, struct err *err);
 
 /* Waits for the first whole line, *at_ns (CLOCK_MONOTONIC) is when it came. ERR_UNAVAILABLE when the output ends before;
