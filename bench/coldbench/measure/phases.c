@@ -13,14 +13,15 @@ static bool is_of_blob(const struct net_exchange *e)
 	return strstr(e->target, "/blobs/") != NULL;
 }
 
-/* The first that brought the configuration; clients write the colon of "sha256:..." in their own ways. */
+/* The first that brought the configuration (a HEAD asks whether it is there); clients write the colon of "sha256:..." in their own ways. */
 static const struct net_exchange *find_config(const struct net_exchange *exchanges, size_t n, const char *digest)
 {
 	const struct net_exchange *found = NULL;
 	const char *hex = digest ? strchr(digest, ':') : NULL;
 
 	for (size_t i = 0; hex && i < n; i++)
-		if (is_of_blob(&exchanges[i]) && is_answered(&exchanges[i]) && strstr(exchanges[i].target, hex + 1) &&
+		if (is_of_blob(&exchanges[i]) && is_answered(&exchanges[i]) && exchanges[i].body_bytes &&
+		    !strcmp(exchanges[i].method, "GET") && strstr(exchanges[i].target, hex + 1) &&
 		    (!found || exchanges[i].end_ns < found->end_ns))
 			found = &exchanges[i];
 	return found;

@@ -11,7 +11,8 @@ static struct net_exchange exchange(const char *target, unsigned status, int64_t
 	                             .range = (char *)"",
 	                             .status = status,
 	                             .begun_ns = begun_ns,
-	                             .end_ns = end_ns};
+	                             .end_ns = end_ns,
+	                             .body_bytes = 1};
 }
 
 static const struct launch LAUNCH = {.begun_ns = 1000,
@@ -64,6 +65,21 @@ static void a_redirected_configuration_counts_when_it_is_here(void **state)
 	    exchange("/cdn/blobs/" DIGEST, 200, 1260, 1400),
 	};
 
+	assert_borders(&LAUNCH, e, ARRAY_LEN(e), (int64_t[]){1000, 1200, 1400, 2000, 2300, 2600, 4000});
+}
+
+/* As clients ask whether they can have it before they do. */
+static void a_configuration_is_here_when_its_bytes_are(void **state)
+{
+	struct net_exchange e[] = {
+	    exchange("/v2/a/manifests/tag", 200, 1100, 1200),
+	    exchange("/v2/a/blobs/" DIGEST, 200, 1210, 1250),
+	    exchange("/v2/a/blobs/" DIGEST, 200, 1251, 1255),
+	    exchange("/v2/a/blobs/" DIGEST, 200, 1260, 1400),
+	};
+
+	e[1].method = (char *)"HEAD";
+	e[2].body_bytes = 0;
 	assert_borders(&LAUNCH, e, ARRAY_LEN(e), (int64_t[]){1000, 1200, 1400, 2000, 2300, 2600, 4000});
 }
 
@@ -133,6 +149,7 @@ int main(void)
 	    cmocka_unit_test(a_pull_is_split_by_what_arrived),
 	    cmocka_unit_test(manifests_that_come_later_do_not_count),
 	    cmocka_unit_test(a_redirected_configuration_counts_when_it_is_here),
+	    cmocka_unit_test(a_configuration_is_here_when_its_bytes_are),
 	    cmocka_unit_test(without_a_known_configuration_there_is_no_metadata),
 	    cmocka_unit_test(an_image_that_is_there_has_no_pull),
 	    cmocka_unit_test(the_pull_alone_is_unpacking),
