@@ -17,32 +17,28 @@ static const struct usage_process *find(const struct usage *u, const char *name)
 	return NULL;
 }
 
-/* Who may run on when a test fails. */
+/* Who may run on when a test fails: each with a group of its own. */
 static pid_t workers[4];
 static size_t n_workers;
 
 static int end_workers(void **state)
 {
-	int status;
-
 	while (n_workers) {
 		pid_t pid = workers[--n_workers];
 
-		if (waitpid(pid, &status, WNOHANG) == 0) {
-			kill(pid, SIGKILL);
-			waitpid(pid, &status, 0);
-		}
+		kill(-pid, SIGKILL);
+		waitpid(pid, NULL, 0);
 	}
 	return 0;
 }
 
-/* A shell that works for some time, says so through the pipe, and runs `then`. */
+/* A shell that works for some time, says so through the pipe, and runs `then`. It does not outlive this program, either. */
 static pid_t start_worker(const char *then, int *said)
 {
 	AUTO_FREE char *script = xasprintf("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo; %s", then);
-	const char *argv[] = {"/bin/sh", "-c", script, NULL};
+	const char *argv[] = {"setpriv", "--pdeathsig", "KILL", "/bin/sh", "-c", script, NULL};
 	int ends[2];
-	struct spawn s = {.argv = argv, .stdio = {-1, -1, 2}};
+	struct spawn s = {.argv = argv, .stdio = {-1, -1, 2}, .new_group = true};
 	pid_t pid;
 
 	assert_int_equal(pipe(ends), 0);
