@@ -12,6 +12,8 @@
  *	phase.PHASE_ms              its parts; they sum to ready_ms
  *	net.bytes                   to the client until ready; also net.requests, net.connections, net.round_trips
  *	net.PHASE.bytes             of the phase alone, likewise
+ *	net.left_out                exchanges that the network kept no list of, when there were any: what is made of that list (where
+ *	                            phases of the pull end, net.repeated_bytes) does not know of them
  *	cpu_s.PROGRAM               user and system time until ready, over all processes of that name
  *	peak_bytes.PROGRAM          largest VmHWM among them; processes.PROGRAM: how many there were
  *	majflt.PROGRAM, minflt.PROGRAM

@@ -13,9 +13,13 @@
 static int wait_readable(int fd, const struct launch_spec *spec, int64_t deadline_ns, struct err *err)
 {
 	struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = spec->cancel_fd, .events = POLLIN}};
-	int64_t left_ms = (deadline_ns - clock_mono_ns()) / NS_PER_MS;
-	int n = poll(p, 2, left_ms > 0 ? (int)left_ms : 0);
+	int64_t left_ms;
+	int n;
 
+	do {
+		left_ms = (deadline_ns - clock_mono_ns()) / NS_PER_MS;
+		n = poll(p, 2, left_ms > 0 ? (int)left_ms : 0);
+	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return err_errno(err, errno, "wait for the program");
 	if (p[1].revents)

@@ -52,10 +52,14 @@ static void running_free(struct running *r)
 static bool command_ends(struct running *r, int64_t within_ns)
 {
 	struct pollfd p = {.fd = r->command_fd, .events = POLLIN};
+	int64_t deadline_ns = clock_mono_ns() + within_ns, left_ns = within_ns;
 	int status;
 
-	if (poll(&p, 1, (int)(within_ns / NS_PER_MS)) == 0)
-		return false;
+	while (poll(&p, 1, (int)(left_ns / NS_PER_MS) + 1) <= 0) {
+		left_ns = deadline_ns - clock_mono_ns();
+		if (left_ns <= 0)
+			return false;
+	}
 	spawn_wait(r->command, &status, NULL);
 	r->command = 0;
 	return true;
@@ -255,5 +259,7 @@ int launch_sample(const struct launch *l, struct net *net, struct sample *s, str
 	sample_set(s, "ready_ms", (double)(l->ready_ns - l->begun_ns) / NS_PER_MS);
 	for (int i = 0; i < N_PHASES; i++)
 		sample_setf(s, (double)(at[i + 1] - at[i]) / NS_PER_MS, "phase.%s_ms", PHASE_NAMES[i]);
+	if (exchanges.left_out)
+		sample_set(s, "net.left_out", (double)exchanges.left_out);
 	return net ? sample_net(net, at, s, err) : 0;
 }

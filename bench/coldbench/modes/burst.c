@@ -115,8 +115,10 @@ static int count_repeats(struct net *net, struct sample *s, struct err *err)
 
 	TRY(net_exchanges(net, &list, err));
 	/* An incomplete list would look like a clean one. */
-	if (list.left_out)
+	if (list.left_out) {
+		sample_set(s, "net.left_out", (double)list.left_out);
 		return 0;
+	}
 	repeats_count(&list, &r);
 	sample_set(s, "net.repeated_bytes", (double)(r.asked_bytes - r.distinct_bytes));
 	return 0;
