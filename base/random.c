@@ -39,6 +39,15 @@ uint64_t random_u64(void)
 	return v;
 }
 
+uint64_t random_next(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
 char *random_hex(char *dst, size_t n_bytes)
 {
 	uint8_t raw[32];

@@ -41,11 +41,23 @@ static void hex_of_any_length(void **state)
 	assert_true(random_u64() != random_u64());
 }
 
+/* The numbers of the public implementation (Vigna's splitmix64.c). */
+static void a_stream_is_the_same_everywhere(void **state)
+{
+	static const uint64_t want[] = {6457827717110365317u, 3203168211198807973u, 9817491932198370423u,
+	                                4593380528125082431u, 16408922859458223821u};
+	uint64_t stream = 1234567;
+
+	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++)
+		assert_true(random_next(&stream) == want[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_byte_is_drawn_and_no_other),
 	    cmocka_unit_test(hex_of_any_length),
+	    cmocka_unit_test(a_stream_is_the_same_everywhere),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

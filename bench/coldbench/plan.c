@@ -1,5 +1,6 @@
 #include "bench/coldbench/plan.h"
 
+#include "base/random.h"
 #include "bench/coldbench/engines/engine.h"
 
 #include <regex.h>
@@ -65,21 +66,11 @@ static int check_engines(const char *list, struct err *err)
 	return 0;
 }
 
-/* splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). */
-static uint64_t draw(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
-
 /* Fisher and Yates. */
 static void shuffle(struct plan_item *items, size_t n, uint64_t *state)
 {
 	for (size_t i = n; i > 1; i--) {
-		size_t k = (size_t)(draw(state) % i); /* i is small: the bias is far below 2^-50 */
+		size_t k = (size_t)(random_next(state) % i); /* i is small: the bias is far below 2^-50 */
 		struct plan_item other = items[k];
 
 		items[k] = items[i - 1];

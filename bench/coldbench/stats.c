@@ -1,6 +1,7 @@
 #include "bench/coldbench/stats.h"
 
 #include "base/buf.h"
+#include "base/random.h"
 
 #include <assert.h>
 #include <math.h>
@@ -11,24 +12,15 @@
 #define Z_95 1.959963985
 #define PAIRED_MAX 1000 /* values a side: a million pairs */
 
-/* xoshiro256++ 1.0 of Blackman and Vigna, seeded by splitmix64 as they advise: the same numbers on every machine. */
+/* xoshiro256++ 1.0 of Blackman and Vigna, seeded by splitmix64 (random_next) as they advise: the same numbers on every machine. */
 struct rng {
 	uint64_t s[4];
 };
 
-static uint64_t splitmix64(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
-}
-
 static void rng_seed(struct rng *r, uint64_t seed)
 {
 	for (size_t i = 0; i < ARRAY_LEN(r->s); i++)
-		r->s[i] = splitmix64(&seed);
+		r->s[i] = random_next(&seed);
 }
 
 static inline uint64_t rotl(uint64_t x, int k)

@@ -15,7 +15,7 @@
 
 #define PATIENCE_NS (60 * NS_PER_S) /* for anything at all to succeed */
 
-/* ---- randomness: splitmix64, a stream of its own for whoever needs one ---- */
+/* ---- randomness: a stream of its own for whoever needs one ---- */
 
 struct dice {
 	uint64_t state;

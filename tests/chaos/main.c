@@ -1,6 +1,8 @@
 /* chaos --address SOCKET --namespace NS --dir DIR --contentctl FILE --image NAME... -- DAEMON ARGS... */
 #include "tests/chaos/chaos.h"
 
+#include "base/random.h"
+
 #include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,26 +11,20 @@
 #define FAILURES_MAX 20u
 #define STEADY 24u    /* containers of a round without kills */
 #define KIB_MAX 8192u /* that the daemon may grow by in such a round */
-#define GOLDEN 0x9e3779b97f4a7c15u
 
 /* ---- randomness ---- */
 
-static uint64_t mix(uint64_t z)
-{
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
-
 struct dice dice_make(uint64_t seed, uint64_t stream)
 {
-	return (struct dice){mix(seed + GOLDEN) ^ mix(stream * GOLDEN + 1)};
+	/* Neighbouring streams begin far from each other. */
+	uint64_t at = random_next(&seed) + stream;
+
+	return (struct dice){random_next(&at)};
 }
 
 uint64_t dice_below(struct dice *d, uint64_t n)
 {
-	d->state += GOLDEN;
-	return mix(d->state) % n;
+	return random_next(&d->state) % n;
 }
 
 void dice_sleep(struct dice *d, unsigned min_ms, unsigned max_ms)

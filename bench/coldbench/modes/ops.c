@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/random.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -129,23 +130,13 @@ static int seq_pass(struct op_files *f, uint64_t *n, struct err *err)
 	return 0;
 }
 
-/* splitmix64 */
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return z ^ (z >> 31);
-}
-
 static int rand4k_pass(struct op_files *f, uint64_t *n, struct err *err)
 {
 	uint64_t pages = f->large->bytes / PAGE_BYTES, random = 0;
 	AUTO_FD int fd = openat(f->root_fd, f->large->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 
 	for (unsigned i = 0; i < RANDOM_READS; i++) {
-		off_t at = (off_t)(next_random(&random) % pages * PAGE_BYTES);
+		off_t at = (off_t)(random_next(&random) % pages * PAGE_BYTES);
 
 		if (fd < 0 || pread(fd, f->buffer, PAGE_BYTES, at) != PAGE_BYTES)
 			return failed("read", f->large->path, err);
