@@ -2,15 +2,14 @@
 #include "bench/coldbench/images/images.h"
 
 #include "bench/coldbench/engines/engine.h"
+#include "bench/coldbench/images/layout.h"
 #include "bench/coldbench/verb.h"
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/unix.h"
-#include "registry/manifest.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sys/wait.h>
 
@@ -165,15 +164,7 @@ int image_list_read(struct image_list *out, struct err *err)
 	return 0;
 }
 
-/* ---- layouts ---- */
-
-static int read_blob(const char *layout, const struct digest *digest, size_t max, struct buf *out, struct err *err)
-{
-	char hex[65];
-	AUTO_FREE char *path = xasprintf("%s/blobs/sha256/%s", layout, digest_hex(digest, hex));
-
-	return file_read(AT_FDCWD, path, max, out, err);
-}
+/* ---- what a layout says ---- */
 
 static int read_label(struct json_reader *r, struct ready *out, struct err *err)
 {
@@ -218,23 +209,12 @@ static int read_ready(struct str config, struct ready *out, struct err *err)
 
 int image_read(const char *layout, struct image *out, struct err *err)
 {
-	AUTO_FREE char *index_path = xasprintf("%s/index.json", layout);
-	AUTO(buf) struct buf index_bytes = BUF_INIT;
-	AUTO(buf) struct buf bytes = BUF_INIT;
-	AUTO(buf) struct buf config = BUF_INIT;
-	AUTO(reg_manifest) struct reg_manifest *index = NULL;
 	AUTO(reg_manifest) struct reg_manifest *manifest = NULL;
+	AUTO(buf) struct buf config = BUF_INIT;
 	char digest[DIGEST_TEXT_MAX];
 
-	TRY(file_read(AT_FDCWD, index_path, REG_MANIFEST_BYTES_MAX, &index_bytes, err));
-	TRY_WRAP(reg_manifest_parse(buf_str(&index_bytes), STR(REG_MT_OCI_INDEX), &index, err), err, "%s", index_path);
-	if (index->n_entries != 1)
-		return err_set(err, ERR_INVALID, "%s: %zu images, not one", index_path, index->n_entries);
-	TRY(read_blob(layout, &index->entries[0].digest, REG_MANIFEST_BYTES_MAX, &bytes, err));
-	TRY_WRAP(reg_manifest_parse(buf_str(&bytes), index->entries[0].media_type, &manifest, err), err, "%s", layout);
-	if (manifest->kind != REG_IMAGE_MANIFEST)
-		return err_set(err, ERR_INVALID, "%s: an index in the index", layout);
-	TRY(read_blob(layout, &manifest->config.digest, REG_CONFIG_BYTES_MAX, &config, err));
+	TRY(layout_read_manifest(layout, &manifest, err));
+	TRY(layout_read_blob(layout, &manifest->config.digest, REG_CONFIG_BYTES_MAX, &config, err));
 	TRY_WRAP(read_ready(buf_str(&config), &out->ready, err), err, "%s", layout);
 	for (size_t i = 0; i < manifest->n_layers; i++)
 		out->layer_bytes += manifest->layers[i].size;

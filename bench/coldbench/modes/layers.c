@@ -1,30 +1,13 @@
 /* The plain tar of an image's layers. */
 #include "bench/coldbench/modes/layers.h"
 
-#include "base/file.h"
+#include "bench/coldbench/images/layout.h"
 #include "estargz/inflate.h"
-#include "registry/manifest.h"
 
 #include <errno.h>
 #include <fcntl.h>
 
 #define PIECE_BYTES (256u << 10)
-
-static char *blob_path(const char *layout, const struct digest *d)
-{
-	char hex[65];
-
-	return xasprintf("%s/blobs/sha256/%s", layout, digest_hex(d, hex));
-}
-
-static int read_document(const char *path, struct reg_manifest **out, struct err *err)
-{
-	AUTO(buf) struct buf text = BUF_INIT;
-
-	TRY(file_read(AT_FDCWD, path, REG_MANIFEST_BYTES_MAX, &text, err));
-	TRY_WRAP(reg_manifest_parse(buf_str(&text), STR_NONE, out, err), err, "%s", path);
-	return 0;
-}
 
 static int count_plain(void *arg, struct str plain, struct err *err)
 {
@@ -50,19 +33,12 @@ static int add_layer(const char *path, uint64_t *bytes, struct err *err)
 
 static int inflate_all(const char *layout, uint64_t *out, struct err *err)
 {
-	AUTO(reg_manifest) struct reg_manifest *index = NULL;
 	AUTO(reg_manifest) struct reg_manifest *manifest = NULL;
-	AUTO_FREE char *index_path = xasprintf("%s/index.json", layout);
-	AUTO_FREE char *manifest_path = NULL;
 
-	TRY(read_document(index_path, &index, err));
-	if (index->kind != REG_IMAGE_INDEX || index->n_entries != 1)
-		return err_set(err, ERR_INVALID, "%s does not name one image", index_path);
-	manifest_path = blob_path(layout, &index->entries[0].digest);
-	TRY(read_document(manifest_path, &manifest, err));
+	TRY(layout_read_manifest(layout, &manifest, err));
 	*out = 0;
 	for (size_t i = 0; i < manifest->n_layers; i++) {
-		AUTO_FREE char *path = blob_path(layout, &manifest->layers[i].digest);
+		AUTO_FREE char *path = layout_blob_path(layout, &manifest->layers[i].digest);
 
 		TRY(add_layer(path, out, err));
 	}
