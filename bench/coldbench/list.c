@@ -36,20 +36,26 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static void list_engines(const struct engine_options *o)
+static int list_engines(const struct engine_options *o, struct err *err)
 {
+	AUTO_FD int cancel_fd = -1;
 	const struct engine_kind *kind;
 
+	TRY(verb_open_cancel(&cancel_fd, err));
 	puts("Engines:");
 	for (size_t i = 0; (kind = engine_at(i)); i++) {
 		AUTO(buf) struct buf versions = BUF_INIT;
 		struct err why = ERR_INIT;
-		bool there = kind->probe(o, &versions, &why) >= 0;
+		bool there = kind->probe(o, cancel_fd, &versions, &why) >= 0;
 
+		if (why.code == ERR_CANCELLED)
+			return err_set(err, ERR_CANCELLED, "interrupted");
 		printf("  %-20s %s%s (images as %s%s)\n", kind->name,
 		       there ? "" : "not here: ", there ? buf_cstr(&versions) : why.msg, kind->form,
 		       kind->lazy ? ", lazily" : "");
+		fflush(stdout);
 	}
+	return 0;
 }
 
 static void list_images(void)
@@ -101,9 +107,11 @@ int list_verb(int argc, char **argv)
 	const struct argp argp = {OPTIONS, on_option, NULL,
 	                          "Lists engines with their versions, images, modes and suites."};
 	struct engine_options o = {.suite = "host", .runtime = "runc"};
+	struct err err = ERR_INIT;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
-	list_engines(&o);
+	if (list_engines(&o, &err) < 0)
+		return verb_fail(&err);
 	list_images();
 	list_modes();
 	list_suites();

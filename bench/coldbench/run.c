@@ -379,7 +379,5 @@ int run_verb(int argc, char **argv)
 	argp_parse(&argp, argc, argv, 0, NULL, &r);
 	if (run(&r, &err) >= 0)
 		return r.set.samples.n > r.n_failed ? EXIT_OK : EXIT_FAILED;
-	if (err.code == ERR_CANCELLED)
-		return EXIT_INTERRUPTED;
 	return verb_fail(&err);
 }

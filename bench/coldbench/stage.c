@@ -22,10 +22,12 @@ static void probe(struct stage *st, const char *name, struct progress *p)
 
 	e->name = name;
 	progress_step(p, "engine %s", name);
-	if (engine_find(name)->probe(&st->options, &versions, &why) >= 0) {
+	if (engine_find(name)->probe(&st->options, st->world.cancel_fd, &versions, &why) >= 0) {
 		e->versions = buf_steal(&versions);
 		return;
 	}
+	if (why.code == ERR_CANCELLED)
+		return;
 	e->is_out = true;
 	e->why = xstrdup(why.msg);
 	progress_say(p, "%s is left out: %s", name, why.msg);
@@ -84,9 +86,12 @@ static int make_all(struct stage *st, const struct suite *suite, const struct pl
 {
 	const struct network *network = suite->cases[plan->items.p[0].i_case].network;
 
-	vec_each(&plan->items, item)
+	vec_each(&plan->items, item) {
+		if (verb_is_cancelled(st->world.cancel_fd))
+			return err_set(err, ERR_CANCELLED, "cancelled");
 		if (!find_engine(st, suite->cases[item->i_case].engine))
 			probe(st, suite->cases[item->i_case].engine, p);
+	}
 	vec_each(&plan->items, item) {
 		const struct bench_case *c = &suite->cases[item->i_case];
 

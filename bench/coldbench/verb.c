@@ -19,6 +19,8 @@ const char *source_dir(void)
 int verb_fail(const struct err *err)
 {
 	fflush(stdout);
+	if (err->code == ERR_CANCELLED)
+		return EXIT_INTERRUPTED;
 	fprintf(stderr, "coldbench: %s\n", err->msg);
 	return EXIT_FAILED;
 }

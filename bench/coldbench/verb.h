@@ -20,7 +20,7 @@ int images_verb(int argc, char **argv);
 int peers_verb(int argc, char **argv);
 int doctor_verb(int argc, char **argv);
 
-/* "coldbench: MESSAGE" on stderr; returns EXIT_FAILED. */
+/* "coldbench: MESSAGE" on stderr; returns EXIT_FAILED. After ERR_CANCELLED: nothing, EXIT_INTERRUPTED. */
 int verb_fail(const struct err *err);
 
 /* "coldbench VERB: MESSAGE" and where help is; returns EXIT_USAGE. */

@@ -151,7 +151,7 @@ static void look_for_engines(const struct doctor *d, struct sheet *s)
 	for (size_t i = 0; (k = engine_at(i)); i++) {
 		AUTO(buf) struct buf versions = BUF_INIT;
 		struct err err = ERR_INIT;
-		int r = k->probe(&d->engines, &versions, &err);
+		int r = k->probe(&d->engines, d->cancel_fd, &versions, &err);
 
 		there += r >= 0;
 		f = sheet_text(s, sheet_keyf(s, "engine.%s", k->name), k->name, "%s",

@@ -46,7 +46,7 @@ int stand_start(const struct doctor *d, struct stand *out, struct err *err)
 	};
 	if (!kind)
 		return err_set(err, ERR_NOT_FOUND, "there is no engine %s", d->engine);
-	TRY(kind->probe(&d->engines, &versions, err));
+	TRY(kind->probe(&d->engines, d->cancel_fd, &versions, err));
 	out->c = (struct bench_case){.group = "doctor",
 	                             .mode = "start",
 	                             .image = d->image,

@@ -5,29 +5,30 @@
 #include "bench/coldbench/measure/command.h"
 #include "bench/coldbench/peers/peers.h"
 
-static int probe_with(const struct engine_options *o, const char *runtime, struct buf *versions, struct err *err)
+static int probe_with(const struct engine_options *o, const char *runtime, int cancel_fd, struct buf *versions,
+                      struct err *err)
 {
-	return peers_versions(o->suite, (const char *[]){"containerd", "ctr", runtime, NULL}, versions, err);
+	return peers_versions(o->suite, (const char *[]){"containerd", "ctr", runtime, NULL}, cancel_fd, versions, err);
 }
 
-static int probe_runc(const struct engine_options *o, struct buf *versions, struct err *err)
+static int probe_runc(const struct engine_options *o, int cancel_fd, struct buf *versions, struct err *err)
 {
-	return probe_with(o, "runc", versions, err);
+	return probe_with(o, "runc", cancel_fd, versions, err);
 }
 
-static int probe_crun(const struct engine_options *o, struct buf *versions, struct err *err)
+static int probe_crun(const struct engine_options *o, int cancel_fd, struct buf *versions, struct err *err)
 {
-	return probe_with(o, "crun", versions, err);
+	return probe_with(o, "crun", cancel_fd, versions, err);
 }
 
-static int probe_contentd(const struct engine_options *o, struct buf *versions, struct err *err)
+static int probe_contentd(const struct engine_options *o, int cancel_fd, struct buf *versions, struct err *err)
 {
 	AUTO_FREE char *contentd = NULL;
 
 	TRY(program_beside("contentd", &contentd, err));
-	TRY(peers_versions("host", (const char *[]){contentd, NULL}, versions, err));
-	TRY(peers_versions(o->suite, (const char *[]){"ctr-remote", NULL}, versions, err));
-	return probe_with(o, containerd_runtime(o), versions, err);
+	TRY(peers_versions("host", (const char *[]){contentd, NULL}, cancel_fd, versions, err));
+	TRY(peers_versions(o->suite, (const char *[]){"ctr-remote", NULL}, cancel_fd, versions, err));
+	return probe_with(o, containerd_runtime(o), cancel_fd, versions, err);
 }
 
 static int start_contentd(const struct engine *e, const char *socket, struct daemon *out, struct err *err)

@@ -29,7 +29,7 @@ static bool has_crun(const struct engine_options *o)
 	return o->runtime && !strcmp(o->runtime, "crun");
 }
 
-static int probe(const struct engine_options *o, struct buf *versions, struct err *err)
+static int probe(const struct engine_options *o, int cancel_fd, struct buf *versions, struct err *err)
 {
 	AUTO_FREE char *contentd = NULL;
 	AUTO_FREE char *contentctl = NULL;
@@ -40,7 +40,7 @@ static int probe(const struct engine_options *o, struct buf *versions, struct er
 	programs[0] = contentd;
 	programs[1] = has_crun(o) ? "crun" : "runc";
 	programs[2] = NULL;
-	return peers_versions("host", programs, versions, err);
+	return peers_versions("host", programs, cancel_fd, versions, err);
 }
 
 /* The beginning of each command. */

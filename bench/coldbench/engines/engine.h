@@ -52,8 +52,8 @@ struct engine_kind {
 	bool exact;        /* fetches nothing but what is read: what comes after the pull was touched (touched_bytes) */
 
 	/* Is everything there? Appends "containerd 2.1.9, runc 1.3.6" to `versions`; ERR_UNAVAILABLE says what is missing and
-	 * how to get it. */
-	int (*probe)(const struct engine_options *o, struct buf *versions, struct err *err);
+	 * how to get it, ERR_CANCELLED that `cancel_fd` (-1: none) has become readable. */
+	int (*probe)(const struct engine_options *o, int cancel_fd, struct buf *versions, struct err *err);
 
 	/* Starts the daemons and waits until they answer. Their logs are files *.log in e->dir. */
 	int (*start)(struct engine *e, struct err *err);

@@ -21,10 +21,10 @@ struct own {
 	char *name; /* of the control groups */
 };
 
-static int probe(const struct engine_options *o, struct buf *versions, struct err *err)
+static int probe(const struct engine_options *o, int cancel_fd, struct buf *versions, struct err *err)
 {
-	return peers_versions(o->suite, (const char *[]){"podman", "conmon", containerd_runtime(o), NULL}, versions,
-	                      err);
+	return peers_versions(o->suite, (const char *[]){"podman", "conmon", containerd_runtime(o), NULL}, cancel_fd,
+	                      versions, err);
 }
 
 static int write_file(const struct engine *e, const char *name, TAKE(char *) text, struct err *err)

@@ -8,14 +8,14 @@
 
 #include <fcntl.h>
 
-static int probe(const struct engine_options *o, struct buf *versions, struct err *err)
+static int probe(const struct engine_options *o, int cancel_fd, struct buf *versions, struct err *err)
 {
 	AUTO_FREE char *stargz = NULL;
 
 	TRY(peers_stargz(o, &stargz, err));
-	TRY(peers_versions("host", (const char *[]){stargz, NULL}, versions, err));
+	TRY(peers_versions("host", (const char *[]){stargz, NULL}, cancel_fd, versions, err));
 	return peers_versions(o->suite, (const char *[]){"containerd", "ctr-remote", containerd_runtime(o), NULL},
-	                      versions, err);
+	                      cancel_fd, versions, err);
 }
 
 static int start_stargz(const struct engine *e, const char *socket, struct daemon *out, struct err *err)

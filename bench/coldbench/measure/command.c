@@ -9,11 +9,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #define TAIL_BYTES 4096
+#define OUTPUT_BYTES_MAX (64u << 10)
+#define TIDY_MS 20000 /* for scripts that have daemons of their own */
 
 int command_start(const char *const *argv, const char *output, pid_t *out, struct err *err)
 {
@@ -47,21 +50,17 @@ char *last_words(const char *path)
 	return words;
 }
 
-/* 1 when it has ended. */
-static int wait_end(pid_t pid, int64_t deadline_ns, int cancel_fd, const char *name, struct err *err)
+static int wait_end(int pidfd, int64_t deadline_ns, int cancel_fd, const char *name, struct err *err)
 {
-	AUTO_FD int pidfd = pidfd_open(pid, 0);
 	struct pollfd p[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
 
-	if (pidfd < 0)
-		return err_errno(err, errno, "watch %s", name);
 	for (;;) {
 		int64_t left_ms = (deadline_ns - clock_mono_ns()) / NS_PER_MS + 1;
 
 		if (poll(p, 2, left_ms < 1 ? 0 : left_ms > 60000 ? 60000 : (int)left_ms) < 0 && errno != EINTR)
 			return err_errno(err, errno, "wait for %s", name);
 		if (p[0].revents)
-			return 1;
+			return 0;
 		if (p[1].revents)
 			return err_set(err, ERR_CANCELLED, "%s was stopped", name);
 		if (left_ms <= 0)
@@ -69,16 +68,33 @@ static int wait_end(pid_t pid, int64_t deadline_ns, int cancel_fd, const char *n
 	}
 }
 
+/* Not reaped yet, so that the group is still its own. */
+static void end_group(pid_t pid, int pidfd)
+{
+	kill(-pid, SIGTERM);
+	poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, TIDY_MS);
+	kill(-pid, SIGKILL);
+}
+
+/* Waits for it, or ends it, and reaps it. */
+static int finish(pid_t pid, const char *name, int64_t deadline_ns, int cancel_fd, int *status, struct err *err)
+{
+	AUTO_FD int pidfd = pidfd_open(pid, 0);
+	int r =
+	    pidfd < 0 ? err_errno(err, errno, "watch %s", name) : wait_end(pidfd, deadline_ns, cancel_fd, name, err);
+
+	if (r < 0)
+		end_group(pid, pidfd);
+	TRY(spawn_wait(pid, status, r < 0 ? NULL : err));
+	return r;
+}
+
 int command_wait(pid_t pid, const char *const *argv, const char *output, int64_t deadline_ns, int cancel_fd,
                  struct err *err)
 {
-	int ended = wait_end(pid, deadline_ns, cancel_fd, argv[0], err);
 	int status;
 
-	if (ended < 0)
-		kill(-pid, SIGKILL);
-	TRY(spawn_wait(pid, &status, ended < 0 ? NULL : err));
-	TRY(ended);
+	TRY(finish(pid, argv[0], deadline_ns, cancel_fd, &status, err));
 	if (!WIFEXITED(status) || WEXITSTATUS(status)) {
 		AUTO_FREE char *words = last_words(output);
 
@@ -96,6 +112,25 @@ int command_run(const char *const *argv, const char *output, int64_t deadline_ns
 
 	TRY(command_start(argv, output, &pid, err));
 	return command_wait(pid, argv, output, deadline_ns, cancel_fd, err);
+}
+
+int command_output(const char *const *argv, bool with_errors, int64_t deadline_ns, int cancel_fd, struct buf *out,
+                   int *status, struct err *err)
+{
+	AUTO_FD int fd = memfd_create("output", MFD_CLOEXEC);
+	pid_t pid;
+	int end;
+
+	if (fd < 0)
+		return err_errno(err, errno, "memfd_create");
+	TRY(spawn_start(&(struct spawn){.argv = argv, .stdio = {-1, fd, with_errors ? fd : -1}, .new_group = true},
+	                &pid, err));
+	TRY(finish(pid, argv[0], deadline_ns, cancel_fd, &end, err));
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return err_errno(err, errno, "lseek");
+	*status = WIFEXITED(end) ? WEXITSTATUS(end) : 128 + WTERMSIG(end);
+	TRY_WRAP(fd_read_all(fd, OUTPUT_BYTES_MAX, out, err), err, "output of %s", argv[0]);
+	return 0;
 }
 
 int program_beside(const char *name, char **out, struct err *err)

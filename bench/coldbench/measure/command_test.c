@@ -78,12 +78,45 @@ static void it_ends_when_it_is_cancelled(void **state)
 	close(pipes[1]);
 }
 
+static void it_may_tidy_up_first(void **state)
+{
+	AUTO(buf) struct buf got = BUF_INIT;
+
+	assert_int_equal(truncate(output, 0), 0);
+	FAILS(run("trap 'echo tidy; exit' TERM; sleep 1000 & wait", clock_mono_ns() + 200 * NS_PER_MS, -1, err),
+	      ERR_DEADLINE);
+	OK(file_read(AT_FDCWD, output, 100, &got, err));
+	assert_string_equal(buf_cstr(&got), "tidy\n");
+}
+
+static int ask(const char *script, bool with_errors, struct buf *out, int *status, struct err *err)
+{
+	const char *argv[] = {"sh", "-c", script, NULL};
+
+	return command_output(argv, with_errors, in_s(60), -1, out, status, err);
+}
+
+static void what_it_prints_is_had(void **state)
+{
+	AUTO(buf) struct buf got = BUF_INIT;
+	int status;
+
+	OK(ask("echo one; echo two >&2; exit 3", true, &got, &status, err));
+	assert_string_equal(buf_cstr(&got), "one\ntwo\n");
+	assert_int_equal(status, 3);
+	OK(ask("exec 2>/dev/null; echo three; kill -USR1 $$", false, &got, &status, err));
+	assert_string_equal(buf_cstr(&got), "one\ntwo\nthree\n");
+	assert_int_equal(status, 128 + 10);
+	FAILS(ask("head -c 70000 /dev/zero", true, &got, &status, err), ERR_EXHAUSTED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(output_is_added_to_the_file),  cmocka_unit_test(a_failure_has_the_last_words),
 	    cmocka_unit_test(a_signal_is_a_failure),        cmocka_unit_test(its_group_ends_with_the_deadline),
-	    cmocka_unit_test(it_ends_when_it_is_cancelled),
+	    cmocka_unit_test(it_ends_when_it_is_cancelled), cmocka_unit_test(it_may_tidy_up_first),
+	    cmocka_unit_test(what_it_prints_is_had),
 	};
 	int fd = mkstemp(output), failed;
 

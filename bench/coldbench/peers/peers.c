@@ -1,17 +1,14 @@
 /* Programs of other suites: where they are, and which. */
 #include "bench/coldbench/peers/peers.h"
 
-#include "base/file.h"
-#include "base/unix.h"
+#include "base/clock.h"
+#include "bench/coldbench/measure/command.h"
 #include "bench/coldbench/verb.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 
-#define OUTPUT_BYTES_MAX (64u << 10)
+#define QUESTION_NS (30 * NS_PER_S)
 
 bool peers_parse_version(struct str printed, struct str *out)
 {
@@ -31,24 +28,6 @@ bool peers_parse_version(struct str printed, struct str *out)
 	return false;
 }
 
-/* What a command prints, and its status as the shell has it. */
-static int output_of(const char *const *argv, struct buf *out, int *status, struct err *err)
-{
-	AUTO_FD int fd = -1;
-	pid_t pid;
-	int how;
-
-	fd = memfd_create("output", MFD_CLOEXEC);
-	if (fd < 0)
-		return err_errno(err, errno, "memfd_create");
-	TRY(spawn_start(&(struct spawn){.argv = argv, .stdio = {-1, fd, fd}}, &pid, err));
-	TRY(spawn_wait(pid, &how, err));
-	if (lseek(fd, 0, SEEK_SET) < 0)
-		return err_errno(err, errno, "lseek");
-	*status = WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
-	return fd_read_all(fd, OUTPUT_BYTES_MAX, out, err);
-}
-
 /* The path that `SCRIPT --path SUITE` prints; nothing need be there. */
 static int path_by(const char *script, const char *suite, char **out, struct err *err)
 {
@@ -58,7 +37,7 @@ static int path_by(const char *script, const char *suite, char **out, struct err
 	struct str path;
 	int status;
 
-	TRY(output_of(argv, &printed, &status, err));
+	TRY(command_output(argv, true, clock_mono_ns() + QUESTION_NS, -1, &printed, &status, err));
 	path = str_trim(buf_str(&printed));
 	if (status || !path.n)
 		return err_set(err, ERR_INTERNAL, "%s --path %s: " STR_FMT, program, suite, STR_ARG(path));
@@ -140,19 +119,22 @@ static const char *base_name(const char *program)
 	return slash ? slash + 1 : program;
 }
 
-static int add_version(const struct room *room, const char *suite, const char *program, struct buf *versions,
-                       struct err *err)
+static int add_version(const struct room *room, const char *suite, const char *program, int cancel_fd,
+                       struct buf *versions, struct err *err)
 {
 	AUTO(argv) struct argv argv = ARGV_INIT;
 	AUTO(buf) struct buf printed = BUF_INIT;
 	struct str version = STR("of unknown version");
-	int status = 0;
+	int status = 0, r;
 
 	room_enter(room, &argv);
 	argv_addl(&argv, program, "--version", NULL);
-	if (output_of((const char *const *)argv.p, &printed, &status, err) < 0 || status == 127)
+	r = command_output((const char *const *)argv.p, true, clock_mono_ns() + QUESTION_NS, cancel_fd, &printed,
+	                   &status, err);
+	if (r == -ERR_NOT_FOUND || status == 127)
 		return err_set(err, ERR_UNAVAILABLE, is_host(suite) ? "%s is not installed" : "no %s in %s", program,
 		               suite);
+	TRY_WRAP(r, err, "%s --version", program);
 	if (status)
 		return err_set(err, ERR_UNAVAILABLE, "%s does not run: " STR_FMT, program,
 		               STR_ARG(str_trim(buf_str(&printed))));
@@ -161,7 +143,7 @@ static int add_version(const struct room *room, const char *suite, const char *p
 	return 0;
 }
 
-int peers_versions(const char *suite, const char *const *programs, struct buf *versions, struct err *err)
+int peers_versions(const char *suite, const char *const *programs, int cancel_fd, struct buf *versions, struct err *err)
 {
 	AUTO(room) struct room *room = NULL;
 	AUTO_FREE char *root = NULL;
@@ -169,6 +151,6 @@ int peers_versions(const char *suite, const char *const *programs, struct buf *v
 	TRY(peers_root(suite, &root, err));
 	TRY(room_open(&(struct room_spec){.root = root}, &room, err));
 	for (; *programs; programs++)
-		TRY(add_version(room, suite, *programs, versions, err));
+		TRY(add_version(room, suite, *programs, cancel_fd, versions, err));
 	return 0;
 }

@@ -16,8 +16,10 @@ int peers_root(const char *suite, char **out, struct err *err);
 int peers_stargz(const struct engine_options *o, char **out, struct err *err);
 
 /* Appends "NAME VERSION" of each program (names, or absolute paths; NULL at the end), with ", " between them and before them
- * when there is something. ERR_UNAVAILABLE when one is missing. */
-int peers_versions(const char *suite, const char *const *programs, struct buf *versions, struct err *err);
+ * when there is something. ERR_UNAVAILABLE when one is missing, ERR_DEADLINE when one does not answer within 30 s,
+ * ERR_CANCELLED when `cancel_fd` (-1: none) becomes readable. */
+int peers_versions(const char *suite, const char *const *programs, int cancel_fd, struct buf *versions,
+                   struct err *err);
 
 /* The version in what `PROGRAM --version` prints: the first word of its first line that begins with a digit, or with "v" and
  * a digit. False when there is none. */

@@ -144,11 +144,26 @@ static void programs_of_the_host_have_versions(void **state)
 {
 	AUTO(buf) struct buf versions = BUF_INIT;
 
-	OK(peers_versions("host", (const char *const[]){"bash", "/bin/mount", NULL}, &versions, err));
+	OK(peers_versions("host", (const char *const[]){"bash", "/bin/mount", NULL}, -1, &versions, err));
 	assert_memory_equal(buf_cstr(&versions), "bash ", 5);
 	assert_non_null(strstr(buf_cstr(&versions), ", mount "));
-	FAILS(peers_versions("host", (const char *const[]){"no-such-program", NULL}, &versions, err), ERR_UNAVAILABLE);
-	FAILS(peers_versions("potato", (const char *const[]){"bash", NULL}, &versions, err), ERR_INVALID);
+	FAILS(peers_versions("host", (const char *const[]){"no-such-program", NULL}, -1, &versions, err),
+	      ERR_UNAVAILABLE);
+	FAILS(peers_versions("potato", (const char *const[]){"bash", NULL}, -1, &versions, err), ERR_INVALID);
+}
+
+static void asking_for_a_version_can_be_stopped(void **state)
+{
+	AUTO_FREE char *program = xasprintf("%s/hangs", dir);
+	AUTO(buf) struct buf versions = BUF_INIT;
+	int pipes[2];
+
+	OK(file_write_atomic(AT_FDCWD, program, STR("#!/bin/sh\nexec sleep 1000\n"), 0755, err));
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(write(pipes[1], "x", 1), 1);
+	FAILS(peers_versions("host", (const char *const[]){program, NULL}, pipes[0], &versions, err), ERR_CANCELLED);
+	close(pipes[0]);
+	close(pipes[1]);
 }
 
 int main(void)
@@ -163,6 +178,7 @@ int main(void)
 	const struct CMUnitTest programs[] = {
 	    cmocka_unit_test(versions_are_found),
 	    cmocka_unit_test(programs_of_the_host_have_versions),
+	    cmocka_unit_test(asking_for_a_version_can_be_stopped),
 	};
 	AUTO_FD int dir_fd = -1;
 	int failed;

@@ -49,7 +49,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 /* A suite and what it has, a line each; what is missing is said, too. */
-static void list_suite(const char *suite)
+static void list_suite(const char *suite, int cancel_fd)
 {
 	static const char *const PROGRAMS[] = {"containerd", "runc", "crun", "podman", "conmon", "skopeo"};
 	const struct engine_options options = {.suite = suite};
@@ -61,10 +61,10 @@ static void list_suite(const char *suite)
 		return;
 	}
 	printf("%-7s %s\n", suite, root ? root : "this machine's own");
-	for (size_t i = 0; i < ARRAY_LEN(PROGRAMS); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(PROGRAMS) && !verb_is_cancelled(cancel_fd); i++) {
 		AUTO(buf) struct buf line = BUF_INIT;
 
-		if (peers_versions(suite, (const char *const[]){PROGRAMS[i], NULL}, &line, &err) < 0)
+		if (peers_versions(suite, (const char *const[]){PROGRAMS[i], NULL}, cancel_fd, &line, &err) < 0)
 			printf("        - %s\n", err.msg);
 		else
 			printf("        %s\n", buf_cstr(&line));
@@ -74,7 +74,7 @@ static void list_suite(const char *suite)
 	} else {
 		AUTO(buf) struct buf line = BUF_INIT;
 
-		if (peers_versions("host", (const char *const[]){stargz, NULL}, &line, &err) < 0)
+		if (peers_versions("host", (const char *const[]){stargz, NULL}, cancel_fd, &line, &err) < 0)
 			printf("        - %s\n", err.msg);
 		else
 			printf("        %s\n", buf_cstr(&line));
@@ -106,6 +106,7 @@ int peers_verb(int argc, char **argv)
 		   "trixie or sid (default for setup), which setup fetches from a mirror into a root of their own; it "
 		   "compiles the daemon of stargz-snapshotter, too, which takes minutes.",
 	};
+	AUTO_FD int cancel_fd = -1;
 	struct options o = {0};
 	struct err err = ERR_INIT;
 
@@ -118,8 +119,10 @@ int peers_verb(int argc, char **argv)
 			return verb_fail(&err);
 		return EXIT_OK;
 	}
-	for (size_t i = 0; i < ARRAY_LEN(SUITES); i++)
+	if (verb_open_cancel(&cancel_fd, &err) < 0)
+		return verb_fail(&err);
+	for (size_t i = 0; i < ARRAY_LEN(SUITES) && !verb_is_cancelled(cancel_fd); i++)
 		if (!o.suite || !strcmp(o.suite, SUITES[i]))
-			list_suite(SUITES[i]);
-	return EXIT_OK;
+			list_suite(SUITES[i], cancel_fd);
+	return verb_is_cancelled(cancel_fd) ? EXIT_INTERRUPTED : EXIT_OK;
 }
