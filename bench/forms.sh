@@ -2,6 +2,7 @@
 # The images of bench/images.sh in the forms that their layers can have in a registry.
 #
 #	bench/forms.sh IMAGE FORM     makes it, once; prints the folder of its OCI layout, whose tag is "latest"
+#	bench/forms.sh --current      the folders of all of them, there or not
 #	bench/forms.sh --list         a line per image and form: image, form, ready condition, folder of the layout or "-"
 #
 #	gzip           what bench/images.sh makes
@@ -123,11 +124,28 @@ path() {
 
 known() { [[ " ${forms[*]} " == *" $1 "* ]] || die "no form '$1' (there are: ${forms[*]})"; }
 
-list() {
-	local image ready layout form made
+read_recipes() {
+	local form
 	for form in "${forms[@]}"; do
 		[ "$form" = gzip ] || recipes[$form]=$(recipe_of "$form")
 	done
+}
+
+current() {
+	local layout name form
+	read_recipes
+	while read -r layout; do
+		echo "$layout"
+		name=${layout##*/}
+		for form in "${forms[@]}"; do
+			[ "$form" = gzip ] || path "$layout" "${name%-*}" "$form"
+		done
+	done < <("$here/images.sh" --current)
+}
+
+list() {
+	local image ready layout form made
+	read_recipes
 	while IFS=$'\t' read -r image ready layout _; do
 		for form in "${forms[@]}"; do
 			made=$layout
@@ -139,8 +157,8 @@ list() {
 }
 
 case ${1:-} in
---list)
-	list
+--current | --list)
+	"${1#--}"
 	exit
 	;;
 -h | --help)

@@ -2,6 +2,7 @@
 # Makes real images of several layers for demonstrations, tests and benchmarks, as OCI layouts with plain gzip layers.
 #
 #	bench/images.sh [NAME]...     default: all
+#	bench/images.sh --current     the folders of all of them and of what they share, there or not
 #	bench/images.sh --list        a line per image: name, ready condition, folder of the layout or "-", what it is
 #
 # Prints the folder of each layout on stdout (its tag is "latest"); progress goes to stderr. bench/forms.sh has the same
@@ -174,6 +175,13 @@ list() {
 case ${1:-} in
 --list)
 	list
+	exit
+	;;
+--current)
+	echo "$base"
+	for name in "${names[@]}"; do
+		layout "$name"
+	done
 	exit
 	;;
 -h | --help)

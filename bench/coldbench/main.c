@@ -9,7 +9,7 @@
 static const struct verb VERBS[] = {
     {"run", "SUITE.toml", "take the samples of a suite, and report them", run_verb},
     {"list", "", "engines with their versions, images, modes, suites", list_verb},
-    {"images", "build|list", "make the benchmark's images, tell what there is", images_verb},
+    {"images", "build|list|prune", "make the benchmark's images, tell what there is", images_verb},
     {"report", "DIR|FILE.jsonl...", "reports of what was measured: table, page, CSV", report_verb},
     {"peers", "list|setup [SUITE]", "the programs of newer Debian suites", peers_verb},
     {"doctor", "[--quick]", "can figures from here be trusted? machine, network, overhead, power", doctor_verb},

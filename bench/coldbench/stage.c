@@ -57,7 +57,7 @@ static void make_image(struct stage *st, const struct bench_case *c, struct prog
 
 	i->key = key_of(c);
 	progress_step(p, "image %s as %s", c->image, c->form);
-	if (image_build(c->image, c->form, &i->image, &why) >= 0 || verb_is_cancelled(st->world.cancel_fd))
+	if (image_build(c->image, c->form, st->world.cancel_fd, &i->image, &why) >= 0 || why.code == ERR_CANCELLED)
 		return;
 	i->why = xstrdup(why.msg);
 	progress_say(p, "%s is left out: %s", i->key, why.msg);
@@ -103,7 +103,7 @@ static int make_all(struct stage *st, const struct suite *suite, const struct pl
 	if (verb_is_cancelled(st->world.cancel_fd))
 		return err_set(err, ERR_CANCELLED, "cancelled");
 	progress_step(p, "registry, network");
-	TRY(registry_start(st->dir, &st->world.registry, err));
+	TRY(registry_start(st->dir, st->world.cancel_fd, &st->world.registry, err));
 	TRY(net_start(registry_host(st->world.registry), network->rtt_ms, network->mbit, st->dir, &st->world.net, err));
 	TRY(push_images(st, p, err));
 	return watch_start(&st->world.watch, err);

@@ -61,7 +61,47 @@ check_same "and is the same" "$T/out/shell/index.json" "$gzip/index.json"
 check_eq "with nothing beside it" "$(ls -A "$T/out" | tr '\n' ' ')" "shell shell.zstd "
 mkdir -p "$T/mine/shell"
 check_fails "what is no layout is left alone" "$coldbench" images build shell --out "$T/mine"
-check_fails "an image that is not there" "$coldbench" images build nothing
+check_fails "an image that is not there" "$coldbench" images build shell nothing --out "$T/none"
+check_fails "is told before another is made" test -e "$T/none"
 check_fails "a form that is not there" "$coldbench" images build shell --form nothing
+mkdir "$T/small"
+mount -t tmpfs -o size=1m none "$T/small" || bail "mount"
+defer umount "$T/small"
+check_fails "a folder on a full disk" "$coldbench" images build shell --out "$T/small"
+check_match "is told" "$(cat "$T/check.out")" 'No space left on device'
+check_eq "nothing half is left in it" "$(ls -A "$T/small")" ""
 check_fails "no images at all" env CONTENTD_SOURCE="$T" "$coldbench" images build
+
+note "makers that are stopped, or not alone"
+# The same images, forms of our own.
+export CONTENTD_CACHE=$T/cache
+mkdir -p "$CONTENTD_CACHE"
+ln -s "$(dirname "$gzip")" "$CONTENTD_CACHE/images"
+make() { exec env --default-signal=INT "$coldbench" images build shell --form zstd >"$T/made$1" 2>"$T/told$1"; }
+# A skopeo that never ends, whatever it has made.
+mkdir "$T/slow"
+printf '#!/bin/sh\n%s "$@"\n: >%s/slow/done\nsleep 1000\n' "$(command -v skopeo)" "$T" >"$T/slow/skopeo"
+chmod +x "$T/slow/skopeo"
+PATH=$T/slow:$PATH make 0 &
+pid=$!
+wait_for 60 test -e "$T/slow/done"
+kill -INT $pid
+wait $pid
+check_eq "who is stopped says so" "$?" 130
+check_eq "and leaves nothing" "$(find "$CONTENTD_CACHE/forms" -type d | wc -l)$(leftovers "$CONTENTD_CACHE")" 2
+make 1 &
+make 2 &
+wait
+check_same "two at once make the same" "$T/made1" "$T/made2"
+check_eq "once" "$(cat "$T/told1" "$T/told2" | grep -c '^forms: shell: zstd$')" 1
+
+note "what is out of date"
+rm "$CONTENTD_CACHE/images"
+old=$CONTENTD_CACHE/forms/shell-zstd-0123456789abcdef
+mkdir "$old" "$CONTENTD_CACHE/forms/mine"
+check_match "is told" "$("$coldbench" images prune --dry-run)" "MB  $old
+.*in 1 folders would be removed"
+check "and stays until then" test -d "$old"
+check "goes" "$coldbench" images prune
+check_eq "alone" "$(ls "$CONTENTD_CACHE/forms" | tr '\n' ' ')" "making mine $(basename "$(cat "$T/made1")") "
 finish

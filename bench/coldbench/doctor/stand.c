@@ -17,7 +17,7 @@ static int bring_image(struct stand *s, const struct doctor *d, struct err *err)
 {
 	AUTO_FREE char *name = xasprintf("bench/%s:%s", d->image, s->c.form);
 
-	TRY(image_build(d->image, s->c.form, &s->image, err));
+	TRY(image_build(d->image, s->c.form, d->cancel_fd, &s->image, err));
 	TRY(registry_push(s->world.registry, &s->image, name, err));
 	s->ref = xasprintf("%s/%s", net_address(s->world.net), name);
 	return 0;
@@ -25,7 +25,7 @@ static int bring_image(struct stand *s, const struct doctor *d, struct err *err)
 
 static int open_parts(struct stand *s, const struct doctor *d, struct err *err)
 {
-	TRY(registry_start(d->dir, &s->world.registry, err));
+	TRY(registry_start(d->dir, d->cancel_fd, &s->world.registry, err));
 	TRY(net_start(registry_host(s->world.registry), RTT_MS, MBIT, d->dir, &s->world.net, err));
 	TRY(usage_begin(err));
 	return bring_image(s, d, err);

@@ -3,17 +3,17 @@
 
 #include "bench/coldbench/engines/engine.h"
 #include "bench/coldbench/images/layout.h"
+#include "bench/coldbench/measure/command.h"
 #include "bench/coldbench/verb.h"
 
-#include "base/file.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/unix.h"
 
-#include <errno.h>
+#include <dirent.h>
 #include <pthread.h>
-#include <sys/wait.h>
 
-#define SCRIPT_OUTPUT_BYTES_MAX (64u << 10)
+#define BUILD_NS (3600 * NS_PER_S) /* the largest, on a slow machine, behind others */
 
 void image_fini(struct image *i)
 {
@@ -65,7 +65,7 @@ const char *image_name_at(size_t i)
 	return names.n > 0 && i < (size_t)names.n ? names.entries[i]->d_name : NULL;
 }
 
-static int check_name(const char *name, struct err *err)
+int image_check_name(const char *name, struct err *err)
 {
 	AUTO(buf) struct buf all = BUF_INIT;
 
@@ -80,46 +80,41 @@ static int check_name(const char *name, struct err *err)
 
 /* ---- scripts ---- */
 
-/* Runs bench/forms.sh with two arguments (the second may be NULL); its converter is the one built beside this program. */
-static int run_forms(const char *a, const char *b, struct buf *out, struct err *err)
+int image_build_variable(char **out, struct err *err)
 {
-	AUTO_FREE char *script = xasprintf("%s/bench/forms.sh", source_dir());
 	AUTO_FREE char *program = NULL;
-	AUTO_FREE char *build = NULL;
-	AUTO_FD int reader = -1;
-	AUTO_FD int writer = -1;
-	int fds[2], status, got;
-	pid_t pid;
 
 	TRY(program_path(&program, err));
-	build = xasprintf("BUILD=%.*s/..", (int)(strrchr(program, '/') - program), program);
-	if (pipe2(fds, O_CLOEXEC))
-		return err_errno(err, errno, "pipe");
-	reader = fds[0];
-	writer = fds[1];
-	TRY(spawn_start(&(struct spawn){.argv = (const char *[]){"env", build, "bash", script, a, b, NULL},
-	                                .stdio = {-1, writer, -1}},
-	                &pid, err));
-	close(STEAL_FD(writer));
-	got = fd_read_all(reader, SCRIPT_OUTPUT_BYTES_MAX, out, err);
-	close(STEAL_FD(reader));
-	TRY(spawn_wait(pid, &status, got < 0 ? NULL : err));
-	TRY_WRAP(got, err, "%s", script);
-	if (!WIFEXITED(status) || WEXITSTATUS(status))
+	*out = xasprintf("BUILD=%.*s/..", (int)(strrchr(program, '/') - program), program);
+	return 0;
+}
+
+/* Runs bench/forms.sh with two arguments (the second may be NULL). */
+static int run_forms(const char *a, const char *b, int cancel_fd, struct buf *out, struct err *err)
+{
+	AUTO_FREE char *script = xasprintf("%s/bench/forms.sh", source_dir());
+	AUTO_FREE char *build = NULL;
+	int status;
+
+	TRY(image_build_variable(&build, err));
+	TRY_WRAP(command_output((const char *const[]){"env", build, "bash", script, a, b, NULL}, false,
+	                        clock_mono_ns() + BUILD_NS, cancel_fd, out, &status, err),
+	         err, "%s %s%s%s", script, a, b ? " " : "", b ?: "");
+	if (status)
 		return err_set(err, ERR_INTERNAL, "%s %s%s%s failed", script, a, b ? " " : "", b ?: "");
 	return 0;
 }
 
-int image_build(const char *name, const char *form, struct image *out, struct err *err)
+int image_build(const char *name, const char *form, int cancel_fd, struct image *out, struct err *err)
 {
 	AUTO(buf) struct buf answer = BUF_INIT;
 	AUTO_FREE char *layout = NULL;
 	AUTO(image) struct image image = {0};
 
-	TRY(check_name(name, err));
+	TRY(image_check_name(name, err));
 	if (!form_is_known(form))
 		return err_set(err, ERR_NOT_FOUND, "no form '%s' of images", form);
-	TRY(run_forms(name, form, &answer, err));
+	TRY(run_forms(name, form, cancel_fd, &answer, err));
 	layout = str_dup(str_trim(buf_str(&answer)));
 	TRY_WRAP(image_read(layout, &image, err), err, "image %s as %s", name, form);
 	image.name = xstrdup(name);
@@ -149,13 +144,13 @@ static int list_line(struct str line, struct image_list *out, struct err *err)
 	return 0;
 }
 
-int image_list_read(struct image_list *out, struct err *err)
+int image_list_read(int cancel_fd, struct image_list *out, struct err *err)
 {
 	AUTO(buf) struct buf answer = BUF_INIT;
 	AUTO(image_list) struct image_list list = {0};
 	struct str rest, line;
 
-	TRY(run_forms("--list", NULL, &answer, err));
+	TRY(run_forms("--list", NULL, cancel_fd, &answer, err));
 	rest = str_trim(buf_str(&answer));
 	while (str_split(&rest, '\n', &line))
 		TRY(list_line(line, &list, err));

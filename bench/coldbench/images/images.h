@@ -21,22 +21,29 @@ struct image {
 	unsigned n_layers;
 };
 
-/* Makes the image in that form, or finds it; progress of making goes to stderr. ERR_NOT_FOUND for unknown names. */
-int image_build(const char *name, const char *form, struct image *out, struct err *err);
+/* Makes the image in that form, or finds it; progress of making goes to stderr. ERR_NOT_FOUND for unknown names; when
+ * `cancel_fd` (-1: none) becomes readable, and after an hour, the making ends without a trace: ERR_CANCELLED, ERR_DEADLINE. */
+int image_build(const char *name, const char *form, int cancel_fd, struct image *out, struct err *err);
 void image_fini(struct image *i);
 DEFINE_AUTO_FINI(image);
 
 /* Names of all images, sorted; NULL at the end. */
 const char *image_name_at(size_t i);
 
+/* ERR_NOT_FOUND, with all names, when there is no such image. */
+int image_check_name(const char *name, struct err *err);
+
 /* Every image in every form, the forms of an image after each other; makes nothing. */
 struct image_list {
 	struct image *p;
 	size_t n, cap;
 };
-int image_list_read(struct image_list *out, struct err *err);
+int image_list_read(int cancel_fd, struct image_list *out, struct err *err);
 void image_list_fini(struct image_list *l);
 DEFINE_AUTO_FINI(image_list);
+
+/* "BUILD=DIR" for the scripts: their converter is the one that was built with this program. The caller's. */
+int image_build_variable(char **out, struct err *err);
 
 /* Fills what `layout` says of itself: digest, layers, and when it is ready. ERR_INVALID for what is no layout of an image
  * that says it. `out` is to be finished after an error, too. */

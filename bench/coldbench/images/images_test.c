@@ -132,8 +132,8 @@ static void the_images_are_those_of_the_source_tree(void **state)
 	assert_int_equal(n, 2);
 	assert_string_equal(image_name_at(0), "a");
 	assert_string_equal(image_name_at(1), "b");
-	FAILS(image_build("none", "gzip", &image, err), ERR_NOT_FOUND);
-	FAILS(image_build("a", "none", &image, err), ERR_NOT_FOUND);
+	FAILS(image_build("none", "gzip", -1, &image, err), ERR_NOT_FOUND);
+	FAILS(image_build("a", "none", -1, &image, err), ERR_NOT_FOUND);
 }
 
 static int setup(void **state)

@@ -2,6 +2,7 @@
 #include "bench/coldbench/images/registry.h"
 
 #include "bench/coldbench/measure/command.h"
+#include "bench/coldbench/verb.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define START_NS (20 * NS_PER_S)
@@ -26,11 +26,11 @@
 #define ANSWER_BYTES_MAX (16u << 10)
 
 struct registry {
-	char *data, *log, *push_log, *config;
+	char *log, *push_log, *config;
 	char host[sizeof("127.0.0.1:65535")];
-	bool mounted;
-	pid_t pid; /* 0: does not run */
-	int pidfd;
+	int data_fd; /* a tmpfs that is mounted nowhere: gone when nobody has it open */
+	pid_t pid;   /* 0: does not run */
+	int pidfd, cancel_fd;
 };
 
 /* A port that nobody has just now: the registry cannot choose one and say it without telling of each request, too. */
@@ -72,26 +72,48 @@ static int write_config(const struct registry *r, unsigned port, struct err *err
 	         "version: 0.1\n"
 	         "log: {level: error, accesslog: {disabled: true}}\n"
 	         "storage:\n"
-	         "  filesystem: {rootdirectory: %s}\n"
+	         "  filesystem: {rootdirectory: /proc/self/fd/3}\n"
 	         "  cache: {blobdescriptor: inmemory}\n"
 	         "http: {addr: \"127.0.0.1:%u\", secret: coldbench, headers: {" MARK ": [\"%d\"]}}\n",
-	         r->data, port, (int)getpid());
+	         port, (int)getpid());
 	return file_write_atomic(AT_FDCWD, r->config, buf_str(&text), 0600, err);
 }
 
+static int make_data(int *out, struct err *err)
+{
+	AUTO_FD int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+	int fd = -1;
+
+	if (fs >= 0 && !fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0) &&
+	    !fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+		fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	if (fd < 0)
+		return err_errno(err, errno, "make a tmpfs");
+	*out = fd;
+	return 0;
+}
+
+/* It is told of our end by the kernel; the shell sees when that was before the kernel had been asked to. In a group of its
+ * own: Ctrl-C of a terminal is ours. It would look for a collector of traces at each request. */
 static int launch(struct registry *r, struct err *err)
 {
+	AUTO_FREE char *self = xasprintf("%d", (int)getpid());
+	const char *const argv[] = {"setpriv",
+	                            "--pdeathsig=KILL",
+	                            "sh",
+	                            "-c",
+	                            "[ $PPID = $0 ] && OTEL_TRACES_EXPORTER=none exec docker-registry serve \"$1\"",
+	                            self,
+	                            r->config,
+	                            NULL};
 	AUTO_FD int log = -1;
 
 	log = open(r->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (log < 0)
 		return err_errno(err, errno, "open %s", r->log);
-	/* It would look for a collector of traces at each request. In a group of its own: Ctrl-C is the harness's. */
-	TRY(spawn_start(&(struct spawn){.argv = (const char *[]){"env", "OTEL_TRACES_EXPORTER=none", "docker-registry",
-	                                                         "serve", r->config, NULL},
-	                                .stdio = {-1, log, log},
-	                                .new_group = true},
-	                &r->pid, err));
+	TRY(spawn_start(
+	    &(struct spawn){.argv = argv, .stdio = {-1, log, log}, .keep = &r->data_fd, .n_keep = 1, .new_group = true},
+	    &r->pid, err));
 	r->pidfd = pidfd_open(r->pid, 0);
 	return r->pidfd < 0 ? err_errno(err, errno, "watch docker-registry") : 0;
 }
@@ -129,6 +151,8 @@ static int try_port(struct registry *r, struct err *err)
 	while (!answers(port)) {
 		if (ended_within(r, 10))
 			return 0;
+		if (verb_is_cancelled(r->cancel_fd))
+			return err_set(err, ERR_CANCELLED, "docker-registry was stopped");
 		if (clock_mono_ns() > deadline_ns)
 			return err_set(err, ERR_DEADLINE, "docker-registry does not answer: %s", r->log);
 	}
@@ -139,10 +163,7 @@ static int start(struct registry *r, struct err *err)
 {
 	AUTO_FREE char *words = NULL;
 
-	TRY(dir_make(r->data, 0700, err));
-	if (mount("registry", r->data, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700"))
-		return err_errno(err, errno, "mount a tmpfs at %s", r->data);
-	r->mounted = true;
+	TRY(make_data(&r->data_fd, err));
 	for (int i = 0; i < PORT_TRIES; i++) {
 		int up = try_port(r, err);
 
@@ -155,13 +176,13 @@ static int start(struct registry *r, struct err *err)
 	return err_set(err, ERR_UNAVAILABLE, "docker-registry does not start (cmake/setup.sh installs it): %s", words);
 }
 
-int registry_start(const char *dir, struct registry **out, struct err *err)
+int registry_start(const char *dir, int cancel_fd, struct registry **out, struct err *err)
 {
 	struct registry *r = xcalloc(1, sizeof(*r));
 	int result;
 
-	r->pidfd = -1;
-	r->data = xasprintf("%s/registry", dir);
+	r->pidfd = r->data_fd = -1;
+	r->cancel_fd = cancel_fd;
 	r->log = xasprintf("%s/registry.log", dir);
 	r->push_log = xasprintf("%s/push.log", dir);
 	r->config = xasprintf("%s/registry.yml", dir);
@@ -177,10 +198,8 @@ void registry_stop(struct registry *r)
 	if (!r)
 		return;
 	end(r);
-	if (r->mounted && umount2(r->data, 0))
-		umount2(r->data, MNT_DETACH);
-	rmdir(r->data);
-	free(r->data);
+	if (r->data_fd >= 0)
+		close(r->data_fd);
 	free(r->log);
 	free(r->push_log);
 	free(r->config);
@@ -200,5 +219,5 @@ int registry_push(struct registry *r, const struct image *image, const char *nam
 	/* Bytes and digests as they are: how they are packed is what is compared. */
 	return command_run((const char *[]){"skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false",
 	                                    "--preserve-digests", from, to, NULL},
-	                   r->push_log, clock_mono_ns() + PUSH_NS, -1, err);
+	                   r->push_log, clock_mono_ns() + PUSH_NS, r->cancel_fd, err);
 }

@@ -1,4 +1,7 @@
-/* A docker-registry on a loopback port with its data in memory, so that it is not what is measured. One thread. */
+/*
+ * A docker-registry on a loopback port with its data in memory, so that it is not what is measured. It ends with the thread
+ * that started it, and its memory with it, however that comes. One thread.
+ */
 #ifndef BENCH_COLDBENCH_IMAGES_REGISTRY_H
 #define BENCH_COLDBENCH_IMAGES_REGISTRY_H
 
@@ -6,9 +9,10 @@
 
 struct registry;
 
-/* Mounts a tmpfs at DIR/registry, logs are DIR/registry.log and DIR/push.log. It answers when this returns. */
-int registry_start(const char *dir, struct registry **out, struct err *err);
-/* Ends it and unmounts; NULL is fine. */
+/* Its configuration is DIR/registry.yml, logs are DIR/registry.log and DIR/push.log. It answers when this returns. Both this
+ * and pushing end with ERR_CANCELLED when `cancel_fd` (-1: none) becomes readable. */
+int registry_start(const char *dir, int cancel_fd, struct registry **out, struct err *err);
+/* NULL is fine. */
 void registry_stop(struct registry *r);
 
 /* "127.0.0.1:PORT"; borrowed. */

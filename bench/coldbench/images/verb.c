@@ -1,4 +1,4 @@
-/* coldbench images: makes the benchmark's images, tells what there is. */
+/* coldbench images: makes the benchmark's images, tells what there is, removes what is out of date. */
 #include "bench/coldbench/verb.h"
 #include "bench/coldbench/engines/engine.h"
 #include "bench/coldbench/images/images.h"
@@ -10,48 +10,97 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
-#include <sys/stat.h>
+#include <sys/file.h>
 
 #define COPY_NS (600 * NS_PER_S)
+#define PRUNE_NS (600 * NS_PER_S)
+#define RETRY_MS 100
 
 struct images_args {
-	const char *verb;
+	const struct images_act *act;
 	VEC(const char *) names;
 	VEC(const char *) forms;
 	const char *out;
-	bool json;
+	bool json, dry_run;
+	int out_fd, cancel_fd;
 };
 
 static void images_args_fini(struct images_args *a)
 {
 	vec_fini(&a->names);
 	vec_fini(&a->forms);
+	if (a->out_fd >= 0)
+		close(a->out_fd);
+	if (a->cancel_fd >= 0)
+		close(a->cancel_fd);
 }
 
 DEFINE_AUTO_FINI(images_args);
 
 /* ---- build ---- */
 
+/* Before anything is made, which takes minutes. */
+static int open_out(struct images_args *a, struct err *err)
+{
+	if (!a->out)
+		return 0;
+	TRY(dir_make(a->out, 0755, err));
+	a->out_fd = open(a->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (a->out_fd < 0 || faccessat(a->out_fd, ".", W_OK, AT_EACCESS))
+		return err_errno(err, errno, "write into %s", a->out);
+	return 0;
+}
+
+/* Of several that put copies into a folder, one at a time. */
+static int lock_out(const struct images_args *a, struct err *err)
+{
+	while (flock(a->out_fd, LOCK_EX | LOCK_NB)) {
+		if (errno != EWOULDBLOCK)
+			return err_errno(err, errno, "lock %s", a->out);
+		if (poll(&(struct pollfd){.fd = a->cancel_fd, .events = POLLIN}, 1, RETRY_MS) > 0)
+			return err_set(err, ERR_CANCELLED, "interrupted");
+	}
+	return 0;
+}
+
+static int fill_copy(const struct images_args *a, const char *layout, const char *new, const char *name,
+                     struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/%s", a->out, new);
+	AUTO(buf) struct buf said = BUF_INIT;
+	struct str rest, line;
+	int status;
+
+	TRY(command_output((const char *const[]){"cp", "-a", "--reflink=auto", "-T", layout, path, NULL}, true,
+	                   clock_mono_ns() + COPY_NS, a->cancel_fd, &said, &status, err));
+	rest = buf_str(&said);
+	if (status && str_split(&rest, '\n', &line))
+		return err_set(err, ERR_INTERNAL, STR_FMT, STR_ARG(line));
+	if (status)
+		return err_set(err, ERR_INTERNAL, "cp of %s ended with status %d", layout, status);
+	TRY(dir_remove(a->out_fd, name, err));
+	return renameat(a->out_fd, new, a->out_fd, name) ? err_errno(err, errno, "rename %s", path) : 0;
+}
+
 /* A copy appears in one piece; an older one gives way to it. */
-static int put_copy(const char *layout, const char *dir, const char *name, struct err *err)
+static int put_copy(const struct images_args *a, const char *layout, const char *name, struct err *err)
 {
 	AUTO_FREE char *new = xasprintf(".%s.new", name);
-	AUTO_FREE char *new_path = xasprintf("%s/%s", dir, new);
 	AUTO_FREE char *mark = xasprintf("%s/oci-layout", name);
-	AUTO_FD int fd = -1;
+	int r;
 
-	TRY(dir_make(dir, 0755, err));
-	fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return err_errno(err, errno, "open %s", dir);
-	if (faccessat(fd, name, F_OK, 0) == 0 && faccessat(fd, mark, F_OK, 0) != 0)
-		return err_set(err, ERR_EXISTS, "%s/%s is there and is no OCI layout", dir, name);
-	TRY(dir_remove(fd, new, err));
-	TRY(command_run((const char *[]){"cp", "-a", "--reflink=auto", "-T", layout, new_path, NULL}, NULL,
-	                clock_mono_ns() + COPY_NS, -1, err));
-	TRY(dir_remove(fd, name, err));
-	return renameat(fd, new, fd, name) ? err_errno(err, errno, "rename %s", new_path) : 0;
+	if (faccessat(a->out_fd, name, F_OK, 0) == 0 && faccessat(a->out_fd, mark, F_OK, 0) != 0)
+		return err_set(err, ERR_EXISTS, "%s/%s is there and is no OCI layout", a->out, name);
+	TRY(lock_out(a, err));
+	r = dir_remove(a->out_fd, new, err);
+	if (r >= 0)
+		r = fill_copy(a, layout, new, name, err);
+	if (r < 0)
+		dir_remove(a->out_fd, new, NULL);
+	flock(a->out_fd, LOCK_UN);
+	return r;
 }
 
 static int build_one(const struct images_args *a, const char *name, const char *form, struct err *err)
@@ -59,13 +108,13 @@ static int build_one(const struct images_args *a, const char *name, const char *
 	AUTO(image) struct image image = {0};
 	AUTO_FREE char *copy = NULL;
 
-	TRY(image_build(name, form, &image, err));
+	TRY(image_build(name, form, a->cancel_fd, &image, err));
 	if (!a->out) {
 		printf("%s\n", image.layout);
 		return 0;
 	}
 	copy = strcmp(form, "gzip") ? xasprintf("%s.%s", name, form) : xstrdup(name);
-	TRY(put_copy(image.layout, a->out, copy, err));
+	TRY(put_copy(a, image.layout, copy, err));
 	printf("%s/%s\n", a->out, copy);
 	return 0;
 }
@@ -80,6 +129,9 @@ static int build(struct images_args *a, struct err *err)
 		               "no images in %s/bench/images (CONTENTD_SOURCE names the source tree)", source_dir());
 	if (!a->forms.n)
 		vec_push(&a->forms, "gzip");
+	vec_each(&a->names, name)
+		TRY(image_check_name(*name, err));
+	TRY(open_out(a, err));
 	vec_each(&a->names, name)
 		vec_each(&a->forms, form) {
 			TRY(build_one(a, *name, *form, err));
@@ -130,7 +182,7 @@ static void print_table(const struct image_list *l)
 		else
 			printf(" %11s", "-");
 	}
-	printf("\n\nMB of compressed layers; - : not made yet (coldbench images build)\n");
+	printf("\n\nMB of compressed layers; - : not made yet (coldbench images build NAME -f FORM)\n");
 }
 
 static void write_form(struct json_writer *w, const struct image *i)
@@ -175,11 +227,11 @@ static void print_json(const struct image_list *l)
 	printf("%s\n", buf_cstr(&text));
 }
 
-static int list(const struct images_args *a, struct err *err)
+static int list(struct images_args *a, struct err *err)
 {
 	AUTO(image_list) struct image_list l = {0};
 
-	TRY(image_list_read(&l, err));
+	TRY(image_list_read(a->cancel_fd, &l, err));
 	if (a->json)
 		print_json(&l);
 	else
@@ -187,7 +239,53 @@ static int list(const struct images_args *a, struct err *err)
 	return 0;
 }
 
+/* ---- prune ---- */
+
+static int prune(struct images_args *a, struct err *err)
+{
+	AUTO_FREE char *script = xasprintf("%s/bench/prune.sh", source_dir());
+	AUTO_FREE char *build = NULL;
+	AUTO(buf) struct buf said = BUF_INIT;
+	int status;
+
+	TRY(image_build_variable(&build, err));
+	TRY(command_output((const char *const[]){"env", build, "bash", script, a->dry_run ? "--dry-run" : NULL, NULL},
+	                   false, clock_mono_ns() + PRUNE_NS, a->cancel_fd, &said, &status, err));
+	fwrite(said.p, 1, said.n, stdout);
+	return status ? err_set(err, ERR_INTERNAL, "%s failed", script) : 0;
+}
+
 /* ---- the verb ---- */
+
+static const struct images_act {
+	const char *name;
+	int (*run)(struct images_args *a, struct err *err);
+	bool names, json, dry_run; /* what it takes */
+} ACTS[] = {
+    {"build", build, .names = true},
+    {"list", list, .json = true},
+    {"prune", prune, .dry_run = true},
+};
+
+static const struct images_act *act_find(const char *name)
+{
+	for (size_t i = 0; name && i < ARRAY_LEN(ACTS); i++)
+		if (!strcmp(ACTS[i].name, name))
+			return &ACTS[i];
+	return NULL;
+}
+
+static void check(const struct images_args *a, struct argp_state *state)
+{
+	if (!a->act)
+		argp_error(state, "build, list or prune?");
+	if (!a->act->names && (a->names.n || a->forms.n || a->out))
+		argp_error(state, "%s takes no names, --form or --out", a->act->name);
+	if (a->json && !a->act->json)
+		argp_error(state, "--json is for list");
+	if (a->dry_run && !a->act->dry_run)
+		argp_error(state, "--dry-run is for prune");
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -196,7 +294,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case 'f':
 		if (!form_is_known(arg))
-			argp_error(state, "no form '%s' of images", arg);
+			argp_error(state, "no form '%s': --help lists them", arg);
 		vec_push(&a->forms, arg);
 		return 0;
 	case 'o':
@@ -205,17 +303,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'j':
 		a->json = true;
 		return 0;
+	case 'n':
+		a->dry_run = true;
+		return 0;
 	case ARGP_KEY_ARG:
-		if (!a->verb)
-			a->verb = arg;
-		else
+		if (a->act)
 			vec_push(&a->names, arg);
+		else
+			a->act = act_find(arg);
+		if (!a->act)
+			argp_error(state, "'%s' is none of build, list, prune", arg);
 		return 0;
 	case ARGP_KEY_END:
-		if (!a->verb || (strcmp(a->verb, "build") && strcmp(a->verb, "list")))
-			argp_error(state, "build or list?");
-		if (!strcmp(a->verb, "list") && (a->names.n || a->forms.n || a->out))
-			argp_error(state, "list takes --json alone");
+		check(a, state);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -225,27 +325,39 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 int images_verb(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
-	    {"form", 'f', "FORM", 0, "gzip, zstd, estargz, esgz, esgz-opt, zstdchunked; may be given again (gzip)", 0},
-	    {"out", 'o', "DIR", 0, "copy the layouts there, as DIR/NAME and DIR/NAME.FORM", 0},
+	    {"form", 'f', "FORM", 0, "build: this one (default: gzip); may be given again", 0},
+	    {"out", 'o', "DIR", 0, "build: copy the layouts there, as DIR/NAME and DIR/NAME.FORM", 0},
 	    {"json", 'j', NULL, 0, "list: as JSON", 0},
+	    {"dry-run", 'n', NULL, 0, "prune: tell what would go", 0},
 	    {0},
 	};
 	static const struct argp argp = {
 	    options,
 	    parse,
-	    "build [NAME...]\nlist",
-	    "Makes the benchmark's images, or tells which there are. What was made is found again the next time.\v"
-	    "Prints the folder of each OCI layout; progress goes to stderr. Needs root.",
+	    "build [NAME...]\nlist\nprune",
+	    "Makes the benchmark's images, or tells which there are.\v"
+	    "build makes all of them when none is named, which takes an hour and some gigabytes, prints the folder of "
+	    "each "
+	    "OCI layout (progress goes to stderr), and needs root. What was made is kept in $CONTENTD_CACHE "
+	    "(/var/cache/contentd-tests) and found again the next time, unless its recipe has changed; prune removes "
+	    "what is kept of earlier recipes: images, forms, and programs of `coldbench peers setup'.\n\n"
+	    "Forms, that is how layers are packed:\n"
+	    "  gzip         plain\n"
+	    "  zstd         plain, of the same files\n"
+	    "  estargz      eStargz by contentctl convert\n"
+	    "  esgz         eStargz by ctr-remote\n"
+	    "  esgz-opt     ... optimized for what the program reads until it is ready\n"
+	    "  zstdchunked  zstd:chunked by skopeo of Debian sid (coldbench peers setup sid)",
 	    NULL,
 	    NULL,
 	    NULL,
 	};
-	AUTO(images_args) struct images_args a = {0};
+	AUTO(images_args) struct images_args a = {.out_fd = -1, .cancel_fd = -1};
 	struct err err = ERR_INIT;
 
 	argp_err_exit_status = EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
-	if ((!strcmp(a.verb, "build") ? build(&a, &err) : list(&a, &err)) < 0)
+	if (verb_open_cancel(&a.cancel_fd, &err) < 0 || a.act->run(&a, &err) < 0)
 		return verb_fail(&err);
 	return EXIT_OK;
 }

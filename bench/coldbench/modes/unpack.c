@@ -48,13 +48,13 @@ static int pull(struct steps *t, struct err *err)
 	return 0;
 }
 
-static int find_tar_bytes(const struct image *img, uint64_t *out, struct err *err)
+static int find_tar_bytes(const struct world *w, const struct image *img, uint64_t *out, struct err *err)
 {
 	AUTO(image) struct image plain = {0};
 
 	if (!strcmp(img->form, "gzip"))
 		return layers_tar_bytes(img->layout, out, err);
-	TRY(image_build(img->name, "gzip", &plain, err));
+	TRY(image_build(img->name, "gzip", w->cancel_fd, &plain, err));
 	return layers_tar_bytes(plain.layout, out, err);
 }
 
@@ -64,7 +64,7 @@ static int measure(struct world *w, const struct bench_case *c, const struct ima
 	uint64_t tar_bytes;
 	struct steps t = {.w = w, .c = c, .img = img, .ref = ref, .s = s, .own = &tar_bytes};
 
-	TRY(find_tar_bytes(img, &tar_bytes, err));
+	TRY(find_tar_bytes(w, img, &tar_bytes, err));
 	return steps_with_engine(&t, pull, err);
 }
 
