@@ -95,9 +95,9 @@ publish() {
 		printf "Converted to eStargz in %.1f s: %.1f MB of gzip became %.1f MB\n", b - a, p / 1e6, l / 1e6 }')"
 }
 
-# median FILE-SUFFIX WAY JQ: of a number over the runs
+# median FILE-SUFFIX WAY JQ: of a number over the runs; of an even count, the middle between the two
 median() {
-	cat "$T/$2".*."$1" | jq -s "[.[] | $3 // 0] | sort | .[(length - 1) / 2 | floor]"
+	cat "$T/$2".*."$1" | jq -s "[.[] | $3 // 0] | sort | (.[(length - 1) / 2 | floor] + .[length / 2 | floor]) / 2"
 }
 
 # cold_run WAY TAG LAZY RUN: one start from nothing, in a root of its own; results in $T/WAY.RUN.*
@@ -144,9 +144,9 @@ report() {
 	row "start               ms" start
 	row "ready               ms" ready
 	printf '  %-28s %12.1f %12.1f\n' "from exec to ready  ms" "$ready" "$plain"
-	printf '  %-28s %12d %12d\n' "fetched until then  bytes" "$fetched" "$(median net plain .to_client_bytes)"
+	printf '  %-28s %12.0f %12.0f\n' "fetched until then  bytes" "$fetched" "$(median net plain .to_client_bytes)"
 	printf '  %-28s %12d %12d\n' "compressed layers   bytes" "$lazy_bytes" "$plain_bytes"
-	printf '  %-28s %12d %12d\n\n' "requests" "$(median net lazy .requests)" "$(median net plain .requests)"
+	printf '  %-28s %12.0f %12.0f\n\n' "requests" "$(median net lazy .requests)" "$(median net plain .requests)"
 	awk -v r="$ready" -v p="$plain" -v f="$fetched" -v n="$lazy_bytes" 'BEGIN {
 		printf "ready in %.0f ms, fetched %d of %d bytes (%.1f %%), plain pull %.0f ms\n", r, f, n, 100 * f / n, p }'
 }
