@@ -6,7 +6,7 @@
 #define SUFFIX_END (PLACES_MAX * 4)
 
 struct span {
-	const char *target;
+	const char *blob;
 	uint64_t from, to;
 };
 
@@ -44,7 +44,8 @@ static bool parse_range(struct str text, uint64_t body_bytes, struct span *s)
 static void add_spans(const struct net_exchange *x, spans *out)
 {
 	struct str rest = str_of(x->range), part;
-	struct span s = {.target = x->target};
+	/* "/v2/NAME/blobs/DIGEST": images of several names may share a blob. */
+	struct span s = {.blob = strstr(x->target, "/blobs/")};
 
 	if (!str_skip(&rest, STR("bytes=")) || x->status != 206) {
 		s.to = x->body_bytes;
@@ -56,10 +57,10 @@ static void add_spans(const struct net_exchange *x, spans *out)
 			vec_push(out, s);
 }
 
-static int by_target_and_place(const void *a, const void *b)
+static int by_blob_and_place(const void *a, const void *b)
 {
 	const struct span *x = a, *y = b;
-	int c = strcmp(x->target, y->target);
+	int c = strcmp(x->blob, y->blob);
 
 	return c ? c : (x->from > y->from) - (x->from < y->from);
 }
@@ -67,7 +68,7 @@ static int by_target_and_place(const void *a, const void *b)
 void repeats_count(const struct net_exchange_list *l, struct repeats *out)
 {
 	spans all = VEC_INIT;
-	const char *target = NULL;
+	const char *blob = NULL;
 	uint64_t end = 0;
 
 	*out = (struct repeats){0};
@@ -75,10 +76,10 @@ void repeats_count(const struct net_exchange_list *l, struct repeats *out)
 		if (!strcmp(x->method, "GET") && (x->status == 200 || x->status == 206) && strstr(x->target, "/blobs/"))
 			add_spans(x, &all);
 	if (all.n)
-		qsort(all.p, all.n, sizeof(*all.p), by_target_and_place);
+		qsort(all.p, all.n, sizeof(*all.p), by_blob_and_place);
 	vec_each(&all, s) {
-		if (!target || strcmp(target, s->target) != 0) {
-			target = s->target;
+		if (!blob || strcmp(blob, s->blob) != 0) {
+			blob = s->blob;
 			end = 0;
 		}
 		out->asked_bytes += s->to - s->from;

@@ -37,6 +37,15 @@ static void overlaps_are_counted_once(void **state)
 	assert_int_equal(r.distinct_bytes, 200);
 }
 
+static void a_blob_is_the_same_under_another_name(void **state)
+{
+	struct repeats r;
+
+	COUNT(&r, get("/v2/a/blobs/x", "bytes=0-99", 206, 100), get("/v2/b/c/blobs/x", "bytes=0-99", 206, 100));
+	assert_int_equal(r.asked_bytes, 200);
+	assert_int_equal(r.distinct_bytes, 100);
+}
+
 static void many_ranges_and_suffixes(void **state)
 {
 	struct repeats r;
@@ -72,9 +81,9 @@ static void only_blobs_that_came_count(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(each_byte_once_is_no_repeat), cmocka_unit_test(overlaps_are_counted_once),
-	    cmocka_unit_test(many_ranges_and_suffixes),    cmocka_unit_test(a_range_that_is_not_kept_is_all),
-	    cmocka_unit_test(only_blobs_that_came_count),
+	    cmocka_unit_test(each_byte_once_is_no_repeat),           cmocka_unit_test(overlaps_are_counted_once),
+	    cmocka_unit_test(a_blob_is_the_same_under_another_name), cmocka_unit_test(many_ranges_and_suffixes),
+	    cmocka_unit_test(a_range_that_is_not_kept_is_all),       cmocka_unit_test(only_blobs_that_came_count),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
