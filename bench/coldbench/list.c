@@ -74,7 +74,8 @@ static void list_modes(void)
 
 	puts("\nModes:");
 	for (size_t i = 0; (mode = mode_at(i)); i++)
-		printf("  %-20s %s (%s)\n", mode->name, mode->title, mode->figure);
+		printf("  %-20s %s (%s)%s\n", mode->name, mode->title, mode->figure,
+		       mode->takes_several ? "; takes several images, \"python+nginx\"" : "");
 }
 
 static int is_suite(const struct dirent *e)

@@ -12,7 +12,7 @@
 #include <fcntl.h>
 #include <math.h>
 
-/* A start may take this long and three times what the network needs for all of the image. */
+/* A start may take this long and three times what the network needs for all of the case's images. */
 #define TIMEOUT_S 120
 /* When an engine is given up: samples that it had, more than half of which failed. */
 #define TRIALS 4
@@ -190,10 +190,13 @@ static int open_results(struct run *r, struct err *err)
 
 /* ---- samples ---- */
 
-static int64_t timeout_of(const struct bench_case *c, const struct image *image)
+static int64_t timeout_of(const struct bench_case *c, const struct target *targets)
 {
-	double wire_s = c->network->mbit > 0 ? (double)image->layer_bytes * 8 / (c->network->mbit * 1e6) : 0;
+	double bytes = 0, wire_s;
 
+	for (unsigned i = 0; i < c->n_images; i++)
+		bytes += (double)targets[i].img->layer_bytes;
+	wire_s = c->network->mbit > 0 ? bytes * 8 / (c->network->mbit * 1e6) : 0;
 	return (int64_t)((TIMEOUT_S + 3 * wire_s) * NS_PER_S);
 }
 
@@ -237,7 +240,7 @@ static void judge(struct run *r, struct stage_engine *e, bool failed)
 }
 
 /* ERR_CANCELLED: and no sample of it. */
-static int take(struct run *r, const struct bench_case *c, const struct stage_image *i, struct stage_engine *e,
+static int take(struct run *r, const struct bench_case *c, const struct target *targets, struct stage_engine *e,
                 unsigned repetition, struct err *err)
 {
 	AUTO_FREE char *name = case_name(c);
@@ -249,10 +252,10 @@ static int take(struct run *r, const struct bench_case *c, const struct stage_im
 
 	progress_case(&r->progress, title);
 	sample_init(&s, c, repetition, ++r->order);
-	r->stage.world.timeout_ns = timeout_of(c, &i->image);
+	r->stage.world.timeout_ns = timeout_of(c, targets);
 	status = net_set(r->stage.world.net, c->network->rtt_ms, c->network->mbit, &why);
 	if (status >= 0)
-		status = mode_find(c->mode)->measure(&r->stage.world, c, &i->image, i->ref, &s, &why);
+		status = mode_find(c->mode)->measure(&r->stage.world, c, targets, &s, &why);
 	if (verb_is_cancelled(r->cancel_fd)) {
 		sample_fini(&s);
 		return err_set(err, ERR_CANCELLED, "interrupted");
@@ -271,12 +274,13 @@ static int take(struct run *r, const struct bench_case *c, const struct stage_im
 
 static int take_all(struct run *r, struct err *err)
 {
+	struct target targets[CASE_IMAGES_MAX];
 	size_t total = 0;
 
 	vec_each(&r->plan.items, item) {
 		struct stage_engine *e;
 
-		total += stage_find(&r->stage, &r->suite.cases[item->i_case], &e) != NULL;
+		total += stage_find(&r->stage, &r->suite.cases[item->i_case], &e, targets);
 	}
 	if (!total)
 		return err_set(err, ERR_UNAVAILABLE, "none of the suite's engines and images is to be had here");
@@ -285,10 +289,9 @@ static int take_all(struct run *r, struct err *err)
 	vec_each(&r->plan.items, item) {
 		const struct bench_case *c = &r->suite.cases[item->i_case];
 		struct stage_engine *e;
-		const struct stage_image *i = stage_find(&r->stage, c, &e);
 
-		if (i)
-			TRY(take(r, c, i, e, item->repetition, err));
+		if (stage_find(&r->stage, c, &e, targets))
+			TRY(take(r, c, targets, e, item->repetition, err));
 	}
 	return 0;
 }

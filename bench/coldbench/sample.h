@@ -21,6 +21,7 @@
  *	cold.resident_bytes         of the programs that the start runs, in the page cache before it
  *	noise.spin_ms               a fixed piece of computation, timed just before
  *	start.ready_ms.p50, .p95, .max    mode burst: over the starts; ready_ms is when the last one was ready
+ *	start.IMAGE.ready_ms.p50, ...     over those of an image, in a burst of several ("image": "python+nginx")
  *
  * Other modes have metrics of their own (modes/).
  */

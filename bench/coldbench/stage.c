@@ -35,14 +35,9 @@ static void probe(struct stage *st, const char *name, struct progress *p)
 
 /* ---- images ---- */
 
-static char *key_of(const struct bench_case *c)
+static struct stage_image *find_image(struct stage *st, struct str name, const char *form)
 {
-	return xasprintf("%s:%s", c->image, c->form);
-}
-
-static struct stage_image *find_image(struct stage *st, const struct bench_case *c)
-{
-	AUTO_FREE char *key = key_of(c);
+	AUTO_FREE char *key = xasprintf(STR_FMT ":%s", STR_ARG(name), form);
 
 	vec_each(&st->images, i)
 		if (!strcmp(i->key, key))
@@ -50,17 +45,31 @@ static struct stage_image *find_image(struct stage *st, const struct bench_case 
 	return NULL;
 }
 
-static void make_image(struct stage *st, const struct bench_case *c, struct progress *p)
+static void make_image(struct stage *st, struct str name, const char *form, struct progress *p)
 {
 	struct stage_image *i = vec_add(&st->images);
+	AUTO_FREE char *text = str_dup(name);
 	struct err why = ERR_INIT;
 
-	i->key = key_of(c);
-	progress_step(p, "image %s as %s", c->image, c->form);
-	if (image_build(c->image, c->form, st->world.cancel_fd, &i->image, &why) >= 0 || why.code == ERR_CANCELLED)
+	i->key = xasprintf("%s:%s", text, form);
+	progress_step(p, "image %s as %s", text, form);
+	if (image_build(text, form, st->world.cancel_fd, &i->image, &why) >= 0 || why.code == ERR_CANCELLED)
 		return;
 	i->why = xstrdup(why.msg);
 	progress_say(p, "%s is left out: %s", i->key, why.msg);
+}
+
+static int make_images(struct stage *st, const struct bench_case *c, struct progress *p, struct err *err)
+{
+	struct str rest = str_of(c->image), name;
+
+	while (str_split(&rest, '+', &name)) {
+		if (verb_is_cancelled(st->world.cancel_fd))
+			return err_set(err, ERR_CANCELLED, "cancelled");
+		if (!find_image(st, name, c->form))
+			make_image(st, name, c->form, p);
+	}
+	return 0;
 }
 
 static int push_images(struct stage *st, struct progress *p, struct err *err)
@@ -95,10 +104,8 @@ static int make_all(struct stage *st, const struct suite *suite, const struct pl
 	vec_each(&plan->items, item) {
 		const struct bench_case *c = &suite->cases[item->i_case];
 
-		if (verb_is_cancelled(st->world.cancel_fd))
-			return err_set(err, ERR_CANCELLED, "cancelled");
-		if (!find_engine(st, c->engine)->is_out && !find_image(st, c))
-			make_image(st, c, p);
+		if (!find_engine(st, c->engine)->is_out)
+			TRY(make_images(st, c, p, err));
 	}
 	if (verb_is_cancelled(st->world.cancel_fd))
 		return err_set(err, ERR_CANCELLED, "cancelled");
@@ -148,12 +155,22 @@ int stage_close(struct stage *st, struct err *err)
 	return r;
 }
 
-const struct stage_image *stage_find(struct stage *st, const struct bench_case *c, struct stage_engine **engine)
+bool stage_find(struct stage *st, const struct bench_case *c, struct stage_engine **engine,
+                struct target out[static CASE_IMAGES_MAX])
 {
-	const struct stage_image *image = find_image(st, c);
+	struct str rest = str_of(c->image), name;
 
 	*engine = find_engine(st, c->engine);
-	return (*engine)->is_out || !image || image->why ? NULL : image;
+	if ((*engine)->is_out)
+		return false;
+	while (str_split(&rest, '+', &name)) {
+		const struct stage_image *i = find_image(st, name, c->form);
+
+		if (!i || i->why)
+			return false;
+		*out++ = (struct target){&i->image, i->ref};
+	}
+	return true;
 }
 
 void stage_write(const struct stage *st, struct json_writer *w)

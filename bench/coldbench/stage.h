@@ -40,8 +40,9 @@ int stage_open(struct stage *st, const char *work, const struct engine_options *
 /* Also after a stage_open that failed. ERR_INTERNAL when the folder could not be removed. */
 int stage_close(struct stage *st, struct err *err);
 
-/* NULL when the case's engine or its image is not to be had; *engine then is, too. */
-const struct stage_image *stage_find(struct stage *st, const struct bench_case *c, struct stage_engine **engine);
+/* The case's engine and images (c->n_images); false when one of them is not to be had. */
+bool stage_find(struct stage *st, const struct bench_case *c, struct stage_engine **engine,
+                struct target out[static CASE_IMAGES_MAX]);
 
 /* Everything for the header of the raw data: "engines": {...}, "images": {...}, "skipped": {...}. */
 void stage_write(const struct stage *st, struct json_writer *w);

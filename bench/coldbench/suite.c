@@ -225,14 +225,46 @@ static const char *keep(struct cases *c, const char *text)
 	return *vec_last(&c->texts);
 }
 
-static bool image_is_known(const char *name)
+static bool image_is_known(struct str name)
 {
 	const char *one;
 
 	for (size_t i = 0; (one = image_name_at(i)); i++)
-		if (!strcmp(one, name))
+		if (str_eqc(name, one))
 			return true;
 	return false;
+}
+
+static bool has_before(struct str names, struct str name)
+{
+	struct str one;
+
+	while (str_split(&names, '+', &one) && one.p < name.p)
+		if (str_eq(one, name))
+			return true;
+	return false;
+}
+
+/* "python", "python+nginx"; *n is how many they are. */
+static int check_images(struct reading *r, const struct block *b, const char *text, unsigned *n)
+{
+	struct str rest = str_of(text), name;
+
+	*n = 0;
+	while (str_split(&rest, '+', &name)) {
+		if (!image_is_known(name))
+			return fail(r, b->images.line, "unknown image \"" STR_FMT "\"", STR_ARG(name));
+		if (has_before(str_of(text), name))
+			return fail(r, b->images.line, "\"%s\" has " STR_FMT " twice", text, STR_ARG(name));
+		if (++*n > CASE_IMAGES_MAX)
+			return fail(r, b->images.line, "more than %d images in a case", CASE_IMAGES_MAX);
+	}
+	if (*n > 1 && !mode_find(b->mode)->takes_several)
+		return fail(r, b->images.line, "mode %s takes one image at a time, not \"%s\"", b->mode, text);
+	if (*n > 1 && *n > b->count)
+		return fail(r, b->line, "[case.%s] starts %u containers of \"%s\", which are %u images", b->name,
+		            b->count, text, *n);
+	return 0;
 }
 
 static const struct network *network_of(const struct reading *r, const char *name)
@@ -273,9 +305,6 @@ static int check_block(struct reading *r, const struct block *b)
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		if (!lists[i]->line)
 			return fail(r, b->line, "[case.%s] has no %s", b->name, keys[i]);
-	vec_each(&b->images.items, image)
-		if (!image_is_known(*image))
-			return fail(r, b->images.line, "unknown image \"%s\"", *image);
 	vec_each(&b->networks.items, network)
 		if (!network_of(r, *network))
 			return fail(r, b->networks.line, "unknown network \"%s\"", *network);
@@ -294,6 +323,7 @@ static int multiply(struct reading *r, const struct block *b, struct cases *to)
 	vec_each(&b->engines.items, engine) {
 		TRY(take_engine(r, b->engines.line, *engine, to, &c));
 		vec_each(&b->images.items, image) {
+			TRY(check_images(r, b, *image, &c.n_images));
 			c.image = keep(to, *image);
 			vec_each(&b->networks.items, network) {
 				c.network = network_of(r, *network);

@@ -10,7 +10,7 @@
  *
  *	[case.start]
  *	mode = "start"
- *	images = ["python", "nginx"]
+ *	images = ["python", "nginx"]       # in mode burst also "python+nginx": several that take turns
  *	engines = ["contentd", "containerd", "containerd-stargz:esgz-opt"]   # :FORM of the image, else the engine's own
  *	networks = ["lan"]
  *	count = 1                          # of starts at once, of containers: as the mode says
@@ -28,12 +28,14 @@ struct network {
 	double rtt_ms, mbit;
 };
 
+#define CASE_IMAGES_MAX 16
+
 /* One cell of the product: what samples have in common. Texts are the suite's. */
 struct bench_case {
-	const char *group; /* the [case.GROUP] it comes from */
-	const char *mode, *image, *engine, *form;
+	const char *group;                        /* the [case.GROUP] it comes from */
+	const char *mode, *image, *engine, *form; /* image: "python"; n_images of them with '+' between */
 	const struct network *network;
-	unsigned count, repetitions;
+	unsigned count, repetitions, n_images;
 };
 
 struct suite {

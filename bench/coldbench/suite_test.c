@@ -59,6 +59,30 @@ static void test_product(void **state)
 	suite_fini(&s);
 }
 
+#define BURST "[network.lan]\n[case.all]\nengines=[\"contentd\"]\nnetworks=[\"lan\"]\nmode=\"burst\"\n"
+
+static void test_several_images(void **state)
+{
+	struct plan_filter filter = {.only = "python\\+nginx"};
+	AUTO(plan) struct plan p = {0};
+	struct suite s = {0};
+
+	OK(suite_parse("x", STR(BURST "images=[\"python+nginx\", \"shell\", \"nginx+shell+python\"]\ncount=3\n"), &s,
+	               err));
+	assert_int_equal(s.n_cases, 3);
+	assert_string_equal(s.cases[0].image, "python+nginx");
+	assert_int_equal(s.cases[0].n_images, 2);
+	assert_int_equal(s.cases[1].n_images, 1);
+	assert_int_equal(s.cases[2].n_images, 3);
+	AUTO_FREE char *name = case_name(&s.cases[0]);
+	AUTO_FREE char *want = xasprintf("python+nginx/%s/contentd/lan/x3", engine_find("contentd")->form);
+	assert_string_equal(name, want);
+	OK(plan_make(&s, &filter, 1, &p, err));
+	assert_int_equal(p.items.n, 10);
+	assert_int_equal(p.items.p[0].i_case, 0);
+	suite_fini(&s);
+}
+
 /* The table of a network may come after who uses it. */
 static void test_order(void **state)
 {
@@ -109,6 +133,13 @@ static void test_mistakes(void **state)
 	check("repetitions = 0\n", "s.toml:1: ", "from 1 to");
 	check("repetitions = 1000000000000\n", "s.toml:1: ", "from 1 to");
 	check(TOP CASE "count = 1.5\n", "s.toml:12: ", "integer");
+	check(BURST "images=[\"shell+no\"]\ncount=2\n", "s.toml:6: ", "unknown image \"no\"");
+	check(BURST "images=[\"shell+\"]\ncount=2\n", "s.toml:6: ", "unknown image \"\"");
+	check(BURST "images=[\"nginx+shell+nginx\"]\ncount=3\n", "s.toml:6: ", "has nginx twice");
+	check(BURST "images=[\"shell+nginx\"]\n", "s.toml:2: ", "which are 2 images");
+	check("[network.lan]\n[case.a]\nengines=[\"contentd\"]\nnetworks=[\"lan\"]\nmode=\"start\"\n"
+	      "images=[\"shell+nginx\"]\ncount=2\n",
+	      "s.toml:6: ", "mode start takes one image at a time");
 }
 
 static void check_unknown(const char *key, const char *value, const char *line, const char *what)
@@ -224,9 +255,9 @@ static void test_filter(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_product), cmocka_unit_test(test_order),   cmocka_unit_test(test_mistakes),
-	    cmocka_unit_test(test_unknown), cmocka_unit_test(test_rubbish), cmocka_unit_test(test_plan),
-	    cmocka_unit_test(test_filter),
+	    cmocka_unit_test(test_product),  cmocka_unit_test(test_several_images), cmocka_unit_test(test_order),
+	    cmocka_unit_test(test_mistakes), cmocka_unit_test(test_unknown),        cmocka_unit_test(test_rubbish),
+	    cmocka_unit_test(test_plan),     cmocka_unit_test(test_filter),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,14 +59,14 @@ static double cpu_ms(pid_t pid)
 static struct launch_spec spec_of(const struct overhead *o, struct steps *t, const char *id, bool pull)
 {
 	return (struct launch_spec){.engine = &t->engine,
-	                            .ref = t->ref,
+	                            .ref = t->targets->ref,
 	                            .id = id,
-	                            .ready = &t->img->ready,
+	                            .ready = &t->targets->img->ready,
 	                            .pull = pull,
 	                            .timeout_ns = t->w->timeout_ns,
 	                            .cancel_fd = t->w->cancel_fd,
 	                            .output = t->output,
-	                            .config_digest = t->img->config_digest};
+	                            .config_digest = t->targets->img->config_digest};
 }
 
 /* What a mode makes of a start that runs. */
@@ -144,8 +144,7 @@ static int with_engine(struct work *work, int (*body)(struct steps *t, struct er
 {
 	AUTO(sample) struct sample sample = {0};
 	struct stand *stand = work->o->stand;
-	struct steps t = {
-	    .w = &stand->world, .c = &stand->c, .img = &stand->image, .ref = stand->ref, .s = &sample, .own = work};
+	struct steps t = {.w = &stand->world, .c = &stand->c, .targets = &stand->target, .s = &sample, .own = work};
 
 	sample_init(&sample, &stand->c, 0, 0);
 	TRY(stand_watch(stand, work->full, err));

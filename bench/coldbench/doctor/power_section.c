@@ -72,8 +72,7 @@ static int measure_one(struct trial *t, struct variant *v, struct err *err)
 	TRY(stand_check(t->stand, err));
 	c.engine = v->plant.kind.name;
 	sample_init(&s, &c, (unsigned)v->ms.v.n, t->stand->launches++);
-	TRY_WRAP(mode_find("start")->measure(&t->stand->world, &c, &t->stand->image, t->stand->ref, &s, err), err, "%s",
-	         c.engine);
+	TRY_WRAP(mode_find("start")->measure(&t->stand->world, &c, &t->stand->target, &s, err), err, "%s", c.engine);
 	ms = sample_get(&s, "ready_ms");
 	if (!isfinite(ms))
 		return err_set(err, ERR_INTERNAL, "%s: %s", c.engine, s.error ? s.error : "no ready_ms in the sample");

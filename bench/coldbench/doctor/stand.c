@@ -20,6 +20,7 @@ static int bring_image(struct stand *s, const struct doctor *d, struct err *err)
 	TRY(image_build(d->image, s->c.form, d->cancel_fd, &s->image, err));
 	TRY(registry_push(s->world.registry, &s->image, name, err));
 	s->ref = xasprintf("%s/%s", net_address(s->world.net), name);
+	s->target = (struct target){&s->image, s->ref};
 	return 0;
 }
 
@@ -53,6 +54,7 @@ int stand_start(const struct doctor *d, struct stand *out, struct err *err)
 	                             .engine = d->engine,
 	                             .form = kind->form,
 	                             .network = &out->network,
+	                             .n_images = 1,
 	                             .count = 1};
 	r = open_parts(out, d, err);
 	if (r < 0)

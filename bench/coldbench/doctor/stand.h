@@ -14,6 +14,7 @@ struct stand {
 	struct bench_case c; /* a single start of the doctor's engine and image */
 	struct image image;
 	char *ref;
+	struct target target; /* these two */
 	bool watching;
 	unsigned launches; /* so far, for names */
 };

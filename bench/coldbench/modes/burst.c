@@ -1,9 +1,10 @@
 /*
- * Mode burst: many starts of one image at once, from nothing, as when a fleet scales out: `count` of them, each a pull and a
- * run of its own.
+ * Mode burst: many starts at once, from nothing, as when a fleet scales out: `count` of them, each a pull and a run of its
+ * own. Of several images ("python+nginx") they take turns: the first python, the second nginx, the third python.
  *
  *	ready_ms                         from the first exec of a command until the last program is ready: the figure
  *	start.ready_ms.p50, .p95, .max   of each, from its own exec
+ *	start.IMAGE.ready_ms.p50, ...    of those of an image, where there are several
  *	starts_per_s                     count / ready_ms
  *	net.*, cpu_s.*, peak_bytes.*     until the last is ready (sample.h); net.bytes beside that of a case with count 1 says
  *	                                 whether the starts shared what they fetched
@@ -22,6 +23,7 @@
 
 struct start {
 	struct burst *burst;
+	const struct target *target;
 	char id[32];
 	char *output;
 	pthread_t thread;
@@ -51,15 +53,15 @@ static void *start_one(void *arg)
 	s->result = launch_begin(t->w->watch,
 	                         &(struct launch_spec){
 				     .engine = &t->engine,
-				     .ref = t->ref,
+				     .ref = s->target->ref,
 				     .id = s->id,
-				     .ready = &t->img->ready,
+				     .ready = &s->target->img->ready,
 				     .pull = true,
 				     /* one start has the machine alone, these share it */
 				     .timeout_ns = t->w->timeout_ns * (1 + s->burst->n / 10),
 				     .cancel_fd = t->w->cancel_fd,
 				     .output = s->output,
-				     .config_digest = t->img->config_digest,
+				     .config_digest = s->target->img->config_digest,
 				 },
 	                         &s->launch, &s->err);
 	return NULL;
@@ -77,6 +79,7 @@ static int start_all(struct burst *b, struct err *err)
 		struct start *s = &b->starts[n];
 
 		s->burst = b;
+		s->target = &b->t->targets[n % b->t->c->n_images];
 		snprintf(s->id, sizeof(s->id), "burst-%03u", n);
 		s->output = xasprintf("%s/%s.log", b->t->engine.dir, s->id);
 		r = pthread_create(&s->thread, NULL, start_one, s);
@@ -124,6 +127,22 @@ static int count_repeats(struct net *net, struct sample *s, struct err *err)
 	return 0;
 }
 
+/* Programs differ in how long they take. */
+static void set_images(struct burst *b, const double *ns)
+{
+	AUTO_FREE double *own = xcalloc(b->n, sizeof(*own));
+	unsigned n_images = b->t->c->n_images;
+
+	for (unsigned k = 0; n_images > 1 && k < n_images; k++) {
+		AUTO_FREE char *prefix = xasprintf("start.%s.ready_ms", b->t->targets[k].img->name);
+		unsigned n = 0;
+
+		for (unsigned i = k; i < b->n; i += n_images)
+			own[n++] = ns[i];
+		steps_quantiles(b->t->s, prefix, own, n);
+	}
+}
+
 static int set_metrics(struct burst *b, struct err *err)
 {
 	AUTO_FREE double *ns = xcalloc(b->n, sizeof(*ns));
@@ -141,6 +160,7 @@ static int set_metrics(struct burst *b, struct err *err)
 		inits[i] = l->init.pid;
 	}
 	TRY(steps_end_counting(b->t, last_ns, inits, b->n, err));
+	set_images(b, ns);
 	steps_quantiles(b->t->s, "start.ready_ms", ns, b->n);
 	sample_set(b->t->s, "ready_ms", (double)(last_ns - first_ns) / NS_PER_MS);
 	sample_set(b->t->s, "starts_per_s", (double)b->n * NS_PER_S / (double)(last_ns - first_ns));
@@ -185,10 +205,10 @@ static int burst(struct steps *t, struct err *err)
 	return r;
 }
 
-static int measure(struct world *w, const struct bench_case *c, const struct image *img, const char *ref,
-                   struct sample *s, struct err *err)
+static int measure(struct world *w, const struct bench_case *c, const struct target *targets, struct sample *s,
+                   struct err *err)
 {
-	struct steps t = {.w = w, .c = c, .img = img, .ref = ref, .s = s};
+	struct steps t = {.w = w, .c = c, .targets = targets, .s = s};
 
 	return steps_with_engine(&t, burst, err);
 }
@@ -198,5 +218,6 @@ const struct mode burst_mode = {
     .title = "many cold starts at once",
     .figure = "ready_ms",
     .less_is_better = true,
+    .takes_several = true,
     .measure = measure,
 };

@@ -192,7 +192,7 @@ static int start_sleeper(struct steps *t, unsigned i, pid_t *init, struct err *e
 	char id[32];
 
 	snprintf(id, sizeof(id), "sleep-%03u", i);
-	TRY(t->engine.kind->run(&t->engine, t->ref, id, true, args, &a, err));
+	TRY(t->engine.kind->run(&t->engine, t->targets->ref, id, true, args, &a, err));
 	TRY_WRAP(command_run((const char *const *)a.p, t->output, deadline_ns, t->w->cancel_fd, err), err, "run %s",
 	         id);
 	TRY(watch_wait_exec(t->w->watch, id, deadline_ns, t->w->cancel_fd, &found, err));
@@ -238,10 +238,10 @@ static int warm_up_and_measure_rate(struct steps *t, struct err *err)
 
 /* A life of the engine for each: what a thousand containers leave behind in a daemon is not what it has when it is idle, and
  * idle containers are no company for a race. */
-static int measure(struct world *w, const struct bench_case *c, const struct image *img, const char *ref,
-                   struct sample *s, struct err *err)
+static int measure(struct world *w, const struct bench_case *c, const struct target *targets, struct sample *s,
+                   struct err *err)
 {
-	struct steps t = {.w = w, .c = c, .img = img, .ref = ref, .s = s};
+	struct steps t = {.w = w, .c = c, .targets = targets, .s = s};
 
 	if (c->count > CONTAINERS_MAX)
 		return err_set(err, ERR_INVALID, "%u containers are more than %d", c->count, CONTAINERS_MAX);

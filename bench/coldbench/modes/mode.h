@@ -21,13 +21,20 @@ struct world {
 	int64_t timeout_ns; /* of one start */
 };
 
+/* An image that is in the registry, as `ref` (through the network). */
+struct target {
+	const struct image *img;
+	const char *ref;
+};
+
 struct mode {
 	const char *name, *title;
 	const char *figure; /* the metric that says it in a number, "ready_ms" */
 	bool less_is_better;
-	/* The network is that of the case, the image is in the registry as `ref` (through the network). Sets metrics of `s`. */
-	int (*measure)(struct world *w, const struct bench_case *c, const struct image *img, const char *ref,
-	               struct sample *s, struct err *err);
+	bool takes_several; /* images in a case; the others get one */
+	/* The network is that of the case, `targets` are its images (c->n_images). Sets metrics of `s`. */
+	int (*measure)(struct world *w, const struct bench_case *c, const struct target *targets, struct sample *s,
+	               struct err *err);
 };
 
 const struct mode *mode_find(const char *name);

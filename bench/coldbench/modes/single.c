@@ -7,14 +7,14 @@ static struct launch_spec spec_of(struct steps *t, const char *id, bool pull)
 {
 	return (struct launch_spec){
 	    .engine = &t->engine,
-	    .ref = t->ref,
+	    .ref = t->targets->ref,
 	    .id = id,
-	    .ready = &t->img->ready,
+	    .ready = &t->targets->img->ready,
 	    .pull = pull,
 	    .timeout_ns = t->w->timeout_ns,
 	    .cancel_fd = t->w->cancel_fd,
 	    .output = t->output,
-	    .config_digest = t->img->config_digest,
+	    .config_digest = t->targets->img->config_digest,
 	};
 }
 

@@ -59,7 +59,7 @@ int steps_pull(struct steps *t, int64_t *ns, struct err *err)
 {
 	AUTO(argv) struct argv a = {0};
 
-	TRY(t->engine.kind->pull(&t->engine, t->ref, &a, err));
+	TRY(t->engine.kind->pull(&t->engine, t->targets->ref, &a, err));
 	TRY_WRAP(run_argv(t, &a, ns, err), err, "pull");
 	return 0;
 }
@@ -68,7 +68,7 @@ int steps_run(struct steps *t, const char *id, const char *const *args, struct e
 {
 	AUTO(argv) struct argv a = {0};
 
-	TRY(t->engine.kind->run(&t->engine, t->ref, id, false, args, &a, err));
+	TRY(t->engine.kind->run(&t->engine, t->targets->ref, id, false, args, &a, err));
 	TRY_WRAP(run_argv(t, &a, NULL, err), err, "run");
 	return 0;
 }
@@ -80,7 +80,7 @@ int steps_mount(struct steps *t, const char *name, char **at, struct err *err)
 	if (!t->engine.kind->mount)
 		return err_set(err, ERR_UNIMPLEMENTED, "%s mounts no images", t->engine.kind->name);
 	TRY(dir_make(path, 0700, err));
-	TRY_WRAP(t->engine.kind->mount(&t->engine, t->ref, path, err), err, "mount");
+	TRY_WRAP(t->engine.kind->mount(&t->engine, t->targets->ref, path, err), err, "mount");
 	*at = STEAL(path);
 	return 0;
 }

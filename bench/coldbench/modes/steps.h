@@ -12,8 +12,7 @@
 struct steps {
 	struct world *w;
 	const struct bench_case *c;
-	const struct image *img;
-	const char *ref;
+	const struct target *targets; /* what the steps below pull, run and mount is the first */
 	struct sample *s;
 	struct engine engine;
 	char *output; /* file that gets what commands print */
@@ -21,7 +20,7 @@ struct steps {
 	void *own; /* the mode's */
 };
 
-/* Starts the case's engine, calls `body`, ends the engine whatever came of it. `t` needs its first five fields. */
+/* Starts the case's engine, calls `body`, ends the engine whatever came of it. `t` needs its first four fields. */
 int steps_with_engine(struct steps *t, int (*body)(struct steps *t, struct err *err), struct err *err);
 
 /* Drops the kernel's caches; cold.resident_bytes is what stays there of the programs that every start runs. */

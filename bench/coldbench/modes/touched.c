@@ -15,10 +15,10 @@ static int touched(struct steps *t, struct err *err)
 	return single_touched(t, err);
 }
 
-static int measure(struct world *w, const struct bench_case *c, const struct image *img, const char *ref,
-                   struct sample *s, struct err *err)
+static int measure(struct world *w, const struct bench_case *c, const struct target *targets, struct sample *s,
+                   struct err *err)
 {
-	struct steps t = {.w = w, .c = c, .img = img, .ref = ref, .s = s};
+	struct steps t = {.w = w, .c = c, .targets = targets, .s = s};
 
 	return steps_with_engine(&t, touched, err);
 }

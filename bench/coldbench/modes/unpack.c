@@ -58,13 +58,13 @@ static int find_tar_bytes(const struct world *w, const struct image *img, uint64
 	return layers_tar_bytes(plain.layout, out, err);
 }
 
-static int measure(struct world *w, const struct bench_case *c, const struct image *img, const char *ref,
-                   struct sample *s, struct err *err)
+static int measure(struct world *w, const struct bench_case *c, const struct target *targets, struct sample *s,
+                   struct err *err)
 {
 	uint64_t tar_bytes;
-	struct steps t = {.w = w, .c = c, .img = img, .ref = ref, .s = s, .own = &tar_bytes};
+	struct steps t = {.w = w, .c = c, .targets = targets, .s = s, .own = &tar_bytes};
 
-	TRY(find_tar_bytes(w, img, &tar_bytes, err));
+	TRY(find_tar_bytes(w, targets->img, &tar_bytes, err));
 	return steps_with_engine(&t, pull, err);
 }
 
