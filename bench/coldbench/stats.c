@@ -3,7 +3,6 @@
 #include "base/buf.h"
 #include "base/random.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,28 +254,4 @@ void stats_compare(const double *a, size_t n_a, const double *b, size_t n_b, str
 	AUTO_FREE double *sorted_b = sorted_copy(b, n_b);
 
 	compare_sorted(sorted_a, n_a, sorted_b, n_b, out);
-}
-
-double stats_power(const double *pool, size_t n_pool, double factor, size_t n, unsigned trials, uint64_t seed)
-{
-	AUTO_FREE double *slow = xcalloc(n ? n : 1, sizeof(*slow));
-	AUTO_FREE double *same = xcalloc(n ? n : 1, sizeof(*same));
-	unsigned told = 0;
-	struct rng r;
-
-	assert(n_pool && trials);
-	rng_seed(&r, seed);
-	for (unsigned t = 0; t < trials; t++) {
-		struct comparison c;
-
-		for (size_t i = 0; i < n; i++) {
-			slow[i] = pool[rng_below(&r, n_pool)] * factor;
-			same[i] = pool[rng_below(&r, n_pool)];
-		}
-		qsort(slow, n, sizeof(*slow), compare_doubles);
-		qsort(same, n, sizeof(*same), compare_doubles);
-		compare_sorted(slow, n, same, n, &c);
-		told += c.verdict == VERDICT_MORE;
-	}
-	return (double)told / trials;
 }

@@ -45,8 +45,4 @@ struct comparison {
  * no value, and the interval when there are too few. */
 void stats_compare(const double *a, size_t n_a, const double *b, size_t n_b, struct comparison *out);
 
-/* The share of `trials` in which a planted slow-down by `factor` is told (verdict MORE), with n repetitions a side drawn from
- * `pool` (measured values of one engine, at least one), which is as good a model of the noise as the pool is large. */
-double stats_power(const double *pool, size_t n_pool, double factor, size_t n, unsigned trials, uint64_t seed);
-
 #endif

@@ -282,24 +282,6 @@ static void test_compare_zeros(void **state)
 	assert_true(!isnan(c.ci.low) && !isnan(c.ci.high));
 }
 
-static void test_power(void **state)
-{
-	double pool[200], few, many, slight, none;
-
-	lcg_state = 4;
-	draw(pool, 200, start_ms);
-	none = stats_power(pool, 200, 1, 10, 100, 1);
-	slight = stats_power(pool, 200, 1.05, 10, 100, 1);
-	few = stats_power(pool, 200, 1.15, 5, 100, 1);
-	many = stats_power(pool, 200, 1.15, 10, 100, 1);
-	assert_true(none < 0.05); /* one-sided: half of the 5 % */
-	assert_true(slight > none && slight < many);
-	assert_true(few < many);
-	assert_true(many > 0.95);
-	assert_true(stats_power(pool, 200, 1.05, 60, 40, 1) > 0.95);
-	assert_true(stats_power(pool, 200, 2, 3, 10, 1) == 0); /* too few to tell anything */
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,7 +297,6 @@ int main(void)
 	    cmocka_unit_test(test_compare_of_many),
 	    cmocka_unit_test(test_compare_of_few),
 	    cmocka_unit_test(test_compare_zeros),
-	    cmocka_unit_test(test_power),
 	};
 
 	return cmocka_run_group_tests_name("coldbench_stats", tests, NULL, NULL);

@@ -57,3 +57,8 @@ bool verb_is_cancelled(int cancel_fd)
 
 	return poll(&p, 1, 0) > 0;
 }
+
+int verb_check(int cancel_fd, struct err *err)
+{
+	return verb_is_cancelled(cancel_fd) ? err_set(err, ERR_CANCELLED, "stopped") : 0;
+}

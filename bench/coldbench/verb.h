@@ -31,6 +31,8 @@ int verb_usage(const char *verb, const char *fmt, ...) __attribute__((format(pri
 int verb_open_cancel(int *out, struct err *err);
 /* cancel_fd -1: never. Any thread. */
 bool verb_is_cancelled(int cancel_fd);
+/* ERR_CANCELLED when it is. */
+int verb_check(int cancel_fd, struct err *err);
 
 /* The source tree whose scripts (images, peers) and programs (beside coldbench itself) are used: $CONTENTD_SOURCE, or the one
  * it was built from. Static. */

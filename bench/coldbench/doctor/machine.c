@@ -246,7 +246,7 @@ int machine_section(const struct doctor *d, struct sheet *s, struct err *err)
 	look_at_room(d, s);
 	look_at_cgroups(s);
 	look_for_engines(d, s);
-	TRY(noise_measure(d->dir, d->quick, &n, err));
+	TRY(noise_measure(d->dir, d->quick, d->cancel_fd, &n, err));
 	report_processors(&n, s);
 	report_spin(&n, s);
 	report_timer(&n, s);

@@ -1,5 +1,7 @@
 #include "bench/coldbench/doctor/noise.h"
 
+#include "bench/coldbench/verb.h"
+
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/vec.h"
@@ -143,14 +145,17 @@ static double own_cpu_s(void)
 
 /* ---- the same again and again ---- */
 
-static void time_spins(bool quick, struct noise *out)
+static int time_spins(bool quick, int cancel_fd, struct noise *out, struct err *err)
 {
 	double ms[SPINS];
 	size_t n = quick ? SPINS / 4 : SPINS;
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		TRY(verb_check(cancel_fd, err));
 		ms[i] = noise_spin_ms();
+	}
 	stats_summary(ms, n, SEED, &out->spin);
+	return 0;
 }
 
 static void time_sleeps(struct noise *out)
@@ -255,7 +260,7 @@ static int measure_disk(const char *dir, bool quick, struct noise *out, struct e
 	return 0;
 }
 
-int noise_measure(const char *dir, bool quick, struct noise *out, struct err *err)
+int noise_measure(const char *dir, bool quick, int cancel_fd, struct noise *out, struct err *err)
 {
 	AUTO(process_list) struct process_list before = {0};
 	struct ticks from, to;
@@ -270,7 +275,7 @@ int noise_measure(const char *dir, bool quick, struct noise *out, struct err *er
 	begun = clock_mono_ns();
 	from = ticks_now();
 	own_s = own_cpu_s();
-	time_spins(quick, out);
+	TRY(time_spins(quick, cancel_fd, out, err));
 	time_sleeps(out);
 	to = ticks_now();
 	wall_s = ms_since(begun) / 1e3;
@@ -279,5 +284,6 @@ int noise_measure(const char *dir, bool quick, struct noise *out, struct err *er
 		out->others_cpus = 0;
 	out->steal = to.all > from.all ? (to.steal - from.steal) / (to.all - from.all) : 0;
 	name_busiest(&before, wall_s, out);
+	TRY(verb_check(cancel_fd, err));
 	return measure_disk(dir, quick, out, err);
 }

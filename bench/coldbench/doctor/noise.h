@@ -19,7 +19,7 @@ struct noise {
 	double disk_sync_ms;                    /* median of making 4 KiB durable */
 };
 
-/* `dir`: on the disk in question; the file there is removed again. */
-int noise_measure(const char *dir, bool quick, struct noise *out, struct err *err);
+/* `dir`: on the disk in question; the file there is removed again. ERR_CANCELLED when `cancel_fd` (-1: none) becomes readable. */
+int noise_measure(const char *dir, bool quick, int cancel_fd, struct noise *out, struct err *err);
 
 #endif

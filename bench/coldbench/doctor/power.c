@@ -12,24 +12,25 @@ static void draw(const double *pool, size_t n_pool, double *out, size_t n, unsig
 		out[i] = pool[(size_t)(erand48(state) * (double)n_pool)];
 }
 
-double power_of_measured(const double *slow, size_t n_slow, const double *same, size_t n_same, size_t n,
-                         unsigned trials, uint64_t seed)
+struct power power_of(const double *a, size_t n_a, const double *b, size_t n_b, size_t n, unsigned trials,
+                      uint64_t seed)
 {
 	unsigned short state[3] = {(unsigned short)seed, (unsigned short)(seed >> 16), (unsigned short)(seed >> 32)};
-	AUTO_FREE double *a = xcalloc(n, sizeof(*a));
-	AUTO_FREE double *b = xcalloc(n, sizeof(*b));
-	unsigned told = 0;
+	AUTO_FREE double *of_a = xcalloc(n, sizeof(*of_a));
+	AUTO_FREE double *of_b = xcalloc(n, sizeof(*of_b));
+	unsigned more = 0, less = 0;
 
-	assert(n_slow && n_same && n && trials);
+	assert(n_a && n_b && n && trials);
 	for (unsigned t = 0; t < trials; t++) {
 		struct comparison c;
 
-		draw(slow, n_slow, a, n, state);
-		draw(same, n_same, b, n, state);
-		stats_compare(a, n, b, n, &c);
-		told += c.verdict == VERDICT_MORE;
+		draw(a, n_a, of_a, n, state);
+		draw(b, n_b, of_b, n, state);
+		stats_compare(of_a, n, of_b, n, &c);
+		more += c.verdict == VERDICT_MORE;
+		less += c.verdict == VERDICT_LESS;
 	}
-	return (double)told / trials;
+	return (struct power){.more = (double)more / trials, .less = (double)less / trials};
 }
 
 size_t power_search(power_fn *power, const void *arg, double target, size_t least, size_t most)

@@ -8,10 +8,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* As stats_power, but with a slow-down that was really there: the share of `trials` in which n repetitions drawn from `slow`
- * are told to be MORE than n drawn from `same`. */
-double power_of_measured(const double *slow, size_t n_slow, const double *same, size_t n_same, size_t n,
-                         unsigned trials, uint64_t seed);
+/* Shares of trials in which the reports' verdict of a beside b is MORE, and LESS. */
+struct power {
+	double more, less;
+};
+
+/* In each of `trials`, n repetitions a side are drawn from the values of a and of b (at least one each), which are as good models
+ * of their noise as they are many. Of a slow-down of a that is there, `more` is the power; of pools that are the same, either is
+ * a false alarm. */
+struct power power_of(const double *a, size_t n_a, const double *b, size_t n_b, size_t n, unsigned trials,
+                      uint64_t seed);
 
 /* What is searched: the power with n repetitions. It grows with n, but for the noise of its estimate. */
 typedef double power_fn(size_t n, const void *arg);

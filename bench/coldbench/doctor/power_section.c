@@ -18,8 +18,11 @@
 #define PILOTS 5
 #define DEFAULT_REPETITIONS 10 /* of a suite that does not say */
 #define LEAST_REPETITIONS 4    /* fewer never tell anything (stats.h) */
-#define MOST_REPETITIONS 512
+#define MOST_REPETITIONS 200   /* more than anybody has the time for */
 #define ROUNDS_MAX 60
+/* Each in as many trials as tell 5 % from 6 %, over the sizes together. */
+#define ALARM_TRIALS 1000
+#define ALARMS_MAX 0.06 /* a verdict promises 5 % (stats.h); the estimate is as good as this */
 
 static const size_t SIZES[] = {5, 10, 15, 20, 30, 40, 60};
 static const char *const COLUMNS[] = {"n", "0 %", "5 %", "15 %", "5 % real", "15 % real"};
@@ -124,19 +127,34 @@ struct question {
 	double factor;
 };
 
+/* 1 for a user who wants to stop: no search goes on. */
 static double simulated(size_t n, const void *arg)
 {
 	const struct question *q = arg;
 	const struct numbers *pool = &q->t->variants[SAME].ms;
+	AUTO_FREE double *slow = xcalloc(pool->v.n, sizeof(*slow));
 
-	return stats_power(pool->v.p, pool->v.n, q->factor, n, q->t->trials, SEED);
+	for (size_t i = 0; i < pool->v.n; i++)
+		slow[i] = pool->v.p[i] * q->factor;
+	return stand_check(q->t->stand, NULL) < 0
+	           ? 1
+	           : power_of(slow, pool->v.n, pool->v.p, pool->v.n, n, q->t->trials, SEED).more;
 }
 
 static double measured(const struct trial *t, const struct variant *v, size_t n)
 {
 	const struct numbers *same = &t->variants[SAME].ms;
 
-	return power_of_measured(v->ms.v.p, v->ms.v.n, same->v.p, same->v.n, n, t->trials, SEED);
+	return power_of(v->ms.v.p, v->ms.v.n, same->v.p, same->v.n, n, t->trials, SEED).more;
+}
+
+/* Of the engine beside itself: a report says "faster" as wrongly as "slower". */
+static double false_alarms(const struct trial *t, size_t n)
+{
+	const struct numbers *same = &t->variants[SAME].ms;
+	struct power p = power_of(same->v.p, same->v.n, same->v.p, same->v.n, n, ALARM_TRIALS, SEED);
+
+	return p.more + p.less;
 }
 
 static double factor_of(const struct variant *v)
@@ -202,15 +220,17 @@ static void report_enough(const struct trial *t, const struct variant *v, struct
 
 static void report_table(const struct trial *t, struct sheet *s)
 {
-	struct grid *g = sheet_grid(s, "power",
-	                            "share of runs in which n repetitions a side tell it (0 %: a false alarm; "
-	                            "real: drawn from the delayed starts)",
-	                            COLUMNS, ARRAY_LEN(COLUMNS));
-	double worst = 0;
+	struct grid *g =
+	    sheet_grid(s, "power",
+	               "share of runs in which n repetitions a side tell it (0 %: a false alarm, of faster or "
+	               "slower; real: drawn from the delayed starts)",
+	               COLUMNS, ARRAY_LEN(COLUMNS));
+	double sum = 0, mean;
+	unsigned n = 0;
 	struct finding *f;
 
-	for (size_t i = 0; i < ARRAY_LEN(SIZES); i++) {
-		double alarms = simulated(SIZES[i], &(struct question){t, 1});
+	for (size_t i = 0; i < ARRAY_LEN(SIZES) && stand_check(t->stand, NULL) >= 0; i++) {
+		double alarms = false_alarms(t, SIZES[i]);
 
 		vec_push(&g->cells, (double)SIZES[i]);
 		vec_push(&g->cells, alarms);
@@ -218,12 +238,15 @@ static void report_table(const struct trial *t, struct sheet *s)
 		vec_push(&g->cells, simulated(SIZES[i], &(struct question){t, factor_of(&t->variants[LARGE])}));
 		vec_push(&g->cells, measured(t, &t->variants[SMALL], SIZES[i]));
 		vec_push(&g->cells, measured(t, &t->variants[LARGE], SIZES[i]));
-		if (alarms > worst && SIZES[i] >= DEFAULT_REPETITIONS)
-			worst = alarms;
+		if (SIZES[i] < DEFAULT_REPETITIONS)
+			continue;
+		sum += alarms;
+		n++;
 	}
-	f = sheet_number(s, "false_alarms_percent", "false alarms, at most", 100 * worst, "%");
-	finding_judge(f, worst <= 0.05, FINDING_BAD, "<= 5 %");
-	if (worst > 0.05)
+	mean = n ? sum / n : 0;
+	f = sheet_number(s, "false_alarms_percent", "false alarms, of faster or slower", 100 * mean, "%");
+	finding_judgef(f, mean <= ALARMS_MAX, FINDING_BAD, "<= %g %%", 100 * ALARMS_MAX);
+	if (mean > ALARMS_MAX)
 		finding_advise(f, "Verdicts of small differences are worth less here than they say.");
 }
 
@@ -263,5 +286,5 @@ int power_section(const struct doctor *d, struct sheet *s, struct err *err)
 	TRY(pilot(&t, err));
 	TRY(measure_rounds(&t, begun + (d->quick ? 25 : 110) * NS_PER_S, err));
 	report(&t, s);
-	return 0;
+	return stand_check(&stand, err);
 }

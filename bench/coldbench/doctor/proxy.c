@@ -56,7 +56,7 @@ int proxy_section(const struct doctor *d, struct sheet *s, struct err *err)
 	AUTO(accuracy) struct accuracy a = {.delays = VEC_INIT};
 
 	s->title = "how true the modelled network is";
-	TRY(accuracy_measure(d->dir, d->quick ? 0.15 : 1, &a, err));
+	TRY(accuracy_measure(d->dir, d->quick ? 0.15 : 1, d->cancel_fd, &a, err));
 	vec_each(&a.delays, delay)
 		report_delay(s, delay);
 	vec_each(&a.rates, rate)

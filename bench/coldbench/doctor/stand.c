@@ -101,5 +101,5 @@ void stand_order(unsigned *out, unsigned n)
 
 int stand_check(const struct stand *s, struct err *err)
 {
-	return verb_is_cancelled(s->world.cancel_fd) ? err_set(err, ERR_CANCELLED, "stopped") : 0;
+	return verb_check(s->world.cancel_fd, err);
 }

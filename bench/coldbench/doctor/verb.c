@@ -116,7 +116,7 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
 	}
 }
 
-/* A section that cannot be done is a bound that is missed. */
+/* A section that cannot be done is a bound that is missed; one that was stopped says nothing. */
 static int run_section(const struct section *section, const struct doctor *d, struct sheet *s)
 {
 	struct err err = ERR_INIT;
@@ -126,13 +126,15 @@ static int run_section(const struct section *section, const struct doctor *d, st
 	s->title = "";
 	fprintf(stderr, "doctor: %s ...\n", s->name);
 	r = section->run(d, s, &err);
+	if (verb_is_cancelled(d->cancel_fd))
+		return EXIT_INTERRUPTED;
 	if (r < 0) {
 		struct finding *f = sheet_text(s, "done", "examined", "no");
 
 		finding_judge(f, false, FINDING_BAD, NULL);
 		finding_advise(f, "%s", err.msg);
 	}
-	return verb_is_cancelled(d->cancel_fd) ? EXIT_INTERRUPTED : r < 0 ? EXIT_FAILED : EXIT_OK;
+	return r < 0 ? EXIT_FAILED : EXIT_OK;
 }
 
 static void print_verdict(size_t bad, size_t warnings)
@@ -163,10 +165,10 @@ static void json_begin(struct json_writer *w, struct buf *out, const struct doct
 	json_w_object_begin(w);
 }
 
-static void json_finish(struct json_writer *w, size_t bad)
+static void json_finish(struct json_writer *w, bool passed)
 {
 	json_w_object_end(w);
-	json_w_kbool(w, "passed", !bad);
+	json_w_kbool(w, "passed", passed);
 	json_w_object_end(w);
 }
 
@@ -199,9 +201,11 @@ static int examine(const struct options *o)
 		bad += sheet_count(&s, FINDING_BAD);
 		warnings += sheet_count(&s, FINDING_WARN);
 	}
-	json_finish(&w, bad);
+	json_finish(&w, !bad && status != EXIT_INTERRUPTED);
 	if (o->json)
 		puts(buf_cstr(&json));
+	else if (status == EXIT_INTERRUPTED)
+		puts("Stopped.");
 	else
 		print_verdict(bad, warnings);
 	return status == EXIT_INTERRUPTED ? status : bad ? EXIT_FAILED : EXIT_OK;

@@ -4,6 +4,7 @@
 #include "bench/coldbench/net/net.h"
 #include "bench/coldbench/net/payload.h"
 #include "bench/coldbench/stats.h"
+#include "bench/coldbench/verb.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -161,7 +162,8 @@ static void pause_for(double ms)
 }
 
 /* Exchanges with what listens on the port, a pause before each. */
-static int time_exchanges(unsigned port, double pause_ms, unsigned count, struct exchange_times *out, struct err *err)
+static int time_exchanges(unsigned port, double pause_ms, unsigned count, int cancel_fd, struct exchange_times *out,
+                          struct err *err)
 {
 	AUTO_FREE double *warm = xcalloc(count, sizeof(*warm));
 	AUTO_FREE double *fresh = xcalloc(count, sizeof(*fresh));
@@ -172,14 +174,17 @@ static int time_exchanges(unsigned port, double pause_ms, unsigned count, struct
 	TRY(dial(port, &fd, err));
 	TRY(ping(fd, 1, &warm[0], err)); /* waits for the connection to be set up */
 	for (unsigned i = 0; i < count; i++) {
+		TRY(verb_check(cancel_fd, err));
 		pause_for(pause_ms);
 		TRY(ping(fd, 1, &warm[i], err));
 	}
 	for (unsigned i = 0; i < count; i++) {
+		TRY(verb_check(cancel_fd, err));
 		pause_for(pause_ms);
 		TRY(open_ping(port, &fresh[i], err));
 	}
 	for (unsigned i = 0; i < REPETITIONS; i++) {
+		TRY(verb_check(cancel_fd, err));
 		pause_for(pause_ms);
 		TRY(ping(fd, TOGETHER, &together[i], err));
 	}
@@ -194,16 +199,16 @@ static int time_exchanges(unsigned port, double pause_ms, unsigned count, struct
 	return 0;
 }
 
-static int measure_delay(struct net *n, const struct payload *server, double rtt_ms, double share,
+static int measure_delay(struct net *n, const struct payload *server, double rtt_ms, double share, int cancel_fd,
                          struct accuracy_delay *out, struct err *err)
 {
 	unsigned count = (unsigned)ceil(share * (rtt_ms <= 1 ? 200 : rtt_ms <= 10 ? 100 : 40));
 	struct exchange_times through, direct;
 
 	TRY(net_set(n, rtt_ms, 0, err));
-	TRY(time_exchanges(net_port(n), 0, count, &through, err));
+	TRY(time_exchanges(net_port(n), 0, count, cancel_fd, &through, err));
 	/* As long without anything to do as when the network is between. */
-	TRY(time_exchanges(payload_port(server), rtt_ms, count, &direct, err));
+	TRY(time_exchanges(payload_port(server), rtt_ms, count, cancel_fd, &direct, err));
 	*out = (struct accuracy_delay){
 	    .rtt_ms = rtt_ms,
 	    .n = count,
@@ -248,7 +253,7 @@ static int transfer(const int *fds, const struct accuracy_rate *r, uint64_t each
 	return 0;
 }
 
-static int measure_rate(struct net *n, double share, struct accuracy_rate *r, struct err *err)
+static int measure_rate(struct net *n, double share, int cancel_fd, struct accuracy_rate *r, struct err *err)
 {
 	uint64_t each = bytes_for(r->mbit, share) / r->connections;
 	double rtt_ms = r->mbit > 0 ? RATE_RTT_MS : 0;
@@ -266,8 +271,11 @@ static int measure_rate(struct net *n, double share, struct accuracy_rate *r, st
 			break;
 		ret = ping(fds[opened], 1, &ms, err);
 	}
-	for (unsigned i = 0; ret >= 0 && i < REPETITIONS; i++)
-		ret = transfer(fds, r, each, rtt_ms, &got[i], err);
+	for (unsigned i = 0; ret >= 0 && i < REPETITIONS; i++) {
+		ret = verb_check(cancel_fd, err);
+		if (ret >= 0)
+			ret = transfer(fds, r, each, rtt_ms, &got[i], err);
+	}
 	while (opened)
 		close(fds[--opened]);
 	TRY(ret);
@@ -279,28 +287,27 @@ static int measure_rate(struct net *n, double share, struct accuracy_rate *r, st
 
 /* --- all --- */
 
-static int measure_rates(struct net *n, double mbit, double share, struct accuracy *out, struct err *err)
+static int measure_rates(struct net *n, double mbit, double share, int cancel_fd, struct accuracy *out, struct err *err)
 {
 	for (unsigned i = 0; i < 2 * ARRAY_LEN(CONNECTIONS); i++) {
 		struct accuracy_rate *r = vec_add(&out->rates);
 
 		*r = (struct accuracy_rate){.mbit = mbit, .connections = CONNECTIONS[i / 2], .upload = i % 2};
-		TRY(measure_rate(n, share, r, err));
+		TRY(measure_rate(n, share, cancel_fd, r, err));
 	}
 	return 0;
 }
 
-int accuracy_measure(const char *dir, double share, struct accuracy *out, struct err *err)
+int accuracy_measure(const char *dir, double share, int cancel_fd, struct accuracy *out, struct err *err)
 {
 	AUTO(payload) struct payload *server = NULL;
 	AUTO(net) struct net *n = NULL;
 
 	TRY(payload_start(&server, err));
 	TRY(net_start(payload_address(server), 0, 0, dir, &n, err));
-	for (size_t i = 0; i < ARRAY_LEN(RTTS_MS); i++) {
-		TRY(measure_delay(n, server, RTTS_MS[i], share, vec_add(&out->delays), err));
-	}
+	for (size_t i = 0; i < ARRAY_LEN(RTTS_MS); i++)
+		TRY(measure_delay(n, server, RTTS_MS[i], share, cancel_fd, vec_add(&out->delays), err));
 	for (size_t i = 0; i < ARRAY_LEN(RATES_MBIT); i++)
-		TRY(measure_rates(n, RATES_MBIT[i], share, out, err));
+		TRY(measure_rates(n, RATES_MBIT[i], share, cancel_fd, out, err));
 	return 0;
 }

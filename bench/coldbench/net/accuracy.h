@@ -43,7 +43,7 @@ void accuracy_fini(struct accuracy *a);
 DEFINE_AUTO_FINI(accuracy);
 
 /* Measures all. `share`: 1 = as often and as long as the promises deserve (about half a minute); less is sooner done, and
- * coarser. `dir`: as of net_start. */
-int accuracy_measure(const char *dir, double share, struct accuracy *out, struct err *err);
+ * coarser. `dir`: as of net_start. ERR_CANCELLED, within a second, when `cancel_fd` (-1: none) becomes readable. */
+int accuracy_measure(const char *dir, double share, int cancel_fd, struct accuracy *out, struct err *err);
 
 #endif

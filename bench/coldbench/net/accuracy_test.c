@@ -4,6 +4,7 @@
 #include "base/testing.h"
 
 #include <math.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 static void test_measuring(void **state)
@@ -12,7 +13,7 @@ static void test_measuring(void **state)
 	AUTO(accuracy) struct accuracy a = {0};
 
 	assert_non_null(mkdtemp(dir));
-	OK(accuracy_measure(dir, 0.01, &a, err));
+	OK(accuracy_measure(dir, 0.01, -1, &a, err));
 	assert_int_equal(rmdir(dir), 0);
 	assert_int_equal(a.delays.n, 4);
 	assert_int_equal(a.rates.n, 12);
@@ -26,10 +27,24 @@ static void test_measuring(void **state)
 		assert_true(r->got_mbit > 0 && isfinite(r->error));
 }
 
+/* Who wants to stop before it has begun waits for nothing. */
+static void test_stopping(void **state)
+{
+	char dir[] = "/tmp/coldbench-accuracy.XXXXXX";
+	AUTO(accuracy) struct accuracy a = {0};
+	AUTO_FD int cancel_fd = eventfd(1, EFD_CLOEXEC);
+
+	assert_non_null(mkdtemp(dir));
+	FAILS(accuracy_measure(dir, 1, cancel_fd, &a, err), ERR_CANCELLED);
+	assert_int_equal(rmdir(dir), 0);
+	assert_int_equal(a.rates.n, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_measuring),
+	    cmocka_unit_test(test_stopping),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
