@@ -228,7 +228,8 @@ static int keep_sample(struct run *r, const struct sample *s, struct err *err)
 	return append(r, buf_str(&line), err);
 }
 
-/* An engine that does not work here costs a time-out for each of its samples: enough is enough. */
+/* An engine that does not work here costs a time-out for each of its samples: enough is enough. Over a network with faults,
+ * failures are what is asked for, and nobody is judged by them. */
 static void judge(struct run *r, struct stage_engine *e, bool failed)
 {
 	e->n++;
@@ -237,6 +238,20 @@ static void judge(struct run *r, struct stage_engine *e, bool failed)
 		return;
 	e->is_out = true;
 	progress_say(&r->progress, "%s is given up: %u of its first %u samples failed", e->name, e->n_failed, e->n);
+}
+
+static int set_network(struct net *net, const struct network *as, struct err *err)
+{
+	TRY(net_set(net, as->rtt_ms, as->mbit, err));
+	return net_set_faults(net, as->faults, err);
+}
+
+static void count_faults(struct net *net, struct sample *s)
+{
+	uint64_t n;
+
+	if (s->faults && net_faults(net, &n, NULL) >= 0)
+		sample_set(s, "net.faults", (double)n);
 }
 
 /* ERR_CANCELLED: and no sample of it. */
@@ -253,7 +268,7 @@ static int take(struct run *r, const struct bench_case *c, const struct target *
 	progress_case(&r->progress, title);
 	sample_init(&s, c, repetition, ++r->order);
 	r->stage.world.timeout_ns = timeout_of(c, targets);
-	status = net_set(r->stage.world.net, c->network->rtt_ms, c->network->mbit, &why);
+	status = set_network(r->stage.world.net, c->network, &why);
 	if (status >= 0)
 		status = mode_find(c->mode)->measure(&r->stage.world, c, targets, &s, &why);
 	if (verb_is_cancelled(r->cancel_fd)) {
@@ -265,10 +280,12 @@ static int take(struct run *r, const struct bench_case *c, const struct target *
 		r->n_failed++;
 		progress_say(&r->progress, "%s: %s", title, why.msg);
 	}
+	count_faults(r->stage.world.net, &s);
 	vec_push(&r->set.samples, s);
 	figure(c, &s, text, sizeof(text));
 	progress_done(&r->progress, title, text);
-	judge(r, e, status < 0);
+	if (!c->network->faults)
+		judge(r, e, status < 0);
 	return keep_sample(r, &s, err);
 }
 

@@ -28,6 +28,7 @@ void sample_init(struct sample *s, const struct bench_case *c, unsigned repetiti
 	    .network = xstrdup(c->network->name),
 	    .rtt_ms = c->network->rtt_ms,
 	    .mbit = c->network->mbit,
+	    .faults = c->network->faults ? xstrdup(c->network->faults) : NULL,
 	    .count = c->count,
 	    .repetition = repetition,
 	    .order = order,
@@ -46,6 +47,7 @@ void sample_fini(struct sample *s)
 	free(s->form);
 	free(s->engine);
 	free(s->network);
+	free(s->faults);
 	free(s->at);
 	free(s->error);
 	*s = (struct sample){0};
@@ -110,6 +112,8 @@ void sample_write(const struct sample *s, struct buf *out)
 	json_w_double(&w, s->rtt_ms);
 	json_w_key(&w, "mbit");
 	json_w_double(&w, s->mbit);
+	if (s->faults)
+		json_w_kcstr(&w, "faults", s->faults);
 	json_w_ki64(&w, "count", s->count);
 	json_w_ki64(&w, "repetition", s->repetition);
 	json_w_ki64(&w, "order", s->order);
@@ -180,8 +184,9 @@ static int parse_key(struct json_reader *r, struct str key, struct sample *s, st
 	const struct {
 		const char *name;
 		char **text;
-	} texts[] = {{"group", &s->group},   {"mode", &s->mode},       {"image", &s->image}, {"form", &s->form},
-	             {"engine", &s->engine}, {"network", &s->network}, {"at", &s->at},       {"error", &s->error}};
+	} texts[] = {{"group", &s->group}, {"mode", &s->mode},     {"image", &s->image},
+	             {"form", &s->form},   {"engine", &s->engine}, {"network", &s->network},
+	             {"at", &s->at},       {"error", &s->error},   {"faults", &s->faults}};
 	const struct {
 		const char *name;
 		unsigned *number;

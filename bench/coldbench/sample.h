@@ -3,7 +3,7 @@
  * reports is computed from such lines alone:
  *
  *	{"group": "start", "mode": "start", "image": "python", "form": "estargz", "engine": "contentd",
- *	 "network": "lan", "rtt_ms": 1, "mbit": 1000, "count": 1, "repetition": 3, "order": 41,
+ *	 "network": "lan", "rtt_ms": 1, "mbit": 1000, "faults": "reset 1 /blobs/", "count": 1, "repetition": 3, "order": 41,
  *	 "at": "2026-01-02T03:04:05Z", "error": "...", "metrics": {"ready_ms": 512.3, "phase.resolve_ms": 11.2, ...}}
  *
  * Metrics (units in their names):
@@ -14,6 +14,7 @@
  *	net.PHASE.bytes             of the phase alone, likewise
  *	net.left_out                exchanges that the network kept no list of, when there were any: what is made of that list (where
  *	                            phases of the pull end, net.repeated_bytes) does not know of them
+ *	net.faults                  over a network with faults: how many requests they struck, to the end of the sample
  *	cpu_s.PROGRAM               user and system time until ready, over all processes of that name
  *	peak_bytes.PROGRAM          largest VmHWM among them; processes.PROGRAM: how many there were
  *	majflt.PROGRAM, minflt.PROGRAM
@@ -40,6 +41,7 @@ struct metric {
 struct sample {
 	char *group, *mode, *image, *form, *engine, *network;
 	double rtt_ms, mbit;
+	char *faults; /* of the network (suite.h); NULL: none */
 	unsigned count, repetition, order;
 	char *at;    /* RFC 3339 */
 	char *error; /* NULL: it succeeded */

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
-static struct network lan = {"lan", 1, 1000};
+static struct network lan = {"lan", 1, 1000, (char *)"reset 1 /blobs/"};
 static const struct bench_case start_case = {"cold", "start", "python", "contentd", "estargz", &lan, 3, 10};
 
 static void test_metrics(void **state)
@@ -47,6 +47,7 @@ static void test_line(void **state)
 	assert_string_equal(back.at, s.at);
 	assert_string_equal(back.error, s.error);
 	assert_true(back.rtt_ms == 1 && back.mbit == 1000);
+	assert_string_equal(back.faults, "reset 1 /blobs/");
 	assert_int_equal(back.count, 3);
 	assert_int_equal(back.repetition, 2);
 	assert_int_equal(back.order, 7);

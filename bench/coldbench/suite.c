@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "bench/coldbench/modes/mode.h"
+#include "bench/netproxy/fault.h"
 #include "contentd/config/toml.h"
 
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #define LIST_MAX 100
 #define CASES_MAX 10000
 #define NAME_BYTES_MAX 60
+#define FAULTS_BYTES_MAX 1000
 
 /* A list of the file, to be looked up when all of the file is known. */
 struct names {
@@ -43,11 +45,17 @@ static void names_fini(struct names *n)
 	vec_fini(&n->items);
 }
 
+static void network_fini(struct network *n)
+{
+	free(n->name);
+	free(n->faults);
+}
+
 static void reading_fini(struct reading *r)
 {
 	free(r->title);
 	vec_each(&r->networks, n)
-		free(n->name);
+		network_fini(n);
 	vec_fini(&r->networks);
 	vec_each(&r->blocks, b) {
 		free(b->name);
@@ -127,6 +135,36 @@ static int take_names(struct reading *r, const struct toml_value *v, struct name
 	return 0;
 }
 
+static void fault_rules_cleanup(struct fault_rules *f)
+{
+	fault_rules_fini(f);
+}
+
+/* Rules as netproxy will take them, so that a wrong one is found before anything runs. */
+static int take_faults(struct reading *r, const struct toml_value *v, char **out)
+{
+	__attribute__((cleanup(fault_rules_cleanup))) struct fault_rules rules = {0};
+	AUTO(buf) struct buf text = BUF_INIT;
+	struct err why = ERR_INIT;
+
+	if (v->type != TOML_STRINGS || v->n_items > LIST_MAX)
+		return fail(r, v->line, "%s must be a list of up to %d strings", v->key, LIST_MAX);
+	for (size_t i = 0; i < v->n_items; i++) {
+		const char *rule = v->strings[i];
+
+		if (strpbrk(rule, ";\r\n"))
+			return fail(r, v->line, "%s: a rule is one line without ';'", v->key);
+		if (fault_rules_add(&rules, str_of(rule), &why) < 0)
+			return fail(r, v->line, "%s: %s", v->key, why.msg);
+		buf_addf(&text, "%s%s", i ? "; " : "", rule);
+	}
+	if (text.n > FAULTS_BYTES_MAX)
+		return fail(r, v->line, "%s has more than %d characters", v->key, FAULTS_BYTES_MAX);
+	free(*out);
+	*out = text.n ? buf_steal(&text) : NULL;
+	return 0;
+}
+
 /* ---- tables ---- */
 
 static int take_network(struct reading *r, const struct toml_value *v)
@@ -149,6 +187,8 @@ static int take_network(struct reading *r, const struct toml_value *v)
 		return take_real(r, v, 10000, &found->rtt_ms);
 	if (v->n_path == 3 && !strcmp(v->path[2], "mbit"))
 		return take_real(r, v, 1000000, &found->mbit);
+	if (v->n_path == 3 && !strcmp(v->path[2], "faults"))
+		return take_faults(r, v, &found->faults);
 	return fail(r, v->line, "unknown key %s", v->key);
 }
 
@@ -394,7 +434,7 @@ void suite_fini(struct suite *s)
 	for (size_t i = 0; i < s->n_texts; i++)
 		free(s->texts[i]);
 	for (size_t i = 0; i < s->n_networks; i++)
-		free(s->networks[i].name);
+		network_fini(&s->networks[i]);
 	free(s->texts);
 	free(s->networks);
 	free(s->cases);

@@ -7,6 +7,7 @@
  *	[network.lan]
  *	rtt_ms = 1
  *	mbit = 1000                        # 0 or absent: unlimited
+ *	faults = ["status=503 every=20 /blobs/"]   # rules of bench/netproxy/fault.h; absent: none
  *
  *	[case.start]
  *	mode = "start"
@@ -26,6 +27,7 @@
 struct network {
 	char *name;
 	double rtt_ms, mbit;
+	char *faults; /* its rules with "; " between; NULL: none */
 };
 
 #define CASE_IMAGES_MAX 16

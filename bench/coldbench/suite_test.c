@@ -12,6 +12,7 @@
 	"[network.lan]\n"                                                                                              \
 	"rtt_ms = 1\n"                                                                                                 \
 	"mbit = 1000.5\n"                                                                                              \
+	"faults = [\"stall=5 1,every=2 /blobs/\", \"reset all HEAD\"]\n"                                               \
 	"[network.none]\n"
 
 #define CASE                                                                                                           \
@@ -51,6 +52,8 @@ static void test_product(void **state)
 	}
 	assert_true(s.cases[1].network->rtt_ms == 1 && s.cases[1].network->mbit == 1000.5);
 	assert_true(s.cases[0].network->rtt_ms == 0 && s.cases[0].network->mbit == 0);
+	assert_string_equal(s.cases[1].network->faults, "stall=5 1,every=2 /blobs/; reset all HEAD");
+	assert_null(s.cases[0].network->faults);
 	assert_int_equal(s.cases[8].count, 7);
 	assert_int_equal(s.cases[8].repetitions, 2);
 	AUTO_FREE char *last = case_name(&s.cases[8]);
@@ -111,6 +114,7 @@ static void test_mistakes(void **state)
 	check("", "s.toml:1: ", "no [case.NAME]");
 	check("title = [", "s.toml:1", "");
 	check("title = 7\n" CASE, "s.toml:1: ", "string");
+	check("\xc3\xa9 = 1\n", "s.toml:1", "");
 	check("\ncolour = 1\n", "s.toml:2: ", "colour");
 	check("[colour]\n", "s.toml:1: ", "[colour]");
 	check("network = 1\n", "s.toml:1: ", "table");
@@ -123,6 +127,11 @@ static void test_mistakes(void **state)
 	check("[network.lan]\nrtt_ms = nan\n", "s.toml:2: ", "from 0 to");
 	check("[network.lan]\nmbit = \"fast\"\n", "s.toml:2: ", "number");
 	check("[network.lan.rtt_ms]\nx = 1\n", "s.toml:", "network.lan.rtt_ms");
+	check("[network.lan]\nfaults = \"reset 1 /\"\n", "s.toml:2: ", "network.lan.faults must be a list");
+	check("[network.lan]\nfaults = [\"explode 1 /\"]\n",
+	      "s.toml:2: ", "network.lan.faults: fault: no action 'explode'");
+	check("[network.lan]\nfaults = [\"reset 1 /\", \"reset never /\"]\n", "s.toml:2: ", "'never'");
+	check("[network.lan]\nfaults = [\"reset 1 /a;b\"]\n", "s.toml:2: ", "without ';'");
 	check("[case.a]\ncolour = 1\n", "s.toml:2: ", "case.a.colour");
 	check("[case.a]\nmode = 1\n", "s.toml:2: ", "string");
 	check("[case.a]\nmode = \"start\"\n", "s.toml:1: ", "no images");
@@ -132,7 +141,7 @@ static void test_mistakes(void **state)
 	check("[case.a]\nimages = [\"shell\", \"shell\"]\n", "s.toml:2: ", "twice");
 	check("repetitions = 0\n", "s.toml:1: ", "from 1 to");
 	check("repetitions = 1000000000000\n", "s.toml:1: ", "from 1 to");
-	check(TOP CASE "count = 1.5\n", "s.toml:12: ", "integer");
+	check(TOP CASE "count = 1.5\n", "s.toml:13: ", "integer");
 	check(BURST "images=[\"shell+no\"]\ncount=2\n", "s.toml:6: ", "unknown image \"no\"");
 	check(BURST "images=[\"shell+\"]\ncount=2\n", "s.toml:6: ", "unknown image \"\"");
 	check(BURST "images=[\"nginx+shell+nginx\"]\ncount=3\n", "s.toml:6: ", "has nginx twice");

@@ -211,16 +211,17 @@ int net_reset(struct net *n, struct err *err)
 	return order(n, "reset", err);
 }
 
-int net_fault(struct net *n, const char *rule, struct err *err)
+int net_set_faults(struct net *n, const char *rules, struct err *err)
 {
-	AUTO_FREE char *line = xasprintf("fault %s", rule);
+	struct str rest = rules ? str_of(rules) : STR_NONE, rule;
 
-	return order(n, line, err);
-}
+	TRY(order(n, "clear", err));
+	while (str_split(&rest, ';', &rule)) {
+		AUTO_FREE char *line = xasprintf("fault " STR_FMT, STR_ARG(str_trim(rule)));
 
-int net_clear_faults(struct net *n, struct err *err)
-{
-	return order(n, "clear", err);
+		TRY(order(n, line, err));
+	}
+	return 0;
 }
 
 /* --- answers --- */
@@ -249,6 +250,24 @@ static int read_counters(struct json_reader *j, struct net_counters *c, struct e
 			TRY(json_skip(j, err));
 	}
 	return more;
+}
+
+int net_faults(struct net *n, uint64_t *out, struct err *err)
+{
+	AUTO(json_reader) struct json_reader *j = NULL;
+	AUTO(buf) struct buf answer = BUF_INIT;
+	struct str key;
+	int more;
+
+	TRY(command(n, "stats", &answer, err));
+	j = json_reader_new_take(&answer);
+	TRY(json_object_begin(j, err));
+	while ((more = json_object_next(j, &key, err)) > 0) {
+		if (json_key_is(key, "faults"))
+			return json_u64(j, out, err);
+		TRY(json_skip(j, err));
+	}
+	return more < 0 ? more : err_set(err, ERR_INTERNAL, "netproxy: no count of faults");
 }
 
 static int take_text(struct json_reader *j, char **out, struct err *err)

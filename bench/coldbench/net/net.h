@@ -79,8 +79,11 @@ int net_at(struct net *n, const int64_t *times_ns, size_t count, struct net_coun
 /* All exchanges since the last reset, added to *out. */
 int net_exchanges(struct net *n, struct net_exchange_list *out, struct err *err);
 
-/* Adds a rule of bench/netproxy/fault.h; ERR_INVALID says what is wrong with it. */
-int net_fault(struct net *n, const char *rule, struct err *err);
-int net_clear_faults(struct net *n, struct err *err);
+/* These rules of bench/netproxy/fault.h, with ';' between, in place of those before; NULL: none. ERR_INVALID says what is wrong
+ * with one; those before it hold. */
+int net_set_faults(struct net *n, const char *rules, struct err *err);
+
+/* How many requests the rules have struck since the last net_reset. */
+int net_faults(struct net *n, uint64_t *out, struct err *err);
 
 #endif

@@ -125,15 +125,27 @@ static void test_faults(void **state)
 {
 	struct site *s = *state;
 	AUTO_FD int fd = dial_port(net_port(s->net));
+	uint64_t struck;
 
-	OK(net_fault(s->net, "status=502 every=2 /33", err));
+	OK(net_set_faults(s->net, "status=502 every=2 /33; status=404 1 /44", err));
 	get(fd, "GET /33 HTTP/1.1", 200);
 	get(fd, "GET /33 HTTP/1.1", 502);
-	OK(net_clear_faults(s->net, err));
+	get(fd, "GET /44 HTTP/1.1", 404);
+	OK(net_faults(s->net, &struck, err));
+	assert_int_equal(struck, 2);
+	OK(net_reset(s->net, err));
+	OK(net_faults(s->net, &struck, err));
+	assert_int_equal(struck, 0);
+	/* Other rules take their place, and count anew. */
+	OK(net_set_faults(s->net, "status=404 1 /44", err));
 	get(fd, "GET /33 HTTP/1.1", 200);
 	get(fd, "GET /33 HTTP/1.1", 200);
-	FAILS(net_fault(s->net, "status=502 sometimes /33", err), ERR_INVALID);
-	FAILS(net_fault(s->net, "status=502 1 /33\nstats", err), ERR_INVALID);
+	get(fd, "GET /44 HTTP/1.1", 404);
+	OK(net_set_faults(s->net, "status=404 1 /44", err));
+	OK(net_set_faults(s->net, NULL, err));
+	get(fd, "GET /44 HTTP/1.1", 200);
+	FAILS(net_set_faults(s->net, "reset 1 /1; status=502 sometimes /33", err), ERR_INVALID);
+	FAILS(net_set_faults(s->net, "status=502 1 /33\nstats", err), ERR_INVALID);
 }
 
 static void test_what_cannot_be_answered(void **state)

@@ -45,12 +45,23 @@ static double bandwidth(double mbit)
 	return mbit > 0 ? mbit : INFINITY;
 }
 
+/* Healthy networks come first. */
+static int compare_faults(const struct sample *a, const struct sample *b)
+{
+	const char *x = a->faults ? a->faults : "", *y = b->faults ? b->faults : "";
+	int r;
+
+	if ((r = (*x != 0) - (*y != 0)) || (r = strcmp(a->network, b->network)))
+		return r;
+	return strcmp(x, y);
+}
+
 static int compare_cases(const struct sample *a, const struct sample *b)
 {
 	int r;
 
 	if ((r = compare_ranked(MODES, a->mode, b->mode)) || (r = compare_numbers(a->rtt_ms, b->rtt_ms)) ||
-	    (r = compare_numbers(bandwidth(b->mbit), bandwidth(a->mbit))) || (r = strcmp(a->network, b->network)) ||
+	    (r = compare_numbers(bandwidth(b->mbit), bandwidth(a->mbit))) || (r = compare_faults(a, b)) ||
 	    (r = strcmp(a->image, b->image)) || (r = (a->count > b->count) - (a->count < b->count)) ||
 	    (r = compare_ranked(ENGINES, a->engine, b->engine)))
 		return r;
@@ -191,6 +202,7 @@ static void add_cell(struct analysis *a, struct sample *const *samples, size_t n
 	c->network = first->network;
 	c->rtt_ms = first->rtt_ms;
 	c->mbit = first->mbit;
+	c->faults = first->faults ? first->faults : "";
 	c->count = first->count;
 	for (size_t i = 0; i < n; i++) {
 		c->n_failed += samples[i]->error != NULL;
@@ -277,7 +289,8 @@ static void name_cells(struct analysis *a)
 
 bool cell_same_network(const struct cell *a, const struct cell *b)
 {
-	return !strcmp(a->network, b->network) && a->rtt_ms == b->rtt_ms && a->mbit == b->mbit;
+	return !strcmp(a->network, b->network) && a->rtt_ms == b->rtt_ms && a->mbit == b->mbit &&
+	       !strcmp(a->faults, b->faults);
 }
 
 bool cell_same_image(const struct cell *a, const struct cell *b)

@@ -25,6 +25,7 @@ struct measure {
 struct cell {
 	const char *mode, *image, *form, *engine, *network;
 	double rtt_ms, mbit;
+	const char *faults; /* of the network, "" = none */
 	unsigned count;
 	char *label;                    /* "containerd-stargz:esgz-opt"; the form where the engine occurs in several */
 	unsigned variant;               /* which of the engine's forms, in the order of their names: 0, 1, ... */

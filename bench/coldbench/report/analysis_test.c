@@ -1,5 +1,6 @@
 #include "bench/coldbench/report/analysis.h"
 #include "bench/coldbench/report/answer.h"
+#include "bench/coldbench/report/csv.h"
 #include "bench/coldbench/report/page.h"
 #include "bench/coldbench/report/pictures.h"
 #include "bench/coldbench/report/report.h"
@@ -112,6 +113,34 @@ static void test_measures(void **state)
 	assert_int_equal(d.a.spin.n, 2);
 	NEAR(d.a.spin.median, 9);
 	assert_int_equal(d.a.n_failed, 1);
+}
+
+/* A network with faults is another one than the healthy one of its name. */
+static void test_networks_with_faults(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(buf) struct buf text = BUF_INIT;
+	size_t from, to = 0;
+
+	for (int i = 0; i < 5; i++) {
+		add(&d, "start", "python", "gzip", "contentd",
+		    "\"faults\":\"reset 1 /b\",\"metrics\":{\"ready_ms\":200}");
+		add(&d, "start", "python", "gzip", "contentd", "\"metrics\":{\"ready_ms\":50}");
+		add(&d, "start", "python", "gzip", "containerd", "\"metrics\":{\"ready_ms\":100}");
+		add(&d, "start", "python", "gzip", "containerd", "\"faults\":\"reset 1 /b\",\"error\":\"no\"");
+	}
+	analysis_init(&d.a, &d.set, NULL);
+	assert_int_equal(d.a.cells.n, 4);
+	assert_true(cell_same_network(&d.a.cells.p[2], &d.a.cells.p[3]));
+	assert_false(cell_same_network(&d.a.cells.p[1], &d.a.cells.p[2]));
+	assert_true(analysis_next_part(&d.a, &from, &to));
+	assert_true(from == 0 && to == 2);
+	assert_string_equal(d.a.cells.p[0].faults, "");
+	NEAR(d.a.cells.p[0].to_reference.ratio, 0.5);
+	assert_true(analysis_next_part(&d.a, &from, &to));
+	assert_string_equal(d.a.cells.p[2].faults, "reset 1 /b");
+	csv_summary(&d.a, &text);
+	assert_non_null(strstr(buf_cstr(&text), "contentd,lan,10,100,reset 1 /b,1,0,ready_ms,5,200,"));
 }
 
 /* Data of two runs, whose networks have one name. */
@@ -380,6 +409,7 @@ int main(void)
 	    cmocka_unit_test(test_too_few),
 	    cmocka_unit_test(test_warm_and_serial),
 	    cmocka_unit_test(test_networks_of_one_name),
+	    cmocka_unit_test(test_networks_with_faults),
 	    cmocka_unit_test(test_programs),
 	    cmocka_unit_test(test_overview_has_room_for_intervals),
 	    cmocka_unit_test(test_answers),

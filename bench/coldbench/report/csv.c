@@ -69,7 +69,9 @@ static void sample_line(const struct sample *s, const struct map *columns, doubl
 		text(out, texts[i]);
 		buf_addc(out, ',');
 	}
-	buf_addf(out, "%.10g,%.10g,%u,%u,%u,", s->rtt_ms, s->mbit, s->count, s->repetition, s->order);
+	buf_addf(out, "%.10g,%.10g,", s->rtt_ms, s->mbit);
+	text(out, s->faults);
+	buf_addf(out, ",%u,%u,%u,", s->count, s->repetition, s->order);
 	text(out, s->at);
 	buf_addc(out, ',');
 	text(out, s->error);
@@ -91,7 +93,7 @@ int csv_samples(const struct sample_set *set, struct buf *out, struct err *err)
 		return err_set(err, ERR_EXHAUSTED, "%zu different metrics: a table has room for %d columns of them",
 		               metrics.n, METRICS_MAX);
 	row = xcalloc(metrics.n + 1, sizeof(*row));
-	buf_adds(out, "group,mode,image,form,engine,network,rtt_ms,mbit,count,repetition,order,at,error");
+	buf_adds(out, "group,mode,image,form,engine,network,rtt_ms,mbit,faults,count,repetition,order,at,error");
 	vec_each(&metrics, name) {
 		buf_addc(out, ',');
 		text(out, *name);
@@ -104,9 +106,10 @@ int csv_samples(const struct sample_set *set, struct buf *out, struct err *err)
 
 void csv_summary(const struct analysis *a, struct buf *out)
 {
-	buf_adds(out,
-	         "mode,image,form,engine,network,rtt_ms,mbit,count,failed,metric,n,median,ci_low,ci_high,mad,min,p25,"
-	         "p75,p95,max,mean\n");
+	buf_adds(
+	    out,
+	    "mode,image,form,engine,network,rtt_ms,mbit,faults,count,failed,metric,n,median,ci_low,ci_high,mad,min,p25,"
+	    "p75,p95,max,mean\n");
 	vec_each(&a->cells, c)
 		vec_each(&c->measures, m) {
 			const char *const texts[] = {c->mode, c->image, c->form, c->engine, c->network};
@@ -117,7 +120,9 @@ void csv_summary(const struct analysis *a, struct buf *out)
 				text(out, texts[i]);
 				buf_addc(out, ',');
 			}
-			buf_addf(out, "%.10g,%.10g,%u,%u,", c->rtt_ms, c->mbit, c->count, c->n_failed);
+			buf_addf(out, "%.10g,%.10g,", c->rtt_ms, c->mbit);
+			text(out, c->faults);
+			buf_addf(out, ",%u,%u,", c->count, c->n_failed);
 			text(out, m->name);
 			buf_addf(out, ",%zu", m->s.n);
 			for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {

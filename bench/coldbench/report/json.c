@@ -47,6 +47,8 @@ static void one_case(struct json_writer *w, const struct cell *c)
 	json_w_kcstr(w, "network", c->network);
 	number(w, "rtt_ms", c->rtt_ms);
 	number(w, "mbit", c->mbit);
+	if (*c->faults)
+		json_w_kcstr(w, "faults", c->faults);
 	json_w_ki64(w, "count", c->count);
 	json_w_ki64(w, "n", c->n_ok);
 	json_w_ki64(w, "failed", c->n_failed);

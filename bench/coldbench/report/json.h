@@ -4,7 +4,7 @@
 
 #include "bench/coldbench/report/analysis.h"
 
-/* {"reference": ..., "noise": {...}, "cases": [{"mode", "image", "form", "engine", "network", "rtt_ms", "mbit", "count", "n",
+/* {"reference": ..., "noise": {...}, "cases": [{"mode", "image", "form", "engine", "network", "rtt_ms", "mbit", "faults", "count", "n",
  * "failed", "figure", "ratio", "ratio_ci", "verdict", "ratio_to_w", "t_serial_ms", "touched_bytes",
  * "metrics": {NAME: {"n", "median", "ci", "mad", "min", "p95", "max"}}}]}; what is not known is absent. */
 void json_report(const struct analysis *a, struct buf *out);

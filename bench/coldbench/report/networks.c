@@ -14,7 +14,7 @@
 #define RIGHT 12.0
 #define POINTS_MAX 24
 
-/* What a panel varies, the other one being the same for all of its points. */
+/* What a panel varies, the other one being the same for all of its points. Networks with faults have no place in it. */
 enum vary { VARY_RTT, VARY_MBIT };
 
 struct panel {
@@ -33,8 +33,8 @@ static double varied(const struct panel *p, const struct cell *c)
 
 static bool belongs(const struct panel *p, const struct cell *c)
 {
-	return c->figure && c->figure->s.median > 0 && !strcmp(c->mode, p->of->mode) &&
-	       !strcmp(c->image, p->of->image) && c->count == p->of->count &&
+	return c->figure && c->figure->s.median > 0 && !*c->faults && !*p->of->faults &&
+	       !strcmp(c->mode, p->of->mode) && !strcmp(c->image, p->of->image) && c->count == p->of->count &&
 	       (p->vary == VARY_RTT ? c->mbit == p->of->mbit : c->rtt_ms == p->of->rtt_ms);
 }
 

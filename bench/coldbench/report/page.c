@@ -30,7 +30,7 @@ static void part_title(const struct cell *c, struct buf *out)
 	AUTO(buf) struct buf network = BUF_INIT;
 
 	html_text_cut(out, c->network, 60);
-	network_add(&network, c->rtt_ms, c->mbit);
+	network_add(&network, c->rtt_ms, c->mbit, c->faults);
 	buf_adds(out, " <small>");
 	html_text(out, buf_cstr(&network));
 	buf_adds(out, "</small>");

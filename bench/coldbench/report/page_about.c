@@ -90,7 +90,7 @@ static void networks_run(const struct analysis *a, struct buf *out)
 		if (known)
 			continue;
 		vec_push(&seen, c);
-		network_add(&text, c->rtt_ms, c->mbit);
+		network_add(&text, c->rtt_ms, c->mbit, c->faults);
 		term(out, c->network, buf_cstr(&text), false);
 	}
 	buf_adds(out, "</dl>\n");

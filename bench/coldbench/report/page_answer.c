@@ -76,7 +76,7 @@ static void list_begin(const struct cell *c, struct buf *out)
 
 	AUTO_FREE char *title = page_capital(mode_title(c->mode));
 
-	network_add(&network, c->rtt_ms, c->mbit);
+	network_add(&network, c->rtt_ms, c->mbit, c->faults);
 	buf_adds(out, "<div><h3>");
 	html_text(out, title);
 	buf_adds(out, ", ");

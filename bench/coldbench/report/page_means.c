@@ -72,7 +72,7 @@ static void network_head(struct buf *out, const struct cell *c)
 {
 	AUTO(buf) struct buf definition = BUF_INIT;
 
-	network_add(&definition, c->rtt_ms, c->mbit);
+	network_add(&definition, c->rtt_ms, c->mbit, c->faults);
 	buf_adds(out, "<th scope=\"col\">");
 	html_text_cut(out, c->network, 40);
 	buf_adds(out, "<small>");

@@ -185,12 +185,12 @@ static void test_csv(void **state)
 	OK(report_write(data, NULL, csv, err));
 	samples = read_back("b.csv");
 	summary = read_back("b-summary.csv");
-	has(samples,
-	    "group,mode,image,form,engine,network,rtt_ms,mbit,count,repetition,order,at,error,cpu_s.runc,net.bytes,"
-	    "noise.spin_ms,phase.ready_ms,phase.unpack_ms,ready_ms\n"
-	    "g,start,python,gzip,containerd,wan,50,1000,1,0,0,t,,0.25,5000000,20,100,200,600\n"
-	    "g,start,python,gzip,\"x, \"\"y\"\"\",lan,1,1000,1,0,1,t,,0.25,5000000,20,100,200,501\n");
-	has(summary, "start,python,gzip,contentd,lan,1,1000,1,0,ready_ms,7,423,");
+	has(samples, "group,mode,image,form,engine,network,rtt_ms,mbit,faults,count,repetition,order,at,error,cpu_s."
+	             "runc,net.bytes,"
+	             "noise.spin_ms,phase.ready_ms,phase.unpack_ms,ready_ms\n"
+	             "g,start,python,gzip,containerd,wan,50,1000,,1,0,0,t,,0.25,5000000,20,100,200,600\n"
+	             "g,start,python,gzip,\"x, \"\"y\"\"\",lan,1,1000,,1,0,1,t,,0.25,5000000,20,100,200,501\n");
+	has(summary, "start,python,gzip,contentd,lan,1,1000,,1,0,ready_ms,7,423,");
 }
 
 /* A page can be made anew from what is kept beside it, whatever the paths look like. */

@@ -309,7 +309,7 @@ static void overview_panel(const struct part *p, struct axis x, struct buf *out)
 	image.to = p->from;
 	bottom = (double)rows * 26 + 2;
 	buf_addf(&caption, "%.60s (", p->from->network);
-	network_add(&caption, p->from->rtt_ms, p->from->mbit);
+	network_add(&caption, p->from->rtt_ms, p->from->mbit, p->from->faults);
 	buf_addc(&caption, ')');
 	panel_begin(out, buf_cstr(&caption));
 	svg_begin(out, WIDTH, bottom + 20, buf_cstr(&caption));

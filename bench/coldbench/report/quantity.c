@@ -158,7 +158,7 @@ void quantity_add(struct buf *out, const char *metric, double value)
 		buf_addf(out, " %s", step.name);
 }
 
-void network_add(struct buf *out, double rtt_ms, double mbit)
+void network_add(struct buf *out, double rtt_ms, double mbit, const char *faults)
 {
 	if (rtt_ms > 0)
 		buf_addf(out, "%g ms, ", rtt_ms);
@@ -170,4 +170,6 @@ void network_add(struct buf *out, double rtt_ms, double mbit)
 		buf_addf(out, "%g Mbit/s", mbit);
 	else
 		buf_adds(out, "no limit");
+	if (*faults)
+		buf_addf(out, ", faults: %s", faults);
 }

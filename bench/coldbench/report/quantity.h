@@ -29,7 +29,7 @@ void quantity_add(struct buf *out, const char *metric, double value);
 /* Of ratios: "0.12", "1.24", "12.40", "124"; decimal points stand below each other. */
 void ratio_add(struct buf *out, double value);
 
-/* "1 ms, 100 Mbit/s", "no delay, unlimited". */
-void network_add(struct buf *out, double rtt_ms, double mbit);
+/* "1 ms, 100 Mbit/s", "no delay, no limit, faults: reset 1 /blobs/". `faults`: "" = none. */
+void network_add(struct buf *out, double rtt_ms, double mbit, const char *faults);
 
 #endif

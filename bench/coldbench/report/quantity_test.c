@@ -74,12 +74,13 @@ static void test_ratios_and_networks(void **state)
 	ratio_add(&b, 0.00123);
 	assert_string_equal(buf_cstr(&b), "0.12 12.35 1234 \u221e 0.0012");
 	buf_clear(&b);
-	network_add(&b, 10, 100);
+	network_add(&b, 10, 100, "");
 	buf_adds(&b, "; ");
-	network_add(&b, 0, 0);
+	network_add(&b, 0, 0, "");
 	buf_adds(&b, "; ");
-	network_add(&b, 0.5, 2500);
-	assert_string_equal(buf_cstr(&b), "10 ms, 100 Mbit/s; no delay, no limit; 0.5 ms, 2.5 Gbit/s");
+	network_add(&b, 0.5, 2500, "reset 1 /");
+	assert_string_equal(buf_cstr(&b),
+	                    "10 ms, 100 Mbit/s; no delay, no limit; 0.5 ms, 2.5 Gbit/s, faults: reset 1 /");
 }
 
 static void test_header(void **state)

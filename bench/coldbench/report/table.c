@@ -213,7 +213,7 @@ static void print_part(const struct analysis *a, const struct cell *from, const 
 	struct scale wire = column_scale(from, to, "net.bytes", &one);
 
 	buf_addf(&title, "%.30s: %.60s; %.60s: ", from->mode, mode_title(from->mode), from->network);
-	network_add(&title, from->rtt_ms, from->mbit);
+	network_add(&title, from->rtt_ms, from->mbit, from->faults);
 	text_clean(title.p);
 	fprintf(out, "%s\n", title.p);
 	add_head(&t, a, figure, &s, &wire);
