@@ -35,6 +35,9 @@ die() {
 	exit 1
 }
 
+# shellcheck source=tests/debian.sh
+. "$here/../tests/debian.sh"
+
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 arch=$(dpkg --print-architecture)
 case $arch in
@@ -48,11 +51,6 @@ debian_sources() {
 	apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
 		awk -v suite="$suite" '$3 == "main" && ($2 == suite || $2 == suite "-updates" || $2 == suite "-security") {
 			print "deb", $1, $2, $3 }' | sort -u
-}
-
-# How this machine's apt reaches its mirror, and that alone, as a configuration file for mmdebstrap.
-apt_transport() {
-	apt-config dump | grep -E '^Acquire::(https?::|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date)' || true
 }
 
 # rootfs TAR [mmdebstrap options]: one Debian file system as a tar with sorted entries and clamped times.

@@ -2,7 +2,8 @@
 # What scripts share that make something of packages of another Debian suite, once a machine.
 #
 #	debian_mirror                      the mirror from which this machine has its own suite
-#	debian_apt_conf FILE               how this machine's apt reaches it, as a configuration file for mmdebstrap
+#	apt_transport                      how this machine's apt reaches it, and that alone, as a configuration for mmdebstrap
+#	debian_apt_conf FILE               the same, into a file
 #	made_once PATH MAKER [ARG...]      makes PATH unless it is there: MAKER ARG... WORK leaves it at WORK/result
 #
 # What made_once makes appears whole or not at all, and of several makers one works; WORK, a folder beside it, is removed
@@ -16,9 +17,11 @@ debian_mirror() {
 	printf '%s\n' "${site:-http://deb.debian.org/debian}"
 }
 
-debian_apt_conf() {
-	apt-config dump | grep -E '^Acquire::(https?::|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date)' >"$1" || true
+apt_transport() {
+	apt-config dump | grep -E '^Acquire::(https?::|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date)' || true
 }
+
+debian_apt_conf() { apt_transport >"$1"; }
 
 made_once() {
 	local path=$1 dir=${1%/*} name
