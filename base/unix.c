@@ -334,3 +334,28 @@ int program_path(char **out, struct err *err)
 	*out = xstrndup(path, (size_t)n);
 	return 0;
 }
+
+bool program_is(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+int program_find(const char *name, char **out, struct err *err)
+{
+	struct str rest = str_of(getenv("PATH") ?: ""), dir;
+
+	while (str_split(&rest, ':', &dir)) {
+		AUTO_FREE char *path = NULL;
+
+		if (!dir.n || dir.p[0] != '/')
+			continue;
+		path = xasprintf(STR_FMT "/%s", STR_ARG(dir), name);
+		if (!program_is(path))
+			continue;
+		*out = STEAL(path);
+		return 0;
+	}
+	return err_set(err, ERR_NOT_FOUND, "there is no program %s in PATH", name);
+}

@@ -55,4 +55,10 @@ int spawn_wait(pid_t pid, int *status, struct err *err);
 /* The absolute path of the program that this process runs. */
 int program_path(char **out, struct err *err);
 
+/* The absolute path of a program in a folder of PATH; the caller's. Relative folders of PATH are left out. ERR_NOT_FOUND. */
+int program_find(const char *name, char **out, struct err *err);
+
+/* Is it a file that we may execute? */
+bool program_is(const char *path);
+
 #endif

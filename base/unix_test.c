@@ -366,6 +366,30 @@ static void the_path_of_this_program(void **state)
 	assert_int_equal(one.st_ino, other.st_ino);
 }
 
+static void programs_are_found_in_path(void **state)
+{
+	AUTO_FREE char *old = xstrdup(getenv("PATH"));
+	AUTO_FREE char *program = xasprintf("%s/program", dir);
+	AUTO_FREE char *folder = xasprintf("%s/folder", dir);
+	AUTO_FREE char *list = xasprintf("::relative:/nowhere:%s", dir);
+	AUTO_FREE char *found = NULL;
+	struct err err = ERR_INIT;
+
+	close(open(program, O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+	assert_int_equal(mkdir(folder, 0755), 0);
+	setenv("PATH", list, 1);
+	assert_int_equal(program_find("program", &found, &err), -ERR_NOT_FOUND); /* nobody may execute it */
+	assert_int_equal(program_find("folder", &found, &err), -ERR_NOT_FOUND);
+	assert_int_equal(chmod(program, 0755), 0);
+	assert_int_equal(program_find("program", &found, &err), 0);
+	assert_string_equal(found, program);
+	unsetenv("PATH");
+	assert_int_equal(program_find("program", &found, &err), -ERR_NOT_FOUND);
+	setenv("PATH", old, 1);
+	unlink(program);
+	rmdir(folder);
+}
+
 #define UNIX_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -385,6 +409,7 @@ int main(void)
 	    cmocka_unit_test(spawn_sessions_and_groups),
 	    cmocka_unit_test(spawn_failures_are_reported),
 	    cmocka_unit_test(the_path_of_this_program),
+	    UNIX_TEST(programs_are_found_in_path),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

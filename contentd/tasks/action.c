@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/pidfd.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define ANSWER_BYTES_MAX 65536
@@ -43,45 +42,25 @@ int shim_binary(const char *runtime, char **out, struct err *err)
 	return 0;
 }
 
-static bool is_program(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
-}
-
-/* A directory of PATH, or the one of our program. *out is the caller's; false when there is no such program in it. */
-static bool is_in(struct str dir, const char *name, char **out)
-{
-	AUTO_FREE char *path = NULL;
-
-	if (!dir.n || dir.p[0] != '/')
-		return false;
-	path = xasprintf(STR_FMT "/%s", STR_ARG(dir), name);
-	if (!is_program(path))
-		return false;
-	*out = STEAL(path);
-	return true;
-}
-
 int shim_find(const struct shim_env *env, const char *runtime, char **out, struct err *err)
 {
 	AUTO_FREE char *name = NULL;
-	struct str dirs = str_of(getenv("PATH") ?: ""), dir;
+	AUTO_FREE char *ours = NULL;
 
 	TRY(shim_binary(runtime, &name, err));
 	if (name[0] == '/') {
-		if (!is_program(name))
+		if (!program_is(name))
 			return err_set(err, ERR_NOT_FOUND, "runtime %s is not an executable file", runtime);
 		*out = STEAL(name);
 		return 0;
 	}
-	while (dirs.n && str_split(&dirs, ':', &dir))
-		if (is_in(dir, name, out))
-			return 0;
-	dir = str_of(env->daemon);
-	if (is_in(str_sub(dir, 0, (size_t)str_rfind(dir, '/')), name, out))
+	if (program_find(name, out, NULL) == 0)
 		return 0;
+	ours = xasprintf("%.*s/%s", (int)str_rfind(str_of(env->daemon), '/'), env->daemon, name);
+	if (program_is(ours)) {
+		*out = STEAL(ours);
+		return 0;
+	}
 	return err_set(err, ERR_NOT_FOUND, "runtime %s: its shim %s is not installed", runtime, name);
 }
 

@@ -5,6 +5,7 @@
 #include "bench/coldbench/measure/watch.h"
 
 #include "base/file.h"
+#include "base/unix.h"
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -64,26 +65,14 @@ static void look_for_file(struct sheet *s, const char *key, const char *path, in
 		finding_advise(f, "%s", advice);
 }
 
-/* The first one in PATH; the caller's, or NULL. */
-static char *find_tool(const char *name)
-{
-	struct str path = str_of(getenv("PATH")), dir;
-
-	while (str_split(&path, ':', &dir)) {
-		AUTO_FREE char *file = xasprintf(STR_FMT "/%s", STR_ARG(dir), name);
-
-		if (!access(file, X_OK))
-			return STEAL(file);
-	}
-	return NULL;
-}
-
 static void look_for_tools(struct sheet *s)
 {
 	for (size_t i = 0; i < ARRAY_LEN(TOOLS); i++) {
-		AUTO_FREE char *file = find_tool(TOOLS[i].name);
-		struct finding *f = sheet_text(s, TOOLS[i].name, TOOLS[i].name, "%s", file ? file : "no");
+		AUTO_FREE char *file = NULL;
+		struct finding *f;
 
+		program_find(TOOLS[i].name, &file, NULL);
+		f = sheet_text(s, TOOLS[i].name, TOOLS[i].name, "%s", file ? file : "no");
 		finding_judge(f, file, TOOLS[i].otherwise, NULL);
 		if (!file)
 			finding_advise(f, "It %s: cmake/setup.sh installs it.", TOOLS[i].what_for);
