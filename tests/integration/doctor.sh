@@ -26,6 +26,4 @@ doctor --only machine --quick >"$T/text" 2>/dev/null
 check_match "people get a table" "$(cat "$T/text")" '^ *drop|/proc/sys/vm/drop_caches +yes +ok'
 check_fails "an unknown section is refused" doctor --only weather
 check_fails "an unknown engine is refused" doctor --engine abacus
-check_fails "a planted command must exist" "$BIN/coldbench" doctor --wait-then 0 /nonexistent
-check_eq "a planted command is run" "$("$BIN/coldbench" doctor --wait-then 10 echo later)" "later"
 finish

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/unix.h"
 #include "bench/coldbench/measure/command.h"
+#include "bench/coldbench/peers/room.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,7 +61,7 @@ static int spawn_run(const struct launch_spec *spec, const struct argv *run, int
 		return err_errno(err, errno, "make a pipe");
 	ours = pipes[0];
 	theirs = pipes[1];
-	TRY(spawn_start(&(struct spawn){.argv = (const char *const *)run->p, .stdio = {-1, theirs, log}}, pid, err));
+	TRY(room_start(run, (struct spawn){.stdio = {-1, theirs, log}}, pid, err));
 	*out_fd = STEAL_FD(ours);
 	return 0;
 }
@@ -81,7 +82,7 @@ int bare_start(const struct launch_spec *spec, double *ready_ms, struct err *err
 	begun_ns = clock_mono_ns();
 	deadline_ns = begun_ns + spec->timeout_ns;
 	if (spec->pull)
-		TRY(command_run((const char *const *)pull.p, spec->output, deadline_ns, spec->cancel_fd, err));
+		TRY(command_run(&pull, spec->output, deadline_ns, spec->cancel_fd, err));
 	TRY(spawn_run(spec, &run, &out_fd, &pid, err));
 	followed = follow_output(out_fd, spec, deadline_ns, &line_ns, err);
 	if (followed < 0)

@@ -1,13 +1,8 @@
 #include "bench/coldbench/doctor/plant.h"
 
 #include "base/clock.h"
-#include "base/unix.h"
-#include "bench/coldbench/verb.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 static const struct plant *plant_of(const struct engine *e)
 {
@@ -43,10 +38,7 @@ static int pull(struct engine *e, const char *ref, struct argv *out, struct err 
 static int run(struct engine *e, const char *ref, const char *id, bool detach, const char *const *args,
                struct argv *out, struct err *err)
 {
-	const struct plant *p = plant_of(e);
-
-	argv_addl(out, p->program, "doctor", PLANT_WAIT, NULL);
-	argv_addf(out, "%.3f", p->delay_ms);
+	out->wait_ns = (int64_t)(plant_of(e)->delay_ms * NS_PER_MS);
 	return AS_BASE(e, run, e, ref, id, detach, args, out, err);
 }
 
@@ -55,10 +47,9 @@ static int mount(struct engine *e, const char *ref, const char *at, struct err *
 	return AS_BASE(e, mount, e, ref, at, err);
 }
 
-int plant_init(struct plant *p, const struct engine_kind *base, double delay_ms, const char *suffix, struct err *err)
+void plant_init(struct plant *p, const struct engine_kind *base, double delay_ms, const char *suffix)
 {
 	*p = (struct plant){.kind = *base, .base = base, .delay_ms = delay_ms};
-	TRY(program_path(&p->program, err));
 	snprintf(p->name, sizeof(p->name), "%s+%s", base->name, suffix);
 	snprintf(p->title, sizeof(p->title), "%s, planted %s", base->title, suffix);
 	p->kind.name = p->name;
@@ -68,32 +59,4 @@ int plant_init(struct plant *p, const struct engine_kind *base, double delay_ms,
 	p->kind.pull = pull;
 	p->kind.run = run;
 	p->kind.mount = base->mount ? mount : NULL;
-	return 0;
-}
-
-void plant_fini(struct plant *p)
-{
-	free(p->program);
-	*p = (struct plant){0};
-}
-
-int plant_wait_then(int argc, char **argv)
-{
-	int64_t due = clock_mono_ns();
-	struct timespec at;
-	char *end;
-	double ms;
-
-	if (argc < 2)
-		return EXIT_USAGE;
-	ms = strtod(argv[0], &end);
-	if (*end || !(ms >= 0 && ms < 3600e3))
-		return EXIT_USAGE;
-	due += (int64_t)(ms * NS_PER_MS);
-	at = (struct timespec){due / NS_PER_S, due % NS_PER_S};
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
-		;
-	execvp(argv[1], argv + 1);
-	perror(argv[1]);
-	return 127;
 }

@@ -12,18 +12,9 @@ struct plant {
 	const struct engine_kind *base;
 	double delay_ms;
 	char name[64], title[96];
-	char *program; /* coldbench itself */
 };
 
 /* An engine named "BASE+SUFFIX". It must not move while there are engines of it. */
-int plant_init(struct plant *p, const struct engine_kind *base, double delay_ms, const char *suffix, struct err *err);
-void plant_fini(struct plant *p);
-DEFINE_AUTO_FINI(plant);
-
-/* What a planted command begins with: coldbench doctor PLANT_WAIT MS COMMAND... */
-#define PLANT_WAIT "--wait-then"
-
-/* Waits, and becomes the command; returns an exit status when it cannot. argv[0] is the number of milliseconds. */
-int plant_wait_then(int argc, char **argv);
+void plant_init(struct plant *p, const struct engine_kind *base, double delay_ms, const char *suffix);
 
 #endif

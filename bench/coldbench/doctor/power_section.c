@@ -45,9 +45,7 @@ struct trial {
 static void trial_fini(struct trial *t)
 {
 	for (size_t i = 0; i < N_VARIANTS; i++) {
-		if (t->variants[i].plant.program)
-			engine_remove(&t->variants[i].plant.kind);
-		plant_fini(&t->variants[i].plant);
+		engine_remove(&t->variants[i].plant.kind);
 		numbers_fini(&t->variants[i].ms);
 		numbers_fini(&t->variants[i].planted_ms);
 	}
@@ -56,14 +54,13 @@ DEFINE_AUTO_FINI(trial);
 
 /* ---- measuring ---- */
 
-static int add_variant(struct trial *t, struct variant *v, struct err *err)
+static void add_variant(struct trial *t, struct variant *v)
 {
 	char suffix[16];
 
 	snprintf(suffix, sizeof(suffix), "%u%%", v->percent);
-	TRY(plant_init(&v->plant, engine_find(t->stand->c.engine), 0, suffix, err));
+	plant_init(&v->plant, engine_find(t->stand->c.engine), 0, suffix);
 	engine_add(&v->plant.kind);
-	return 0;
 }
 
 static int measure_one(struct trial *t, struct variant *v, struct err *err)
@@ -87,7 +84,7 @@ static int measure_one(struct trial *t, struct variant *v, struct err *err)
 static int pilot(struct trial *t, struct err *err)
 {
 	for (size_t i = 0; i < N_VARIANTS; i++)
-		TRY(add_variant(t, &t->variants[i], err));
+		add_variant(t, &t->variants[i]);
 	for (unsigned i = 0; i < PILOTS; i++)
 		TRY(measure_one(t, &t->variants[SAME], err));
 	return 0;

@@ -1,7 +1,6 @@
 /* coldbench doctor: examines what the figures rest on. */
 #include "bench/coldbench/verb.h"
 #include "bench/coldbench/doctor/doctor.h"
-#include "bench/coldbench/doctor/plant.h"
 #include "bench/coldbench/fingerprint.h"
 
 #include "base/clock.h"
@@ -250,8 +249,6 @@ int doctor_verb(int argc, char **argv)
 	struct err err = ERR_INIT;
 	int status;
 
-	if (argc > 1 && !strcmp(argv[1], PLANT_WAIT))
-		return plant_wait_then(argc - 2, argv + 2);
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	status = examine_in(&o, &err);
 	return status < 0 ? verb_fail(&err) : status;

@@ -62,7 +62,7 @@ static int write_config(const struct engine *e, const struct containerd *c, bool
 /* The beginning of a command: `program` is ctr, or one that takes the same options. */
 static void client(const struct containerd *c, const char *program, struct argv *out)
 {
-	room_enter(c->room, out);
+	out->room = c->room;
 	argv_addl(out, program, "--address", c->socket, "--namespace", c->name, NULL);
 }
 
@@ -71,7 +71,7 @@ static int start_daemon(struct containerd *c, const struct engine *e, const char
 	AUTO(argv) struct argv argv = ARGV_INIT;
 	AUTO(argv) struct argv question = ARGV_INIT;
 
-	room_enter(c->room, &argv);
+	argv.room = c->room;
 	argv_addl(&argv, "containerd", "--config", config, NULL);
 	TRY(daemon_start(&c->daemon, e, "containerd", &argv, err));
 	client(c, "ctr", &question);
@@ -163,5 +163,5 @@ int containerd_mount(struct engine *e, const char *ref, const char *at, struct e
 
 	client(c, "ctr", &argv);
 	argv_addl(&argv, "images", "mount", "--snapshotter", c->snapshotter, ref, at, NULL);
-	return command_run((const char *const *)argv.p, log, clock_mono_ns() + MOUNT_NS, -1, err);
+	return command_run(&argv, log, clock_mono_ns() + MOUNT_NS, -1, err);
 }

@@ -48,6 +48,7 @@ static void client(const struct engine *e, struct argv *a)
 {
 	const struct own *own = e->own;
 
+	a->room = own->room;
 	argv_addl(a, own->contentctl, "--address", own->socket, "--namespace", own->name, NULL);
 }
 
@@ -72,7 +73,7 @@ static int start(struct engine *e, struct err *err)
 	TRY(program_beside("contentd", &contentd, err));
 	TRY(program_beside("contentctl", &own->contentctl, err));
 	TRY(room_open(&(struct room_spec){.dir = e->dir, .one_cgroups = has_crun(e->options)}, &own->room, err));
-	room_enter(own->room, &argv);
+	argv.room = own->room;
 	TRY(write_config(e, config, err));
 	argv_addl(&argv, contentd, "--config", config, "--root", NULL);
 	argv_addf(&argv, "%s/root", e->dir);
@@ -129,7 +130,7 @@ static int mount_image(struct engine *e, const char *ref, const char *at, struct
 
 	client(e, &argv);
 	argv_addl(&argv, "mount", ref, at, NULL);
-	return command_run((const char *const *)argv.p, log, clock_mono_ns() + MOUNT_NS, -1, err);
+	return command_run(&argv, log, clock_mono_ns() + MOUNT_NS, -1, err);
 }
 
 const struct engine_kind ENGINE_CONTENTD = {

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/unix.h"
 #include "bench/coldbench/measure/command.h"
+#include "bench/coldbench/peers/room.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,9 +32,7 @@ int daemon_start(struct daemon *d, const struct engine *e, const char *name, con
 	log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (log < 0)
 		return err_errno(err, errno, "open %s", path);
-	return spawn_start(
-	    &(struct spawn){.argv = (const char *const *)argv->p, .stdio = {-1, log, log}, .detach = true}, &d->pid,
-	    err);
+	return room_start(argv, (struct spawn){.stdio = {-1, log, log}, .detach = true}, &d->pid, err);
 }
 
 static bool has_ended(pid_t pid)
@@ -51,7 +50,7 @@ int daemon_await(const struct daemon *d, const struct engine *e, const struct ar
 	bool ended;
 
 	do {
-		if (command_run((const char *const *)question->p, NULL, deadline_ns, -1, NULL) == 0)
+		if (command_run(question, NULL, deadline_ns, -1, NULL) == 0)
 			return 0;
 		ended = has_ended(d->pid);
 		usleep(RETRY_US);

@@ -13,12 +13,16 @@
 
 #include <sys/types.h>
 
-/* A command line: argv[n] is NULL; texts are its own. */
+struct room;
+
+/* A command line: argv[n] is NULL; texts are its own. room_start (peers/room.h) makes a process of it. */
 struct argv {
 	char **p; /* NULL when n is 0 */
 	size_t n, cap;
+	const struct room *room; /* where it runs; NULL: here */
+	int64_t wait_ns;         /* before it begins: a planted slow-down */
 };
-#define ARGV_INIT ((struct argv){NULL, 0, 0})
+#define ARGV_INIT ((struct argv){0})
 
 void argv_add(struct argv *a, const char *text);
 void argv_addf(struct argv *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -15,6 +15,19 @@
 #include <string.h>
 
 #define COMMAND_NS (60 * NS_PER_S)
+#define CONFIG "config"
+
+/* What podman and the runtimes have at fixed places: its configuration, what is kept beside its store (above all where blobs
+ * were seen, which is not to be known again), and containers. */
+static const struct {
+	const char *ours, *at;
+} PLACES[] = {
+    {CONFIG, "/etc/containers"},
+    {"state", "/var/lib/containers"},
+    {"run-state", "/run/containers"},
+    {"runc", "/run/runc"},
+    {"crun", "/run/crun"},
+};
 
 struct own {
 	struct room *room;
@@ -29,7 +42,7 @@ static int probe(const struct engine_options *o, int cancel_fd, struct buf *vers
 
 static int write_file(const struct engine *e, const char *name, TAKE(char *) text, struct err *err)
 {
-	AUTO_FREE char *path = xasprintf("%s/%s", e->dir, name);
+	AUTO_FREE char *path = xasprintf("%s/" CONFIG "/%s", e->dir, name);
 	AUTO_FREE char *owned = text;
 
 	return file_write_atomic(AT_FDCWD, path, str_of(owned), 0644, err);
@@ -55,19 +68,17 @@ static int write_config(const struct engine *e, struct err *err)
 	return write_file(e, "policy.json", xstrdup("{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}\n"), err);
 }
 
-/* What podman and the runtimes keep at fixed places, above all where blobs were seen, which is not to be known again. */
 static int open_room(const struct engine *e, struct own *own, struct err *err)
 {
-	static const char *const PLACES[] = {"/var/lib/containers", "/run/containers", "/run/runc", "/run/crun"};
 	struct room_bind binds[ARRAY_LEN(PLACES) + 1] = {{0}};
 	AUTO(argv) struct argv from = ARGV_INIT;
 	AUTO_FREE char *root = NULL;
 
 	TRY(peers_root(e->options->suite, &root, err));
 	for (size_t i = 0; i < ARRAY_LEN(PLACES); i++)
-		argv_addf(&from, "%s/place%zu", e->dir, i);
+		argv_addf(&from, "%s/%s", e->dir, PLACES[i].ours);
 	for (size_t i = 0; i < ARRAY_LEN(PLACES); i++)
-		binds[i] = (struct room_bind){from.p[i], PLACES[i]};
+		binds[i] = (struct room_bind){from.p[i], PLACES[i].at};
 	return room_open(&(struct room_spec){.root = root,
 	                                     .dir = e->dir,
 	                                     .one_cgroups = !strcmp(containerd_runtime(e->options), "crun"),
@@ -75,25 +86,20 @@ static int open_room(const struct engine *e, struct own *own, struct err *err)
 	                 &own->room, err);
 }
 
-/* The beginning of a command line. */
-static void client(const struct engine *e, const char *program, struct argv *out)
+/* The beginning of a command line. Warnings, such as that of old control groups, would come before each answer. */
+static void client(const struct engine *e, struct argv *out)
 {
 	const struct own *own = e->own;
 
-	room_enter(own->room, out);
-	argv_add(out, "env");
-	argv_addf(out, "CONTAINERS_CONF=%s/containers.conf", e->dir);
-	argv_addf(out, "CONTAINERS_STORAGE_CONF=%s/storage.conf", e->dir);
-	argv_addf(out, "CONTAINERS_REGISTRIES_CONF=%s/registries.conf", e->dir);
-	/* a line of complaint before each answer */
-	argv_addl(out, "PODMAN_IGNORE_CGROUPSV1_WARNING=1", program, NULL);
+	out->room = own->room;
+	argv_addl(out, "podman", "--log-level=error", NULL);
 }
 
 static int ask(const struct engine *e, const struct argv *argv, struct err *err)
 {
 	AUTO_FREE char *log = xasprintf("%s/podman.log", e->dir);
 
-	return command_run((const char *const *)argv->p, log, clock_mono_ns() + COMMAND_NS, -1, err);
+	return command_run(argv, log, clock_mono_ns() + COMMAND_NS, -1, err);
 }
 
 /* The first command makes the store, as the start of a daemon would. */
@@ -106,8 +112,8 @@ static int start(struct engine *e, struct err *err)
 	own->name = leftovers_name();
 	TRY(open_room(e, own, err));
 	TRY(write_config(e, err));
-	client(e, "podman", &argv);
-	argv_addl(&argv, "images", NULL);
+	client(e, &argv);
+	argv_add(&argv, "images");
 	return ask(e, &argv, err);
 }
 
@@ -129,10 +135,8 @@ static int stop(struct engine *e, struct err *err)
 /* A registry that may speak plain HTTP is asked with TLS first: one connection more. */
 static int pull(struct engine *e, const char *ref, struct argv *out, struct err *err)
 {
-	client(e, "podman", out);
-	argv_addl(out, "pull", "--quiet", "--tls-verify=false", "--signature-policy", NULL);
-	argv_addf(out, "%s/policy.json", e->dir);
-	argv_add(out, ref);
+	client(e, out);
+	argv_addl(out, "pull", "--quiet", "--tls-verify=false", ref, NULL);
 	return 0;
 }
 
@@ -142,7 +146,7 @@ static int run(struct engine *e, const char *ref, const char *id, bool detach, c
 {
 	const struct own *own = e->own;
 
-	client(e, "podman", out);
+	client(e, out);
 	argv_addl(out, "run", detach ? "--detach" : "--rm", "--pull=never", "--network=none",
 	          "--security-opt=seccomp=unconfined", "--cap-add=MKNOD,NET_RAW,AUDIT_WRITE", "--name", id,
 	          "--cgroup-parent", NULL);
@@ -155,11 +159,12 @@ static int run(struct engine *e, const char *ref, const char *id, bool detach, c
 /* It chooses the place itself, in its store. */
 static int mount_image(struct engine *e, const char *ref, const char *at, struct err *err)
 {
+	const struct own *own = e->own;
 	AUTO(argv) struct argv argv = ARGV_INIT;
 
-	client(e, "sh", &argv);
-	argv_addl(&argv, "-c", "from=$(podman image mount \"$0\") && mount --bind -o ro \"$from\" \"$1\"", ref, at,
-	          NULL);
+	argv.room = own->room;
+	argv_addl(&argv, "sh", "-c", "from=$(podman image mount \"$0\") && mount --bind -o ro \"$from\" \"$1\"", ref,
+	          at, NULL);
 	return ask(e, &argv, err);
 }
 

@@ -94,12 +94,13 @@ static int run_forms(const char *a, const char *b, int cancel_fd, struct buf *ou
 {
 	AUTO_FREE char *script = xasprintf("%s/bench/forms.sh", source_dir());
 	AUTO_FREE char *build = NULL;
+	AUTO(argv) struct argv argv = ARGV_INIT;
 	int status;
 
 	TRY(image_build_variable(&build, err));
-	TRY_WRAP(command_output((const char *const[]){"env", build, "bash", script, a, b, NULL}, false,
-	                        clock_mono_ns() + BUILD_NS, cancel_fd, out, &status, err),
-	         err, "%s %s%s%s", script, a, b ? " " : "", b ?: "");
+	argv_addl(&argv, "env", build, "bash", script, a, b, NULL);
+	TRY_WRAP(command_output(&argv, false, clock_mono_ns() + BUILD_NS, cancel_fd, out, &status, err), err,
+	         "%s %s%s%s", script, a, b ? " " : "", b ?: "");
 	if (status)
 		return err_set(err, ERR_INTERNAL, "%s %s%s%s failed", script, a, b ? " " : "", b ?: "");
 	return 0;

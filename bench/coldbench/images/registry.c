@@ -213,11 +213,12 @@ const char *registry_host(const struct registry *r)
 
 int registry_push(struct registry *r, const struct image *image, const char *name, struct err *err)
 {
-	AUTO_FREE char *from = xasprintf("oci:%s:latest", image->layout);
-	AUTO_FREE char *to = xasprintf("docker://%s/%s", r->host, name);
+	AUTO(argv) struct argv copy = ARGV_INIT;
 
 	/* Bytes and digests as they are: how they are packed is what is compared. */
-	return command_run((const char *[]){"skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false",
-	                                    "--preserve-digests", from, to, NULL},
-	                   r->push_log, clock_mono_ns() + PUSH_NS, r->cancel_fd, err);
+	argv_addl(&copy, "skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false",
+	          "--preserve-digests", NULL);
+	argv_addf(&copy, "oci:%s:latest", image->layout);
+	argv_addf(&copy, "docker://%s/%s", r->host, name);
+	return command_run(&copy, r->push_log, clock_mono_ns() + PUSH_NS, r->cancel_fd, err);
 }

@@ -70,11 +70,12 @@ static int fill_copy(const struct images_args *a, const char *layout, const char
 {
 	AUTO_FREE char *path = xasprintf("%s/%s", a->out, new);
 	AUTO(buf) struct buf said = BUF_INIT;
+	AUTO(argv) struct argv copy = ARGV_INIT;
 	struct str rest, line;
 	int status;
 
-	TRY(command_output((const char *const[]){"cp", "-a", "--reflink=auto", "-T", layout, path, NULL}, true,
-	                   clock_mono_ns() + COPY_NS, a->cancel_fd, &said, &status, err));
+	argv_addl(&copy, "cp", "-a", "--reflink=auto", "-T", layout, path, NULL);
+	TRY(command_output(&copy, true, clock_mono_ns() + COPY_NS, a->cancel_fd, &said, &status, err));
 	rest = buf_str(&said);
 	if (status && str_split(&rest, '\n', &line))
 		return err_set(err, ERR_INTERNAL, STR_FMT, STR_ARG(line));
@@ -246,11 +247,12 @@ static int prune(struct images_args *a, struct err *err)
 	AUTO_FREE char *script = xasprintf("%s/bench/prune.sh", source_dir());
 	AUTO_FREE char *build = NULL;
 	AUTO(buf) struct buf said = BUF_INIT;
+	AUTO(argv) struct argv prune = ARGV_INIT;
 	int status;
 
 	TRY(image_build_variable(&build, err));
-	TRY(command_output((const char *const[]){"env", build, "bash", script, a->dry_run ? "--dry-run" : NULL, NULL},
-	                   false, clock_mono_ns() + PRUNE_NS, a->cancel_fd, &said, &status, err));
+	argv_addl(&prune, "env", build, "bash", script, a->dry_run ? "--dry-run" : NULL, NULL);
+	TRY(command_output(&prune, false, clock_mono_ns() + PRUNE_NS, a->cancel_fd, &said, &status, err));
 	fwrite(said.p, 1, said.n, stdout);
 	return status ? err_set(err, ERR_INTERNAL, "%s failed", script) : 0;
 }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/unix.h"
+#include "bench/coldbench/peers/room.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,14 +19,14 @@
 #define OUTPUT_BYTES_MAX (64u << 10)
 #define TIDY_MS 20000 /* for scripts that have daemons of their own */
 
-int command_start(const char *const *argv, const char *output, pid_t *out, struct err *err)
+int command_start(const struct argv *argv, const char *output, pid_t *out, struct err *err)
 {
 	AUTO_FD int fd = -1;
 
 	fd = open(output ? output : "/dev/null", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return err_errno(err, errno, "open %s", output ? output : "/dev/null");
-	return spawn_start(&(struct spawn){.argv = argv, .stdio = {-1, fd, fd}, .new_group = true}, out, err);
+	return room_start(argv, (struct spawn){.stdio = {-1, fd, fd}, .new_group = true}, out, err);
 }
 
 char *last_words(const char *path)
@@ -89,24 +90,25 @@ static int finish(pid_t pid, const char *name, int64_t deadline_ns, int cancel_f
 	return r;
 }
 
-int command_wait(pid_t pid, const char *const *argv, const char *output, int64_t deadline_ns, int cancel_fd,
+int command_wait(pid_t pid, const struct argv *argv, const char *output, int64_t deadline_ns, int cancel_fd,
                  struct err *err)
 {
 	int status;
 
-	TRY(finish(pid, argv[0], deadline_ns, cancel_fd, &status, err));
+	TRY(finish(pid, argv->p[0], deadline_ns, cancel_fd, &status, err));
 	if (!WIFEXITED(status) || WEXITSTATUS(status)) {
 		AUTO_FREE char *words = last_words(output);
 
 		if (WIFSIGNALED(status))
-			return err_set(err, ERR_INTERNAL, "%s was ended by signal %d: %s", argv[0], WTERMSIG(status),
+			return err_set(err, ERR_INTERNAL, "%s was ended by signal %d: %s", argv->p[0], WTERMSIG(status),
 			               words);
-		return err_set(err, ERR_INTERNAL, "%s ended with status %d: %s", argv[0], WEXITSTATUS(status), words);
+		return err_set(err, ERR_INTERNAL, "%s ended with status %d: %s", argv->p[0], WEXITSTATUS(status),
+		               words);
 	}
 	return 0;
 }
 
-int command_run(const char *const *argv, const char *output, int64_t deadline_ns, int cancel_fd, struct err *err)
+int command_run(const struct argv *argv, const char *output, int64_t deadline_ns, int cancel_fd, struct err *err)
 {
 	pid_t pid;
 
@@ -114,7 +116,7 @@ int command_run(const char *const *argv, const char *output, int64_t deadline_ns
 	return command_wait(pid, argv, output, deadline_ns, cancel_fd, err);
 }
 
-int command_output(const char *const *argv, bool with_errors, int64_t deadline_ns, int cancel_fd, struct buf *out,
+int command_output(const struct argv *argv, bool with_errors, int64_t deadline_ns, int cancel_fd, struct buf *out,
                    int *status, struct err *err)
 {
 	AUTO_FD int fd = memfd_create("output", MFD_CLOEXEC);
@@ -123,13 +125,12 @@ int command_output(const char *const *argv, bool with_errors, int64_t deadline_n
 
 	if (fd < 0)
 		return err_errno(err, errno, "memfd_create");
-	TRY(spawn_start(&(struct spawn){.argv = argv, .stdio = {-1, fd, with_errors ? fd : -1}, .new_group = true},
-	                &pid, err));
-	TRY(finish(pid, argv[0], deadline_ns, cancel_fd, &end, err));
+	TRY(room_start(argv, (struct spawn){.stdio = {-1, fd, with_errors ? fd : -1}, .new_group = true}, &pid, err));
+	TRY(finish(pid, argv->p[0], deadline_ns, cancel_fd, &end, err));
 	if (lseek(fd, 0, SEEK_SET) < 0)
 		return err_errno(err, errno, "lseek");
 	*status = WIFEXITED(end) ? WEXITSTATUS(end) : 128 + WTERMSIG(end);
-	TRY_WRAP(fd_read_all(fd, OUTPUT_BYTES_MAX, out, err), err, "output of %s", argv[0]);
+	TRY_WRAP(fd_read_all(fd, OUTPUT_BYTES_MAX, out, err), err, "output of %s", argv->p[0]);
 	return 0;
 }
 

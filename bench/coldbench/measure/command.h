@@ -5,28 +5,27 @@
 #ifndef BENCH_COLDBENCH_COMMAND_H
 #define BENCH_COLDBENCH_COMMAND_H
 
-#include "base/buf.h"
-#include "base/err.h"
+#include "bench/coldbench/engines/engine.h"
 
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Starts a program in a process group of its own with nothing to read, and output at the end of the file `output` (made
+/* Starts a command in a process group of its own with nothing to read, and output at the end of the file `output` (made
  * when absent; NULL: nowhere). */
-int command_start(const char *const *argv, const char *output, pid_t *out, struct err *err);
+int command_start(const struct argv *argv, const char *output, pid_t *out, struct err *err);
 
 /* Waits until it has ended. A status that is not 0 is ERR_INTERNAL with the last line of `output` in it; at the deadline
  * (CLOCK_MONOTONIC), and when `cancel_fd` (-1: none) becomes readable, its group is ended, after 20 s by force: ERR_DEADLINE,
  * ERR_CANCELLED. `argv` is for messages. */
-int command_wait(pid_t pid, const char *const *argv, const char *output, int64_t deadline_ns, int cancel_fd,
+int command_wait(pid_t pid, const struct argv *argv, const char *output, int64_t deadline_ns, int cancel_fd,
                  struct err *err);
 
 /* Both. */
-int command_run(const char *const *argv, const char *output, int64_t deadline_ns, int cancel_fd, struct err *err);
+int command_run(const struct argv *argv, const char *output, int64_t deadline_ns, int cancel_fd, struct err *err);
 
 /* Runs a command for what it prints, at most 64 KiB, which is appended to `out`; `with_errors`: to its standard error, too,
  * which else is ours. *status is its end as a shell tells it. Deadline and `cancel_fd` as above. */
-int command_output(const char *const *argv, bool with_errors, int64_t deadline_ns, int cancel_fd, struct buf *out,
+int command_output(const struct argv *argv, bool with_errors, int64_t deadline_ns, int cancel_fd, struct buf *out,
                    int *status, struct err *err);
 
 /* A program of the project: the one beside ours, or in ../bin from there; the caller's. ERR_NOT_FOUND. */

@@ -16,9 +16,10 @@ static int64_t in_s(int s)
 
 static int run(const char *script, int64_t deadline_ns, int cancel_fd, struct err *err)
 {
-	const char *argv[] = {"sh", "-c", script, NULL};
+	AUTO(argv) struct argv argv = ARGV_INIT;
 
-	return command_run(argv, output, deadline_ns, cancel_fd, err);
+	argv_addl(&argv, "sh", "-c", script, NULL);
+	return command_run(&argv, output, deadline_ns, cancel_fd, err);
 }
 
 static void output_is_added_to_the_file(void **state)
@@ -91,9 +92,10 @@ static void it_may_tidy_up_first(void **state)
 
 static int ask(const char *script, bool with_errors, struct buf *out, int *status, struct err *err)
 {
-	const char *argv[] = {"sh", "-c", script, NULL};
+	AUTO(argv) struct argv argv = ARGV_INIT;
 
-	return command_output(argv, with_errors, in_s(60), -1, out, status, err);
+	argv_addl(&argv, "sh", "-c", script, NULL);
+	return command_output(&argv, with_errors, in_s(60), -1, out, status, err);
 }
 
 static void what_it_prints_is_had(void **state)

@@ -4,6 +4,7 @@
 #include "bench/coldbench/measure/command.h"
 #include "bench/coldbench/measure/output.h"
 #include "bench/coldbench/measure/phases.h"
+#include "bench/coldbench/peers/room.h"
 
 #include "base/clock.h"
 #include "base/unix.h"
@@ -111,9 +112,7 @@ static int start_command(struct running *r, const struct launch_spec *spec, stru
 	if (err_out < 0)
 		return err_errno(err, errno, "open %s", spec->output);
 	TRY(output_start(spec->output, &r->output, &out, err));
-	TRY(spawn_start(
-	    &(struct spawn){.argv = (const char *const *)r->argv.p, .stdio = {-1, out, err_out}, .new_group = true},
-	    &r->command, err));
+	TRY(room_start(&r->argv, (struct spawn){.stdio = {-1, out, err_out}, .new_group = true}, &r->command, err));
 	r->command_fd = pidfd_open(r->command, 0);
 	if (r->command_fd < 0)
 		return err_errno(err, errno, "watch %s", r->argv.p[0]);
@@ -169,7 +168,7 @@ static int begin(struct watch *w, const struct launch_spec *spec, struct launch 
 	l->begun_ns = l->pulled_ns = clock_mono_ns();
 	deadline_ns = l->begun_ns + spec->timeout_ns;
 	if (spec->pull) {
-		TRY(command_run((const char *const *)pull->p, spec->output, deadline_ns, spec->cancel_fd, err));
+		TRY(command_run(pull, spec->output, deadline_ns, spec->cancel_fd, err));
 		l->pulled_ns = clock_mono_ns();
 	}
 	TRY(start_command(l->running, spec, err));

@@ -193,8 +193,7 @@ static int start_sleeper(struct steps *t, unsigned i, pid_t *init, struct err *e
 
 	snprintf(id, sizeof(id), "sleep-%03u", i);
 	TRY(t->engine.kind->run(&t->engine, t->targets->ref, id, true, args, &a, err));
-	TRY_WRAP(command_run((const char *const *)a.p, t->output, deadline_ns, t->w->cancel_fd, err), err, "run %s",
-	         id);
+	TRY_WRAP(command_run(&a, t->output, deadline_ns, t->w->cancel_fd, err), err, "run %s", id);
 	TRY(watch_wait_exec(t->w->watch, id, deadline_ns, t->w->cancel_fd, &found, err));
 	*init = found.pid;
 	return 0;

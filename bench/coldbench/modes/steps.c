@@ -35,7 +35,7 @@ static int run_argv(struct steps *t, const struct argv *a, int64_t *ns, struct e
 {
 	int64_t begun_ns = clock_mono_ns();
 
-	TRY(command_run((const char *const *)a->p, t->output, begun_ns + t->w->timeout_ns, t->w->cancel_fd, err));
+	TRY(command_run(a, t->output, begun_ns + t->w->timeout_ns, t->w->cancel_fd, err));
 	if (ns)
 		*ns = clock_mono_ns() - begun_ns;
 	return 0;

@@ -31,16 +31,17 @@ bool peers_parse_version(struct str printed, struct str *out)
 /* The path that `SCRIPT --path SUITE` prints; nothing need be there. */
 static int path_by(const char *script, const char *suite, char **out, struct err *err)
 {
-	AUTO_FREE char *program = xasprintf("%s/%s", source_dir(), script);
+	AUTO(argv) struct argv argv = ARGV_INIT;
 	AUTO(buf) struct buf printed = BUF_INIT;
-	const char *argv[] = {program, "--path", suite, NULL};
 	struct str path;
 	int status;
 
-	TRY(command_output(argv, true, clock_mono_ns() + QUESTION_NS, -1, &printed, &status, err));
+	argv_addf(&argv, "%s/%s", source_dir(), script);
+	argv_addl(&argv, "--path", suite, NULL);
+	TRY(command_output(&argv, true, clock_mono_ns() + QUESTION_NS, -1, &printed, &status, err));
 	path = str_trim(buf_str(&printed));
 	if (status || !path.n)
-		return err_set(err, ERR_INTERNAL, "%s --path %s: " STR_FMT, program, suite, STR_ARG(path));
+		return err_set(err, ERR_INTERNAL, "%s --path %s: " STR_FMT, argv.p[0], suite, STR_ARG(path));
 	*out = xstrndup(path.p, path.n);
 	return 0;
 }
@@ -72,20 +73,6 @@ int peers_root(const char *suite, char **out, struct err *err)
 	return 0;
 }
 
-/* A program of this machine's own, found as a shell would; NULL when there is none. */
-static char *find_program(const char *name)
-{
-	struct str rest = str_of(getenv("PATH")), dir;
-
-	while (str_split(&rest, ':', &dir)) {
-		AUTO_FREE char *path = xasprintf(STR_FMT "/%s", STR_ARG(dir), name);
-
-		if (path[0] == '/' && !access(path, X_OK))
-			return STEAL(path);
-	}
-	return NULL;
-}
-
 int peers_stargz(const struct engine_options *o, char **out, struct err *err)
 {
 	/* The compiled one is static: it serves this machine's containerd as well. */
@@ -100,7 +87,7 @@ int peers_stargz(const struct engine_options *o, char **out, struct err *err)
 		return 0;
 	}
 	if (is_host(o->suite))
-		path = find_program("containerd-stargz-grpc");
+		program_find("containerd-stargz-grpc", &path, NULL);
 	if (!path)
 		TRY(path_by("bench/peers/stargz.sh", suite, &path, err));
 	if (access(path, X_OK))
@@ -127,11 +114,10 @@ static int add_version(const struct room *room, const char *suite, const char *p
 	struct str version = STR("of unknown version");
 	int status = 0, r;
 
-	room_enter(room, &argv);
+	argv.room = room;
 	argv_addl(&argv, program, "--version", NULL);
-	r = command_output((const char *const *)argv.p, true, clock_mono_ns() + QUESTION_NS, cancel_fd, &printed,
-	                   &status, err);
-	if (r == -ERR_NOT_FOUND || status == 127)
+	r = command_output(&argv, true, clock_mono_ns() + QUESTION_NS, cancel_fd, &printed, &status, err);
+	if (r == -ERR_NOT_FOUND)
 		return err_set(err, ERR_UNAVAILABLE, is_host(suite) ? "%s is not installed" : "no %s in %s", program,
 		               suite);
 	TRY_WRAP(r, err, "%s --version", program);

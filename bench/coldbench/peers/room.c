@@ -1,123 +1,114 @@
-/* Rooms: a child makes the namespace, its descriptor keeps it. */
+/* Rooms: a thread makes the namespace, its descriptor keeps it; a thread each goes there to start a process. */
 #include "bench/coldbench/peers/room.h"
 
+#include "base/clock.h"
 #include "base/file.h"
+#include "base/vec.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #define UNIFIED "/sys/fs/cgroup/unified"
 
 struct room {
-	int fd;    /* of the namespace; -1: this machine's own */
-	char *dir; /* a mount on itself, to be undone; NULL: none */
+	int fd;           /* of the namespace; -1: this machine's own */
+	char *dir;        /* a mount on itself, to be undone; NULL: none */
+	VEC(char *) made; /* folders of the machine that were not there, parents first */
 };
 
-/* What the child tells when it cannot go on, and the one byte of `step` when it can. */
-struct verdict {
-	int sys;
-	const char *step;
+/* ---- threads in namespaces of their own ---- */
+
+struct errand {
+	int (*run)(void *arg, struct err *err);
+	void *arg;
+	struct err *err;
+	int result;
 };
 
-/* The child's copy of `dir` would only receive mounts, as all the rest; one of the shared mount takes its place. */
-static const char *share_dir(const char *dir)
+static void *run_errand(void *arg)
 {
-	int tree = open_tree(AT_FDCWD, dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	struct errand *e = arg;
+
+	e->result = e->run(e->arg, e->err);
+	return NULL;
+}
+
+/* A thread that leaves the namespace (and with it the root and the working folder) of all the others ends with that; what it
+ * has started is a child of the process. */
+static int in_thread(int (*run)(void *arg, struct err *err), void *arg, struct err *err)
+{
+	struct errand e = {.run = run, .arg = arg, .err = err};
+	pthread_t thread;
+	int r = pthread_create(&thread, NULL, run_errand, &e);
+
+	if (r)
+		return err_errno(err, r, "pthread_create");
+	pthread_join(thread, NULL);
+	return e.result;
+}
+
+/* ---- making ---- */
+
+struct making {
+	const struct room_spec *spec;
+	const char *usr;
+	int fd;
+};
+
+/* Our copy of `dir` would only receive mounts, as all the rest; one of the shared mount takes its place. */
+static int share_dir(const char *dir, struct err *err)
+{
+	AUTO_FD int tree = open_tree(AT_FDCWD, dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
 	if (tree < 0)
-		return "clone the mount of the shared folder";
+		return err_errno(err, errno, "clone the mount of %s", dir);
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
-		return "make / a slave mount";
+		return err_errno(err, errno, "make / a slave mount");
 	if (umount2(dir, MNT_DETACH) || move_mount(tree, "", AT_FDCWD, dir, MOVE_MOUNT_F_EMPTY_PATH))
-		return "mount the shared folder";
-	return NULL;
+		return err_errno(err, errno, "mount %s", dir);
+	return 0;
 }
 
-/* NULL, or what failed with errno. After fork in a program with threads: system calls alone. */
-static const char *furnish(const struct room_spec *spec, const char *usr)
+static int mount_bind(const char *from, const char *at, struct err *err)
 {
-	const char *step = NULL;
+	if (mount(from, at, NULL, MS_BIND, NULL))
+		return err_errno(err, errno, "mount %s at %s", from, at);
+	return 0;
+}
+
+static int furnish(void *arg, struct err *err)
+{
+	struct making *m = arg;
+	const struct room_spec *spec = m->spec;
 
 	if (unshare(CLONE_NEWNS))
-		return "make a mount namespace";
+		return err_errno(err, errno, "make a mount namespace");
 	if (spec->dir)
-		step = share_dir(spec->dir);
+		TRY(share_dir(spec->dir, err));
 	else if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
-		step = "make / a slave mount";
-	if (step)
-		return step;
+		return err_errno(err, errno, "make / a slave mount");
 	if (spec->one_cgroups && umount2(UNIFIED, MNT_DETACH) && errno != EINVAL && errno != ENOENT)
-		return "hide " UNIFIED;
+		return err_errno(err, errno, "hide " UNIFIED);
 	for (const struct room_bind *b = spec->binds; b && b->from; b++)
-		if (mount(b->from, b->at, NULL, MS_BIND, NULL))
-			return "mount a folder in the place of the machine's";
+		TRY(mount_bind(b->from, b->at, err));
 	/* Libraries are found where the suite has them, not where this machine's cache of them says. */
-	if (usr && mount("/dev/null", "/etc/ld.so.cache", NULL, MS_BIND, NULL) && errno != ENOENT)
-		return "hide /etc/ld.so.cache";
-	if (usr && mount(usr, "/usr", NULL, MS_BIND, NULL))
-		return "mount the suite's /usr";
-	return NULL;
-}
-
-static _Noreturn void child(const struct room_spec *spec, const char *usr, int fd)
-{
-	struct verdict v = {0};
-	char byte;
-
-	v.step = furnish(spec, usr);
-	v.sys = errno;
-	/* Lives until the parent has the namespace and closes its end. */
-	if (write(fd, &v, sizeof(v)) != sizeof(v) || read(fd, &byte, 1) < 0)
-		_exit(1);
-	_exit(0);
-}
-
-static int make(const struct room_spec *spec, const char *usr, int *out, struct err *err)
-{
-	int pair[2], failed = 0;
-	struct verdict v;
-	char path[64];
-	ssize_t n;
-	pid_t pid;
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return err_errno(err, errno, "socketpair");
-	pid = fork();
-	if (!pid) {
-		close(pair[0]);
-		child(spec, usr, pair[1]);
-	}
-	close(pair[1]);
-	if (pid < 0) {
-		close(pair[0]);
-		return err_errno(err, errno, "fork");
-	}
-	do
-		n = read(pair[0], &v, sizeof(v));
-	while (n < 0 && errno == EINTR);
-	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)pid);
-	if (n != sizeof(v))
-		failed = err_set(err, ERR_INTERNAL, "the maker of a mount namespace died");
-	else if (v.step)
-		failed = err_errno(err, v.sys, "%s", v.step);
-	else if ((*out = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-		failed = err_errno(err, errno, "open %s", path);
-	close(pair[0]);
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	return failed;
+	if (m->usr && !access("/etc/ld.so.cache", F_OK))
+		TRY(mount_bind("/dev/null", "/etc/ld.so.cache", err));
+	if (m->usr)
+		TRY(mount_bind(m->usr, "/usr", err));
+	m->fd = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	return m->fd < 0 ? err_errno(err, errno, "open the mount namespace") : 0;
 }
 
 static int bind_dir(const char *dir, struct room *r, struct err *err)
 {
-	if (mount(dir, dir, NULL, MS_BIND, NULL))
-		return err_errno(err, errno, "mount %s", dir);
+	TRY(mount_bind(dir, dir, err));
 	r->dir = xstrdup(dir);
 	/* Private first: its group is its own, not that of the file system it lies in. */
 	if (mount(NULL, dir, NULL, MS_PRIVATE, NULL) || mount(NULL, dir, NULL, MS_SHARED, NULL))
@@ -125,35 +116,51 @@ static int bind_dir(const char *dir, struct room *r, struct err *err)
 	return 0;
 }
 
-static int make_binds(const struct room_spec *spec, struct err *err)
+/* A folder and those above it, as far as they are not there; the room remembers which. */
+static int make_place(struct room *r, const char *at, struct err *err)
 {
+	AUTO_FREE char *path = xstrdup(at);
+	char *slash = path;
+
+	do {
+		slash = strchr(slash + 1, '/');
+		if (slash)
+			*slash = 0;
+		if (mkdir(path, 0700) == 0)
+			vec_push(&r->made, xstrdup(path));
+		else if (errno != EEXIST)
+			return err_errno(err, errno, "make %s", path);
+		if (slash)
+			*slash = '/';
+	} while (slash);
+	return 0;
+}
+
+static int make(const struct room_spec *spec, struct room *r, struct err *err)
+{
+	AUTO_FREE char *usr = spec->root ? xasprintf("%s/usr", spec->root) : NULL;
+	struct making m = {.spec = spec, .usr = usr, .fd = -1};
+
+	if (!usr && !spec->binds && (!spec->one_cgroups || access(UNIFIED, F_OK)))
+		return 0;
+	if (spec->dir)
+		TRY(bind_dir(spec->dir, r, err));
 	for (const struct room_bind *b = spec->binds; b && b->from; b++) {
 		TRY(dir_make(b->from, 0700, err));
-		TRY(dir_make(b->at, 0700, err));
+		TRY(make_place(r, b->at, err));
 	}
+	TRY(in_thread(furnish, &m, err));
+	r->fd = m.fd;
 	return 0;
 }
 
 int room_open(const struct room_spec *spec, struct room **out, struct err *err)
 {
-	AUTO_FREE char *usr = NULL;
-	struct room *r = xcalloc(1, sizeof(*r));
-	int failed = 0;
+	AUTO(room) struct room *r = xcalloc(1, sizeof(*r));
 
 	r->fd = -1;
-	usr = spec->root ? xasprintf("%s/usr", spec->root) : NULL;
-	if (usr || spec->binds || (spec->one_cgroups && !access(UNIFIED, F_OK))) {
-		failed = spec->dir ? bind_dir(spec->dir, r, err) : 0;
-		if (!failed)
-			failed = make_binds(spec, err);
-		if (!failed)
-			failed = make(spec, usr, &r->fd, err);
-	}
-	if (failed) {
-		room_close(r);
-		return failed;
-	}
-	*out = r;
+	TRY(make(spec, r, err));
+	*out = STEAL(r);
 	return 0;
 }
 
@@ -165,15 +172,47 @@ void room_close(struct room *r)
 		close(r->fd);
 	if (r->dir)
 		umount2(r->dir, MNT_DETACH);
+	while (r->made.n) {
+		AUTO_FREE char *path = vec_pop(&r->made);
+
+		rmdir(path);
+	}
+	vec_fini(&r->made);
 	free(r->dir);
 	free(r);
 }
 
-void room_enter(const struct room *r, struct argv *a)
+/* ---- starting ---- */
+
+struct start {
+	const struct argv *argv;
+	const struct spawn *how;
+	pid_t *pid;
+};
+
+static void wait_until(int64_t due_ns)
 {
-	if (r->fd < 0)
-		return;
-	argv_add(a, "nsenter");
-	argv_addf(a, "--mount=/proc/%d/fd/%d", (int)getpid(), r->fd);
-	argv_add(a, "--");
+	struct timespec at = {due_ns / NS_PER_S, due_ns % NS_PER_S};
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+		;
+}
+
+static int start(void *arg, struct err *err)
+{
+	const struct start *s = arg;
+	const struct argv *a = s->argv;
+
+	if (a->wait_ns)
+		wait_until(clock_mono_ns() + a->wait_ns);
+	/* A thread that shares its root with others must not change it. */
+	if (a->room && a->room->fd >= 0 && (unshare(CLONE_FS) || setns(a->room->fd, CLONE_NEWNS)))
+		return err_errno(err, errno, "enter the room of %s", a->p[0]);
+	return spawn_start(s->how, s->pid, err);
+}
+
+int room_start(const struct argv *a, struct spawn how, pid_t *pid, struct err *err)
+{
+	how.argv = (const char *const *)a->p;
+	return in_thread(start, &(struct start){.argv = a, .how = &how, .pid = pid}, err);
 }

@@ -5,16 +5,19 @@
  *	machine   /usr  /etc ...  DIR ──────────┐ one shared mount: what either mounts below it, both see
  *	room      /usr (the suite's)  ...  DIR ─┘ other mounts of the room are its own
  *
- * A room that would not differ from this machine is no namespace at all, and DIR is left alone. One thread.
+ * A room that would not differ from this machine is no namespace at all, and DIR is left alone.
+ *
+ * A process is in its room before it executes its program: nothing else is loaded, which would be measured with it. Those that
+ * have no room are started in the same way. room_start is for any thread, the rest for one.
  */
 #ifndef BENCH_COLDBENCH_PEERS_ROOM_H
 #define BENCH_COLDBENCH_PEERS_ROOM_H
 
+#include "base/unix.h"
 #include "bench/coldbench/engines/engine.h"
 
-struct room;
-
-/* The folder `from` in the place of the machine's folder `at`, for what a program keeps at a fixed place. Both are made. */
+/* The folder `from` in the place of the machine's folder `at`, for what a program keeps at a fixed place. Both are made; of
+ * `at` and the folders above it those that had to be made are removed by room_close, when they are empty. */
 struct room_bind {
 	const char *from, *at;
 };
@@ -34,8 +37,8 @@ void room_close(struct room *r);
 #define room_free room_close
 DEFINE_AUTO_FREE(room);
 
-/* Puts in front of a command line what makes the command run in the room, in the process that is started: the words are valid
- * until room_close. Programs are found in the suite's /usr, the working folder is "/". */
-void room_enter(const struct room *r, struct argv *a);
+/* Starts a command line in its room, with what `how` says beside its argv: programs are found in the suite's /usr, the working
+ * folder is "/". The caller reaps *pid. */
+int room_start(const struct argv *a, struct spawn how, pid_t *pid, struct err *err);
 
 #endif

@@ -17,9 +17,9 @@ static int run_in(const struct room *room, const char *script, struct err *err)
 	AUTO(argv) struct argv argv = ARGV_INIT;
 	AUTO_FREE char *output = xasprintf("%s/out", dir);
 
-	room_enter(room, &argv);
+	argv.room = room;
 	argv_addl(&argv, "sh", "-c", script, "sh", dir, NULL);
-	return command_run((const char *const *)argv.p, output, clock_mono_ns() + 60 * NS_PER_S, -1, err);
+	return command_run(&argv, output, clock_mono_ns() + 60 * NS_PER_S, -1, err);
 }
 
 /* A root whose /usr is this machine's, and a mark. */
@@ -113,6 +113,72 @@ static void a_folder_stands_in_for_the_machines(void **state)
 	assert_int_equal(access(outside, F_OK), -1);
 }
 
+/* PATH says nothing of a program that would take it there. */
+static void a_process_begins_in_the_room(void **state)
+{
+	AUTO_FREE char *path = xstrdup(getenv("PATH"));
+	char before[64] = "", after[64] = "";
+	struct room *room = NULL;
+	char *root = make_root();
+	int status = -1;
+	pid_t pid = 0;
+
+	OK(room_open(&(struct room_spec){.root = root, .dir = dir}, &room, err));
+	assert_true(readlink("/proc/self/ns/mnt", before, sizeof(before) - 1) > 0);
+	setenv("PATH", "/nowhere", 1);
+	{
+		AUTO(argv) struct argv there = {.room = room};
+		AUTO(argv) struct argv absent = {.room = room};
+
+		argv_addl(&there, "/bin/sh", "-c", "test -e /usr/passwd", NULL);
+		argv_addl(&absent, "/usr/no-such-program", NULL);
+		OK(room_start(&there, (struct spawn){.stdio = {-1, -1, -1}}, &pid, err));
+		OK(spawn_wait(pid, &status, err));
+		FAILS(room_start(&absent, (struct spawn){.stdio = {-1, -1, -1}}, &pid, err), ERR_NOT_FOUND);
+	}
+	setenv("PATH", path, 1);
+	assert_int_equal(status, 0);
+	/* We have stayed outside. */
+	assert_true(readlink("/proc/thread-self/ns/mnt", after, sizeof(after) - 1) > 0);
+	assert_string_equal(before, after);
+	assert_int_equal(access("/usr/passwd", F_OK), -1);
+	room_close(room);
+	drop_root(root);
+}
+
+static void a_planted_wait_comes_first(void **state)
+{
+	AUTO(argv) struct argv argv = {.wait_ns = 30 * NS_PER_MS};
+	int64_t begun_ns = clock_mono_ns();
+	int status;
+	pid_t pid;
+
+	argv_add(&argv, "true");
+	OK(room_start(&argv, (struct spawn){.stdio = {-1, -1, -1}}, &pid, err));
+	OK(spawn_wait(pid, &status, err));
+	assert_true(clock_mono_ns() - begun_ns >= argv.wait_ns);
+}
+
+/* Places that were there stay, and those that somebody else has come to use. */
+static void the_machine_has_no_more_folders_than_before(void **state)
+{
+	AUTO_FREE char *from = xasprintf("%s/place", dir), *old = xasprintf("%s/old", dir);
+	AUTO_FREE char *deep = xasprintf("%s/old/deep", dir), *at = xasprintf("%s/old/deep/at", dir);
+	AUTO_FREE char *used = xasprintf("%s/used", dir), *file = xasprintf("%s/used/file", dir);
+	const struct room_bind binds[] = {{from, at}, {from, used}, {0}};
+	struct room *room = NULL;
+
+	OK(dir_make(old, 0755, err));
+	OK(room_open(&(struct room_spec){.binds = binds}, &room, err));
+	assert_int_equal(access(at, F_OK), 0);
+	OK(file_write_atomic(AT_FDCWD, file, STR("x"), 0644, err));
+	OK(run_in(room, "touch $1/old/deep/at/x", err));
+	room_close(room);
+	assert_int_equal(access(deep, F_OK), -1);
+	assert_int_equal(access(old, F_OK), 0);
+	assert_int_equal(access(file, F_OK), 0);
+}
+
 static void a_root_that_is_not_there_fails(void **state)
 {
 	AUTO_FREE char *root = xasprintf("%s/absent", dir);
@@ -173,12 +239,15 @@ int main(void)
 	    cmocka_unit_test(other_mounts_stay_in_the_room),
 	    cmocka_unit_test(a_room_hides_the_unified_hierarchy),
 	    cmocka_unit_test(a_folder_stands_in_for_the_machines),
+	    cmocka_unit_test(the_machine_has_no_more_folders_than_before),
+	    cmocka_unit_test(a_process_begins_in_the_room),
 	    cmocka_unit_test(a_root_that_is_not_there_fails),
 	};
 	const struct CMUnitTest programs[] = {
 	    cmocka_unit_test(versions_are_found),
 	    cmocka_unit_test(programs_of_the_host_have_versions),
 	    cmocka_unit_test(asking_for_a_version_can_be_stopped),
+	    cmocka_unit_test(a_planted_wait_comes_first),
 	};
 	AUTO_FD int dir_fd = -1;
 	int failed;
