@@ -257,6 +257,37 @@ static void test_answers(void **state)
 	assert_false(answer_next(&d.a, &at, &n)); /* nothing to compare it with */
 }
 
+/* What failed is not left out of the answer. */
+static void test_answers_of_failures(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(words) struct words w = {0};
+	AUTO(buf) struct buf page = BUF_INIT;
+	AUTO_FREE char *text = NULL;
+	struct answer n;
+	size_t bytes, at = 0;
+	FILE *f = open_memstream(&text, &bytes);
+
+	add(&d, "start", "python", "gzip", "containerd", "\"metrics\":{\"ready_ms\":100}");
+	add(&d, "start", "python", "gzip", "contentd", "\"error\":\"no\",\"metrics\":{}");
+	add(&d, "start", "redis", "gzip", "containerd", "\"error\":\"no\",\"metrics\":{}");
+	add(&d, "start", "redis", "gzip", "contentd", "\"metrics\":{\"ready_ms\":100}");
+	add(&d, "start", "redis", "gzip", "contentd", "\"error\":\"no\",\"metrics\":{}");
+	analysis_init(&d.a, &d.set, NULL);
+	assert_true(answer_next(&d.a, &at, &n) && answer_next(&d.a, &at, &n));
+	words_init(&w, n.subject, n.subject->reference, &n.subject->to_reference);
+	assert_string_equal(buf_cstr(&w.verdict), "no comparison");
+	assert_string_equal(buf_cstr(&w.relation), "with containerd, which failed");
+	assert_int_equal(report_print_table(&d.set, f), 0);
+	fclose(f);
+	assert_non_null(strstr(text, "python, lan: contentd failed each time (1)\n"));
+	assert_non_null(
+	    strstr(text, "redis, lan: contentd 100 ms, no comparison with containerd, which failed, 1 of 2 failed\n"));
+	page_answers(&d.a, &page);
+	assert_non_null(strstr(buf_cstr(&page), "<b class=\"slower\">failed</b> each time (1)"));
+	assert_non_null(strstr(buf_cstr(&page), "<b class=\"slower\">1 of 2</b> failed"));
+}
+
 static void test_answers_of_few(void **state)
 {
 	AUTO(data) struct data d = {0};
@@ -372,7 +403,7 @@ static void test_table(void **state)
 	fclose(f);
 	assert_string_equal(
 	    text, "one cold start (ratios with their 95 % intervals)\n"
-		  "  python, lan: contentd 500 ms, 2.0 \u00d7 faster than containerd (1.94\u20132.1)\n"
+		  "  python, lan: contentd 500 ms, 2.0 \u00d7 faster than containerd (1.94\u20132.1), 1 of 8 failed\n"
 		  "\n"
 		  "start: one cold start; lan: 10 ms, 100 Mbit/s\n"
 		  "image   engine      n  median s  95 %       / containerd              / W  / T_serial   MB   / B\n"
@@ -414,6 +445,7 @@ int main(void)
 	    cmocka_unit_test(test_overview_has_room_for_intervals),
 	    cmocka_unit_test(test_answers),
 	    cmocka_unit_test(test_answers_of_few),
+	    cmocka_unit_test(test_answers_of_failures),
 	    cmocka_unit_test(test_table),
 	    cmocka_unit_test(test_table_of_nothing),
 	};

@@ -37,8 +37,8 @@ static const struct cell *find_rival(const struct analysis *a, const struct cell
 
 static bool has_answer(const struct cell *c, const char *engine)
 {
-	return !strcmp(c->engine, engine) && c->figure && c->reference && c->reference != c && c->reference->figure &&
-	       strcmp(c->mode, "warm") != 0 && strcmp(c->mode, "touched") != 0;
+	return !strcmp(c->engine, engine) && c->reference && c->reference != c && strcmp(c->mode, "warm") != 0 &&
+	       strcmp(c->mode, "touched") != 0;
 }
 
 bool answer_next(const struct analysis *a, size_t *at, struct answer *out)
@@ -51,7 +51,7 @@ bool answer_next(const struct analysis *a, size_t *at, struct answer *out)
 		if (!has_answer(c, engine))
 			continue;
 		*out = (struct answer){.subject = c, .rival = find_rival(a, c)};
-		if (out->rival)
+		if (out->rival && c->figure)
 			stats_compare(c->figure->values, c->figure->s.n, out->rival->figure->values,
 			              out->rival->figure->s.n, &out->to_rival);
 		return true;
@@ -79,6 +79,11 @@ void words_init(struct words *w, const struct cell *subject, const struct cell *
 	bool less = c->verdict == VERDICT_LESS, less_is_better = mode_less_is_better(subject->mode);
 
 	*w = (struct words){.class = "cannot"};
+	if (!other->figure) {
+		buf_adds(&w->verdict, "no comparison");
+		buf_addf(&w->relation, "with %.60s, which failed", other->label);
+		return;
+	}
 	if (c->verdict == VERDICT_CANNOT_TELL) {
 		bool few = subject->figure->s.n < STATS_LEAST || other->figure->s.n < STATS_LEAST;
 

@@ -8,7 +8,7 @@
 #include "bench/coldbench/report/analysis.h"
 
 struct answer {
-	const struct cell *subject;
+	const struct cell *subject; /* whose figure is NULL when all repetitions failed */
 	const struct cell
 	    *rival; /* the best of the others beside it; NULL when that is the reference, or there is none */
 	struct comparison to_rival;
@@ -21,8 +21,8 @@ const char *answer_engine(const struct analysis *a);
  * end; begin with *at = 0. */
 bool answer_next(const struct analysis *a, size_t *at, struct answer *out);
 
-/* How the subject compares to `other`, in three parts: `verdict` "4.9 × faster", "cannot be told", "too few repetitions";
- * `relation` "than containerd", "from containerd", "beside containerd"; and the interval of that factor, or, where nothing is
+/* How the subject, which has a figure, compares to `other`, in three parts: `verdict` "4.9 × faster", "cannot be told", "too few repetitions";
+ * "no comparison"; `relation` "than containerd", "from containerd", "beside containerd", "with containerd, which failed"; and the interval of that factor, or, where nothing is
  * told, of the ratio: "4.7–5.1", or "" when there is none. */
 struct words {
 	const char *class; /* "faster", "slower" or "cannot" */

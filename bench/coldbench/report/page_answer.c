@@ -59,6 +59,10 @@ static void add_answer(const struct answer *n, struct buf *out)
 	buf_adds(out, "</b>: ");
 	html_text_cut(out, c->label, 60);
 	buf_addc(out, ' ');
+	if (!c->figure) {
+		buf_addf(out, "<b class=\"slower\">failed</b> each time (%u)</li>\n", c->n_failed);
+		return;
+	}
 	quantity_add(out, c->figure->name, c->figure->s.median);
 	buf_adds(out, ", ");
 	add_words(n, c->reference, &c->to_reference, out);
@@ -66,6 +70,8 @@ static void add_answer(const struct answer *n, struct buf *out)
 		buf_adds(out, ", ");
 		add_words(n, n->rival, &n->to_rival, out);
 	}
+	if (c->n_failed)
+		buf_addf(out, ", <b class=\"slower\">%u of %u</b> failed", c->n_failed, c->n_failed + c->n_ok);
 	add_floors(c, out);
 	buf_adds(out, "</li>\n");
 }

@@ -235,6 +235,26 @@ static void add_words(const struct answer *n, const struct cell *other, const st
 		buf_addf(line, " (%s)", buf_cstr(&w.interval));
 }
 
+static void add_answer(const struct answer *n, struct buf *line)
+{
+	const struct cell *c = n->subject;
+
+	buf_addf(line, "%.60s", c->image);
+	if (c->count != 1)
+		buf_addf(line, " x%u", c->count);
+	buf_addf(line, ", %.60s: %.60s ", c->network, c->label);
+	if (!c->figure) {
+		buf_addf(line, "failed each time (%u)", c->n_failed);
+		return;
+	}
+	quantity_add(line, c->figure->name, c->figure->s.median);
+	add_words(n, c->reference, &c->to_reference, line);
+	if (n->rival)
+		add_words(n, n->rival, &n->to_rival, line);
+	if (c->n_failed)
+		buf_addf(line, ", %u of %u failed", c->n_failed, c->n_failed + c->n_ok);
+}
+
 static void print_answers(const struct analysis *a, FILE *to)
 {
 	const struct cell *last = NULL;
@@ -248,14 +268,7 @@ static void print_answers(const struct analysis *a, FILE *to)
 			fprintf(to, "%s%s (ratios with their 95 %% intervals)\n", last ? "\n" : "",
 			        mode_title(n.subject->mode));
 		last = n.subject;
-		buf_addf(&line, "%.60s", n.subject->image);
-		if (n.subject->count != 1)
-			buf_addf(&line, " x%u", n.subject->count);
-		buf_addf(&line, ", %.60s: %.60s ", n.subject->network, n.subject->label);
-		quantity_add(&line, n.subject->figure->name, n.subject->figure->s.median);
-		add_words(&n, n.subject->reference, &n.subject->to_reference, &line);
-		if (n.rival)
-			add_words(&n, n.rival, &n.to_rival, &line);
+		add_answer(&n, &line);
 		text_clean(line.p);
 		fprintf(to, "  %s\n", line.p);
 	}
