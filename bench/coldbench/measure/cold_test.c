@@ -35,8 +35,8 @@ static void programs_are_looked_for_below_the_root(void **state)
 	make_program("coldbench-y", 500);
 	assert_int_equal(resident("coldbench-x", root), 10000);
 	assert_int_equal(resident("coldbench-z", root), 0);
-	assert_int_equal(cold_resident_bytes((const char *const[]){"coldbench-x", "coldbench-z", "coldbench-y", NULL}, root),
-	                 10500);
+	assert_int_equal(
+	    cold_resident_bytes((const char *const[]){"coldbench-x", "coldbench-z", "coldbench-y", NULL}, root), 10500);
 	assert_int_equal(resident("sh", root), 0);
 }
 

@@ -47,6 +47,8 @@ struct watch {
 	int stop_fd;
 	ino_t own_namespace; /* of processes */
 	pthread_t thread;
+	struct buf args,
+	    text; /* the thread's, of what it reads: new memory for each file would be faulted in each time */
 	pthread_mutex_t lock;
 	/* under it */
 	struct map by_pid; /* struct process: the newest of each number */
@@ -122,13 +124,12 @@ static ino_t read_namespace(pid_t pid)
 }
 
 /* Of all the forks of an engine a handful is of another namespace; only of these the text is read, which takes far longer. */
-static bool is_first(const struct watch *w, pid_t pid)
+static bool is_first(struct watch *w, pid_t pid)
 {
-	AUTO(buf) struct buf status = BUF_INIT;
 	ino_t namespace = read_namespace(pid);
 
-	return namespace && namespace != w->own_namespace && proc_read(pid, "status", &status) &&
-	       watch_status_is_init(buf_str(&status));
+	return namespace && namespace != w->own_namespace && proc_read(pid, "status", &w->text) &&
+	       watch_status_is_init(buf_str(&w->text));
 }
 
 /* ---- the table ---- */
@@ -184,11 +185,9 @@ static void on_fork(struct watch *w, pid_t parent_pid, pid_t pid, int64_t at_ns)
 
 static void on_exec(struct watch *w, pid_t pid, int64_t at_ns)
 {
-	AUTO(buf) struct buf args = BUF_INIT;
-	AUTO(buf) struct buf cgroup = BUF_INIT;
 	struct program program;
 	struct process *p;
-	bool other;
+	bool begins;
 
 	pthread_mutex_lock(&w->lock);
 	p = find(w, pid);
@@ -198,19 +197,18 @@ static void on_exec(struct watch *w, pid_t pid, int64_t at_ns)
 	if (!p)
 		return;
 	program = read_program(pid);
-	proc_read(pid, "cmdline", &args);
-	other = program.inode != p->program.inode || program.device != p->program.device;
-	if (p->first && other && !p->init.exec_ns)
-		proc_read(pid, "cgroup", &cgroup);
+	begins =
+	    p->first && !p->init.exec_ns && (program.inode != p->program.inode || program.device != p->program.device);
+	proc_read(pid, "cmdline", &w->args);
+	if (begins)
+		proc_read(pid, "cgroup", &w->text);
 	pthread_mutex_lock(&w->lock);
 	p->program = program;
-	buf_fini(&p->args);
-	p->args = args;
-	args = BUF_INIT;
-	if (p->first && other && !p->init.exec_ns) {
+	buf_clear(&p->args);
+	buf_addstr(&p->args, buf_str(&w->args));
+	if (begins) {
 		p->init.exec_ns = at_ns;
-		p->cgroup = cgroup;
-		cgroup = BUF_INIT;
+		buf_addstr(&p->cgroup, buf_str(&w->text));
 		wake(w);
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -280,6 +278,8 @@ static void watch_free(struct watch *w)
 		process_free(w->all.p[i]);
 	vec_fini(&w->all);
 	map_fini(&w->by_pid);
+	buf_fini(&w->args);
+	buf_fini(&w->text);
 	pthread_mutex_destroy(&w->lock);
 	events_close(&w->events);
 	if (w->stop_fd >= 0)
