@@ -1,7 +1,7 @@
 /*
  * Statistics of samples. Pure functions of their arguments: the same seed gives the same answer. Any thread.
  *
- * Values are finite and not negative. Intervals of medians come from 2000 resamples: percentiles of the bootstrapped median, wider ones
+ * Values are finite, and not negative unless it is said. Intervals of medians come from 2000 resamples: percentiles of the bootstrapped median, wider ones
  * when there are few values.
  */
 #ifndef BENCH_COLDBENCH_STATS_H
@@ -44,5 +44,10 @@ struct comparison {
  * difference are told apart in at most 5 % of cases, whatever their distribution. Two zeros have ratio 1; NaN when a side has
  * no value, and the interval when there are too few. */
 void stats_compare(const double *a, size_t n_a, const double *b, size_t n_b, struct comparison *out);
+
+/* The middle of differences within pairs, which may be negative: Hodges and Lehmann's estimate, and in *ci the 95 % interval of
+ * Wilcoxon's signed ranks. Both need differences that lie evenly around their middle, as those of sides that differ by a
+ * constant do. NaN of none; the interval of fewer than 6, too. */
+double stats_shift(const double *differences, size_t n, struct interval *ci);
 
 #endif

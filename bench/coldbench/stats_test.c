@@ -282,6 +282,50 @@ static void test_compare_zeros(void **state)
 	assert_true(!isnan(c.ci.low) && !isnan(c.ci.high));
 }
 
+/* Depression before and after a treatment: Hollander, Wolfe, Chicken, examples 3.1, 3.3 and 3.4. */
+static void test_shift(void **state)
+{
+	const double before[] = {1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30};
+	const double after[] = {0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29};
+	double differences[9];
+	struct interval ci;
+
+	for (size_t i = 0; i < 9; i++)
+		differences[i] = after[i] - before[i];
+	assert_float_equal(stats_shift(differences, 9, &ci), -0.46, 1e-9);
+	assert_float_equal(ci.low, -0.786, 1e-9);
+	assert_float_equal(ci.high, -0.010, 1e-9);
+	assert_float_equal(stats_shift(differences, 1, &ci), after[0] - before[0], 1e-9);
+	stats_shift(differences, 5, &ci);
+	assert_true(isnan(ci.low) && isnan(ci.high));
+	stats_shift(differences, 6, &ci);
+	assert_false(isnan(ci.low) || isnan(ci.high));
+	assert_true(isnan(stats_shift(NULL, 0, &ci)) && isnan(ci.low));
+}
+
+/* Of many pairs that differ by 3, nearly all intervals hold it, and none is wide. */
+static void test_shift_of_many(void **state)
+{
+	double differences[1500], shift;
+	struct interval ci;
+	unsigned held = 0;
+
+	lcg_state = 5;
+	for (unsigned t = 0; t < 100; t++) {
+		draw(differences, 100, start_ms);
+		for (size_t i = 0; i < 50; i++)
+			differences[i] = 3 + differences[i] - differences[50 + i];
+		shift = stats_shift(differences, 50, &ci);
+		assert_true(ci.low <= shift && shift <= ci.high);
+		held += ci.low <= 3 && 3 <= ci.high;
+	}
+	assert_true(held >= 90);
+	for (size_t i = 0; i < 1500; i++)
+		differences[i] = (double)i;
+	assert_float_equal(stats_shift(differences, 1500, &ci), 749.5, 2);
+	assert_true(ci.low > 700 && ci.high < 800);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,6 +341,8 @@ int main(void)
 	    cmocka_unit_test(test_compare_of_many),
 	    cmocka_unit_test(test_compare_of_few),
 	    cmocka_unit_test(test_compare_zeros),
+	    cmocka_unit_test(test_shift),
+	    cmocka_unit_test(test_shift_of_many),
 	};
 
 	return cmocka_run_group_tests_name("coldbench_stats", tests, NULL, NULL);
