@@ -327,6 +327,22 @@ static void say_alive(const struct procs *procs, struct buf *out)
 	}
 }
 
+static void kill_all(const struct procs *procs)
+{
+	vec_each(&procs->items, p)
+		if (p->state != 'Z')
+			kill(p->pid, SIGKILL);
+}
+
+int usage_kill(struct err *err)
+{
+	AUTO(procs) struct procs procs = {0};
+
+	TRY(read_ours(NULL, 0, &procs, err));
+	kill_all(&procs);
+	return 0;
+}
+
 int usage_end(int64_t grace_ns, struct buf *left, struct err *err)
 {
 	AUTO(procs) struct procs procs = {0};
@@ -341,9 +357,7 @@ int usage_end(int64_t grace_ns, struct buf *left, struct err *err)
 	say_alive(&procs, left);
 	deadline_ns = clock_mono_ns() + KILLED_NS;
 	while (alive && clock_mono_ns() < deadline_ns) {
-		vec_each(&procs.items, p)
-			if (p->state != 'Z')
-				kill(p->pid, SIGKILL);
+		kill_all(&procs);
 		usleep(5000);
 		TRY(reap(&procs, &alive, err));
 	}

@@ -38,6 +38,9 @@ int usage_take(const pid_t *inits, size_t n_inits, bool with_pss, struct usage *
 /* cpu_s.*, peak_bytes.*, ... of a sample: what has come between two takes. */
 void usage_sample(const struct usage *before, const struct usage *after, struct sample *s);
 
+/* Kills all that run, and waits for none: whoever hangs on one of them is free, and the end of the engine goes its way. */
+int usage_kill(struct err *err);
+
 /* The end of an engine: waits for orphans that have ended, and gives the others `grace_ns` to end. Who runs still is killed,
  * and named in `left` ("runc (1234), ..."). While this process has no child that somebody else waits for. */
 int usage_end(int64_t grace_ns, struct buf *left, struct err *err);

@@ -31,14 +31,14 @@
 #define HOT_NS (30 * NS_PER_MS)
 #define SEQ_BYTES 4096 /* of one operation (ops.h) */
 
-static int read_through(const char *at, struct err *err)
+static int read_through(struct steps *t, const char *at, struct err *err)
 {
 	AUTO_FD int fd = open(at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	uint64_t n_files, bytes;
 
 	if (fd < 0)
 		return err_errno(err, errno, "open %s", at);
-	return tree_read_all(fd, &n_files, &bytes, err);
+	return tree_read_all(fd, &t->stop, &n_files, &bytes, err);
 }
 
 /* Everything is local after this, and the engine is at rest. */
@@ -46,7 +46,7 @@ static int fetch_all(struct steps *t, const char *at, struct err *err)
 {
 	int64_t settled_ns;
 
-	TRY_WRAP(read_through(at, err), err, "read the image");
+	TRY_WRAP(steps_on_mount(t, read_through, at, err), err, "read the image");
 	TRY(steps_settle(t, &settled_ns, err));
 	sample_set(t->s, "settle_ms", (double)settled_ns / NS_PER_MS);
 	return 0;
@@ -125,7 +125,7 @@ static int measure_mount(struct steps *t, const char *at, struct err *err)
 	double cpu_s;
 	int r;
 
-	TRY(op_files_open(at, &f, err));
+	TRY(op_files_open(at, &t->stop, &f, err));
 	sample_set(t->s, "tree.entries", (double)f.tree.entries.n);
 	sample_set(t->s, "tree.hash", tree_hash(&f.tree));
 	r = measure_hot(&f, t->s, "", &cpu_s, err);
@@ -143,7 +143,7 @@ static int measure_first_mount(struct steps *t, const char *at, struct err *err)
 	double cpu_s;
 	int r;
 
-	TRY(op_files_open(at, &f, err));
+	TRY(op_files_open(at, &t->stop, &f, err));
 	r = measure_hot(&f, t->s, "first.", &cpu_s, err);
 	op_files_close(&f);
 	return r;
@@ -152,8 +152,8 @@ static int measure_first_mount(struct steps *t, const char *at, struct err *err)
 /* Both mounts stand until the end, as those of two containers do. */
 static int measure_both(struct steps *t, const char *first, const char *second, struct err *err)
 {
-	TRY_WRAP(measure_first_mount(t, first, err), err, "the first mount");
-	return measure_mount(t, second, err);
+	TRY_WRAP(steps_on_mount(t, measure_first_mount, first, err), err, "the first mount");
+	return steps_on_mount(t, measure_mount, second, err);
 }
 
 static int fetch_and_measure(struct steps *t, struct err *err)

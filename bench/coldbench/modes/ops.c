@@ -81,7 +81,7 @@ static int walk_pass(struct op_files *f, uint64_t *n, struct err *err)
 {
 	uint64_t entries = 0;
 
-	TRY(tree_walk(f->root_fd, count_entry, &entries, err));
+	TRY(tree_walk(f->root_fd, f->stop, count_entry, &entries, err));
 	*n = entries;
 	return 0;
 }
@@ -262,6 +262,8 @@ int op_measure(const struct op *op, struct op_files *f, int64_t min_ns, double *
 	int64_t begun_ns = clock_mono_ns(), spent_ns;
 
 	do {
+		if (*f->stop)
+			return err_set(err, ERR_CANCELLED, "stopped");
 		TRY_WRAP(op->pass(f, &n, err), err, "%s", op->name);
 		ops += n;
 		spent_ns = clock_mono_ns() - begun_ns;
@@ -279,13 +281,13 @@ static const char *program_of(const struct op_files *f, const char *path)
 	                                                                                                        : NULL;
 }
 
-int op_files_open(const char *root, struct op_files *out, struct err *err)
+int op_files_open(const char *root, const atomic_bool *stop, struct op_files *out, struct err *err)
 {
-	struct op_files f = {.root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+	struct op_files f = {.root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC), .stop = stop};
 
 	if (f.root_fd < 0)
 		return err_errno(err, errno, "open %s", root);
-	if (tree_list(f.root_fd, &f.tree, err) < 0) {
+	if (tree_list(f.root_fd, stop, &f.tree, err) < 0) {
 		op_files_close(&f);
 		return -(int)err->code;
 	}

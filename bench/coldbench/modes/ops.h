@@ -22,6 +22,7 @@
 /* The work on one mount. */
 struct op_files {
 	int root_fd;
+	const atomic_bool *stop; /* ends walks, and passes before the next */
 	struct tree tree;
 	tree_picks dirs, files, small;
 	const struct tree_entry *large; /* NULL: there is none of at least a page */
@@ -29,7 +30,7 @@ struct op_files {
 	char *buffer;
 };
 
-int op_files_open(const char *root, struct op_files *out, struct err *err);
+int op_files_open(const char *root, const atomic_bool *stop, struct op_files *out, struct err *err);
 void op_files_close(struct op_files *f);
 
 struct op {

@@ -9,6 +9,7 @@
 
 /* Five files of 10 bytes, one of 1 MiB and 100 bytes, two directories: nine entries with the link. */
 static char root[] = "/tmp/coldbench-ops.XXXXXX";
+static const atomic_bool go_on = false;
 
 static int make_tree(void **state)
 {
@@ -61,7 +62,7 @@ static void passes_do_what_they_say(void **state)
 {
 	struct op_files f;
 
-	OK(op_files_open(root, &f, err));
+	OK(op_files_open(root, &go_on, &f, err));
 	assert_int_equal(count(&f, "lstat"), 9);
 	/* "." and ".." of each of the two directories; the root is none of the entries */
 	assert_int_equal(count(&f, "readdir"), 3 + 4);
@@ -82,7 +83,7 @@ static void what_fails_is_named(void **state)
 	struct err failure = ERR_INIT;
 	uint64_t n;
 
-	OK(op_files_open(root, &f, err));
+	OK(op_files_open(root, &go_on, &f, err));
 	assert_int_equal(renameat(f.root_fd, "4", f.root_fd, "away"), 0);
 	assert_true(OPS_OF_FILES[0].pass(&f, &n, &failure) < 0);
 	assert_string_equal(failure.msg, "stat /4: No such file or directory");
@@ -120,12 +121,25 @@ static void programs_run_with_the_image_as_their_root(void **state)
 	assert_string_equal(failure.msg, "/usr/bin/true ended with wait status 0x7f00");
 }
 
+static void another_thread_can_end_it(void **state)
+{
+	atomic_bool stop = false;
+	struct op_files f;
+	double ns = 0;
+
+	OK(op_files_open(root, &stop, &f, err));
+	stop = true;
+	for (const struct op *op = OPS_OF_FILES; op->name; op++)
+		FAILS(op_measure(op, &f, INT64_MAX, &ns, err), ERR_CANCELLED);
+	op_files_close(&f);
+}
+
 static void time_is_per_operation(void **state)
 {
 	struct op_files f;
 	double ns = 0;
 
-	OK(op_files_open(root, &f, err));
+	OK(op_files_open(root, &go_on, &f, err));
 	OK(op_measure(&OPS_OF_FILES[0], &f, 0, &ns, err));
 	assert_true(ns > 1 && ns < 1e9);
 	op_files_close(&f);
@@ -137,6 +151,7 @@ int main(void)
 	    cmocka_unit_test(passes_do_what_they_say),
 	    cmocka_unit_test(what_fails_is_named),
 	    cmocka_unit_test(programs_run_with_the_image_as_their_root),
+	    cmocka_unit_test(another_thread_can_end_it),
 	    cmocka_unit_test(time_is_per_operation),
 	};
 

@@ -21,15 +21,15 @@
 #include <errno.h>
 #include <fcntl.h>
 
-static int read_mount(struct steps *t, const char *at, int64_t begun_ns, struct err *err)
+static int read_mount(struct steps *t, const char *at, struct err *err)
 {
 	AUTO_FD int fd = open(at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int64_t mounted_ns = clock_mono_ns(), end_ns;
+	int64_t begun_ns = *(int64_t *)t->own, mounted_ns = clock_mono_ns(), end_ns;
 	uint64_t n_files, bytes;
 
 	if (fd < 0)
 		return err_errno(err, errno, "open %s", at);
-	TRY_WRAP(tree_read_all(fd, &n_files, &bytes, err), err, "read the image");
+	TRY_WRAP(tree_read_all(fd, &t->stop, &n_files, &bytes, err), err, "read the image");
 	end_ns = clock_mono_ns();
 	TRY(steps_end_counting(t, end_ns, NULL, 0, err));
 	sample_set(t->s, "total_ms", (double)(end_ns - begun_ns) / NS_PER_MS);
@@ -54,7 +54,8 @@ static int pull_and_read(struct steps *t, struct err *err)
 	TRY(steps_mount(t, "mount", &at, err));
 	sample_set(t->s, "pull_ms", (double)pull_ns / NS_PER_MS);
 	sample_set(t->s, "mount_ms", (double)(clock_mono_ns() - mounting_ns) / NS_PER_MS);
-	r = read_mount(t, at, begun_ns, err);
+	t->own = &begun_ns;
+	r = steps_on_mount(t, read_mount, at, err);
 	umounted = steps_umount(t, at, r < 0 ? NULL : err);
 	return r < 0 ? r : umounted;
 }

@@ -9,11 +9,17 @@
 #include "bench/coldbench/stats.h"
 #include "bench/coldbench/verb.h"
 
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
 #include <time.h>
 
 #define SETTLE_STEP_NS (250 * NS_PER_MS)
 #define SETTLE_STEPS 4 /* in a row */
 #define SETTLE_BUSY_S 0.005
+/* After it has been told to stop, work that is not held by a file system needs a read or a pass of an operation. */
+#define RETURN_NS (500 * NS_PER_MS)
 
 int steps_with_engine(struct steps *t, int (*body)(struct steps *t, struct err *err), struct err *err)
 {
@@ -90,6 +96,65 @@ int steps_umount(struct steps *t, const char *at, struct err *err)
 	TRY_WRAP(engine_umount(&t->engine, at, err), err, "unmount");
 	return 0;
 }
+
+/* ---- work on a mount ---- */
+
+struct errand {
+	struct steps *t;
+	int (*fn)(struct steps *t, const char *at, struct err *err);
+	const char *at;
+	int done_fd;
+	int result;
+	struct err err;
+};
+
+static void *do_errand(void *arg)
+{
+	struct errand *e = arg;
+
+	e->result = e->fn(e->t, e->at, &e->err);
+	eventfd_write(e->done_fd, 1);
+	return NULL;
+}
+
+static bool is_done(const struct errand *e, int64_t deadline_ns, int cancel_fd)
+{
+	struct pollfd p[] = {{.fd = e->done_fd, .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
+	int64_t left_ns;
+
+	while (!p[0].revents && !p[1].revents && (left_ns = deadline_ns - clock_mono_ns()) > 0)
+		ppoll(p, ARRAY_LEN(p), &(struct timespec){left_ns / NS_PER_S, left_ns % NS_PER_S}, NULL);
+	return p[0].revents;
+}
+
+int steps_on_mount(struct steps *t, int (*fn)(struct steps *t, const char *at, struct err *err), const char *at,
+                   struct err *err)
+{
+	AUTO_FD int done_fd = eventfd(0, EFD_CLOEXEC);
+	struct errand e = {.t = t, .fn = fn, .at = at, .done_fd = done_fd};
+	int64_t deadline_ns = clock_mono_ns() + t->w->timeout_ns;
+	pthread_t thread;
+	int r;
+
+	if (done_fd < 0)
+		return err_errno(err, errno, "eventfd");
+	r = pthread_create(&thread, NULL, do_errand, &e);
+	if (r)
+		return err_errno(err, r, "start a thread");
+	t->stop = !is_done(&e, deadline_ns, t->w->cancel_fd);
+	while (t->stop && !is_done(&e, clock_mono_ns() + RETURN_NS, -1))
+		usage_kill(NULL);
+	pthread_join(thread, NULL);
+	if (t->stop && verb_is_cancelled(t->w->cancel_fd))
+		return err_set(err, ERR_CANCELLED, "stopped");
+	if (t->stop)
+		return err_set(err, ERR_DEADLINE, "the files of %s did not answer, or not in time", t->c->engine);
+	if (e.result < 0 && err)
+		*err = e.err;
+	return e.result;
+}
+
+/* ---- counters ---- */
 
 /* What tells whether it is at work: processor time, bytes. */
 static int take_activity(struct steps *t, double *cpu_s, uint64_t *bytes, struct err *err)

@@ -8,6 +8,8 @@
 #include "bench/coldbench/measure/usage.h"
 #include "bench/coldbench/modes/mode.h"
 
+#include <stdatomic.h>
+
 /* One sample in the making. */
 struct steps {
 	struct world *w;
@@ -17,7 +19,8 @@ struct steps {
 	struct engine engine;
 	char *output; /* file that gets what commands print */
 	struct usage before;
-	void *own; /* the mode's */
+	void *own;        /* the mode's */
+	atomic_bool stop; /* what steps_on_mount has begun is to end */
 };
 
 /* Starts the case's engine, calls `body`, ends the engine whatever came of it. `t` needs its first four fields. */
@@ -35,6 +38,12 @@ int steps_run(struct steps *t, const char *id, const char *const *args, struct e
 /* Mounts the image; *at is the caller's. ERR_UNIMPLEMENTED when the engine cannot. */
 int steps_mount(struct steps *t, const char *name, char **at, struct err *err);
 int steps_umount(struct steps *t, const char *at, struct err *err);
+
+/* Does the work of `fn` on the mount `at` in a thread of its own, and waits for it. When it has not ended within
+ * w->timeout_ns, or the user wants to stop, t->stop is set; who then does not come back is held by a file system whose server
+ * hangs, and no signal of ours frees him: the engine is killed. ERR_DEADLINE, ERR_CANCELLED. */
+int steps_on_mount(struct steps *t, int (*fn)(struct steps *t, const char *at, struct err *err), const char *at,
+                   struct err *err);
 
 /* Waits until the engine uses next to no processor time and the network is silent; ERR_DEADLINE when that is not so
  * within the time that a start may take. *ns (may be NULL): how long it was, without the second that it takes to see. */

@@ -12,10 +12,16 @@
 struct walk {
 	int (*fn)(void *arg, const struct walk_entry *e, struct err *err);
 	void *arg;
+	const atomic_bool *stop;
 	dev_t dev;
 	struct buf path;
 	unsigned depth;
 };
+
+static int check_stop(const atomic_bool *stop, struct err *err)
+{
+	return *stop ? err_set(err, ERR_CANCELLED, "stopped") : 0;
+}
 
 static int walk_dir(struct walk *w, int fd, struct err *err);
 
@@ -46,6 +52,7 @@ static int walk_dir(struct walk *w, int fd, struct err *err)
 		struct stat st;
 		struct walk_entry e = {.dir_fd = fd, .name = de->d_name, .st = &st};
 
+		TRY(check_stop(w->stop, err));
 		if (dir_len)
 			buf_addc(&w->path, '/');
 		buf_adds(&w->path, de->d_name);
@@ -63,10 +70,10 @@ static int walk_dir(struct walk *w, int fd, struct err *err)
 	return more;
 }
 
-int tree_walk(int root_fd, int (*fn)(void *arg, const struct walk_entry *e, struct err *err), void *arg,
-              struct err *err)
+int tree_walk(int root_fd, const atomic_bool *stop, int (*fn)(void *arg, const struct walk_entry *e, struct err *err),
+              void *arg, struct err *err)
 {
-	struct walk w = {.fn = fn, .arg = arg, .path = BUF_INIT};
+	struct walk w = {.fn = fn, .arg = arg, .stop = stop, .path = BUF_INIT};
 	struct stat st;
 	int r;
 
@@ -79,6 +86,7 @@ int tree_walk(int root_fd, int (*fn)(void *arg, const struct walk_entry *e, stru
 }
 
 struct reading {
+	const atomic_bool *stop;
 	char *buffer;
 	uint64_t n_files, bytes;
 };
@@ -94,20 +102,22 @@ static int read_file(void *arg, const struct walk_entry *e, struct err *err)
 	fd = openat(e->dir_fd, e->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return err_errno(err, errno, "open /%s", e->path);
-	while ((n = read(fd, r->buffer, READ_BYTES)) > 0)
+	while ((n = read(fd, r->buffer, READ_BYTES)) > 0) {
 		r->bytes += (uint64_t)n;
+		TRY(check_stop(r->stop, err));
+	}
 	if (n < 0)
 		return err_errno(err, errno, "read /%s", e->path);
 	r->n_files++;
 	return 0;
 }
 
-int tree_read_all(int root_fd, uint64_t *n_files, uint64_t *bytes, struct err *err)
+int tree_read_all(int root_fd, const atomic_bool *stop, uint64_t *n_files, uint64_t *bytes, struct err *err)
 {
 	AUTO_FREE char *buffer = xmalloc(READ_BYTES);
-	struct reading r = {.buffer = buffer};
+	struct reading r = {.stop = stop, .buffer = buffer};
 
-	TRY(tree_walk(root_fd, read_file, &r, err));
+	TRY(tree_walk(root_fd, stop, read_file, &r, err));
 	*n_files = r.n_files;
 	*bytes = r.bytes;
 	return 0;
@@ -129,11 +139,11 @@ static int by_path(const void *a, const void *b)
 	return strcmp(((const struct tree_entry *)a)->path, ((const struct tree_entry *)b)->path);
 }
 
-int tree_list(int root_fd, struct tree *out, struct err *err)
+int tree_list(int root_fd, const atomic_bool *stop, struct tree *out, struct err *err)
 {
 	AUTO(tree) struct tree t = {VEC_INIT};
 
-	TRY(tree_walk(root_fd, add_entry, &t, err));
+	TRY(tree_walk(root_fd, stop, add_entry, &t, err));
 	if (t.entries.n)
 		qsort(t.entries.p, t.entries.n, sizeof(*t.entries.p), by_path);
 	*out = t;

@@ -1,6 +1,7 @@
 /*
  * The files of a mounted image: read as `tar` reads them, and picked for measuring by rules that know names and sizes alone,
- * so that every engine that mounts the same image gets the same work. One thread.
+ * so that every engine that mounts the same image gets the same work. One thread; another one ends it by setting *stop:
+ * ERR_CANCELLED at the next entry, or piece of a file.
  */
 #ifndef BENCH_COLDBENCH_MODES_TREE_H
 #define BENCH_COLDBENCH_MODES_TREE_H
@@ -8,6 +9,7 @@
 #include "base/err.h"
 #include "base/vec.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -21,11 +23,11 @@ struct walk_entry {
 
 /* Calls fn for every entry below root_fd but the root itself: a directory before what is in it, else in the order in which the
  * file system lists them. Does not follow symlinks, does not cross into other mounts (a mount point is an entry). */
-int tree_walk(int root_fd, int (*fn)(void *arg, const struct walk_entry *e, struct err *err), void *arg,
-              struct err *err);
+int tree_walk(int root_fd, const atomic_bool *stop, int (*fn)(void *arg, const struct walk_entry *e, struct err *err),
+              void *arg, struct err *err);
 
 /* Reads all regular files through in that order, by read(2) of 128 KiB. A file of several names is read under each. */
-int tree_read_all(int root_fd, uint64_t *n_files, uint64_t *bytes, struct err *err);
+int tree_read_all(int root_fd, const atomic_bool *stop, uint64_t *n_files, uint64_t *bytes, struct err *err);
 
 struct tree_entry {
 	char *path;
@@ -37,7 +39,7 @@ struct tree {
 	VEC(struct tree_entry) entries; /* by path, bytewise */
 };
 
-int tree_list(int root_fd, struct tree *out, struct err *err);
+int tree_list(int root_fd, const atomic_bool *stop, struct tree *out, struct err *err);
 void tree_fini(struct tree *t);
 DEFINE_AUTO_FINI(tree);
 

@@ -9,6 +9,7 @@
 /* A tree of 10 regular files of 0, 100, ... 900 bytes, two directories, a symlink to one of them and one that leads nowhere. */
 static char root[] = "/tmp/coldbench-tree.XXXXXX";
 static int root_fd = -1;
+static const atomic_bool go_on = false;
 
 static void make_file(const char *path, size_t bytes)
 {
@@ -53,7 +54,7 @@ static void each_entry_is_listed_once_and_in_order(void **state)
 	const char *want[] = {"0",      "1",        "2",        "3",        "4",        "again",    "b",
 	                      "b/deep", "b/deep/5", "b/deep/6", "b/deep/7", "b/deep/8", "b/deep/9", "broken"};
 
-	OK(tree_list(root_fd, &t, err));
+	OK(tree_list(root_fd, &go_on, &t, err));
 	assert_int_equal(t.entries.n, ARRAY_LEN(want));
 	for (size_t i = 0; i < t.entries.n; i++)
 		assert_string_equal(t.entries.p[i].path, want[i]);
@@ -66,9 +67,19 @@ static void all_is_read(void **state)
 {
 	uint64_t n_files, bytes;
 
-	OK(tree_read_all(root_fd, &n_files, &bytes, err));
+	OK(tree_read_all(root_fd, &go_on, &n_files, &bytes, err));
 	assert_int_equal(n_files, 10);
 	assert_int_equal(bytes, 4500);
+}
+
+static void another_thread_can_end_it(void **state)
+{
+	const atomic_bool stop = true;
+	AUTO(tree) struct tree t = {VEC_INIT};
+	uint64_t n_files, bytes;
+
+	FAILS(tree_list(root_fd, &stop, &t, err), ERR_CANCELLED);
+	FAILS(tree_read_all(root_fd, &stop, &n_files, &bytes, err), ERR_CANCELLED);
 }
 
 static void picks_are_spread(void **state)
@@ -77,7 +88,7 @@ static void picks_are_spread(void **state)
 	tree_picks some = VEC_INIT;
 	tree_picks all = VEC_INIT;
 
-	OK(tree_list(root_fd, &t, err));
+	OK(tree_list(root_fd, &go_on, &t, err));
 	tree_pick(&t, S_IFREG, 1, 900, 3, &some);
 	assert_int_equal(some.n, 3);
 	assert_string_equal(some.p[0], "1");
@@ -97,8 +108,8 @@ static void another_size_is_another_hash(void **state)
 	AUTO(tree) struct tree a = {VEC_INIT};
 	AUTO(tree) struct tree b = {VEC_INIT};
 
-	OK(tree_list(root_fd, &a, err));
-	OK(tree_list(root_fd, &b, err));
+	OK(tree_list(root_fd, &go_on, &a, err));
+	OK(tree_list(root_fd, &go_on, &b, err));
 	assert_int_equal(tree_hash(&a), tree_hash(&b));
 	b.entries.p[13].bytes++;
 	assert_int_not_equal(tree_hash(&a), tree_hash(&b));
@@ -109,6 +120,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(each_entry_is_listed_once_and_in_order),
 	    cmocka_unit_test(all_is_read),
+	    cmocka_unit_test(another_thread_can_end_it),
 	    cmocka_unit_test(picks_are_spread),
 	    cmocka_unit_test(another_size_is_another_hash),
 	};
