@@ -41,16 +41,20 @@ check_match "an image that is not optimized is told" \
 mkdir -p "$T/source" "$T/build/bin"
 cp -r "$SOURCE_DIR/bench" "$SOURCE_DIR/tests" "$T/source/"
 cp "$BIN/contentctl" "$BIN/content-convert" "$T/build/bin/"
-has() { BUILD=$T/build "$T/source/bench/forms.sh" --list | awk -F '\t' -v f="$1" '$1 == "shell" && $2 == f { print $4 }'; }
+look() { BUILD=$T/build "$T/source/bench/forms.sh" --list >"$T/forms"; }
+has() { awk -F '\t' -v f="$1" '$1 == "shell" && $2 == f { print $4 }' "$T/forms"; }
 sed -i '2i # said again' "$T/source/bench/images.sh" "$T/source/bench/images/layers.py" "$T/source/bench/forms.sh"
 echo '# said again' >>"$T/source/bench/images/java/recipe"
+look
 check_eq "a comment, another image: the same image" "$(has gzip)" "$gzip"
 check_eq "and the same form" "$(has zstd)" "$zstd"
 check_eq "by the same converter" "$(has estargz)" "$estargz"
 echo >>"$T/build/bin/content-convert"
+look
 check_eq "another converter: another eStargz" "$(has estargz)" -
 check_eq "which is nothing to zstd" "$(has zstd)" "$zstd"
 echo >>"$T/source/bench/images/shell/hello.sh"
+look
 check_eq "another program: another image" "$(has gzip)" -
 check_eq "and another form of it" "$(has zstd)" -
 
@@ -78,13 +82,13 @@ export CONTENTD_CACHE=$T/cache
 mkdir -p "$CONTENTD_CACHE"
 ln -s "$(dirname "$gzip")" "$CONTENTD_CACHE/images"
 make() { exec env --default-signal=INT "$coldbench" images build shell --form zstd >"$T/made$1" 2>"$T/told$1"; }
-# A skopeo that never ends, whatever it has made.
+# A skopeo that never ends.
 mkdir "$T/slow"
-printf '#!/bin/sh\n%s "$@"\n: >%s/slow/done\nsleep 1000\n' "$(command -v skopeo)" "$T" >"$T/slow/skopeo"
+printf '#!/bin/sh\n: >%s/slow/begun\n%s "$@"\nsleep 1000\n' "$T" "$(command -v skopeo)" >"$T/slow/skopeo"
 chmod +x "$T/slow/skopeo"
 PATH=$T/slow:$PATH make 0 &
 pid=$!
-wait_for 60 test -e "$T/slow/done"
+wait_for 60 test -e "$T/slow/begun"
 kill -INT $pid
 wait $pid
 check_eq "who is stopped says so" "$?" 130
