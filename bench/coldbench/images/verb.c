@@ -349,7 +349,7 @@ int images_verb(int argc, char **argv)
 	    "  estargz      eStargz by contentctl convert\n"
 	    "  esgz         eStargz by ctr-remote\n"
 	    "  esgz-opt     ... optimized for what the program reads until it is ready\n"
-	    "  zstdchunked  zstd:chunked by skopeo of Debian sid (coldbench peers setup sid)",
+	    "  zstdchunked  zstd:chunked by skopeo of Debian sid (coldbench peers setup)",
 	    NULL,
 	    NULL,
 	    NULL,
