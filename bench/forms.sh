@@ -202,8 +202,11 @@ export TMPDIR=$T
 . "$here/images/$image/recipe" # ready, reads
 say "$image: $form"
 exec 3>&1 4>&2 >"$T/make.log" 2>&1
-told() { [ -n "${made:-}" ] || tail -n 30 "$T/make.log" >&4; }
+# Why it failed; who stopped it knows.
+told() { [ -n "${made:-}${stopped:-}" ] || tail -n 30 "$T/make.log" >&4; }
 defer told
+trap 'stopped=1; exit 130' INT
+trap 'stopped=1; exit 143' TERM HUP
 "make_$form" "$T/layout"
 [ -s "$T/layout/index.json" ] || bail "no layout"
 mv -T "$T/layout" "$layout"

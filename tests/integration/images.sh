@@ -92,6 +92,7 @@ wait_for 60 test -e "$T/slow/begun"
 kill -INT $pid
 wait $pid
 check_eq "who is stopped says so" "$?" 130
+check_eq "and that is all" "$(cat "$T/told0")" "forms: shell: zstd"
 check_eq "and leaves nothing" "$(find "$CONTENTD_CACHE/forms" -type d | wc -l)$(leftovers "$CONTENTD_CACHE")" 2
 make 1 &
 make 2 &
