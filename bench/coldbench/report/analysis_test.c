@@ -210,7 +210,8 @@ static void test_overview_has_room_for_intervals(void **state)
 	assert_non_null(line);
 	line = strstr(line, "x1=\"");
 	assert_non_null(line);
-	assert_true(strtod(line + strlen("x1=\""), NULL) >= 78);
+	/* the axis begins at 78, where what lies before it is cut */
+	assert_true(strtod(line + strlen("x1=\""), NULL) > 78);
 }
 
 static void test_answers(void **state)
