@@ -90,7 +90,6 @@ static int full_start(struct overhead *o, struct steps *t, bool pull, double *re
 	int looked, ended;
 
 	TRY(stand_watch(o->stand, true, err));
-	noise_spin_ms();
 	watch_reset(t->w->watch);
 	TRY(steps_begin_counting(t, err));
 	own_ms = cpu_ms(getpid());
@@ -127,6 +126,8 @@ static int plain_start(struct overhead *o, struct steps *t, bool pull, double *r
 static int one_start(struct overhead *o, struct steps *t, bool full, bool pull, double *ready_ms, struct err *err)
 {
 	TRY(stand_check(o->stand, err));
+	/* Both begin alike: a cold start finds nothing of the one before in the processor's caches, whoever measures it. */
+	noise_spin_ms();
 	return full ? full_start(o, t, pull, ready_ms, err) : plain_start(o, t, pull, ready_ms, err);
 }
 
