@@ -85,8 +85,7 @@ static int fill_copy(const struct images_args *a, const char *layout, const char
 	return renameat(a->out_fd, new, a->out_fd, name) ? err_errno(err, errno, "rename %s", path) : 0;
 }
 
-/* A copy appears in one piece; an older one gives way to it. */
-static int put_copy(const struct images_args *a, const char *layout, const char *name, struct err *err)
+static int replace_copy(const struct images_args *a, const char *layout, const char *name, struct err *err)
 {
 	AUTO_FREE char *new = xasprintf(".%s.new", name);
 	AUTO_FREE char *mark = xasprintf("%s/oci-layout", name);
@@ -94,12 +93,20 @@ static int put_copy(const struct images_args *a, const char *layout, const char 
 
 	if (faccessat(a->out_fd, name, F_OK, 0) == 0 && faccessat(a->out_fd, mark, F_OK, 0) != 0)
 		return err_set(err, ERR_EXISTS, "%s/%s is there and is no OCI layout", a->out, name);
-	TRY(lock_out(a, err));
-	r = dir_remove(a->out_fd, new, err);
-	if (r >= 0)
-		r = fill_copy(a, layout, new, name, err);
+	TRY(dir_remove(a->out_fd, new, err));
+	r = fill_copy(a, layout, new, name, err);
 	if (r < 0)
 		dir_remove(a->out_fd, new, NULL);
+	return r;
+}
+
+/* A copy appears in one piece; an older one gives way to it. */
+static int put_copy(const struct images_args *a, const char *layout, const char *name, struct err *err)
+{
+	int r;
+
+	TRY(lock_out(a, err));
+	r = replace_copy(a, layout, name, err);
 	flock(a->out_fd, LOCK_UN);
 	return r;
 }
