@@ -3,6 +3,7 @@
 #include "bench/coldbench/engines/engine.h"
 #include "bench/coldbench/images/images.h"
 #include "bench/coldbench/measure/command.h"
+#include "bench/coldbench/peers/room.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -249,19 +250,19 @@ static int list(struct images_args *a, struct err *err)
 
 /* ---- prune ---- */
 
+/* The script prints for itself: what it has removed is told, too, when it is stopped. */
 static int prune(struct images_args *a, struct err *err)
 {
 	AUTO_FREE char *script = xasprintf("%s/bench/prune.sh", source_dir());
 	AUTO_FREE char *build = NULL;
-	AUTO(buf) struct buf said = BUF_INIT;
 	AUTO(argv) struct argv prune = ARGV_INIT;
-	int status;
+	pid_t pid;
 
 	TRY(image_build_variable(&build, err));
 	argv_addl(&prune, "env", build, "bash", script, a->dry_run ? "--dry-run" : NULL, NULL);
-	TRY(command_output(&prune, false, clock_mono_ns() + PRUNE_NS, a->cancel_fd, &said, &status, err));
-	fwrite(said.p, 1, said.n, stdout);
-	return status ? err_set(err, ERR_INTERNAL, "%s failed", script) : 0;
+	TRY(room_start(&prune, (struct spawn){.stdio = {-1, -1, -1}, .new_group = true}, &pid, err));
+	TRY_WRAP(command_wait(pid, &prune, NULL, clock_mono_ns() + PRUNE_NS, a->cancel_fd, err), err, "%s", script);
+	return 0;
 }
 
 /* ---- the verb ---- */

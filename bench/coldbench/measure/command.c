@@ -100,10 +100,10 @@ int command_wait(pid_t pid, const struct argv *argv, const char *output, int64_t
 		AUTO_FREE char *words = last_words(output);
 
 		if (WIFSIGNALED(status))
-			return err_set(err, ERR_INTERNAL, "%s was ended by signal %d: %s", argv->p[0], WTERMSIG(status),
-			               words);
-		return err_set(err, ERR_INTERNAL, "%s ended with status %d: %s", argv->p[0], WEXITSTATUS(status),
-		               words);
+			return err_set(err, ERR_INTERNAL, "%s was ended by signal %d%s%s", argv->p[0], WTERMSIG(status),
+			               *words ? ": " : "", words);
+		return err_set(err, ERR_INTERNAL, "%s ended with status %d%s%s", argv->p[0], WEXITSTATUS(status),
+		               *words ? ": " : "", words);
 	}
 	return 0;
 }
