@@ -16,6 +16,9 @@
 # of the program that makes it. What nobody asked for in a week goes; of our own converter, whose every build is another
 # program, what nobody asked for in an hour. ctr-remote works through a containerd with a root of its own. Needs root.
 set -euo pipefail
+# Whoever we wait for is stopped, too, and cleans up: we end after that, since the group is killed once we are gone.
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 here=$(dirname "$(readlink -f "$0")")
 cache=${CONTENTD_CACHE:-/var/cache/contentd-tests}
 store=$cache/forms

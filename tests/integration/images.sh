@@ -94,6 +94,15 @@ wait $pid
 check_eq "who is stopped says so" "$?" 130
 check_eq "and that is all" "$(cat "$T/told0")" "forms: shell: zstd"
 check_eq "and leaves nothing" "$(find "$CONTENTD_CACHE/forms" -type d | wc -l)$(leftovers "$CONTENTD_CACHE")" 2
+# An image that is made for its form, by a script that the form's waits for.
+printf '#!/bin/sh\ntrap "sleep 0.3; exit 1" TERM\n: >%s/slow/unpacks\nsleep 1000\n' "$T" >"$T/slow/mmdebstrap"
+chmod +x "$T/slow/mmdebstrap"
+CONTENTD_CACHE=$T/bare PATH=$T/slow:$PATH make 3 &
+pid=$!
+wait_for 60 test -e "$T/slow/unpacks"
+kill -INT $pid
+wait $pid
+check_eq "nor does who makes the image" "$? $(ls "$T/bare" | tr '\n' ' ')" "130 images images.lock "
 make 1 &
 make 2 &
 wait

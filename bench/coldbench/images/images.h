@@ -22,7 +22,7 @@ struct image {
 };
 
 /* Makes the image in that form, or finds it; progress of making goes to stderr. ERR_NOT_FOUND for unknown names; when
- * `cancel_fd` (-1: none) becomes readable, and after an hour, the making ends without a trace: ERR_CANCELLED, ERR_DEADLINE. */
+ * `cancel_fd` (-1: none) becomes readable, and after six hours, the making ends and cleans up: ERR_CANCELLED, ERR_DEADLINE. */
 int image_build(const char *name, const char *form, int cancel_fd, struct image *out, struct err *err);
 void image_fini(struct image *i);
 DEFINE_AUTO_FINI(image);
