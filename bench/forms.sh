@@ -106,14 +106,23 @@ make_esgz-opt() {
 	python3 "$here/images/prefetched.py" "$1" $reads || bail "$image was not optimized for what it reads"
 }
 
+# sum_of PROGRAM...
+sum_of() {
+	local program path
+	for program; do
+		path=$(command -v "$program") || die "no program $program: run cmake/setup.sh, or say where the build is (BUILD=DIR)"
+		cat "$path"
+	done | sha256sum
+}
+
 # recipe_of FORM: what its bytes hang on beside the image. A root of sid stays as it was made.
 recipe_of() {
 	declare -f "make_$1"
 	case $1 in
-	zstd) sha256sum <"$(command -v skopeo)" ;;
-	estargz) cat "$bin/contentctl" "$bin/content-convert" | sha256sum ;;
-	esgz) sha256sum <"$(command -v ctr-remote)" ;;
-	esgz-opt) declare -f optimize visit && sha256sum <"$(command -v ctr-remote)" ;;
+	zstd) sum_of skopeo ;;
+	estargz) sum_of "$bin/contentctl" "$bin/content-convert" ;;
+	esgz) sum_of ctr-remote ;;
+	esgz-opt) declare -f optimize visit && sum_of ctr-remote ;;
 	esac
 }
 
@@ -134,21 +143,26 @@ read_recipes() {
 	done
 }
 
+# Half a list is worse than none: who prunes would take the rest for old. An assignment's failure ends us.
 current() {
-	local layout name form
+	local layouts layout name form
 	read_recipes
+	layouts=$("$here/images.sh" --current)
 	while read -r layout; do
 		echo "$layout"
 		name=${layout##*/}
+		name=${name%-*}
+		[ "$name" != base ] || continue # a layer, which has no forms
 		for form in "${forms[@]}"; do
-			[ "$form" = gzip ] || path "$layout" "${name%-*}" "$form"
+			[ "$form" = gzip ] || path "$layout" "$name" "$form"
 		done
-	done < <("$here/images.sh" --current)
+	done <<<"$layouts"
 }
 
 list() {
-	local image ready layout form made
+	local images image ready layout form made
 	read_recipes
+	images=$("$here/images.sh" --list)
 	while IFS=$'\t' read -r image ready layout _; do
 		for form in "${forms[@]}"; do
 			made=$layout
@@ -156,7 +170,7 @@ list() {
 			[ -e "$made/index.json" ] || made=-
 			printf '%s\t%s\t%s\t%s\n' "$image" "$form" "$ready" "$made"
 		done
-	done < <("$here/images.sh" --list)
+	done <<<"$images"
 }
 
 case ${1:-} in
@@ -215,9 +229,13 @@ trap 'stopped=1; exit 143' TERM HUP
 mv -T "$T/layout" "$layout"
 made=1
 exec >&3 2>&4
-# drop FOLDER NAME AGE: what is of that name and age in it, since nobody asked for it, or its maker was killed.
-drop() { find "$1" -mindepth 1 -maxdepth 1 -type d -name "$2" "${@:3}" -exec rm -rf --one-file-system {} +; }
-drop "$store" '*-estargz-????????????????' -mmin +60
-drop "$store" '*-????????????????' -mtime +7
-drop "$making" 'cdtest.*' -mmin +60
+# old FOLDER NAME AGE COMMAND...: what is of that name and age in it.
+old() { find "$1" -mindepth 1 -maxdepth 1 -type d -name "$2" "$3" "$4" -exec "${@:5}" {} +; }
+# Nobody asked for them. They go from sight in one piece, since half a form passes for a whole one, and then with $T;
+# others may be at it just now.
+mkdir "$T/dropped"
+old "$store" '*-estargz-????????????????' -mmin +60 mv -t "$T/dropped" 2>/dev/null || true
+old "$store" '*-????????????????' -mtime +7 mv -t "$T/dropped" 2>/dev/null || true
+# Their makers were killed.
+old "$making" 'cdtest.*' -mmin +60 rm -rf --one-file-system
 echo "$layout"

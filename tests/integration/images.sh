@@ -4,13 +4,6 @@
 require skopeo jq
 coldbench=$BIN/coldbench
 
-"$coldbench" images list --json >"$T/list.json" || bail "images list failed"
-check_eq "nine images" "$(jq -r '[.[].name] | join(" ")' "$T/list.json")" \
-	"data gcc java nginx node postgresql python redis shell"
-check_eq "every kind of ready condition occurs" "$(jq -r '[.[].ready | sub(":.*"; "")] | unique | join(" ")' "$T/list.json")" \
-	"exit file http line tcp"
-check_match "the table has them, too" "$("$coldbench" images list)" '^nginx +http:80/ '
-
 # A folder per form, found again: what is in it is not made a second time.
 blob() { cat "$1/blobs/sha256/${2#sha256:}"; }
 manifest() { blob "$1" "$(jq -r '.manifests[0].digest' "$1/index.json")"; }
@@ -29,8 +22,14 @@ check_eq "zstd: all its layers are that" "$(types "$zstd")" tar+zstd
 check_eq "zstd: of the same files" "$(config "$zstd" | jq -c .rootfs)" "$(config "$gzip" | jq -c .rootfs)"
 check_eq "estargz: all its layers have a table of contents" \
 	"$(manifest "$estargz" | jq '[.layers[].annotations["containerd.io/snapshot/stargz/toc.digest"] != null] | all')" true
-check_eq "list: bytes of the layers" \
-	"$("$coldbench" images list --json | jq '.[] | select(.name == "shell").forms.zstd.layerBytes')" \
+
+"$coldbench" images list --json >"$T/list.json" || bail "images list failed"
+check_eq "nine images" "$(jq -r '[.[].name] | join(" ")' "$T/list.json")" \
+	"data gcc java nginx node postgresql python redis shell"
+check_eq "every kind of ready condition occurs" "$(jq -r '[.[].ready | sub(":.*"; "")] | unique | join(" ")' "$T/list.json")" \
+	"exit file http line tcp"
+check_match "the table has them, too" "$("$coldbench" images list)" '^nginx +http:80/ '
+check_eq "bytes of the layers" "$(jq '.[] | select(.name == "shell").forms.zstd.layerBytes' "$T/list.json")" \
 	"$(manifest "$zstd" | jq '[.layers[].size] | add')"
 
 # Nothing stands in front where nothing was optimized.
@@ -110,12 +109,28 @@ check_same "two at once make the same" "$T/made1" "$T/made2"
 check_eq "once" "$(cat "$T/told1" "$T/told2" | grep -c '^forms: shell: zstd$')" 1
 
 note "what is out of date"
-rm "$CONTENTD_CACHE/images"
-old=$CONTENTD_CACHE/forms/shell-zstd-0123456789abcdef
-mkdir "$old" "$CONTENTD_CACHE/forms/mine"
-check_match "is told" "$("$coldbench" images prune --dry-run)" "MB  $old
-.*in 1 folders would be removed"
-check "and stays until then" test -d "$old"
+rm "$CONTENTD_CACHE/images" # those are everybody's
+mapfile -t current < <("$SOURCE_DIR/bench/images.sh" --current)
+current+=("$("$SOURCE_DIR/tests/peers.sh" --path trixie)" "$(dirname "$("$SOURCE_DIR/bench/peers/stargz.sh" --path sid)")")
+check_eq "nine images, what they share, and programs are current" "${#current[@]}" 12
+old=-0123456789abcdef
+mkdir -p "${current[@]}" "$CONTENTD_CACHE"/{images/base,images/shell,forms/shell-zstd,peers/trixie,peers/stargz-sid,images}$old \
+	"$CONTENTD_CACHE"/{forms/mine,peers/pruned}
+folders() { find "$CONTENTD_CACHE" -mindepth 1 -maxdepth 2 -type d | sort >"$T/$1"; }
+folders before
+grep -vE -- "$old\$|/pruned\$" "$T/before" >"$T/wanted"
+check_match "is told" "$("$coldbench" images prune --dry-run)" 'in 6 folders would be removed'
+# They name one folder, and fail.
+for broken in bench/images.sh bench/peers/stargz.sh; do
+	printf '#!/bin/bash\n%q "$@" | head -n 1\nexit 1\n' "$SOURCE_DIR/$broken" >"$T/source/$broken"
+	check_fails "nobody knows without $broken" env BUILD="$T/build" "$T/source/bench/prune.sh"
+	cp "$SOURCE_DIR/$broken" "$T/source/$broken"
+done
+check_fails "nor without a build" env BUILD="$T/none" "$T/source/bench/prune.sh"
+check_match "which is told" "$(cat "$T/check.out")" "no program $T/none/bin/contentctl"
+folders after
+check_same "so all of it stays" "$T/after" "$T/before"
 check "goes" "$coldbench" images prune
-check_eq "alone" "$(ls "$CONTENTD_CACHE/forms" | tr '\n' ' ')" "making mine $(basename "$(cat "$T/made1")") "
+folders after
+check_same "alone" "$T/after" "$T/wanted"
 finish
