@@ -12,10 +12,10 @@ for form in gzip zstd estargz; do
 	layout=$("$coldbench" images build shell --form "$form") || bail "shell cannot be made as $form"
 	printf -v "$form" %s "$layout"
 	check_eq "$form: says when it is ready" "$(config "$layout" | jq -r '.config.Labels["io.contentd.bench.ready"]')" line
-	before=$(stat -c %i:%Z "$layout/index.json")
-	check_eq "$form: is found again" "$("$coldbench" images build shell --form "$form")" "$layout"
-	check_eq "$form: as it was" "$(stat -c %i:%Z "$layout/index.json")" "$before"
 done
+before=$(stat -c %i:%Z "$estargz/index.json")
+check_eq "a form is found again" "$("$coldbench" images build shell --form estargz)" "$estargz"
+check_eq "as it was" "$(stat -c %i:%Z "$estargz/index.json")" "$before"
 types() { manifest "$1" | jq -r '[.layers[].mediaType | sub(".*[.]"; "")] | unique | join(" ")'; }
 check_eq "gzip: all its layers are that" "$(types "$gzip")" tar+gzip
 check_eq "zstd: all its layers are that" "$(types "$zstd")" tar+zstd
@@ -39,6 +39,7 @@ check_match "an image that is not optimized is told" \
 # What makes an image anew, and its forms with it: its own recipe and files, not those of others, and no comment.
 mkdir -p "$T/source" "$T/build/bin"
 cp -r "$SOURCE_DIR/bench" "$SOURCE_DIR/tests" "$T/source/"
+rm -r "$T/source/bench/images/"{data,gcc,nginx,node,postgresql,python,redis} # two will do
 cp "$BIN/contentctl" "$BIN/content-convert" "$T/build/bin/"
 look() { BUILD=$T/build "$T/source/bench/forms.sh" --list >"$T/forms"; }
 has() { awk -F '\t' -v f="$1" '$1 == "shell" && $2 == f { print $4 }' "$T/forms"; }
