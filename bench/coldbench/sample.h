@@ -64,9 +64,10 @@ void sample_write(const struct sample *s, struct buf *out);
 int sample_parse(struct str line, struct sample *out, struct err *err);
 
 /* What the raw data of a run is: a header line {"coldbench": 1, "suite": ..., "title": ..., "command": ..., "begun": ...,
- * "machine": {fingerprint}, "engines": {name: versions, ...}, "skipped": {name: why, ...}}, then samples. */
+ * "machine": {fingerprint}, "engines": {name: versions, ...}, "images": {"python:gzip": {"layer_bytes": ..., "layers": ...}, ...},
+ * "skipped": {name: why, ...}}, then samples. */
 struct sample_set {
-	struct buf header; /* that line: JSON */
+	struct buf header; /* that line: JSON; of samples of several runs, a line each */
 	VEC(struct sample) samples;
 };
 

@@ -1,6 +1,7 @@
 #include "bench/coldbench/report/analysis.h"
 
 #include "bench/coldbench/modes/mode.h"
+#include "bench/coldbench/report/header.h"
 
 #include <math.h>
 
@@ -285,6 +286,31 @@ static void name_cells(struct analysis *a)
 	}
 }
 
+/* ---- headers ---- */
+
+typedef VEC(struct header) headers;
+
+/* Of each run that the samples are from; what is none says nothing. */
+static void read_headers(const struct sample_set *set, headers *out)
+{
+	struct str rest = buf_str(&set->header), line;
+
+	while (str_split(&rest, '\n', &line)) {
+		struct header h = {0};
+
+		if (!header_parse(line, &h, NULL))
+			vec_push(out, h);
+	}
+}
+
+static void headers_fini(headers *all)
+{
+	vec_each(all, h)
+		header_fini(h);
+	vec_fini(all);
+}
+DEFINE_CLEANUP(headers, headers, headers_fini(it));
+
 /* ---- comparisons ---- */
 
 bool cell_same_network(const struct cell *a, const struct cell *b)
@@ -350,11 +376,30 @@ static const struct cell *find_warm(const struct analysis *a, const struct cell 
 	return NULL;
 }
 
+/* Compressed, of the case's image in its form. NaN when no header says it, or when two runs had different images of one name. */
+static double find_layer_bytes(const headers *all, const struct cell *c)
+{
+	AUTO_FREE char *key = xasprintf("%s:%s.layer_bytes", c->image, c->form);
+	double bytes = NAN;
+
+	vec_each(all, h) {
+		const char *text = pairs_get(&h->images, key);
+		double v = text ? strtod(text, NULL) : NAN;
+
+		if (!isfinite(v) || v <= 0)
+			continue;
+		if (isfinite(bytes) && v != bytes)
+			return NAN;
+		bytes = v;
+	}
+	return bytes;
+}
+
 /* A property of the image in that form, whatever the network. Of a form without chunks nothing less than all can be had. */
-static double find_touched_bytes(const struct analysis *a, const struct cell *c)
+static double find_touched_bytes(const struct analysis *a, const headers *all, const struct cell *c)
 {
 	if (!strcmp(c->form, "gzip") || !strcmp(c->form, "zstd"))
-		return cell_median(c, "net.bytes");
+		return find_layer_bytes(all, c);
 	vec_each(&a->cells, other)
 		if (!strcmp(other->mode, "touched") && !strcmp(other->image, c->image) &&
 		    !strcmp(other->form, c->form) && other->figure)
@@ -370,7 +415,7 @@ static double serial_ms(const struct cell *c)
 	return (c->warm ? c->warm->s.median : NAN) + cell_median(c, "net.round_trips") * c->rtt_ms + transfer_ms;
 }
 
-static void compare_to_warm(struct analysis *a, struct cell *c)
+static void compare_to_warm(struct analysis *a, const headers *all, struct cell *c)
 {
 	const struct cell *warm = NULL;
 
@@ -382,7 +427,7 @@ static void compare_to_warm(struct analysis *a, struct cell *c)
 	compare_measures(c->warm ? c->figure : NULL, c->warm, &c->to_warm);
 	if (strcmp(c->mode, "start") != 0)
 		return;
-	c->touched_bytes = find_touched_bytes(a, c);
+	c->touched_bytes = find_touched_bytes(a, all, c);
 	c->t_serial_ms = serial_ms(c);
 }
 
@@ -398,13 +443,16 @@ static char *choose_reference(const struct analysis *a)
 
 void analysis_init(struct analysis *a, const struct sample_set *set, const char *reference)
 {
+	AUTO(headers) headers all = VEC_INIT;
+
 	*a = (struct analysis){.set = set};
+	read_headers(set, &all);
 	add_cells(a);
 	name_cells(a);
 	a->reference = reference ? xstrdup(reference) : choose_reference(a);
 	vec_each(&a->cells, c) {
 		compare_to_reference(a, c);
-		compare_to_warm(a, c);
+		compare_to_warm(a, &all, c);
 	}
 	summarize_all(a, "noise.spin_ms", &a->spin);
 	summarize_all(a, "cold.resident_bytes", &a->resident);

@@ -4,7 +4,8 @@
  *
  * W is the median of the same image's warm starts by the plain engine of the same family. T_serial = W + k*r + B/b, with the
  * case's own number of dependent round trips k and the network's round trip r and bandwidth b; B is what mode touched measured
- * of the image in that form, and of forms that have no chunks (gzip, zstd) all that the case fetched: nothing less can be.
+ * of the image in that form. Forms that have no chunks (gzip, zstd) can only be fetched as a whole: their B is the size of the
+ * layers in the header of the raw data; manifests and headers of exchanges are not in it.
  */
 #ifndef BENCH_COLDBENCH_REPORT_ANALYSIS_H
 #define BENCH_COLDBENCH_REPORT_ANALYSIS_H
@@ -38,7 +39,7 @@ struct cell {
 	const struct measure *warm;     /* W, or NULL */
 	struct comparison to_warm;
 	double t_serial_ms;   /* NaN: W or B is not known */
-	double touched_bytes; /* B; NaN: not known */
+	double touched_bytes; /* B; NaN: not known, or headers disagree */
 };
 
 struct analysis {

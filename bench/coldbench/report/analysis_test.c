@@ -47,6 +47,13 @@ static void add_starts(struct data *d, const char *mode, const char *form, const
 	}
 }
 
+/* A header as one run writes it. */
+static void add_header(struct data *d, const char *image, unsigned layer_bytes)
+{
+	buf_addf(&d->set.header, "%s{\"coldbench\":1,\"images\":{\"%s\":{\"layer_bytes\":%u,\"layers\":1}}}",
+	         d->set.header.n ? "\n" : "", image, layer_bytes);
+}
+
 static void fini(struct data *d)
 {
 	analysis_fini(&d->a);
@@ -372,6 +379,7 @@ static void test_warm_and_serial(void **state)
 	add_starts(&d, "start", "estargz", "contentd", 600);
 	add_starts(&d, "start", "zstdchunked", "podman", 600);
 	add(&d, "touched", "python", "estargz", "contentd-exact", "\"metrics\":{\"touched_bytes\":2500000}");
+	add_header(&d, "python:gzip", 4000000);
 	analysis_init(&d.a, &d.set, NULL);
 	c = find(&d, "contentd", "start");
 	NEAR(c->warm->s.median, 100); /* the plain one's */
@@ -381,12 +389,38 @@ static void test_warm_and_serial(void **state)
 	c = find(&d, "containerd-stargz", "start");
 	NEAR(c->warm->s.median, 200);
 	assert_true(isnan(c->touched_bytes) && isnan(c->t_serial_ms));
-	c = find(&d, "containerd", "start"); /* all of it, since it has no chunks */
-	NEAR(c->touched_bytes, 5000000);
-	NEAR(c->t_serial_ms, 200 + 4 * 10 + 400);
+	c = find(&d, "containerd", "start"); /* all layers, since it has no chunks, and nothing of what else was fetched */
+	NEAR(cell_median(c, "net.bytes"), 5000000);
+	NEAR(c->touched_bytes, 4000000);
+	NEAR(c->t_serial_ms, 200 + 4 * 10 + 320);
 	NEAR(find(&d, "containerd-crun", "start")->warm->s.median, 150);
 	assert_null(find(&d, "podman", "start")->warm);
 	assert_null(find(&d, "containerd", "warm")->warm);
+}
+
+static void test_sizes_of_layers(void **state)
+{
+	AUTO(data) struct data d = {0};
+
+	add_starts(&d, "start", "gzip", "containerd", 1000);
+	add_starts(&d, "start", "zstd", "contentd", 500);
+	add_starts(&d, "warm", "gzip", "containerd", 200);
+	add_starts(&d, "warm", "gzip", "contentd-plain", 100);
+	analysis_init(&d.a, &d.set, NULL); /* no header says anything */
+	assert_true(isnan(find(&d, "containerd", "start")->touched_bytes));
+	assert_true(isnan(find(&d, "containerd", "start")->t_serial_ms));
+	analysis_fini(&d.a);
+	add_header(&d, "python:gzip", 4000000);
+	add_header(&d, "python:zstd", 3000000);
+	add_header(&d, "python:gzip", 4000000);
+	analysis_init(&d.a, &d.set, NULL); /* each run what it knows */
+	NEAR(find(&d, "containerd", "start")->touched_bytes, 4000000);
+	NEAR(find(&d, "contentd", "start")->touched_bytes, 3000000);
+	analysis_fini(&d.a);
+	add_header(&d, "python:gzip", 4000001);
+	analysis_init(&d.a, &d.set, NULL); /* two images of one name */
+	assert_true(isnan(find(&d, "containerd", "start")->touched_bytes));
+	NEAR(find(&d, "contentd", "start")->touched_bytes, 3000000);
 }
 
 static void test_table(void **state)
@@ -400,6 +434,7 @@ static void test_table(void **state)
 	add_starts(&d, "start", "gzip", "containerd", 1000);
 	add_starts(&d, "start", "estargz", "contentd", 500);
 	add(&d, "start", "python", "estargz", "contentd", "\"error\":\"broke\\u001b[1m\\nagain\"");
+	add_header(&d, "python:gzip", 4000000);
 	assert_int_equal(report_print_table(&d.set, f), 0);
 	fclose(f);
 	assert_string_equal(
@@ -410,7 +445,7 @@ static void test_table(void **state)
 		  "image   engine      n  median s  95 %       / containerd              / W  / T_serial   MB   / B\n"
 		  "python  contentd    7      0.50  0.48-0.52          0.50  faster                       5.0        "
 		  "1 failed: broke?[1m again\n"
-		  "        containerd  7      1.00  0.97-1.03                reference  4.00        1.45  5.0  1.00\n"
+		  "        containerd  7      1.00  0.97-1.03                reference  4.00        1.64  5.0  1.25\n"
 		  "\n"
 		  "warm: a start of an image that is there; lan: 10 ms, 100 Mbit/s\n"
 		  "image   engine      n  median ms  95 %                 MB\n"
@@ -440,6 +475,7 @@ int main(void)
 	    cmocka_unit_test(test_more_is_better),
 	    cmocka_unit_test(test_too_few),
 	    cmocka_unit_test(test_warm_and_serial),
+	    cmocka_unit_test(test_sizes_of_layers),
 	    cmocka_unit_test(test_networks_of_one_name),
 	    cmocka_unit_test(test_networks_with_faults),
 	    cmocka_unit_test(test_programs),

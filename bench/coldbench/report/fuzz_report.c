@@ -58,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
 	if (n > 65536 || !str_split(&rest, '\n', &line) || header_parse(line, &source.header, NULL) < 0)
 		return 0;
+	buf_addstr(&set.header, line);
 	while (set.samples.n < SAMPLES_MAX && str_split(&rest, '\n', &line)) {
 		struct sample s;
 

@@ -103,6 +103,8 @@ static int read_key(struct json_reader *r, struct str key, struct header *h, str
 		return read_pairs(r, "", &h->engines, err);
 	if (json_key_is(key, "skipped"))
 		return read_pairs(r, "", &h->skipped, err);
+	if (json_key_is(key, "images"))
+		return read_pairs(r, "", &h->images, err);
 	return json_skip(r, err);
 }
 
@@ -132,6 +134,7 @@ void header_fini(struct header *h)
 	pairs_fini(&h->machine);
 	pairs_fini(&h->engines);
 	pairs_fini(&h->skipped);
+	pairs_fini(&h->images);
 	*h = (struct header){0};
 }
 

@@ -15,6 +15,7 @@ struct header {
 	pairs machine;                         /* nested keys are joined: "cpu.model" */
 	pairs engines;                         /* name: versions */
 	pairs skipped;                         /* name: why */
+	pairs images;                          /* "python:gzip.layer_bytes": compressed */
 };
 
 /* ERR_INVALID for what is no object, or has objects where text belongs. Long texts are cut, and beyond 256 pairs the rest of an

@@ -34,12 +34,6 @@ static struct scale scale_of(const struct analysis *a, size_t from, size_t to, c
 	return scale_for(unit, isfinite(least) ? least : 0, *most);
 }
 
-/* Whether bytes can be spared at all. */
-static bool is_part(const struct cell *c)
-{
-	return isfinite(c->touched_bytes) && c->touched_bytes < cell_median(c, "net.bytes");
-}
-
 static struct part_columns columns_of(const struct analysis *a, size_t from, size_t to)
 {
 	struct part_columns k = {.figure = mode_figure(a->cells.p[from].mode)};
@@ -57,7 +51,7 @@ static struct part_columns columns_of(const struct analysis *a, size_t from, siz
 		k.has_trips |= cell_measure(c, "net.round_trips") != NULL;
 		k.has_ratio |= c->reference && c->reference != c && !isnan(c->to_reference.ratio);
 		k.has_failures |= c->n_failed > 0;
-		k.has_touched |= is_part(c);
+		k.has_touched |= isfinite(cell_median(c, "net.bytes") / c->touched_bytes);
 	}
 	k.n = 5 + 3 * k.has_ratio + k.has_warm + k.has_serial + k.has_wire + k.has_touched + k.has_requests +
 	      k.has_trips + k.has_failures;

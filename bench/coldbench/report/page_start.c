@@ -97,8 +97,8 @@ static void note_serial(const struct analysis *a, struct buf *out)
 		buf_addf(out, "W was not measured for %zu cases. ", without_w);
 	if (without_b)
 		buf_addf(out,
-		         "T<sub>serial</sub> is not known for %zu cases: the bytes B that "
-		         "their images touch were not measured.",
+		         "T<sub>serial</sub> is not known for %zu cases: the raw data do not have B of their "
+		         "images.",
 		         without_b);
 	if (without_w || without_b)
 		buf_adds(out, "</p>\n");
@@ -148,8 +148,8 @@ void page_starts(const struct analysis *a, struct buf *out)
 	page_parts(a, "start", add_cdf, out);
 	page_section_end(out);
 	page_section(out, "wire", "Bytes until ready");
-	buf_adds(out, "<p class=\"lead\">What crossed the network to the client; the mark is B, what the start reads. "
-	              "Requests and dependent round trips stand in the "
+	buf_adds(out, "<p class=\"lead\">What crossed the network to the client; the mark is B: what the start reads, or "
+	              "all layers where the form has no chunks. Requests and dependent round trips stand in the "
 	              "tables above.</p>\n");
 	page_parts(a, "start", add_bytes, out);
 	page_section_end(out);

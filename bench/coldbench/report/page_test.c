@@ -26,6 +26,9 @@ static int remove_folder(void **state)
 	return dir_remove(tmp, folder + strlen("/tmp/"), NULL);
 }
 
+/* Of the image in the raw data below, in which 5 MB are fetched. */
+static unsigned layer_bytes = 4000000;
+
 /* Raw data of seven starts by three engines over two networks, with an engine's name as given. */
 static void write_data(const char *name, const char *engine, const char *machine)
 {
@@ -37,8 +40,9 @@ static void write_data(const char *name, const char *engine, const char *machine
 	    &text,
 	    "{\"coldbench\":1,\"suite\":\"quick\",\"title\":\"A <b>title</b>\",\"command\":\"coldbench run x\","
 	    "\"begun\":\"2026-01-02T03:04:05Z\",\"machine\":{\"cpu\":\"%s\"},\"engines\":{\"podman\":\"podman 5\"},"
+	    "\"images\":{\"python:gzip\":{\"layer_bytes\":%u,\"layers\":1}},"
 	    "\"skipped\":{\"nydus\":\"is not there\"}}\n",
-	    machine);
+	    machine, layer_bytes);
 	for (unsigned i = 0; i < 42; i++)
 		buf_addf(&text,
 		         "{\"group\":\"g\",\"mode\":\"start\",\"image\":\"python\",\"form\":\"gzip\",\"engine\":\"%s\","
@@ -166,7 +170,8 @@ static void test_page(void **state)
 	has(html, "python, by round trip"); /* networks */
 	has(html, "id=\"spread\"");
 	has(html, "<td class=\"l faster\">faster</td>");
-	has(html, "<td>250 ms</td>"); /* runc's */
+	has(html, "<td>250 ms</td>");          /* runc's */
+	has(html, "<td class=\"\">1.25</td>"); /* of B */
 	has(html, "None of 42 repetitions failed.");
 	has_not(html, "http://"); /* nothing from elsewhere */
 	has_not(html, "https://");
@@ -273,6 +278,28 @@ static void test_merging(void **state)
 	has(warned, "two/1.jsonl and ");
 	has(warned, "different machines");
 	has(printed, "python  contentd    14 "); /* 7 and 7 */
+	has(printed, "  1.25\n");
+}
+
+/* Whether the bytes fetched were too many cannot be told when the runs had different images. */
+static void test_merging_of_different_images(void **state)
+{
+	AUTO_FREE char *printed = NULL;
+	size_t n;
+	FILE *out = open_memstream(&printed, &n);
+	AUTO_FREE char *sub = xasprintf("%s/images", folder);
+	const char *paths[] = {sub};
+	struct report_options o = {.paths = paths, .n_paths = 1, .out = out, .warnings = stderr};
+
+	assert_int_equal(mkdir(sub, 0700), 0);
+	write_data("images/1.jsonl", "x", "m");
+	layer_bytes = 4500000;
+	write_data("images/2.jsonl", "x", "m");
+	layer_bytes = 4000000;
+	OK(report_make(&o, err));
+	fclose(out);
+	has(printed, "python  contentd    14 ");
+	has_not(printed, "/ B");
 }
 
 static void test_what_is_not_there(void **state)
@@ -306,6 +333,7 @@ int main(void)
 	    cmocka_unit_test(test_too_many_files),
 	    cmocka_unit_test(test_too_many_metrics),
 	    cmocka_unit_test(test_merging),
+	    cmocka_unit_test(test_merging_of_different_images),
 	    cmocka_unit_test(test_what_is_not_there),
 	};
 

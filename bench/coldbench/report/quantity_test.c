@@ -91,6 +91,7 @@ static void test_header(void **state)
 	OK(header_parse(
 	    STR("{\"coldbench\":1,\"suite\":\"quick\",\"title\":\"T\",\"command\":[\"a\",\"b\"],\"begun\":\"now\","
 	        "\"machine\":{\"kernel\":\"6.1\",\"cpu\":{\"count\":2,\"flags\":[\"x\",true]}},"
+	        "\"images\":{\"python:gzip\":{\"layer_bytes\":5,\"layers\":1}},"
 	        "\"engines\":{\"podman\":\"podman 5\"},\"skipped\":{\"nydus\":\"not there\"},\"more\":{\"x\":[]}}"),
 	    &h, err));
 	assert_string_equal(h.suite, "quick");
@@ -103,6 +104,7 @@ static void test_header(void **state)
 	assert_null(pairs_get(&h.machine, "cpu"));
 	assert_string_equal(pairs_get(&h.engines, "podman"), "podman 5");
 	assert_string_equal(pairs_get(&h.skipped, "nydus"), "not there");
+	assert_string_equal(pairs_get(&h.images, "python:gzip.layer_bytes"), "5");
 	OK(header_parse(STR("{}"), &empty, err));
 	assert_int_equal(empty.machine.n, 0);
 	assert_null(empty.title);

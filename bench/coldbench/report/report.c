@@ -15,7 +15,7 @@
 
 /* All that was read. */
 struct input {
-	struct sample_set set; /* of all files; its header is the first one's */
+	struct sample_set set; /* of all files, with the header of each */
 	sources from;
 };
 
@@ -47,6 +47,8 @@ static int add_file(struct input *in, const char *path, struct err *err)
 		set = (struct sample_set){0};
 		return 0;
 	}
+	buf_addc(&in->set.header, '\n');
+	buf_addstr(&in->set.header, buf_str(&set.header));
 	vec_each(&set.samples, sample)
 		vec_push(&in->set.samples, *sample);
 	vec_clear(&set.samples);
