@@ -296,6 +296,35 @@ static void test_answers_of_failures(void **state)
 	assert_non_null(strstr(buf_cstr(&page), "<b class=\"slower\">1 of 2</b> failed"));
 }
 
+/* An engine that failed four times of five is not beaten, nor the best of the others, without a word. */
+static void test_answers_beside_failures(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(words) struct words few = {0};
+	AUTO(words) struct words told = {0};
+	AUTO_FREE char *text = NULL;
+	struct answer n;
+	size_t bytes, at = 0;
+	FILE *f = open_memstream(&text, &bytes);
+
+	add_starts(&d, "start", "gzip", "containerd", 1000);
+	add_starts(&d, "start", "estargz", "contentd", 500);
+	add(&d, "start", "python", "gzip", "containerd", "\"error\":\"no\",\"metrics\":{}");
+	add(&d, "start", "python", "esgz", "containerd-stargz", "\"metrics\":{\"ready_ms\":100}");
+	for (int i = 0; i < 4; i++)
+		add(&d, "start", "python", "esgz", "containerd-stargz", "\"error\":\"no\",\"metrics\":{}");
+	analysis_init(&d.a, &d.set, NULL);
+	assert_true(answer_next(&d.a, &at, &n));
+	assert_string_equal(n.rival->label, "containerd-stargz");
+	words_init(&told, n.subject, n.subject->reference, &n.subject->to_reference);
+	assert_string_equal(buf_cstr(&told.relation), "than containerd (1 of 8 failed)");
+	words_init(&few, n.subject, n.rival, &n.to_rival);
+	assert_string_equal(buf_cstr(&few.relation), "beside containerd-stargz (4 of 5 failed)");
+	assert_int_equal(report_print_table(&d.set, f), 0);
+	fclose(f);
+	assert_non_null(strstr(text, "beside containerd-stargz (4 of 5 failed)\n"));
+}
+
 static void test_answers_of_few(void **state)
 {
 	AUTO(data) struct data d = {0};
@@ -483,6 +512,7 @@ int main(void)
 	    cmocka_unit_test(test_answers),
 	    cmocka_unit_test(test_answers_of_few),
 	    cmocka_unit_test(test_answers_of_failures),
+	    cmocka_unit_test(test_answers_beside_failures),
 	    cmocka_unit_test(test_table),
 	    cmocka_unit_test(test_table_of_nothing),
 	};

@@ -65,6 +65,14 @@ static void factor_add(struct buf *out, double v)
 	buf_addf(out, "%.*f", v >= 99.5 ? 0 : v >= 1.995 ? 1 : fabs(v - 1) < 0.01 ? 3 : 2, v);
 }
 
+/* `other` is compared by the repetitions that succeeded: how many did not is said with it. */
+static void relation_add(struct buf *out, const char *word, const struct cell *other)
+{
+	buf_addf(out, "%s %.60s", word, other->label);
+	if (other->n_failed)
+		buf_addf(out, " (%u of %u failed)", other->n_failed, other->n_failed + other->n_ok);
+}
+
 static void interval_add(struct buf *out, double low, double high)
 {
 	if (!isfinite(low) || !isfinite(high))
@@ -88,7 +96,7 @@ void words_init(struct words *w, const struct cell *subject, const struct cell *
 		bool few = subject->figure->s.n < STATS_LEAST || other->figure->s.n < STATS_LEAST;
 
 		buf_adds(&w->verdict, few ? "too few repetitions" : "cannot be told");
-		buf_addf(&w->relation, "%s %.60s", few ? "beside" : "from", other->label);
+		relation_add(&w->relation, few ? "beside" : "from", other);
 		if (!few)
 			interval_add(&w->interval, c->ci.low, c->ci.high);
 		return;
@@ -96,7 +104,7 @@ void words_init(struct words *w, const struct cell *subject, const struct cell *
 	w->class = less == less_is_better ? "faster" : "slower";
 	factor_add(&w->verdict, less ? 1 / c->ratio : c->ratio);
 	buf_addf(&w->verdict, " \u00d7 %s", less_is_better ? w->class : less ? "less" : "more");
-	buf_addf(&w->relation, "than %.60s", other->label);
+	relation_add(&w->relation, "than", other);
 	interval_add(&w->interval, less ? 1 / c->ci.high : c->ci.low, less ? 1 / c->ci.low : c->ci.high);
 }
 

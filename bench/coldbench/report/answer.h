@@ -22,8 +22,8 @@ const char *answer_engine(const struct analysis *a);
 bool answer_next(const struct analysis *a, size_t *at, struct answer *out);
 
 /* How the subject, which has a figure, compares to `other`, in three parts: `verdict` "4.9 × faster", "cannot be told", "too few repetitions";
- * "no comparison"; `relation` "than containerd", "from containerd", "beside containerd", "with containerd, which failed"; and the interval of that factor, or, where nothing is
- * told, of the ratio: "4.7–5.1", or "" when there is none. */
+ * "no comparison"; `relation` "than containerd", "from containerd", "beside containerd (2 of 7 failed)", "with containerd, which
+ * failed"; and the interval of that factor, or, where nothing is told, of the ratio: "4.7–5.1", or "" when there is none. */
 struct words {
 	const char *class; /* "faster", "slower" or "cannot" */
 	struct buf verdict, relation, interval;
