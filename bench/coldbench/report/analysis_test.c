@@ -179,6 +179,31 @@ static void test_networks_of_one_name(void **state)
 	assert_non_null(strstr(buf_cstr(&means), ">0.20</b>"));
 }
 
+/* An image that an engine failed to start is in no mean, so the mean says so and is not one of all images. */
+static void test_means_of_failures(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(buf) struct buf means = BUF_INIT;
+
+	for (int i = 0; i < 5; i++) {
+		add(&d, "start", "java", "gzip", "containerd", "\"metrics\":{\"ready_ms\":1000}");
+		add(&d, "start", "java", "gzip", "contentd", "\"metrics\":{\"ready_ms\":600}");
+		add(&d, "start", "java", "gzip", "podman", "\"error\":\"no\",\"metrics\":{}");
+		add(&d, "start", "python", "gzip", "containerd", "\"metrics\":{\"ready_ms\":100}");
+		add(&d, "start", "python", "gzip", "contentd", "\"metrics\":{\"ready_ms\":60}");
+		add(&d, "start", "python", "gzip", "podman", "\"metrics\":{\"ready_ms\":30}");
+		add(&d, "start", "python", "gzip", "containerd-crun", "\"metrics\":{\"ready_ms\":20}");
+		add(&d, "start", "java", "gzip", "new", "\"error\":\"no\",\"metrics\":{}");
+	}
+	analysis_init(&d.a, &d.set, NULL);
+	table_of_means(&d.a, "start", &means);
+	assert_non_null(strstr(buf_cstr(&means), "<td><b class=\"faster\">0.60</b></td>"));
+	assert_non_null(
+	    strstr(buf_cstr(&means), "<td><b class=\"mixed\">0.30</b><small>1 failed; 1 of 2 images</small></td>"));
+	assert_non_null(strstr(buf_cstr(&means), "<td><b class=\"faster\">0.20</b><small>1 of 2 images</small></td>"));
+	assert_non_null(strstr(buf_cstr(&means), "<td><b class=\"mixed\">\u2013</b><small>1 failed</small></td>"));
+}
+
 /* A program that ran in one repetition of four. */
 static void test_programs(void **state)
 {
@@ -507,6 +532,7 @@ int main(void)
 	    cmocka_unit_test(test_sizes_of_layers),
 	    cmocka_unit_test(test_networks_of_one_name),
 	    cmocka_unit_test(test_networks_with_faults),
+	    cmocka_unit_test(test_means_of_failures),
 	    cmocka_unit_test(test_programs),
 	    cmocka_unit_test(test_overview_has_room_for_intervals),
 	    cmocka_unit_test(test_answers),

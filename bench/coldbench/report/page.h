@@ -44,7 +44,8 @@ void page_run(const struct analysis *a, const sources *from, struct buf *out);
 void page_noise(const struct analysis *a, struct buf *out);
 void page_method(struct buf *out);
 
-/* page_means.c: engines down, networks across: geometric means of the ratios to the reference. Nothing when there is no ratio. */
+/* page_means.c: engines down, networks across: geometric means of the ratios to the reference, and of how many images. Nothing when
+ * there is nothing to compare with. */
 void table_of_means(const struct analysis *a, const char *mode, struct buf *out);
 
 /* page_cases.c: a row per image and engine of a part: the figure and what it is compared with; behind it all metrics, closed. */

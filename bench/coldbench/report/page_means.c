@@ -9,31 +9,41 @@
 
 #define COLUMNS_MAX 40
 
-/* Over the images of a network: geometric mean of the ratios, and how many of them are told to be better or worse. */
+/* Over the images of a network: geometric mean of the ratios, and how many of them are told to be better or worse. Images that
+ * the engine failed to start are in no mean. */
 struct mean {
 	double log_sum;
-	unsigned n, better, worse;
+	unsigned n, better, worse, failed;
+	unsigned n_images; /* of all engines */
 };
 
-static bool counts(const struct cell *c, const char *mode, const char *label, const struct cell *network)
+static void add_ratio(struct mean *m, const struct cell *c)
 {
-	return !strcmp(c->mode, mode) && !strcmp(c->label, label) && cell_same_network(c, network) && c->reference &&
-	       c->reference != c && c->to_reference.ratio > 0 && isfinite(c->to_reference.ratio);
+	bool less = c->to_reference.verdict == VERDICT_LESS;
+
+	if (c->reference == c || !(c->to_reference.ratio > 0) || !isfinite(c->to_reference.ratio))
+		return;
+	m->log_sum += log(c->to_reference.ratio);
+	m->n++;
+	if (c->to_reference.verdict != VERDICT_CANNOT_TELL)
+		*(less == mode_less_is_better(c->mode) ? &m->better : &m->worse) += 1;
 }
 
 static struct mean mean_of(const struct analysis *a, const char *mode, const char *label, const struct cell *network)
 {
+	const struct cell *last = NULL;
 	struct mean m = {0};
 
-	vec_each(&a->cells, c)
-		if (counts(c, mode, label, network)) {
-			bool less = c->to_reference.verdict == VERDICT_LESS;
-
-			m.log_sum += log(c->to_reference.ratio);
-			m.n++;
-			if (c->to_reference.verdict != VERDICT_CANNOT_TELL)
-				*(less == mode_less_is_better(mode) ? &m.better : &m.worse) += 1;
-		}
+	vec_each(&a->cells, c) {
+		if (strcmp(c->mode, mode) != 0 || !cell_same_network(c, network))
+			continue;
+		m.n_images += !last || !cell_same_image(last, c);
+		last = c;
+		if (strcmp(c->label, label) != 0)
+			continue;
+		m.failed += !c->figure;
+		add_ratio(&m, c);
+	}
 	return m;
 }
 
@@ -45,25 +55,40 @@ static void add_share(struct buf *out, bool *any, unsigned n, const char *what)
 	*any = true;
 }
 
-/* The mean, and where the images do not all agree how many of them say what. */
-static void mean_td(struct buf *out, const struct mean *m)
+/* How many images say what, where they do not all agree; and over how many of them the mean is, where it is not all. */
+static void add_shares(struct buf *out, const struct mean *m)
 {
 	bool any = false;
 
-	if (!m->n) {
-		table_dash(out);
-		return;
-	}
-	buf_addf(out, "<td><b class=\"%s\">", m->better == m->n ? "faster" : m->worse == m->n ? "slower" : "mixed");
-	ratio_add(out, exp(m->log_sum / m->n));
-	buf_adds(out, "</b>");
 	if (m->better != m->n && m->worse != m->n) {
-		buf_adds(out, "<small>");
 		add_share(out, &any, m->better, "better");
 		add_share(out, &any, m->worse, "worse");
 		add_share(out, &any, m->n - m->better - m->worse, "open");
-		buf_adds(out, "</small>");
 	}
+	add_share(out, &any, m->failed, "failed");
+	if (m->n && m->n < m->n_images)
+		buf_addf(out, "%s%u of %u images", any ? "; " : "", m->n, m->n_images);
+}
+
+/* An engine that failed to start some image is not better throughout, whatever the others say. */
+static void mean_td(struct buf *out, const struct mean *m)
+{
+	AUTO(buf) struct buf shares = BUF_INIT;
+	bool agree = m->n && !m->failed;
+
+	if (!m->n && !m->failed) {
+		table_dash(out);
+		return;
+	}
+	buf_addf(out, "<td><b class=\"%s\">",
+	         agree && m->better == m->n  ? "faster"
+	         : agree && m->worse == m->n ? "slower"
+	                                     : "mixed");
+	ratio_add(out, m->n ? exp(m->log_sum / m->n) : NAN);
+	buf_adds(out, "</b>");
+	add_shares(&shares, m);
+	if (shares.n)
+		buf_addf(out, "<small>%s</small>", buf_cstr(&shares));
 	buf_adds(out, "</td>");
 }
 

@@ -16,8 +16,9 @@ static void means_section(const struct analysis *a, struct buf *out)
 		buf_adds(out,
 		         "<p class=\"lead\">Cold start until the program's own first useful sign, as a share of what ");
 		html_text(out, a->reference);
-		buf_adds(out, " takes beside it: geometric mean over the images. Less is faster; open means that it "
-		              "cannot be told.</p>\n");
+		buf_adds(out, " takes beside it: geometric mean over the images that both started. Less is faster; "
+		              "open means that it cannot be told, failed that not one start of an image succeeded."
+		              "</p>\n");
 		buf_addstr(out, buf_str(&table));
 	}
 	if (a->cells.n && !strcmp(a->cells.p[0].mode, "start")) {
@@ -148,9 +149,10 @@ void page_starts(const struct analysis *a, struct buf *out)
 	page_parts(a, "start", add_cdf, out);
 	page_section_end(out);
 	page_section(out, "wire", "Bytes until ready");
-	buf_adds(out, "<p class=\"lead\">What crossed the network to the client; the mark is B: what the start reads, or "
-	              "all layers where the form has no chunks. Requests and dependent round trips stand in the "
-	              "tables above.</p>\n");
+	buf_adds(out,
+	         "<p class=\"lead\">What crossed the network to the client; the mark is B: what the start reads, or "
+	         "all layers where the form has no chunks. Requests and dependent round trips stand in the "
+	         "tables above.</p>\n");
 	page_parts(a, "start", add_bytes, out);
 	page_section_end(out);
 	page_section(out, "processes", "Processor time and memory");
