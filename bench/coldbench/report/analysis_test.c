@@ -508,6 +508,108 @@ static void test_table(void **state)
 		  "1 of 22 samples failed.\n");
 }
 
+static void says(struct buf *page, size_t n, const char *what)
+{
+	AUTO_FREE char *note = xasprintf(">Beyond what is shown here: %zu %s; the CSV has all.<", n, what);
+
+	if (!strstr(buf_cstr(page), note))
+		fail_msg("no '%s' in it", note);
+	buf_clear(page);
+}
+
+static void test_too_many_engines(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(buf) struct buf page = BUF_INIT;
+	struct part all;
+
+	for (int i = 0; i < 46; i++) {
+		AUTO_FREE char *engine = i ? xasprintf("e%02d", i) : xstrdup("containerd");
+
+		add(&d, "start", "python", "gzip", engine,
+		    "\"metrics\":{\"ready_ms\":100,\"phase.ready_ms\":50,\"cpu_s\":1}");
+	}
+	analysis_init(&d.a, &d.set, NULL);
+	all = (struct part){d.a.cells.p, d.a.cells.p + d.a.cells.n};
+	picture_bars(&all, "cpu_s", &page);
+	says(&page, 6, "engines");
+	picture_phases(&all, &page);
+	says(&page, 6, "engines");
+	legend_engines(&all, &page);
+	says(&page, 6, "engines");
+	table_of_metrics(&d.a, 0, d.a.cells.n, &page);
+	says(&page, 6, "engines");
+	table_of_means(&d.a, "start", &page);
+	says(&page, 5, "engines"); /* the reference has no row */
+}
+
+static void test_too_many_images(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(buf) struct buf page = BUF_INIT;
+	struct part all;
+
+	for (int i = 0; i < 401; i++) {
+		AUTO_FREE char *image = xasprintf("i%03d", i);
+
+		add(&d, "start", image, "gzip", "containerd", "\"metrics\":{\"ready_ms\":200,\"cpu_s\":1}");
+		add(&d, "start", image, "gzip", "contentd", "\"metrics\":{\"ready_ms\":100,\"cpu_s\":1}");
+	}
+	analysis_init(&d.a, &d.set, NULL);
+	all = (struct part){d.a.cells.p, d.a.cells.p + d.a.cells.n};
+	assert_int_equal(picture_bars(&all, "cpu_s", &page), 60);
+	says(&page, 341, "images");
+	assert_int_equal(picture_cdf(&all, &page), 60);
+	says(&page, 341, "images");
+	picture_overview(&d.a, "start", &page);
+	says(&page, 361, "images");
+	table_of_metrics(&d.a, 0, d.a.cells.n, &page);
+	says(&page, 351, "images");
+	page_answers(&d.a, &page);
+	says(&page, 1, "answers");
+}
+
+static void test_too_many_networks(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(buf) struct buf page = BUF_INIT;
+	sources from = VEC_INIT;
+
+	for (int i = 1; i <= 62; i++) {
+		add_at(&d, i, "start", "python", "gzip", "containerd", "\"metrics\":{\"ready_ms\":200}");
+		add_at(&d, i, "start", "python", "gzip", "contentd", "\"metrics\":{\"ready_ms\":100}");
+	}
+	analysis_init(&d.a, &d.set, NULL);
+	assert_int_equal(picture_overview(&d.a, "start", &page), 60);
+	says(&page, 2, "networks");
+	assert_int_equal(picture_networks(&d.a, "start", &page), 1);
+	says(&page, 76, "cases"); /* an axis has 24 networks */
+	table_of_means(&d.a, "start", &page);
+	says(&page, 22, "networks");
+	vec_push(&from, (struct source){0});
+	page_run(&d.a, &from, &page);
+	says(&page, 22, "networks");
+	vec_fini(&from);
+}
+
+static void test_too_many_modes(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(buf) struct buf page = BUF_INIT;
+	sources from = VEC_INIT;
+
+	for (int i = 0; i < 22; i++) {
+		AUTO_FREE char *mode = xasprintf("m%02d", i);
+
+		add(&d, mode, "python", "gzip", "containerd", "\"metrics\":{\"ready_ms\":200}");
+	}
+	analysis_init(&d.a, &d.set, NULL);
+	vec_push(&from, (struct source){0});
+	page_write(&d.a, &from, &page);
+	says(&page, 2, "modes");
+	vec_fini(&from);
+}
+
 static void test_table_of_nothing(void **state)
 {
 	AUTO(data) struct data d = {0};
@@ -541,6 +643,10 @@ int main(void)
 	    cmocka_unit_test(test_answers_beside_failures),
 	    cmocka_unit_test(test_table),
 	    cmocka_unit_test(test_table_of_nothing),
+	    cmocka_unit_test(test_too_many_engines),
+	    cmocka_unit_test(test_too_many_images),
+	    cmocka_unit_test(test_too_many_networks),
+	    cmocka_unit_test(test_too_many_modes),
 	};
 
 	return cmocka_run_group_tests_name("coldbench_analysis", tests, NULL, NULL);

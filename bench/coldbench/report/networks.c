@@ -1,5 +1,6 @@
 /* The figure against round trip and bandwidth. */
 #include "bench/coldbench/report/html.h"
+#include "bench/coldbench/report/page_table.h"
 #include "bench/coldbench/report/pictures.h"
 #include "bench/coldbench/report/quantity.h"
 #include "bench/coldbench/report/svg.h"
@@ -23,6 +24,7 @@ struct panel {
 	enum vary vary;
 	double at[POINTS_MAX]; /* different values of what varies, in the axis' order */
 	size_t n;
+	size_t n_left_out;  /* cases that it has no room for */
 	double least, most; /* of the figure */
 };
 
@@ -50,8 +52,12 @@ static void add_point(struct panel *p, double v)
 
 	while (i < p->n && order_of(p, p->at[i]) < order_of(p, v))
 		i++;
-	if ((i < p->n && p->at[i] == v) || p->n == POINTS_MAX)
+	if (i < p->n && p->at[i] == v)
 		return;
+	if (p->n == POINTS_MAX) {
+		p->n_left_out++;
+		return;
+	}
 	memmove(p->at + i + 1, p->at + i, (p->n - i) * sizeof(*p->at));
 	p->at[i] = v;
 	p->n++;
@@ -176,24 +182,27 @@ static void draw(const struct panel *p, struct buf *out)
 		if (belongs(p, c))
 			draw_line(p, c, &y, out);
 	svg_end(out);
+	table_left_out(out, p->n_left_out, "cases");
 	buf_adds(out, "</figure>\n");
 }
 
 size_t picture_networks(const struct analysis *a, const char *mode, struct buf *out)
 {
-	size_t panels = 0;
+	size_t panels = 0, panels_left;
 
 	for (enum vary vary = VARY_RTT; vary <= VARY_MBIT; vary++)
 		vec_each(&a->cells, c) {
 			struct panel p = {.a = a, .of = c, .vary = vary};
 
-			if (strcmp(c->mode, mode) != 0 || panels == PANELS_MAX || is_repeated(&p))
+			if (strcmp(c->mode, mode) != 0 || is_repeated(&p))
 				continue;
 			collect(&p);
 			if (p.n < 2 || !isfinite(p.most / p.least))
 				continue;
-			draw(&p, out);
-			panels++;
+			if (panels++ < PANELS_MAX)
+				draw(&p, out);
 		}
-	return panels;
+	panels_left = panels > PANELS_MAX ? panels - PANELS_MAX : 0;
+	table_left_out(out, panels_left, "panels");
+	return panels - panels_left;
 }

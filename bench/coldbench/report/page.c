@@ -1,6 +1,7 @@
 #include "bench/coldbench/report/page.h"
 
 #include "bench/coldbench/report/html.h"
+#include "bench/coldbench/report/page_table.h"
 #include "bench/coldbench/report/pictures.h"
 #include "bench/coldbench/report/quantity.h"
 
@@ -129,10 +130,11 @@ static void other_modes(const struct analysis *a, bool links, struct buf *out)
 	size_t number = 0;
 
 	vec_each(&a->cells, c) {
-		if (!strcmp(c->mode, before) || number == MODES_MAX)
+		if (!strcmp(c->mode, before))
 			continue;
 		before = c->mode;
-		number++;
+		if (number++ >= MODES_MAX)
+			continue;
 		if (links) {
 			AUTO_FREE char *name = page_capital(c->mode);
 
@@ -143,6 +145,8 @@ static void other_modes(const struct analysis *a, bool links, struct buf *out)
 			other_mode(a, c->mode, number, out);
 		}
 	}
+	if (!links)
+		table_left_out(out, number > MODES_MAX ? number - MODES_MAX : 0, "modes");
 }
 
 /* ---- the page ---- */

@@ -2,6 +2,7 @@
 #include "bench/coldbench/report/page.h"
 
 #include "bench/coldbench/report/html.h"
+#include "bench/coldbench/report/page_table.h"
 #include "bench/coldbench/report/quantity.h"
 
 #define NETWORKS_MAX 40
@@ -83,17 +84,20 @@ static void networks_run(const struct analysis *a, struct buf *out)
 	buf_adds(out, "<h3>Networks</h3>\n<dl>\n");
 	vec_each(&a->cells, c) {
 		AUTO(buf) struct buf text = BUF_INIT;
-		bool known = seen.n >= NETWORKS_MAX;
+		bool known = false;
 
 		vec_each(&seen, other)
 			known |= cell_same_network(*other, c);
 		if (known)
 			continue;
 		vec_push(&seen, c);
+		if (seen.n > NETWORKS_MAX)
+			continue;
 		network_add(&text, c->rtt_ms, c->mbit, c->faults);
 		term(out, c->network, buf_cstr(&text), false);
 	}
 	buf_adds(out, "</dl>\n");
+	table_left_out(out, seen.n > NETWORKS_MAX ? seen.n - NETWORKS_MAX : 0, "networks");
 	vec_fini(&seen);
 }
 

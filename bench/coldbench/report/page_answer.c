@@ -3,6 +3,7 @@
 
 #include "bench/coldbench/report/answer.h"
 #include "bench/coldbench/report/html.h"
+#include "bench/coldbench/report/page_table.h"
 #include "bench/coldbench/report/quantity.h"
 
 #include <math.h>
@@ -97,9 +98,11 @@ void page_answers(const struct analysis *a, struct buf *out)
 	AUTO(buf) struct buf lists = BUF_INIT;
 	const struct cell *last = NULL;
 	struct answer n;
-	size_t at = 0;
+	size_t at = 0, rows = 0;
 
-	for (size_t rows = 0; rows < TABLE_ROWS_MAX && answer_next(a, &at, &n); rows++) {
+	while (answer_next(a, &at, &n)) {
+		if (rows++ >= TABLE_ROWS_MAX)
+			continue;
 		if (last && (strcmp(last->mode, n.subject->mode) != 0 || !cell_same_network(last, n.subject)))
 			buf_adds(&lists, "</ul></div>\n");
 		if (!last || strcmp(last->mode, n.subject->mode) != 0 || !cell_same_network(last, n.subject))
@@ -117,5 +120,6 @@ void page_answers(const struct analysis *a, struct buf *out)
 	         "it.</p>\n<div class=\"answers\">\n");
 	buf_addstr(out, buf_str(&lists));
 	buf_adds(out, "</ul></div>\n</div>\n");
+	table_left_out(out, rows > TABLE_ROWS_MAX ? rows - TABLE_ROWS_MAX : 0, "answers");
 	page_section_end(out);
 }

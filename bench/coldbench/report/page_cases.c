@@ -201,7 +201,7 @@ void table_of_part(const struct analysis *a, size_t from, size_t to, struct buf 
 		part_row(&a->cells.p[i], &k, out);
 	}
 	table_end(out);
-	table_left_out(out, to - end);
+	table_left_out(out, to - end, "rows");
 	buf_adds(out, "<details><summary>All metrics <small>medians</small></summary>\n");
 	table_of_metrics(a, from, to, out);
 	buf_adds(out, "</details>\n");

@@ -105,42 +105,56 @@ static void network_head(struct buf *out, const struct cell *c)
 	buf_adds(out, "</small></th>");
 }
 
-void table_of_means(const struct analysis *a, const char *mode, struct buf *out)
+typedef VEC(const struct cell *) cell_list;
+DEFINE_CLEANUP(cell_list, cell_list, vec_fini(it));
+
+/* The first case of each network of the mode, and of each engine that is compared in it. */
+static void collect(const struct analysis *a, const char *mode, cell_list *networks, cell_list *engines)
 {
-	VEC(const struct cell *) networks = VEC_INIT;
-	VEC(const struct cell *) engines = VEC_INIT;
-
 	vec_each(&a->cells, c) {
-		bool known = strcmp(c->mode, mode) != 0 || networks.n == COLUMNS_MAX;
+		bool known = strcmp(c->mode, mode) != 0;
 
-		vec_each(&networks, n)
+		vec_each(networks, n)
 			known |= cell_same_network(*n, c);
 		if (!known)
-			vec_push(&networks, c);
-		known = strcmp(c->mode, mode) != 0 || engines.n == COLUMNS_MAX || !c->reference || c->reference == c;
-		vec_each(&engines, e)
+			vec_push(networks, c);
+		known = strcmp(c->mode, mode) != 0 || !c->reference || c->reference == c;
+		vec_each(engines, e)
 			known |= !strcmp((*e)->label, c->label);
 		if (!known)
-			vec_push(&engines, c);
+			vec_push(engines, c);
 	}
-	if (engines.n) {
-		table_begin(out, " fit plain");
-		table_head(out, "l", "Engine");
-		vec_each(&networks, n)
-			network_head(out, *n);
-		table_body(out);
-		vec_each(&engines, e) {
-			buf_adds(out, "<tr>");
-			table_engine(out, *e);
-			vec_each(&networks, n) {
-				struct mean m = mean_of(a, mode, (*e)->label, *n);
+}
 
-				mean_td(out, &m);
-			}
-			buf_adds(out, "</tr>\n");
+static size_t shown(const cell_list *all)
+{
+	return all->n < COLUMNS_MAX ? all->n : COLUMNS_MAX;
+}
+
+void table_of_means(const struct analysis *a, const char *mode, struct buf *out)
+{
+	AUTO(cell_list) cell_list networks = VEC_INIT;
+	AUTO(cell_list) cell_list engines = VEC_INIT;
+
+	collect(a, mode, &networks, &engines);
+	if (!engines.n)
+		return;
+	table_begin(out, " fit plain");
+	table_head(out, "l", "Engine");
+	for (size_t i = 0; i < shown(&networks); i++)
+		network_head(out, networks.p[i]);
+	table_body(out);
+	for (size_t i = 0; i < shown(&engines); i++) {
+		buf_adds(out, "<tr>");
+		table_engine(out, engines.p[i]);
+		for (size_t k = 0; k < shown(&networks); k++) {
+			struct mean m = mean_of(a, mode, engines.p[i]->label, networks.p[k]);
+
+			mean_td(out, &m);
 		}
-		table_end(out);
+		buf_adds(out, "</tr>\n");
 	}
-	vec_fini(&networks);
-	vec_fini(&engines);
+	table_end(out);
+	table_left_out(out, networks.n - shown(&networks), "networks");
+	table_left_out(out, engines.n - shown(&engines), "engines");
 }

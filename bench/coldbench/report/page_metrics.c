@@ -8,6 +8,7 @@
 #include <math.h>
 
 #define COLUMNS_MAX 40
+#define IMAGES_MAX 50
 
 /* ---- all metrics ---- */
 
@@ -30,9 +31,9 @@ static void metric_row(const struct analysis *a, size_t from, size_t to, const c
 	buf_adds(out, "</tr>\n");
 }
 
-static void metrics_of_image(const struct analysis *a, size_t from, size_t to, struct buf *out)
+static void metrics_of_image(const struct analysis *a, size_t from, size_t end, struct buf *out)
 {
-	size_t rows = 0, more = 0;
+	size_t to = end - from > COLUMNS_MAX ? from + COLUMNS_MAX : end, rows = 0, more = 0;
 
 	table_begin(out, " plain");
 	table_head(out, "l", "Median of");
@@ -49,23 +50,27 @@ static void metrics_of_image(const struct analysis *a, size_t from, size_t to, s
 				more++;
 		}
 	table_end(out);
-	table_left_out(out, more);
+	table_left_out(out, more, "metrics");
+	table_left_out(out, end - to, "engines");
 }
 
 void table_of_metrics(const struct analysis *a, size_t from, size_t to, struct buf *out)
 {
 	size_t end, images = 0;
 
-	for (size_t i = from; i < to && images < TABLE_ROWS_MAX / 8; i = end, images++) {
+	for (size_t i = from; i < to; i = end) {
 		for (end = i + 1; end < to && cell_same_image(&a->cells.p[i], &a->cells.p[end]); end++)
 			;
+		if (images++ >= IMAGES_MAX)
+			continue;
 		buf_adds(out, "<h4>");
 		html_text(out, a->cells.p[i].image);
 		if (a->cells.p[i].count != 1)
 			buf_addf(out, " \u00d7 %u", a->cells.p[i].count);
 		buf_adds(out, "</h4>\n");
-		metrics_of_image(a, i, end - i > COLUMNS_MAX ? i + COLUMNS_MAX : end, out);
+		metrics_of_image(a, i, end, out);
 	}
+	table_left_out(out, images > IMAGES_MAX ? images - IMAGES_MAX : 0, "images");
 }
 
 /* ---- processes ---- */
@@ -135,8 +140,7 @@ void table_of_processes(const struct analysis *a, size_t from, size_t to, struct
 	table_body(out);
 	buf_addstr(out, buf_str(&rows));
 	table_end(out);
-	if (i < to)
-		buf_addf(out, "<p class=\"note\">%zu more cases are in the CSV.</p>\n", to - i);
+	table_left_out(out, to - i, "cases");
 }
 
 /* ---- failures ---- */
@@ -161,5 +165,5 @@ void table_of_failures(const struct analysis *a, struct buf *out)
 		buf_adds(out, "</td></tr>\n");
 	}
 	table_end(out);
-	table_left_out(out, rows > TABLE_ROWS_MAX ? rows - TABLE_ROWS_MAX : 0);
+	table_left_out(out, rows > TABLE_ROWS_MAX ? rows - TABLE_ROWS_MAX : 0, "cases");
 }

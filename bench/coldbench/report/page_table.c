@@ -60,8 +60,8 @@ void table_dash(struct buf *out)
 	buf_adds(out, "<td class=\"soft\">\u2013</td>");
 }
 
-void table_left_out(struct buf *out, size_t n)
+void table_left_out(struct buf *out, size_t n, const char *what)
 {
 	if (n)
-		buf_addf(out, "<p class=\"note\">%zu more rows are in the CSV.</p>\n", n);
+		buf_addf(out, "<p class=\"note\">Beyond what is shown here: %zu %s; the CSV has all.</p>\n", n, what);
 }

@@ -25,7 +25,7 @@ void table_engine(struct buf *out, const struct cell *c);
 void table_quantity(struct buf *out, const char *metric, double value);
 void table_dash(struct buf *out);
 
-/* Says that n rows more are in the CSV; nothing for 0. */
-void table_left_out(struct buf *out, size_t n);
+/* Says that n more ("rows") are in the CSV; nothing for 0. */
+void table_left_out(struct buf *out, size_t n, const char *what);
 
 #endif

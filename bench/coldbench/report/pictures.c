@@ -1,6 +1,7 @@
 #include "bench/coldbench/report/pictures.h"
 
 #include "bench/coldbench/report/html.h"
+#include "bench/coldbench/report/page_table.h"
 #include "bench/coldbench/report/quantity.h"
 #include "bench/coldbench/report/svg.h"
 
@@ -27,6 +28,11 @@ static void panel_begin(struct buf *out, const char *caption)
 static void panel_end(struct buf *out)
 {
 	buf_adds(out, "</figure>\n");
+}
+
+static size_t at_most(size_t n, size_t max)
+{
+	return n < max ? n : max;
 }
 
 #define LABEL_CHARS_MAX 10 /* of images beside the overview's rows; whole names are in every table */
@@ -150,22 +156,23 @@ static void bar_mark(struct buf *out, const struct axis *x, double y, double val
 }
 
 /* Each image has a scale of its own, so that the phases of quick starts can be seen. */
-static void phases_panel(const struct part *image, struct buf *out)
+static void phases_panel(const struct part *image, const void *arg, struct buf *out)
 {
 	AUTO_FREE char *caption = image_caption(image->from);
 	AUTO_FREE char *title = xasprintf("Phases of %.60s: a bar per engine", caption);
 	struct axis x = {.from = 0, .to = WIDTH};
 	double y = 0, least = 0;
-	size_t rows = 0;
+	size_t all = 0, rows;
 
 	for (const struct cell *c = image->from; c < image->to; c++)
 		if (c->figure && has_phases(c)) {
 			widen(&least, &x.max, c->figure->s.median);
 			widen(&least, &x.max, c->t_serial_ms);
-			rows += rows < ROWS_MAX;
+			all++;
 		}
 	if (!(x.max > 0))
 		return;
+	rows = at_most(all, ROWS_MAX);
 	panel_begin(out, caption);
 	svg_begin(out, WIDTH, (double)rows * ROW - 6, title);
 	for (const struct cell *c = image->from; c < image->to && y < (double)rows * ROW; c++) {
@@ -180,6 +187,7 @@ static void phases_panel(const struct part *image, struct buf *out)
 		y += ROW;
 	}
 	svg_end(out);
+	table_left_out(out, all - rows, "engines");
 	panel_end(out);
 }
 
@@ -188,18 +196,27 @@ static double mark_of(const struct cell *c, const char *metric)
 	return !strcmp(metric, "net.bytes") ? c->touched_bytes : NAN;
 }
 
-static void bars_panel(const struct part *image, const char *metric, double most, struct buf *out)
+/* All panels of a part have one scale. */
+struct bars {
+	const char *metric;
+	double most;
+};
+
+static void bars_panel(const struct part *image, const void *arg, struct buf *out)
 {
+	const struct bars *bars = arg;
+	const char *metric = bars->metric;
 	AUTO_FREE char *caption = image_caption(image->from);
 	AUTO_FREE char *title = xasprintf("%.60s of %.60s: a bar per engine", metric, caption);
-	struct axis x = {.min = 0, .max = most, .from = 0, .to = WIDTH};
+	struct axis x = {.min = 0, .max = bars->most, .from = 0, .to = WIDTH};
 	double y = 0;
-	size_t rows = 0;
+	size_t all = 0, rows;
 
 	for (const struct cell *c = image->from; c < image->to; c++)
-		rows += rows < ROWS_MAX && isfinite(cell_median(c, metric));
-	if (!rows)
+		all += isfinite(cell_median(c, metric));
+	if (!all)
 		return;
+	rows = at_most(all, ROWS_MAX);
 	panel_begin(out, caption);
 	svg_begin(out, WIDTH, (double)rows * ROW - 6, title);
 	for (const struct cell *c = image->from; c < image->to && y < (double)rows * ROW; c++) {
@@ -216,40 +233,47 @@ static void bars_panel(const struct part *image, const char *metric, double most
 		y += ROW;
 	}
 	svg_end(out);
+	table_left_out(out, all - rows, "engines");
 	panel_end(out);
+}
+
+/* Adds the panel of an image; nothing when there is nothing to draw. */
+typedef void panel_fn(const struct part *image, const void *arg, struct buf *out);
+
+static size_t add_panels(const struct part *p, panel_fn *add, const void *arg, struct buf *out)
+{
+	struct part image = {.to = p->from};
+	size_t panels = 0, left_out = 0;
+
+	while (next_image(p, &image)) {
+		size_t before = out->n;
+
+		if (panels == PANELS_MAX) {
+			left_out++;
+			continue;
+		}
+		add(&image, arg, out);
+		panels += out->n > before;
+	}
+	table_left_out(out, left_out, "images");
+	return panels;
 }
 
 size_t picture_phases(const struct part *p, struct buf *out)
 {
-	struct part image = {.to = p->from};
-	size_t panels = 0;
-
-	while (panels < PANELS_MAX && next_image(p, &image)) {
-		size_t before = out->n;
-
-		phases_panel(&image, out);
-		panels += out->n > before;
-	}
-	return panels;
+	return add_panels(p, phases_panel, NULL, out);
 }
 
 size_t picture_bars(const struct part *p, const char *metric, struct buf *out)
 {
-	struct part image = {.to = p->from};
-	double most = 0, least = 0;
-	size_t panels = 0;
+	struct bars bars = {.metric = metric};
+	double least = 0;
 
 	for (const struct cell *c = p->from; c < p->to; c++) {
-		widen(&least, &most, cell_median(c, metric));
-		widen(&least, &most, mark_of(c, metric));
+		widen(&least, &bars.most, cell_median(c, metric));
+		widen(&least, &bars.most, mark_of(c, metric));
 	}
-	while (most > 0 && panels < PANELS_MAX && next_image(p, &image)) {
-		size_t before = out->n;
-
-		bars_panel(&image, metric, most, out);
-		panels += out->n > before;
-	}
-	return panels;
+	return bars.most > 0 ? add_panels(p, bars_panel, &bars, out) : 0;
 }
 
 /* ---- axes ---- */
@@ -302,10 +326,11 @@ static void overview_panel(const struct part *p, struct axis x, struct buf *out)
 	struct part image = {.to = p->from};
 	AUTO(buf) struct buf caption = BUF_INIT;
 	double y = 14, bottom;
-	size_t rows = 0;
+	size_t all = 0, rows;
 
-	while (rows < ROWS_MAX && next_image(p, &image))
-		rows++;
+	while (next_image(p, &image))
+		all++;
+	rows = at_most(all, ROWS_MAX);
 	image.to = p->from;
 	bottom = (double)rows * 26 + 2;
 	buf_addf(&caption, "%.60s (", p->from->network);
@@ -324,6 +349,7 @@ static void overview_panel(const struct part *p, struct axis x, struct buf *out)
 		y += 26;
 	}
 	svg_end(out);
+	table_left_out(out, all - rows, "images");
 	panel_end(out);
 }
 
@@ -349,20 +375,19 @@ size_t picture_overview(const struct analysis *a, const char *mode, struct buf *
 
 	if (!mode_range(a, mode, &least, &most))
 		return 0;
-	while (panels < PANELS_MAX && analysis_next_part(a, &from, &to)) {
+	while (analysis_next_part(a, &from, &to)) {
 		struct part p = {a->cells.p + from, a->cells.p + to};
 
-		if (strcmp(p.from->mode, mode) != 0)
-			continue;
-		overview_panel(&p, log_axis(least, most, 78, WIDTH - 6), out);
-		panels++;
+		if (strcmp(p.from->mode, mode) == 0 && panels++ < PANELS_MAX)
+			overview_panel(&p, log_axis(least, most, 78, WIDTH - 6), out);
 	}
-	return panels;
+	table_left_out(out, panels - at_most(panels, PANELS_MAX), "networks");
+	return at_most(panels, PANELS_MAX);
 }
 
 /* ---- distributions ---- */
 
-static void cdf_panel(const struct part *image, struct buf *out)
+static void cdf_panel(const struct part *image, const void *arg, struct buf *out)
 {
 	AUTO_FREE char *caption = image_caption(image->from);
 	AUTO_FREE char *title = xasprintf("Distribution of the repetitions of %.60s", caption);
@@ -398,39 +423,30 @@ static void cdf_panel(const struct part *image, struct buf *out)
 
 size_t picture_cdf(const struct part *p, struct buf *out)
 {
-	struct part image = {.to = p->from};
-	size_t panels = 0;
-
-	while (panels < PANELS_MAX && next_image(p, &image)) {
-		size_t before = out->n;
-
-		cdf_panel(&image, out);
-		panels += out->n > before;
-	}
-	return panels;
+	return add_panels(p, cdf_panel, NULL, out);
 }
 
 /* ---- legends ---- */
 
 void legend_engines(const struct part *p, struct buf *out)
 {
-	size_t shown = 0;
+	size_t all = 0;
 
 	buf_adds(out, "<ul class=\"legend\">\n");
-	for (const struct cell *c = p->from; c < p->to && shown < ROWS_MAX; c++) {
+	for (const struct cell *c = p->from; c < p->to; c++) {
 		bool seen = false;
 
 		for (const struct cell *other = p->from; other < c; other++)
 			seen |= !strcmp(other->label, c->label);
-		if (seen)
+		if (seen || all++ >= ROWS_MAX)
 			continue;
 		buf_addf(out, "<li><i class=\"chip k%u v%u\"></i>", engine_style(c->engine),
 		         c->variant < 3 ? c->variant : 3);
 		html_text(out, c->label);
 		buf_adds(out, "</li>\n");
-		shown++;
 	}
 	buf_adds(out, "</ul>\n");
+	table_left_out(out, all - at_most(all, ROWS_MAX), "engines");
 }
 
 void legend_phases(struct buf *out)

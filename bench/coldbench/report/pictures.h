@@ -5,7 +5,7 @@
 
 #include "bench/coldbench/report/analysis.h"
 
-/* At most so many panels of a kind; how many there were is returned by each of these. */
+/* At most so many panels of a kind are drawn, and that there were more is said behind them; each of these returns how many were. */
 #define PANELS_MAX 60
 
 /* Cells of one part (analysis_next_part). */

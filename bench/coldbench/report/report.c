@@ -191,6 +191,8 @@ int report_make(const struct report_options *o, struct err *err)
 	analysis_init(&a, &in.set, o->reference);
 	if (o->reference && !has_reference(&a))
 		return err_set(err, ERR_NOT_FOUND, "no case of the reference '%s'", o->reference);
+	if (a.n_left_out)
+		fprintf(o->warnings, "coldbench: %zu cases are left out of all but the samples' CSV\n", a.n_left_out);
 	if (o->html) {
 		link_sources(&in, o->html);
 		page_write(&a, &in.from, &page);
