@@ -155,7 +155,9 @@ static void test_networks_of_one_name(void **state)
 {
 	AUTO(data) struct data d = {0};
 	AUTO(buf) struct buf means = BUF_INIT;
-	size_t from, to = 0;
+	AUTO_FREE char *text = NULL;
+	size_t from, to = 0, bytes;
+	FILE *f = open_memstream(&text, &bytes);
 
 	for (int i = 0; i < 5; i++) {
 		add_at(&d, 1, "start", "python", "gzip", "containerd", "\"metrics\":{\"ready_ms\":100}");
@@ -177,6 +179,30 @@ static void test_networks_of_one_name(void **state)
 	assert_non_null(strstr(buf_cstr(&means), "<small>50 ms, 100 Mbit/s</small>"));
 	assert_non_null(strstr(buf_cstr(&means), ">0.50</b>"));
 	assert_non_null(strstr(buf_cstr(&means), ">0.20</b>"));
+	assert_int_equal(report_print_table(&d.set, f), 0);
+	fclose(f);
+	assert_non_null(strstr(text, "\n\none cold start; lan: 50 ms, 100 Mbit/s (ratios with their 95 % intervals)\n"
+	                             "  python: contentd 200 ms, "));
+}
+
+/* Nor do two cases that failed look the same. */
+static void test_failures(void **state)
+{
+	AUTO(data) struct data d = {0};
+	AUTO(buf) struct buf page = BUF_INIT;
+
+	add_at(&d, 1, "burst", "python", "gzip", "podman", "\"count\":8,\"error\":\"no\",\"metrics\":{}");
+	add_at(&d, 1, "burst", "python", "gzip", "podman", "\"count\":50,\"error\":\"no\",\"metrics\":{}");
+	add_at(&d, 50, "start", "python", "gzip", "podman",
+	       "\"faults\":\"reset 1 /b\",\"error\":\"no\",\"metrics\":{}");
+	analysis_init(&d.a, &d.set, NULL);
+	table_of_failures(&d.a, &page);
+	assert_non_null(
+	    strstr(buf_cstr(&page), ">burst, python \u00d7 8, podman, lan<small>1 ms, 100 Mbit/s</small></td>"));
+	assert_non_null(
+	    strstr(buf_cstr(&page), ">burst, python \u00d7 50, podman, lan<small>1 ms, 100 Mbit/s</small></td>"));
+	assert_non_null(strstr(buf_cstr(&page),
+	                       ">start, python, podman, lan<small>50 ms, 100 Mbit/s, faults: reset 1 /b</small></td>"));
 }
 
 /* An image that an engine failed to start is in no mean, so the mean says so and is not one of all images. */
@@ -313,9 +339,9 @@ static void test_answers_of_failures(void **state)
 	assert_string_equal(buf_cstr(&w.relation), "with containerd, which failed");
 	assert_int_equal(report_print_table(&d.set, f), 0);
 	fclose(f);
-	assert_non_null(strstr(text, "python, lan: contentd failed each time (1)\n"));
+	assert_non_null(strstr(text, "  python: contentd failed each time (1)\n"));
 	assert_non_null(
-	    strstr(text, "redis, lan: contentd 100 ms, no comparison with containerd, which failed, 1 of 2 failed\n"));
+	    strstr(text, "  redis: contentd 100 ms, no comparison with containerd, which failed, 1 of 2 failed\n"));
 	page_answers(&d.a, &page);
 	assert_non_null(strstr(buf_cstr(&page), "<b class=\"slower\">failed</b> each time (1)"));
 	assert_non_null(strstr(buf_cstr(&page), "<b class=\"slower\">1 of 2</b> failed"));
@@ -443,7 +469,8 @@ static void test_warm_and_serial(void **state)
 	c = find(&d, "containerd-stargz", "start");
 	NEAR(c->warm->s.median, 200);
 	assert_true(isnan(c->touched_bytes) && isnan(c->t_serial_ms));
-	c = find(&d, "containerd", "start"); /* all layers, since it has no chunks, and nothing of what else was fetched */
+	c = find(&d, "containerd",
+	         "start"); /* all layers, since it has no chunks, and nothing of what else was fetched */
 	NEAR(cell_median(c, "net.bytes"), 5000000);
 	NEAR(c->touched_bytes, 4000000);
 	NEAR(c->t_serial_ms, 200 + 4 * 10 + 320);
@@ -492,8 +519,8 @@ static void test_table(void **state)
 	assert_int_equal(report_print_table(&d.set, f), 0);
 	fclose(f);
 	assert_string_equal(
-	    text, "one cold start (ratios with their 95 % intervals)\n"
-		  "  python, lan: contentd 500 ms, 2.0 \u00d7 faster than containerd (1.94\u20132.1), 1 of 8 failed\n"
+	    text, "one cold start; lan: 10 ms, 100 Mbit/s (ratios with their 95 % intervals)\n"
+		  "  python: contentd 500 ms, 2.0 \u00d7 faster than containerd (1.94\u20132.1), 1 of 8 failed\n"
 		  "\n"
 		  "start: one cold start; lan: 10 ms, 100 Mbit/s\n"
 		  "image   engine      n  median s  95 %       / containerd              / W  / T_serial   MB   / B\n"
@@ -633,6 +660,7 @@ int main(void)
 	    cmocka_unit_test(test_warm_and_serial),
 	    cmocka_unit_test(test_sizes_of_layers),
 	    cmocka_unit_test(test_networks_of_one_name),
+	    cmocka_unit_test(test_failures),
 	    cmocka_unit_test(test_networks_with_faults),
 	    cmocka_unit_test(test_means_of_failures),
 	    cmocka_unit_test(test_programs),

@@ -145,6 +145,21 @@ void table_of_processes(const struct analysis *a, size_t from, size_t to, struct
 
 /* ---- failures ---- */
 
+/* Two cases may differ in nothing but the count, or the definition of the network. */
+static void failed_case(struct buf *out, const struct cell *c)
+{
+	AUTO(buf) struct buf network = BUF_INIT;
+
+	network_add(&network, c->rtt_ms, c->mbit, c->faults);
+	html_textf(out, "%s, %s", c->mode, c->image);
+	if (c->count != 1)
+		buf_addf(out, " \u00d7 %u", c->count);
+	html_textf(out, ", %s, %s", c->label, c->network);
+	buf_adds(out, "<small>");
+	html_text(out, buf_cstr(&network));
+	buf_adds(out, "</small>");
+}
+
 void table_of_failures(const struct analysis *a, struct buf *out)
 {
 	size_t rows = 0;
@@ -158,7 +173,7 @@ void table_of_failures(const struct analysis *a, struct buf *out)
 		if (!c->n_failed || rows++ >= TABLE_ROWS_MAX)
 			continue;
 		buf_adds(out, "<tr><td class=\"l\">");
-		html_textf(out, "%s, %s, %s, %s", c->mode, c->image, c->label, c->network);
+		failed_case(out, c);
 		buf_addf(out, "</td><td>%u of %u</td><td class=\"l\" style=\"white-space:normal\">", c->n_failed,
 		         c->n_failed + c->n_ok);
 		html_text(out, c->error);

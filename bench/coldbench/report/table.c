@@ -242,7 +242,7 @@ static void add_answer(const struct answer *n, struct buf *line)
 	buf_addf(line, "%.60s", c->image);
 	if (c->count != 1)
 		buf_addf(line, " x%u", c->count);
-	buf_addf(line, ", %.60s: %.60s ", c->network, c->label);
+	buf_addf(line, ": %.60s ", c->label);
 	if (!c->figure) {
 		buf_addf(line, "failed each time (%u)", c->n_failed);
 		return;
@@ -255,6 +255,17 @@ static void add_answer(const struct answer *n, struct buf *line)
 		buf_addf(line, ", %u of %u failed", c->n_failed, c->n_failed + c->n_ok);
 }
 
+/* A network's name alone may be that of several. */
+static void print_answers_head(const struct cell *c, FILE *to)
+{
+	AUTO(buf) struct buf line = BUF_INIT;
+
+	buf_addf(&line, "%.60s; %.60s: ", mode_title(c->mode), c->network);
+	network_add(&line, c->rtt_ms, c->mbit, c->faults);
+	text_clean(line.p);
+	fprintf(to, "%s (ratios with their 95 %% intervals)\n", line.p);
+}
+
 static void print_answers(const struct analysis *a, FILE *to)
 {
 	const struct cell *last = NULL;
@@ -264,9 +275,10 @@ static void print_answers(const struct analysis *a, FILE *to)
 	while (answer_next(a, &at, &n)) {
 		AUTO(buf) struct buf line = BUF_INIT;
 
-		if (!last || strcmp(last->mode, n.subject->mode) != 0)
-			fprintf(to, "%s%s (ratios with their 95 %% intervals)\n", last ? "\n" : "",
-			        mode_title(n.subject->mode));
+		if (!last || strcmp(last->mode, n.subject->mode) != 0 || !cell_same_network(last, n.subject)) {
+			fputs(last ? "\n" : "", to);
+			print_answers_head(n.subject, to);
+		}
 		last = n.subject;
 		add_answer(&n, &line);
 		text_clean(line.p);
