@@ -1,8 +1,8 @@
 /*
  * Statistics of samples. Pure functions of their arguments: the same seed gives the same answer. Any thread.
  *
- * Values are finite, and not negative unless it is said. Intervals of medians come from 2000 resamples: percentiles of the bootstrapped median, wider ones
- * when there are few values.
+ * Values are finite, and not negative unless it is said. Intervals of medians come from 2000 resamples: percentiles of the
+ * bootstrapped median, wider ones when there are few values.
  */
 #ifndef BENCH_COLDBENCH_STATS_H
 #define BENCH_COLDBENCH_STATS_H
