@@ -22,6 +22,15 @@ check "noise has numbers" jq -e '.sections.machine.findings["spin.median_ms"].va
 check "who runs it sees how far it is" grep -q 'proxy' "$T/progress"
 check_eq "nothing is left" "$(ls -A "$T/work"; leftovers "$T/work")" ""
 
+env --default-signal=INT "$BIN/coldbench" doctor --work "$T/work" --only machine --json >"$T/json" 2>"$T/progress" &
+pid=$!
+wait_for 20 grep -q machine "$T/progress"
+kill -INT $pid
+wait $pid
+check_eq "who is stopped says so" "$?" 130
+check_eq "a section that was stopped says nothing" "$(jq -c '[.sections, .passed]' "$T/json")" '[{},false]'
+check_eq "nothing is left then, either" "$(ls -A "$T/work"; leftovers "$T/work")" ""
+
 doctor --only machine --quick >"$T/text" 2>/dev/null
 check_match "people get a table" "$(cat "$T/text")" '^ *drop|/proc/sys/vm/drop_caches +yes +ok'
 check_fails "an unknown section is refused" doctor --only weather

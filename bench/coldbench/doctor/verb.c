@@ -186,12 +186,14 @@ static int examine(const struct options *o)
 	int status = EXIT_OK;
 
 	json_begin(&w, &json, &o->doctor);
-	for (size_t i = 0; i < ARRAY_LEN(SECTIONS) && status != EXIT_INTERRUPTED; i++) {
+	for (size_t i = 0; i < ARRAY_LEN(SECTIONS); i++) {
 		AUTO(sheet) struct sheet s = {0};
 
 		if (!o->wanted[i])
 			continue;
 		status = run_section(&SECTIONS[i], &o->doctor, &s);
+		if (status == EXIT_INTERRUPTED)
+			break;
 		json_w_key(&w, s.name);
 		sheet_json(&s, &w);
 		if (!o->json)
