@@ -9,6 +9,17 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <time.h>
+
+double process_cpu_ms(pid_t pid)
+{
+	struct timespec at;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &at))
+		return 0;
+	return (double)at.tv_sec * 1e3 + (double)at.tv_nsec / NS_PER_MS;
+}
 
 /* Waits for something to read, not longer than until the deadline. */
 static int wait_readable(int fd, const struct launch_spec *spec, int64_t deadline_ns, struct err *err)
@@ -28,18 +39,25 @@ static int wait_readable(int fd, const struct launch_spec *spec, int64_t deadlin
 	return n ? 0 : err_set(err, ERR_DEADLINE, "%s: no end in sight", spec->id);
 }
 
-/* Reads until the end; *line_ns is when the first line was whole, 0 without one. */
-static int follow_output(int fd, const struct launch_spec *spec, int64_t deadline_ns, int64_t *line_ns, struct err *err)
+/* The first line is whole. */
+struct line {
+	int64_t at_ns; /* 0: there was none */
+	double cpu_ms; /* of this process, by then */
+};
+
+/* Reads until the end. */
+static int follow_output(int fd, const struct launch_spec *spec, int64_t deadline_ns, struct line *line,
+                         struct err *err)
 {
 	char text[4096];
 	ssize_t n;
 
-	*line_ns = 0;
+	*line = (struct line){0};
 	for (;;) {
 		TRY(wait_readable(fd, spec, deadline_ns, err));
 		n = read(fd, text, sizeof(text));
-		if (n > 0 && !*line_ns && memchr(text, '\n', (size_t)n))
-			*line_ns = clock_mono_ns();
+		if (n > 0 && !line->at_ns && memchr(text, '\n', (size_t)n))
+			*line = (struct line){clock_mono_ns(), process_cpu_ms(getpid())};
 		if (n == 0)
 			return 0;
 		if (n < 0 && errno != EINTR)
@@ -66,14 +84,16 @@ static int spawn_run(const struct launch_spec *spec, const struct argv *run, int
 	return 0;
 }
 
-int bare_start(const struct launch_spec *spec, double *ready_ms, struct err *err)
+int bare_start(const struct launch_spec *spec, double *ready_ms, double *own_ms, struct err *err)
 {
 	AUTO(argv) struct argv pull = {0};
 	AUTO(argv) struct argv run = {0};
 	struct engine *e = spec->engine;
-	int64_t begun_ns, deadline_ns, line_ns;
+	double begun_cpu_ms = process_cpu_ms(getpid());
+	int64_t begun_ns, deadline_ns;
 	AUTO_FD int out_fd = -1;
 	int followed, status;
+	struct line line;
 	pid_t pid;
 
 	if (spec->pull)
@@ -84,16 +104,17 @@ int bare_start(const struct launch_spec *spec, double *ready_ms, struct err *err
 	if (spec->pull)
 		TRY(command_run(&pull, spec->output, deadline_ns, spec->cancel_fd, err));
 	TRY(spawn_run(spec, &run, &out_fd, &pid, err));
-	followed = follow_output(out_fd, spec, deadline_ns, &line_ns, err);
+	followed = follow_output(out_fd, spec, deadline_ns, &line, err);
 	if (followed < 0)
 		kill(pid, SIGKILL);
 	TRY(spawn_wait(pid, &status, followed < 0 ? NULL : err));
 	TRY(followed);
-	if (!line_ns || status) {
+	if (!line.at_ns || status) {
 		AUTO_FREE char *words = last_words(spec->output);
 
 		return err_set(err, ERR_INTERNAL, "%s ended with status %d: %s", run.p[0], status, words);
 	}
-	*ready_ms = (double)(line_ns - begun_ns) / NS_PER_MS;
+	*ready_ms = (double)(line.at_ns - begun_ns) / NS_PER_MS;
+	*own_ms = line.cpu_ms - begun_cpu_ms;
 	return 0;
 }

@@ -8,7 +8,10 @@
 #include "bench/coldbench/measure/launch.h"
 
 /* Runs what `spec` says (its ready condition is a line of output, its program ends by itself), waits for the end; *ready_ms is
- * the time from the first command to the line. */
-int bare_start(const struct launch_spec *spec, double *ready_ms, struct err *err);
+ * the time from the first command to the line, *own_ms the processor time that this process has used by then. */
+int bare_start(const struct launch_spec *spec, double *ready_ms, double *own_ms, struct err *err);
+
+/* Processor time that a process has used since its start; 0 when it is gone. */
+double process_cpu_ms(pid_t pid);
 
 #endif

@@ -45,17 +45,6 @@ DEFINE_AUTO_FINI(overhead);
 
 /* ---- one start ---- */
 
-/* Processor time that a process has used; 0 when it is gone. */
-static double cpu_ms(pid_t pid)
-{
-	struct timespec at;
-	clockid_t clock;
-
-	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &at))
-		return 0;
-	return (double)at.tv_sec * 1e3 + (double)at.tv_nsec / NS_PER_MS;
-}
-
 static struct launch_spec spec_of(const struct overhead *o, struct steps *t, const char *id, bool pull)
 {
 	return (struct launch_spec){.engine = &t->engine,
@@ -92,11 +81,11 @@ static int full_start(struct overhead *o, struct steps *t, bool pull, double *re
 	TRY(stand_watch(o->stand, true, err));
 	watch_reset(t->w->watch);
 	TRY(steps_begin_counting(t, err));
-	own_ms = cpu_ms(getpid());
-	net_ms = cpu_ms(net_pid(t->w->net));
+	own_ms = process_cpu_ms(getpid());
+	net_ms = process_cpu_ms(net_pid(t->w->net));
 	TRY(launch_begin(t->w->watch, &spec, &l, err));
-	own_ms = cpu_ms(getpid()) - own_ms;
-	net_ms = cpu_ms(net_pid(t->w->net)) - net_ms;
+	own_ms = process_cpu_ms(getpid()) - own_ms;
+	net_ms = process_cpu_ms(net_pid(t->w->net)) - net_ms;
 	looked = look_back(t, &l, err);
 	ended = launch_end(&l, looked < 0 ? NULL : err);
 	TRY(looked);
@@ -116,17 +105,22 @@ static int plain_start(struct overhead *o, struct steps *t, bool pull, double *r
 	double own_ms;
 
 	TRY(stand_watch(o->stand, false, err));
-	own_ms = cpu_ms(getpid());
-	TRY(bare_start(&spec, ready_ms, err));
+	TRY(net_reset(t->w->net, err));
+	TRY(bare_start(&spec, ready_ms, &own_ms, err));
 	if (pull)
-		numbers_add(&o->bare_cpu_ms, cpu_ms(getpid()) - own_ms);
+		numbers_add(&o->bare_cpu_ms, own_ms);
 	return 0;
 }
 
+/*
+ * Two things that come before a start in a mode come before either side's, as they make it slower or faster and are no part of
+ * measuring it: the computation that times noise, without which it would follow the one before at once; and a question to
+ * netproxy (net_reset), which is the modelled network and answers sooner when it has just been awake. What the full side alone
+ * does before its start is part of what it adds: it empties the table of processes, and reads /proc.
+ */
 static int one_start(struct overhead *o, struct steps *t, bool full, bool pull, double *ready_ms, struct err *err)
 {
 	TRY(stand_check(o->stand, err));
-	/* Both begin alike: a cold start finds nothing of the one before in the processor's caches, whoever measures it. */
 	noise_spin_ms();
 	return full ? full_start(o, t, pull, ready_ms, err) : plain_start(o, t, pull, ready_ms, err);
 }
@@ -248,6 +242,13 @@ static void report_warm(struct overhead *o, double cold_ms, struct sheet *s)
 	sheet_number(s, "warm.pairs", "warm starts, pairs", (double)o->warm_more.v.n, "");
 	sheet_number(s, "warm.bare_ms", "... by the barest means", numbers_median(&o->warm_bare), "ms");
 	sheet_number(s, "warm.full_ms", "... measured with everything", numbers_median(&o->warm_full), "ms");
+	if (isnan(ci.low)) {
+		f = sheet_text(s, "warm.share_percent", "... more, of a cold start", "too few pairs");
+		finding_judge(f, false, FINDING_WARN, "<= 1 %");
+		finding_advise(f, "Starts take too long here for this to say it: repeat it without --quick, or with an "
+		                  "--engine that is faster.");
+		return;
+	}
 	f = sheet_number(s, "warm.more_ms", "... more, within pairs", more_ms, "ms");
 	finding_add(f, " (%+.3f to %+.3f)", ci.low, ci.high);
 	f = sheet_number(s, "warm.share_percent", "... of a cold start", 100 * more_ms / cold_ms, "%");
