@@ -1,21 +1,20 @@
 #include "bench/coldbench/doctor/power.h"
 
 #include "base/buf.h"
+#include "base/random.h"
 #include "bench/coldbench/stats.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
-static void draw(const double *pool, size_t n_pool, double *out, size_t n, unsigned short state[3])
+static void draw(const double *pool, size_t n_pool, double *out, size_t n, uint64_t *state)
 {
 	for (size_t i = 0; i < n; i++)
-		out[i] = pool[(size_t)(erand48(state) * (double)n_pool)];
+		out[i] = pool[random_next(state) % n_pool]; /* n_pool is small: the bias is far below 2^-50 */
 }
 
 struct power power_of(const double *a, size_t n_a, const double *b, size_t n_b, size_t n, unsigned trials,
                       uint64_t seed)
 {
-	unsigned short state[3] = {(unsigned short)seed, (unsigned short)(seed >> 16), (unsigned short)(seed >> 32)};
 	AUTO_FREE double *of_a = xcalloc(n, sizeof(*of_a));
 	AUTO_FREE double *of_b = xcalloc(n, sizeof(*of_b));
 	unsigned more = 0, less = 0;
@@ -24,8 +23,8 @@ struct power power_of(const double *a, size_t n_a, const double *b, size_t n_b, 
 	for (unsigned t = 0; t < trials; t++) {
 		struct comparison c;
 
-		draw(a, n_a, of_a, n, state);
-		draw(b, n_b, of_b, n, state);
+		draw(a, n_a, of_a, n, &seed);
+		draw(b, n_b, of_b, n, &seed);
 		stats_compare(of_a, n, of_b, n, &c);
 		more += c.verdict == VERDICT_MORE;
 		less += c.verdict == VERDICT_LESS;
