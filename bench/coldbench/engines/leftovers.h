@@ -1,6 +1,7 @@
 /*
  * What an engine leaves behind: containers that run, processes, mounts, control groups. An engine's containers are in control
- * groups below one of a name of its own, its processes have its folder among their arguments. One thread.
+ * groups below one of a name of its own; its daemons, shims and monitors have its folder among their arguments. Its other
+ * commands need not: who runs one ends it (command.h), and engine_down (mode.h) whatever is left. One thread.
  */
 #ifndef BENCH_COLDBENCH_ENGINES_LEFTOVERS_H
 #define BENCH_COLDBENCH_ENGINES_LEFTOVERS_H

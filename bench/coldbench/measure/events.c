@@ -125,7 +125,7 @@ static struct event event_of(const struct proc_event *e)
 {
 	struct event out = {.at_ns = (int64_t)e->timestamp_ns}; /* ktime_get_ns: CLOCK_MONOTONIC */
 
-	switch ((unsigned)e->what) {
+	switch ((unsigned)e->what) { /* the filter lets nothing else pass */
 	case PROC_EVENT_FORK:
 		out.kind = EVENT_FORK;
 		out.pid = e->event_data.fork.child_tgid;
@@ -139,8 +139,6 @@ static struct event event_of(const struct proc_event *e)
 		out.kind = EVENT_EXIT;
 		out.pid = e->event_data.exit.process_tgid;
 		out.status = (int)e->event_data.exit.exit_code;
-		break;
-	default: /* of before the filter */
 		break;
 	}
 	return out;
