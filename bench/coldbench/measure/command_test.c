@@ -112,13 +112,31 @@ static void what_it_prints_is_had(void **state)
 	FAILS(ask("head -c 70000 /dev/zero", true, &got, &status, err), ERR_EXHAUSTED);
 }
 
+static void errors_are_ours_unless_they_are_asked_for(void **state)
+{
+	AUTO(buf) struct buf got = BUF_INIT;
+	AUTO(buf) struct buf ours = BUF_INIT;
+	AUTO_FD int was = dup(STDERR_FILENO);
+	AUTO_FD int fd = open(output, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	int asked, status;
+
+	assert_true(was >= 0 && fd >= 0);
+	dup2(fd, STDERR_FILENO);
+	asked = ask("echo one; echo two >&2", false, &got, &status, NULL);
+	dup2(was, STDERR_FILENO);
+	assert_int_equal(asked, 0);
+	assert_string_equal(buf_cstr(&got), "one\n");
+	OK(file_read(AT_FDCWD, output, 100, &ours, err));
+	assert_string_equal(buf_cstr(&ours), "two\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(output_is_added_to_the_file),  cmocka_unit_test(a_failure_has_the_last_words),
 	    cmocka_unit_test(a_signal_is_a_failure),        cmocka_unit_test(its_group_ends_with_the_deadline),
 	    cmocka_unit_test(it_ends_when_it_is_cancelled), cmocka_unit_test(it_may_tidy_up_first),
-	    cmocka_unit_test(what_it_prints_is_had),
+	    cmocka_unit_test(what_it_prints_is_had),        cmocka_unit_test(errors_are_ours_unless_they_are_asked_for),
 	};
 	int fd = mkstemp(output), failed;
 
