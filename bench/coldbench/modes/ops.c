@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -24,13 +26,21 @@ static int failed(const char *what, const char *path, struct err *err)
 	return err_errno(err, errno, "%s /%s", what, path);
 }
 
+static int stopped(struct err *err)
+{
+	return err_set(err, ERR_CANCELLED, "stopped");
+}
+
 static int lstat_pass(struct op_files *f, uint64_t *n, struct err *err)
 {
 	struct stat st;
 
-	vec_each(&f->tree.entries, e)
+	vec_each(&f->tree.entries, e) {
+		if (*f->stop)
+			return stopped(err);
 		if (fstatat(f->root_fd, e->path, &st, AT_SYMLINK_NOFOLLOW))
 			return failed("stat", e->path, err);
+	}
 	*n = f->tree.entries.n;
 	return 0;
 }
@@ -59,9 +69,12 @@ static int readdir_pass(struct op_files *f, uint64_t *n, struct err *err)
 	uint64_t entries = 0;
 
 	vec_each(&f->dirs, path) {
-		int fd = openat(f->root_fd, *path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		int r = fd < 0 ? -1 : read_dir(fd, f->buffer, &entries);
+		int fd, r;
 
+		if (*f->stop)
+			return stopped(err);
+		fd = openat(f->root_fd, *path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		r = fd < 0 ? -1 : read_dir(fd, f->buffer, &entries);
 		if (fd >= 0)
 			close(fd);
 		if (r < 0)
@@ -89,8 +102,11 @@ static int walk_pass(struct op_files *f, uint64_t *n, struct err *err)
 static int open_pass(struct op_files *f, uint64_t *n, struct err *err)
 {
 	vec_each(&f->files, path) {
-		int fd = openat(f->root_fd, *path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		int fd;
 
+		if (*f->stop)
+			return stopped(err);
+		fd = openat(f->root_fd, *path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0)
 			return failed("open", *path, err);
 		close(fd);
@@ -99,34 +115,35 @@ static int open_pass(struct op_files *f, uint64_t *n, struct err *err)
 	return 0;
 }
 
-/* Reads a file to its end; -1 and errno. */
-static int64_t read_file(struct op_files *f, const char *path)
+/* Reads a file to its end, and adds what it has. */
+static int read_file(struct op_files *f, const char *path, uint64_t *bytes, struct err *err)
 {
 	AUTO_FD int fd = openat(f->root_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	int64_t bytes = 0;
 	ssize_t n = -1;
 
-	while (fd >= 0 && (n = read(fd, f->buffer, BUFFER_BYTES)) > 0)
-		bytes += n;
-	return n < 0 ? -1 : bytes;
+	while (!*f->stop && fd >= 0 && (n = read(fd, f->buffer, BUFFER_BYTES)) > 0)
+		*bytes += (uint64_t)n;
+	if (*f->stop)
+		return stopped(err);
+	return n < 0 ? failed("read", path, err) : 0;
 }
 
 static int small_pass(struct op_files *f, uint64_t *n, struct err *err)
 {
+	uint64_t bytes = 0;
+
 	vec_each(&f->small, path)
-		if (read_file(f, *path) < 0)
-			return failed("read", *path, err);
+		TRY(read_file(f, *path, &bytes, err));
 	*n = f->small.n;
 	return 0;
 }
 
 static int seq_pass(struct op_files *f, uint64_t *n, struct err *err)
 {
-	int64_t bytes = read_file(f, f->large->path);
+	uint64_t bytes = 0;
 
-	if (bytes < 0)
-		return failed("read", f->large->path, err);
-	*n = (uint64_t)bytes / PAGE_BYTES;
+	TRY(read_file(f, f->large->path, &bytes, err));
+	*n = bytes / PAGE_BYTES;
 	return 0;
 }
 
@@ -138,6 +155,8 @@ static int rand4k_pass(struct op_files *f, uint64_t *n, struct err *err)
 	for (unsigned i = 0; i < RANDOM_READS; i++) {
 		off_t at = (off_t)(random_next(&random) % pages * PAGE_BYTES);
 
+		if (*f->stop)
+			return stopped(err);
 		if (fd < 0 || pread(fd, f->buffer, PAGE_BYTES, at) != PAGE_BYTES)
 			return failed("read", f->large->path, err);
 	}
@@ -145,16 +164,52 @@ static int rand4k_pass(struct op_files *f, uint64_t *n, struct err *err)
 	return 0;
 }
 
+/* Where a page that cannot be read takes this thread; NULL: it touches none. Volatile, as signals read it. */
+static _Thread_local sigjmp_buf *volatile unreadable;
+
+/* Anybody else's has no way out: it ends the process, as without a handler. */
+static void on_bus_error(int number)
+{
+	if (unreadable)
+		siglongjmp(*unreadable, 1);
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
+/* A function of its own: what lives across sigsetjmp is not to change after it. False when a page cannot be read. */
+__attribute__((noinline)) static bool touch_pages(const volatile char *p, uint64_t bytes, const atomic_bool *stop)
+{
+	sigjmp_buf here;
+
+	if (sigsetjmp(here, 1)) {
+		unreadable = NULL;
+		return false;
+	}
+	unreadable = &here;
+	for (uint64_t at = 0; at < bytes && !*stop; at += PAGE_BYTES)
+		(void)p[at];
+	unreadable = NULL;
+	return true;
+}
+
+/* A failed read of a mapped file (EIO, or a server that is gone) is SIGBUS. */
 static int mmap_pass(struct op_files *f, uint64_t *n, struct err *err)
 {
+	struct sigaction ours = {.sa_handler = on_bus_error}, theirs;
 	AUTO_FD int fd = openat(f->root_fd, f->large->path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	const volatile char *p = fd < 0 ? MAP_FAILED : mmap(NULL, f->large->bytes, PROT_READ, MAP_SHARED, fd, 0);
+	bool readable;
 
 	if (p == MAP_FAILED)
 		return failed("map", f->large->path, err);
-	for (uint64_t at = 0; at < f->large->bytes; at += PAGE_BYTES)
-		(void)p[at];
+	sigaction(SIGBUS, &ours, &theirs);
+	readable = touch_pages(p, f->large->bytes, f->stop);
+	sigaction(SIGBUS, &theirs, NULL);
 	munmap((void *)p, f->large->bytes);
+	if (!readable)
+		return err_set(err, ERR_UNAVAILABLE, "mapped /%s cannot be read", f->large->path);
+	if (*f->stop)
+		return stopped(err);
 	*n = (f->large->bytes + PAGE_BYTES - 1) / PAGE_BYTES;
 	return 0;
 }
@@ -193,6 +248,8 @@ static int exec_pass_of(struct op_files *f, const char *program, const char *arg
 	for (unsigned i = 0; i < EXECS; i++) {
 		int status = 0;
 
+		if (*f->stop)
+			return stopped(err);
 		if (run_program(f->root_fd, null_fd, argv, &status))
 			return failed("run", program, err);
 		if (status)
@@ -262,8 +319,6 @@ int op_measure(const struct op *op, struct op_files *f, int64_t min_ns, double *
 	int64_t begun_ns = clock_mono_ns(), spent_ns;
 
 	do {
-		if (*f->stop)
-			return err_set(err, ERR_CANCELLED, "stopped");
 		TRY_WRAP(op->pass(f, &n, err), err, "%s", op->name);
 		ops += n;
 		spent_ns = clock_mono_ns() - begun_ns;

@@ -1,7 +1,7 @@
 /*
  * What is done to the files of a mounted image to time it. Each operation is a pass over a fixed set of files (tree.h) in a
  * loop of bare system calls: no clock, no allocation, nothing printed in it, so that its own part is a few nanoseconds
- * of each. One thread.
+ * of each. One thread; while it touches mapped pages, the process' handler of SIGBUS is the operation's.
  *
  *	lstat         fstatat of every entry
  *	readdir       every directory opened, read with getdents64 and closed; per entry
@@ -22,7 +22,7 @@
 /* The work on one mount. */
 struct op_files {
 	int root_fd;
-	const atomic_bool *stop; /* ends walks, and passes before the next */
+	const atomic_bool *stop; /* ends passes before the next entry, or piece of a file: ERR_CANCELLED */
 	struct tree tree;
 	tree_picks dirs, files, small;
 	const struct tree_entry *large; /* NULL: there is none of at least a page */

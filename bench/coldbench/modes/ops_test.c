@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 
 /* Five files of 10 bytes, one of 1 MiB and 100 bytes, two directories: nine entries with the link. */
@@ -94,7 +95,8 @@ static void what_fails_is_named(void **state)
 /* Why the operation "exec" fails; "" when it does not. */
 static void run_dynamic(const char *dir, const char *program, struct err *failure)
 {
-	struct op_files f = {.root_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), .dynamic = program};
+	struct op_files f = {
+	    .root_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), .stop = &go_on, .dynamic = program};
 	uint64_t n = 0;
 
 	*failure = ERR_INIT;
@@ -125,12 +127,38 @@ static void another_thread_can_end_it(void **state)
 {
 	atomic_bool stop = false;
 	struct op_files f;
-	double ns = 0;
+	uint64_t n = 0;
 
 	OK(op_files_open(root, &stop, &f, err));
+	f.dynamic = f.static_ = "4"; /* is not come to */
 	stop = true;
 	for (const struct op *op = OPS_OF_FILES; op->name; op++)
-		FAILS(op_measure(op, &f, INT64_MAX, &ns, err), ERR_CANCELLED);
+		FAILS(op->pass(&f, &n, err), ERR_CANCELLED);
+	op_files_close(&f);
+}
+
+/* As when the server of a file system is killed. */
+static void mapped_pages_that_cannot_be_read_are_told(void **state)
+{
+	struct sigaction before, after;
+	struct op_files f;
+	struct err failure = ERR_INIT;
+	uint64_t n;
+	int fd;
+
+	OK(op_files_open(root, &go_on, &f, err));
+	fd = openat(f.root_fd, "large", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(sigaction(SIGBUS, NULL, &before), 0);
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	for (const struct op *op = OPS_OF_FILES; op->name; op++)
+		if (!strcmp(op->name, "mmap"))
+			assert_int_equal(op->pass(&f, &n, &failure), -ERR_UNAVAILABLE);
+	assert_string_equal(failure.msg, "mapped /large cannot be read");
+	assert_int_equal(sigaction(SIGBUS, NULL, &after), 0);
+	assert_true(after.sa_handler == before.sa_handler);
+	assert_int_equal(ftruncate(fd, (1 << 20) + 100), 0);
+	assert_int_equal(count(&f, "mmap"), 257);
+	close(fd);
 	op_files_close(&f);
 }
 
@@ -152,6 +180,7 @@ int main(void)
 	    cmocka_unit_test(what_fails_is_named),
 	    cmocka_unit_test(programs_run_with_the_image_as_their_root),
 	    cmocka_unit_test(another_thread_can_end_it),
+	    cmocka_unit_test(mapped_pages_that_cannot_be_read_are_told),
 	    cmocka_unit_test(time_is_per_operation),
 	};
 
