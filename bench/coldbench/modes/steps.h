@@ -39,9 +39,10 @@ int steps_run(struct steps *t, const char *id, const char *const *args, struct e
 int steps_mount(struct steps *t, const char *name, char **at, struct err *err);
 int steps_umount(struct steps *t, const char *at, struct err *err);
 
-/* Does the work of `fn` on the mount `at` in a thread of its own, and waits for it. When it has not ended within
- * w->timeout_ns, or the user wants to stop, t->stop is set; who then does not come back is held by a file system whose server
- * hangs, and no signal of ours frees him: the engine is killed. ERR_DEADLINE, ERR_CANCELLED. */
+/* Does the work of `fn` on the mount `at` in a thread of its own, and waits for it, however long it takes. When it has used no
+ * processor time for w->timeout_ns (found within twice that), or the user wants to stop, t->stop is set; who then does not
+ * come back is held by a file system whose server hangs, and no signal of ours frees him: the engine is killed. ERR_DEADLINE,
+ * ERR_CANCELLED. Where not even that frees him, coldbench says so and ends. */
 int steps_on_mount(struct steps *t, int (*fn)(struct steps *t, const char *at, struct err *err), const char *at,
                    struct err *err);
 
