@@ -6,7 +6,8 @@
 
 #include <sys/types.h>
 
-/* The whole of /proc/PID/NAME, in the place of what `out` held. False when the process is gone: then it is empty. */
+/* The whole of /proc/PID/NAME, in the place of what `out` held. False, and errno, when it cannot be read, as when the
+ * process is gone: then it is empty. */
 bool proc_read(pid_t pid, const char *name, struct buf *out);
 
 #endif

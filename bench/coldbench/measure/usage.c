@@ -236,7 +236,7 @@ static struct usage_process *entry(struct usage *u, const char *name)
 static void add(struct usage *u, const struct proc *p, bool with_pss, struct buf *text)
 {
 	struct usage_process *to;
-	uint64_t peak, pss;
+	uint64_t peak;
 	char name[32];
 
 	name_of(p, name);
@@ -252,9 +252,12 @@ static void add(struct usage *u, const struct proc *p, bool with_pss, struct buf
 		to->peak_bytes = peak;
 	if (!with_pss)
 		return;
-	pss = proc_read(p->pid, "smaps_rollup", text) ? kilobytes(buf_str(text), STR("Pss:")) : 0;
-	to->pss_bytes += pss;
-	u->n_gone += !pss;
+	if (proc_read(p->pid, "smaps_rollup", text)) {
+		to->pss_bytes += kilobytes(buf_str(text), STR("Pss:"));
+	} else {
+		u->n_unread++;
+		u->unread_errno = errno;
+	}
 }
 
 static void add_waited_for(struct usage *u)

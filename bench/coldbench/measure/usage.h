@@ -19,7 +19,8 @@ struct usage_process {
 
 struct usage {
 	VEC(struct usage_process) processes;
-	unsigned n_gone; /* that ended before their share of memory was read */
+	unsigned n_unread; /* whose share of memory could not be read: they have ended, or nobody may */
+	int unread_errno;  /* of the last of them */
 };
 
 void usage_fini(struct usage *u);
