@@ -184,6 +184,40 @@ void room_close(struct room *r)
 
 /* ---- starting ---- */
 
+/* Who has set these for his own containers would overrule what an engine has in its files, and samples would land in his store:
+ * podman(1), containers.conf(5), containers-storage.conf(5), containers-registries.conf(5), containers-auth.json(5), ctr(8). */
+static const char *const OVERRULING[] = {
+    "BUILDAH_", "CONTAINERD_", "CONTAINERS_",        "CONTAINER_",
+    "DOCKER_",  "PODMAN_",     "REGISTRY_AUTH_FILE", "REGISTRIES_CONFIG_PATH",
+    "STORAGE_",
+};
+
+struct environment {
+	VEC(const char *) vars; /* borrowed; ends with NULL */
+};
+
+static void environment_fini(struct environment *e)
+{
+	vec_fini(&e->vars);
+}
+DEFINE_AUTO_FINI(environment);
+
+static bool overrules(const char *var)
+{
+	for (size_t i = 0; i < ARRAY_LEN(OVERRULING); i++)
+		if (str_starts(str_of(var), str_of(OVERRULING[i])))
+			return true;
+	return false;
+}
+
+static void take_environment(struct environment *out)
+{
+	for (char **var = environ; *var; var++)
+		if (!overrules(*var))
+			vec_push(&out->vars, *var);
+	vec_push(&out->vars, NULL);
+}
+
 struct start {
 	const struct argv *argv;
 	const struct spawn *how;
@@ -213,6 +247,10 @@ static int start(void *arg, struct err *err)
 
 int room_start(const struct argv *a, struct spawn how, pid_t *pid, struct err *err)
 {
+	AUTO(environment) struct environment env = {VEC_INIT};
+
+	take_environment(&env);
 	how.argv = (const char *const *)a->p;
+	how.envp = env.vars.p;
 	return in_thread(start, &(struct start){.argv = a, .how = &how, .pid = pid}, err);
 }

@@ -179,6 +179,30 @@ static void the_machine_has_no_more_folders_than_before(void **state)
 	assert_int_equal(access(file, F_OK), 0);
 }
 
+/* Whoever measures may have podman set up for himself. */
+static void variables_that_overrule_stay_outside(void **state)
+{
+	static const char *const VARS[] = {
+	    "CONTAINERS_CONF",         "CONTAINERS_CONF_OVERRIDE",
+	    "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF",
+	    "CONTAINER_HOST",          "CONTAINERD_SNAPSHOTTER",
+	    "DOCKER_CONFIG",           "REGISTRY_AUTH_FILE",
+	    "STORAGE_DRIVER",          "STORAGE_OPTS",
+	    "COLDBENCH_OTHER",
+	};
+	AUTO(argv) struct argv argv = ARGV_INIT;
+	AUTO(buf) struct buf printed = BUF_INIT;
+	int status;
+
+	for (size_t i = 0; i < ARRAY_LEN(VARS); i++)
+		setenv(VARS[i], "the-users", 1);
+	argv_addl(&argv, "sh", "-c", "env | grep the-users", NULL);
+	OK(command_output(&argv, false, clock_mono_ns() + 60 * NS_PER_S, -1, &printed, &status, err));
+	assert_string_equal(buf_cstr(&printed), "COLDBENCH_OTHER=the-users\n");
+	for (size_t i = 0; i < ARRAY_LEN(VARS); i++)
+		unsetenv(VARS[i]);
+}
+
 static void a_root_that_is_not_there_fails(void **state)
 {
 	AUTO_FREE char *root = xasprintf("%s/absent", dir);
@@ -248,6 +272,7 @@ int main(void)
 	    cmocka_unit_test(programs_of_the_host_have_versions),
 	    cmocka_unit_test(asking_for_a_version_can_be_stopped),
 	    cmocka_unit_test(a_planted_wait_comes_first),
+	    cmocka_unit_test(variables_that_overrule_stay_outside),
 	};
 	AUTO_FD int dir_fd = -1;
 	int failed;
