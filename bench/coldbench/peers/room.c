@@ -10,32 +10,41 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <time.h>
 
 #define UNIFIED "/sys/fs/cgroup/unified"
+#define MARK "trusted.coldbench.place"
+
+/* A folder of the machine that was made for rooms. */
+struct place {
+	char *path;
+	int fd; /* with a shared lock on it */
+};
 
 struct room {
-	int fd;           /* of the namespace; -1: this machine's own */
-	char *dir;        /* a mount on itself, to be undone; NULL: none */
-	VEC(char *) made; /* folders of the machine that were not there, parents first */
+	int fd;                   /* of the namespace; -1: this machine's own */
+	char *dir;                /* a mount on itself, to be undone; NULL: none */
+	VEC(struct place) places; /* parents first */
 };
 
 /* ---- threads in namespaces of their own ---- */
 
-struct errand {
+struct visit {
 	int (*run)(void *arg, struct err *err);
 	void *arg;
 	struct err *err;
 	int result;
 };
 
-static void *run_errand(void *arg)
+static void *run_visit(void *arg)
 {
-	struct errand *e = arg;
+	struct visit *v = arg;
 
-	e->result = e->run(e->arg, e->err);
+	v->result = v->run(v->arg, v->err);
 	return NULL;
 }
 
@@ -43,14 +52,106 @@ static void *run_errand(void *arg)
  * has started is a child of the process. */
 static int in_thread(int (*run)(void *arg, struct err *err), void *arg, struct err *err)
 {
-	struct errand e = {.run = run, .arg = arg, .err = err};
+	struct visit v = {.run = run, .arg = arg, .err = err};
 	pthread_t thread;
-	int r = pthread_create(&thread, NULL, run_errand, &e);
+	int r = pthread_create(&thread, NULL, run_visit, &v);
 
 	if (r)
 		return err_errno(err, r, "pthread_create");
 	pthread_join(thread, NULL);
-	return e.result;
+	return v.result;
+}
+
+/* ---- places ---- */
+
+/* Rooms of all processes take and leave places one at a time. */
+static int lock_places(int *out, struct err *err)
+{
+	AUTO_FD int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || flock(fd, LOCK_EX))
+		return err_errno(err, errno, "lock /");
+	*out = STEAL_FD(fd);
+	return 0;
+}
+
+static int mark(int fd, const char *path, struct err *err)
+{
+	int r;
+
+	if (!fsetxattr(fd, MARK, "", 0, 0))
+		return 0;
+	r = err_errno(err, errno, "mark %s as made for rooms", path);
+	rmdir(path);
+	return r;
+}
+
+/* A folder that is made here is marked: whichever room is its last removes it, even if the one that made it was killed. */
+static int take_folder(struct room *r, const char *path, struct err *err)
+{
+	bool is_new = mkdir(path, 0700) == 0;
+	AUTO_FD int fd = -1;
+
+	if (!is_new && errno != EEXIST)
+		return err_errno(err, errno, "make %s", path);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(err, errno, "open %s", path);
+	if (is_new)
+		TRY(mark(fd, path, err));
+	if (fgetxattr(fd, MARK, NULL, 0) < 0)
+		return 0; /* the machine's own */
+	if (flock(fd, LOCK_SH))
+		return err_errno(err, errno, "lock %s", path);
+	vec_push(&r->places, (struct place){xstrdup(path), STEAL_FD(fd)});
+	return 0;
+}
+
+/* The folder and those above it. */
+static int take_place(struct room *r, const char *at, struct err *err)
+{
+	AUTO_FREE char *path = xstrdup(at);
+	char *slash = path;
+
+	do {
+		slash = strchr(slash + 1, '/');
+		if (slash)
+			*slash = 0;
+		TRY(take_folder(r, path, err));
+		if (slash)
+			*slash = '/';
+	} while (slash);
+	return 0;
+}
+
+static int take_places(struct room *r, const struct room_bind *binds, struct err *err)
+{
+	AUTO_FD int lock = -1;
+
+	TRY(lock_places(&lock, err));
+	for (; binds->from; binds++) {
+		TRY(dir_make(binds->from, 0700, err));
+		TRY(take_place(r, binds->at, err));
+	}
+	return 0;
+}
+
+/* Removing a folder undoes the mounts on it in all namespaces: those that another room has stay. */
+static void leave_places(struct room *r)
+{
+	AUTO_FD int lock = -1;
+
+	if (r->places.n)
+		lock_places(&lock, NULL);
+	while (r->places.n) {
+		struct place p = vec_pop(&r->places);
+
+		if (lock >= 0 && !flock(p.fd, LOCK_EX | LOCK_NB))
+			rmdir(p.path);
+		close(p.fd);
+		free(p.path);
+	}
+	vec_fini(&r->places);
 }
 
 /* ---- making ---- */
@@ -116,26 +217,6 @@ static int bind_dir(const char *dir, struct room *r, struct err *err)
 	return 0;
 }
 
-/* A folder and those above it, as far as they are not there; the room remembers which. */
-static int make_place(struct room *r, const char *at, struct err *err)
-{
-	AUTO_FREE char *path = xstrdup(at);
-	char *slash = path;
-
-	do {
-		slash = strchr(slash + 1, '/');
-		if (slash)
-			*slash = 0;
-		if (mkdir(path, 0700) == 0)
-			vec_push(&r->made, xstrdup(path));
-		else if (errno != EEXIST)
-			return err_errno(err, errno, "make %s", path);
-		if (slash)
-			*slash = '/';
-	} while (slash);
-	return 0;
-}
-
 static int make(const struct room_spec *spec, struct room *r, struct err *err)
 {
 	AUTO_FREE char *usr = spec->root ? xasprintf("%s/usr", spec->root) : NULL;
@@ -145,10 +226,8 @@ static int make(const struct room_spec *spec, struct room *r, struct err *err)
 		return 0;
 	if (spec->dir)
 		TRY(bind_dir(spec->dir, r, err));
-	for (const struct room_bind *b = spec->binds; b && b->from; b++) {
-		TRY(dir_make(b->from, 0700, err));
-		TRY(make_place(r, b->at, err));
-	}
+	if (spec->binds)
+		TRY(take_places(r, spec->binds, err));
 	TRY(in_thread(furnish, &m, err));
 	r->fd = m.fd;
 	return 0;
@@ -172,12 +251,7 @@ void room_close(struct room *r)
 		close(r->fd);
 	if (r->dir)
 		umount2(r->dir, MNT_DETACH);
-	while (r->made.n) {
-		AUTO_FREE char *path = vec_pop(&r->made);
-
-		rmdir(path);
-	}
-	vec_fini(&r->made);
+	leave_places(r);
 	free(r->dir);
 	free(r);
 }

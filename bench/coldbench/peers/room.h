@@ -16,8 +16,9 @@
 #include "base/unix.h"
 #include "bench/coldbench/engines/engine.h"
 
-/* The folder `from` in the place of the machine's folder `at`, for what a program keeps at a fixed place. Both are made; of
- * `at` and the folders above it those that had to be made are removed by room_close, when they are empty. */
+/* The folder `from` in the place of the machine's folder `at`, for what a program keeps at a fixed place. Both are made; `at`
+ * and the folders above it that were made for a room are marked (with an extended attribute) as such, and room_close removes
+ * them when they are empty and no other room, of any process, has them. Those of a killed process go with the next room. */
 struct room_bind {
 	const char *from, *at;
 };

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/wait.h>
 
 static char dir[] = "/tmp/coldbench-room.XXXXXX";
 
@@ -179,6 +180,41 @@ static void the_machine_has_no_more_folders_than_before(void **state)
 	assert_int_equal(access(file, F_OK), 0);
 }
 
+/* Removing the folder would undo the mount of the other. */
+static void the_last_room_removes_its_places(void **state)
+{
+	AUTO_FREE char *from = xasprintf("%s/from", dir), *at = xasprintf("%s/shared/at", dir);
+	AUTO_FREE char *shared = xasprintf("%s/shared", dir);
+	const struct room_bind binds[] = {{from, at}, {0}};
+	struct room *first = NULL, *second = NULL;
+
+	OK(room_open(&(struct room_spec){.binds = binds}, &first, err));
+	OK(room_open(&(struct room_spec){.binds = binds}, &second, err));
+	room_close(first);
+	OK(run_in(second, "mountpoint -q $1/shared/at", err));
+	room_close(second);
+	assert_int_equal(access(shared, F_OK), -1);
+}
+
+static void places_of_the_killed_go_with_the_next_room(void **state)
+{
+	AUTO_FREE char *from = xasprintf("%s/from", dir), *at = xasprintf("%s/left/at", dir);
+	AUTO_FREE char *left = xasprintf("%s/left", dir);
+	const struct room_bind binds[] = {{from, at}, {0}};
+	struct room *room = NULL;
+	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(room_open(&(struct room_spec){.binds = binds}, &room, NULL) < 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(access(at, F_OK), 0);
+	OK(room_open(&(struct room_spec){.binds = binds}, &room, err));
+	room_close(room);
+	assert_int_equal(access(left, F_OK), -1);
+}
+
 /* Whoever measures may have podman set up for himself. */
 static void variables_that_overrule_stay_outside(void **state)
 {
@@ -264,6 +300,8 @@ int main(void)
 	    cmocka_unit_test(a_room_hides_the_unified_hierarchy),
 	    cmocka_unit_test(a_folder_stands_in_for_the_machines),
 	    cmocka_unit_test(the_machine_has_no_more_folders_than_before),
+	    cmocka_unit_test(the_last_room_removes_its_places),
+	    cmocka_unit_test(places_of_the_killed_go_with_the_next_room),
 	    cmocka_unit_test(a_process_begins_in_the_room),
 	    cmocka_unit_test(a_root_that_is_not_there_fails),
 	};
