@@ -41,7 +41,7 @@ static int open_room(struct containerd *c, const struct engine *e, struct err *e
 {
 	AUTO_FREE char *root = NULL;
 
-	TRY(peers_root(e->options->suite, &root, err));
+	TRY(peers_root(e->options->suite, e->cancel_fd, &root, err));
 	return room_open(&(struct room_spec){.root = root, .dir = e->dir, .one_cgroups = !strcmp(c->runtime, "crun")},
 	                 &c->room, err);
 }
@@ -163,5 +163,5 @@ int containerd_mount(struct engine *e, const char *ref, const char *at, struct e
 
 	client(c, "ctr", &argv);
 	argv_addl(&argv, "images", "mount", "--snapshotter", c->snapshotter, ref, at, NULL);
-	return command_run(&argv, log, clock_mono_ns() + MOUNT_NS, -1, err);
+	return command_run(&argv, log, clock_mono_ns() + MOUNT_NS, e->cancel_fd, err);
 }

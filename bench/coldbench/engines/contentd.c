@@ -130,7 +130,7 @@ static int mount_image(struct engine *e, const char *ref, const char *at, struct
 
 	client(e, &argv);
 	argv_addl(&argv, "mount", ref, at, NULL);
-	return command_run(&argv, log, clock_mono_ns() + MOUNT_NS, -1, err);
+	return command_run(&argv, log, clock_mono_ns() + MOUNT_NS, e->cancel_fd, err);
 }
 
 const struct engine_kind ENGINE_CONTENTD = {

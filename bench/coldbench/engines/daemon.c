@@ -48,9 +48,13 @@ int daemon_await(const struct daemon *d, const struct engine *e, const struct ar
 	AUTO_FREE char *path = log_path(d, e);
 	AUTO_FREE char *words = NULL;
 	bool ended;
+	int r;
 
 	do {
-		if (command_run(question, NULL, deadline_ns, -1, NULL) == 0)
+		r = command_run(question, NULL, deadline_ns, e->cancel_fd, NULL);
+		if (r == -ERR_CANCELLED)
+			return err_set(err, ERR_CANCELLED, "stopped");
+		if (r >= 0)
 			return 0;
 		ended = has_ended(d->pid);
 		usleep(RETRY_US);

@@ -13,7 +13,7 @@ struct daemon {
 int daemon_start(struct daemon *d, const struct engine *e, const char *name, const struct argv *argv, struct err *err);
 
 /* Repeats a command until it succeeds: then the daemon answers. ERR_UNAVAILABLE with its last words when it ends, or has not
- * answered within 30 s. */
+ * answered within 30 s; ERR_CANCELLED once the engine's cancel_fd is readable. */
 int daemon_await(const struct daemon *d, const struct engine *e, const struct argv *question, struct err *err);
 
 /* Politely, after 10 s not. Fine when it does not run. */

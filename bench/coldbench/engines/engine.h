@@ -44,6 +44,7 @@ struct engine {
 	const struct engine_kind *kind;
 	const struct engine_options *options;
 	const char *dir; /* its own, empty at the start; removed by the harness after stop */
+	int cancel_fd;   /* readable once the user wants to stop: then start and mount give ERR_CANCELLED; -1: none */
 	void *own;       /* the kind's */
 };
 

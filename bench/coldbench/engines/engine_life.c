@@ -25,6 +25,7 @@ int engine_up(struct world *w, const char *name, struct engine *out, struct err 
 	    .kind = kind,
 	    .options = w->options,
 	    .dir = xasprintf("%s/e%u", w->dir, ++w->n_engines),
+	    .cancel_fd = w->cancel_fd,
 	};
 	TRY(dir_make(out->dir, 0711, err));
 	TRY_WRAP(kind->start(out, err), err, "start %s", name);

@@ -1,5 +1,9 @@
 #include "base/testing.h"
-#include "bench/coldbench/engines/engine.h"
+#include "bench/coldbench/engines/daemon.h"
+
+#include "bench/coldbench/modes/mode.h"
+
+#include <fcntl.h>
 
 static void command_lines_grow(void **state)
 {
@@ -63,6 +67,29 @@ static void what_never_started_stops(void **state)
 		OK(e.kind->stop(&e, err));
 }
 
+/* It would not answer in time. */
+static void waiting_for_a_daemon_can_be_stopped(void **state)
+{
+	char dir[] = "/tmp/coldbench-engine.XXXXXX";
+	struct engine e = {.dir = dir};
+	AUTO(argv) struct argv argv = ARGV_INIT;
+	struct daemon d = {0};
+	int pipes[2];
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	assert_int_equal(write(pipes[1], "x", 1), 1);
+	e.cancel_fd = pipes[0];
+	argv_addl(&argv, "sleep", "60", NULL);
+	OK(daemon_start(&d, &e, "sleeper", &argv, err));
+	FAILS(daemon_await(&d, &e, &argv, err), ERR_CANCELLED);
+	daemon_stop(&d);
+	assert_int_equal(d.pid, 0);
+	close(pipes[0]);
+	close(pipes[1]);
+	OK(folder_remove(dir, err));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -70,6 +97,7 @@ int main(void)
 	    cmocka_unit_test(engines_are_complete_and_found_by_name),
 	    cmocka_unit_test(one_may_be_added_for_a_time),
 	    cmocka_unit_test(what_never_started_stops),
+	    cmocka_unit_test(waiting_for_a_daemon_can_be_stopped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

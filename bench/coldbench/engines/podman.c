@@ -74,7 +74,7 @@ static int open_room(const struct engine *e, struct own *own, struct err *err)
 	AUTO(argv) struct argv from = ARGV_INIT;
 	AUTO_FREE char *root = NULL;
 
-	TRY(peers_root(e->options->suite, &root, err));
+	TRY(peers_root(e->options->suite, e->cancel_fd, &root, err));
 	for (size_t i = 0; i < ARRAY_LEN(PLACES); i++)
 		argv_addf(&from, "%s/%s", e->dir, PLACES[i].ours);
 	for (size_t i = 0; i < ARRAY_LEN(PLACES); i++)
@@ -99,7 +99,7 @@ static int ask(const struct engine *e, const struct argv *argv, struct err *err)
 {
 	AUTO_FREE char *log = xasprintf("%s/podman.log", e->dir);
 
-	return command_run(argv, log, clock_mono_ns() + COMMAND_NS, -1, err);
+	return command_run(argv, log, clock_mono_ns() + COMMAND_NS, e->cancel_fd, err);
 }
 
 /* The first command makes the store, as the start of a daemon would. */

@@ -12,7 +12,7 @@ static int probe(const struct engine_options *o, int cancel_fd, struct buf *vers
 {
 	AUTO_FREE char *stargz = NULL;
 
-	TRY(peers_stargz(o, &stargz, err));
+	TRY(peers_stargz(o, cancel_fd, &stargz, err));
 	TRY(peers_versions("host", (const char *[]){stargz, NULL}, cancel_fd, versions, err));
 	return peers_versions(o->suite, (const char *[]){"containerd", "ctr-remote", containerd_runtime(o), NULL},
 	                      cancel_fd, versions, err);
@@ -25,7 +25,7 @@ static int start_stargz(const struct engine *e, const char *socket, struct daemo
 	AUTO_FREE char *config = xasprintf("%s/stargz.toml", e->dir);
 	AUTO_FREE char *stargz = NULL;
 
-	TRY(peers_stargz(e->options, &stargz, err));
+	TRY(peers_stargz(e->options, e->cancel_fd, &stargz, err));
 	/* Without the option it would read the machine's. */
 	TRY(file_write_atomic(AT_FDCWD, config, STR("# defaults\n"), 0644, err));
 	argv_addl(&argv, stargz, "--address", socket, "--config", config, "--root", NULL);

@@ -58,7 +58,7 @@ int steps_drop_caches(struct steps *t, struct err *err)
 	AUTO_FREE char *root = NULL;
 
 	if (t->engine.kind->of_suite)
-		TRY(peers_root(t->engine.options->suite, &root, err));
+		TRY(peers_root(t->engine.options->suite, t->w->cancel_fd, &root, err));
 	TRY(cold_drop(err));
 	sample_set(t->s, "cold.resident_bytes", (double)cold_resident_bytes(programs, root));
 	return 0;

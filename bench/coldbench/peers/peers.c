@@ -29,7 +29,7 @@ bool peers_parse_version(struct str printed, struct str *out)
 }
 
 /* The path that `SCRIPT --path SUITE` prints; nothing need be there. */
-static int path_by(const char *script, const char *suite, char **out, struct err *err)
+static int path_by(const char *script, const char *suite, int cancel_fd, char **out, struct err *err)
 {
 	AUTO(argv) struct argv argv = ARGV_INIT;
 	AUTO(buf) struct buf printed = BUF_INIT;
@@ -38,7 +38,7 @@ static int path_by(const char *script, const char *suite, char **out, struct err
 
 	argv_addf(&argv, "%s/%s", source_dir(), script);
 	argv_addl(&argv, "--path", suite, NULL);
-	TRY(command_output(&argv, true, clock_mono_ns() + QUESTION_NS, -1, &printed, &status, err));
+	TRY(command_output(&argv, true, clock_mono_ns() + QUESTION_NS, cancel_fd, &printed, &status, err));
 	path = str_trim(buf_str(&printed));
 	if (status || !path.n)
 		return err_set(err, ERR_INTERNAL, "%s --path %s: " STR_FMT, argv.p[0], suite, STR_ARG(path));
@@ -56,7 +56,7 @@ static bool is_known(const char *suite)
 	return is_host(suite) || !strcmp(suite, "trixie") || !strcmp(suite, "sid");
 }
 
-int peers_root(const char *suite, char **out, struct err *err)
+int peers_root(const char *suite, int cancel_fd, char **out, struct err *err)
 {
 	AUTO_FREE char *path = NULL;
 
@@ -65,7 +65,7 @@ int peers_root(const char *suite, char **out, struct err *err)
 		return err_set(err, ERR_INVALID, "no suite '%s': host, trixie or sid", suite);
 	if (is_host(suite))
 		return 0;
-	TRY(path_by("tests/peers.sh", suite, &path, err));
+	TRY(path_by("tests/peers.sh", suite, cancel_fd, &path, err));
 	if (access(path, F_OK))
 		return err_set(err, ERR_UNAVAILABLE, "programs of %s are not here: run `coldbench peers setup %s`",
 		               suite, suite);
@@ -73,7 +73,7 @@ int peers_root(const char *suite, char **out, struct err *err)
 	return 0;
 }
 
-int peers_stargz(const struct engine_options *o, char **out, struct err *err)
+int peers_stargz(const struct engine_options *o, int cancel_fd, char **out, struct err *err)
 {
 	/* The compiled one is static: it serves this machine's containerd as well. */
 	const char *suite = is_host(o->suite) ? "sid" : o->suite;
@@ -89,7 +89,7 @@ int peers_stargz(const struct engine_options *o, char **out, struct err *err)
 	if (is_host(o->suite))
 		program_find("containerd-stargz-grpc", &path, NULL);
 	if (!path)
-		TRY(path_by("bench/peers/stargz.sh", suite, &path, err));
+		TRY(path_by("bench/peers/stargz.sh", suite, cancel_fd, &path, err));
 	if (access(path, X_OK))
 		return err_set(err, ERR_UNAVAILABLE,
 		               "containerd-stargz-grpc is not here: run `coldbench peers setup %s`, "
@@ -134,7 +134,7 @@ int peers_versions(const char *suite, const char *const *programs, int cancel_fd
 	AUTO(room) struct room *room = NULL;
 	AUTO_FREE char *root = NULL;
 
-	TRY(peers_root(suite, &root, err));
+	TRY(peers_root(suite, cancel_fd, &root, err));
 	TRY(room_open(&(struct room_spec){.root = root}, &room, err));
 	for (; *programs; programs++)
 		TRY(add_version(room, suite, *programs, cancel_fd, versions, err));

@@ -48,6 +48,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
+/* A line that tells its version, or why there is none. False when the user wants to stop. */
+static bool list_program(const char *suite, const char *program, int cancel_fd)
+{
+	AUTO(buf) struct buf line = BUF_INIT;
+	struct err err = ERR_INIT;
+	int r = peers_versions(suite, (const char *const[]){program, NULL}, cancel_fd, &line, &err);
+
+	if (r == -ERR_CANCELLED)
+		return false;
+	printf("        %s%s\n", r < 0 ? "- " : "", r < 0 ? err.msg : buf_cstr(&line));
+	return true;
+}
+
 /* A suite and what it has, a line each; what is missing is said, too. */
 static void list_suite(const char *suite, int cancel_fd)
 {
@@ -55,30 +68,21 @@ static void list_suite(const char *suite, int cancel_fd)
 	const struct engine_options options = {.suite = suite};
 	AUTO_FREE char *root = NULL, *stargz = NULL;
 	struct err err = ERR_INIT;
+	int r = peers_root(suite, cancel_fd, &root, &err);
 
-	if (peers_root(suite, &root, &err) < 0) {
-		printf("%-7s %s\n", suite, err.msg);
+	if (r == -ERR_CANCELLED)
 		return;
-	}
-	printf("%-7s %s\n", suite, root ? root : "this machine's own");
-	for (size_t i = 0; i < ARRAY_LEN(PROGRAMS) && !verb_is_cancelled(cancel_fd); i++) {
-		AUTO(buf) struct buf line = BUF_INIT;
-
-		if (peers_versions(suite, (const char *const[]){PROGRAMS[i], NULL}, cancel_fd, &line, &err) < 0)
-			printf("        - %s\n", err.msg);
-		else
-			printf("        %s\n", buf_cstr(&line));
-	}
-	if (peers_stargz(&options, &stargz, &err) < 0) {
+	printf("%-7s %s\n", suite, r < 0 ? err.msg : root ?: "this machine's own");
+	if (r < 0)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(PROGRAMS); i++)
+		if (!list_program(suite, PROGRAMS[i], cancel_fd))
+			return;
+	r = peers_stargz(&options, cancel_fd, &stargz, &err);
+	if (r >= 0)
+		list_program("host", stargz, cancel_fd);
+	else if (r != -ERR_CANCELLED)
 		printf("        - %s\n", err.msg);
-	} else {
-		AUTO(buf) struct buf line = BUF_INIT;
-
-		if (peers_versions("host", (const char *const[]){stargz, NULL}, cancel_fd, &line, &err) < 0)
-			printf("        - %s\n", err.msg);
-		else
-			printf("        %s\n", buf_cstr(&line));
-	}
 }
 
 /* Its output goes where ours goes: it takes minutes. */
