@@ -19,7 +19,7 @@
  *	peak_bytes.PROGRAM          largest VmHWM among them; processes.PROGRAM: how many there were
  *	majflt.PROGRAM, minflt.PROGRAM
  *	cpu_s, majflt               of the whole engine, the container's own processes left out
- *	cold.resident_bytes         of the programs that the start runs, in the page cache before it
+ *	cold.resident_bytes         of the programs that engines, all of them, are driven with: in the page cache before the start
  *	noise.spin_ms               a fixed piece of computation, timed just before
  *	start.ready_ms.p50, .p95, .max    mode burst: over the starts; ready_ms is when the last one was ready
  *	start.IMAGE.ready_ms.p50, ...     over those of an image, in a burst of several ("image": "python+nginx")

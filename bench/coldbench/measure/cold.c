@@ -16,54 +16,82 @@
 /* Some 20 ms of a machine of 2020. */
 #define SPIN_ROUNDS 8000000u
 
-static uint64_t count_resident(int fd, size_t bytes)
+/* Adds what of a file is in the page cache. */
+static int add_resident(int fd, uint64_t *sum, struct err *err)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE), n = (bytes + page - 1) / page;
-	AUTO_FREE unsigned char *pages = xmalloc(n);
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes, n;
+	AUTO_FREE unsigned char *pages = NULL;
 	uint64_t resident = 0;
-	void *at = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+	struct stat st;
+	void *at;
+	int r;
 
-	if (at == MAP_FAILED)
+	if (fstat(fd, &st))
+		return err_errno(err, errno, "fstat");
+	bytes = (size_t)st.st_size;
+	if (!bytes)
 		return 0;
-	if (!mincore(at, bytes, pages))
-		for (size_t i = 0; i < n; i++)
-			resident += pages[i] & 1 ? page : 0;
+	at = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+	if (at == MAP_FAILED)
+		return err_errno(err, errno, "mmap");
+	n = (bytes + page - 1) / page;
+	pages = xcalloc(n, 1);
+	r = mincore(at, bytes, pages) ? err_errno(err, errno, "mincore") : 0;
 	munmap(at, bytes);
-	return resident < bytes ? resident : bytes;
+	for (size_t i = 0; i < n; i++)
+		resident += pages[i] & 1 ? page : 0;
+	*sum += resident < bytes ? resident : bytes;
+	return r;
 }
 
-/* The file that a program's name stands for; links lead to where they would if `root` were "/". -1: there is none. */
-static int open_program(const char *name, const char *root)
+static bool is_executable(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISREG(st.st_mode) && (st.st_mode & 0111);
+}
+
+/* The file that a program's name stands for; links lead to where they would if `root_fd` were "/". *out -1: there is none. */
+static int open_program(const char *name, int root_fd, int *out, struct err *err)
 {
 	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK, .resolve = RESOLVE_IN_ROOT};
-	struct str rest = str_of(getenv("PATH")), dir;
+	struct str rest = str_of(getenv("PATH") ?: ""), dir;
 	AUTO_FREE char *ours = NULL;
-	AUTO_FD int root_fd = -1;
-	int fd = -1;
 
-	if (program_beside(name, &ours, NULL) >= 0)
-		return open(ours, O_RDONLY | O_CLOEXEC);
-	root_fd = open(root ?: "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	while (fd < 0 && str_split(&rest, ':', &dir)) {
-		AUTO_FREE char *path = xasprintf(STR_FMT "/%s", STR_ARG(dir), name);
-
-		fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+	*out = -1;
+	if (program_beside(name, &ours, NULL) >= 0) {
+		*out = open(ours, O_RDONLY | O_CLOEXEC);
+		return *out < 0 ? err_errno(err, errno, "open %s", ours) : 0;
 	}
-	return fd;
+	while (str_split(&rest, ':', &dir)) {
+		AUTO_FREE char *path = xasprintf(STR_FMT "/%s", STR_ARG(dir), name);
+		AUTO_FD int fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+
+		if (fd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+			return err_errno(err, errno, "open %s", path);
+		if (fd < 0 || !is_executable(fd))
+			continue;
+		*out = STEAL_FD(fd);
+		return 0;
+	}
+	return 0;
 }
 
-uint64_t cold_resident_bytes(const char *const *programs, const char *root)
+int cold_resident_bytes(const char *const *programs, const char *root, uint64_t *out, struct err *err)
 {
-	uint64_t bytes = 0;
+	AUTO_FD int root_fd = open(root ?: "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
+	if (root_fd < 0)
+		return err_errno(err, errno, "open %s", root ?: "/");
+	*out = 0;
 	for (; *programs; programs++) {
-		AUTO_FD int fd = open_program(*programs, root);
-		struct stat st;
+		AUTO_FD int fd = -1;
 
-		if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_size > 0)
-			bytes += count_resident(fd, (size_t)st.st_size);
+		TRY(open_program(*programs, root_fd, &fd, err));
+		if (fd >= 0)
+			TRY_WRAP(add_resident(fd, out, err), err, "look for %s in the page cache", *programs);
 	}
-	return bytes;
+	return 0;
 }
 
 int cold_drop(struct err *err)

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "bench/coldbench/modes/mode.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -13,30 +14,41 @@
 /* What is in memory alone stays there when somebody drops the caches. */
 static char root[] = "/dev/shm/coldbench-cold.XXXXXX";
 
-/* A program of that many bytes. */
-static void make_program(const char *name, size_t bytes)
+static void make_file(const char *dir, const char *name, size_t bytes, mode_t mode)
 {
-	AUTO_FREE char *path = xasprintf("%s/usr/bin/%s", root, name);
+	AUTO_FREE char *path = xasprintf("%s/usr/%s/%s", root, dir, name);
 	AUTO(buf) struct buf text = BUF_INIT;
 
 	memset(buf_reserve(&text, bytes), 'x', bytes);
 	text.n = bytes;
-	OK(file_write_atomic(AT_FDCWD, path, buf_str(&text), 0755, err));
+	OK(file_write_atomic(AT_FDCWD, path, buf_str(&text), mode, err));
+}
+
+/* A program of that many bytes. */
+static void make_program(const char *name, size_t bytes)
+{
+	make_file("bin", name, bytes, 0755);
 }
 
 static uint64_t resident(const char *name, const char *below)
 {
-	return cold_resident_bytes((const char *const[]){name, NULL}, below);
+	uint64_t bytes = UINT64_MAX;
+
+	OK(cold_resident_bytes((const char *const[]){name, NULL}, below, &bytes, err));
+	return bytes;
 }
 
 static void programs_are_looked_for_below_the_root(void **state)
 {
+	uint64_t bytes = 1;
+
 	make_program("coldbench-x", 10000);
 	make_program("coldbench-y", 500);
 	assert_int_equal(resident("coldbench-x", root), 10000);
 	assert_int_equal(resident("coldbench-z", root), 0);
-	assert_int_equal(
-	    cold_resident_bytes((const char *const[]){"coldbench-x", "coldbench-z", "coldbench-y", NULL}, root), 10500);
+	OK(cold_resident_bytes((const char *const[]){"coldbench-x", "coldbench-z", "coldbench-y", NULL}, root, &bytes,
+	                       err));
+	assert_int_equal(bytes, 10500);
 	assert_int_equal(resident("sh", root), 0);
 }
 
@@ -63,21 +75,49 @@ static void links_do_not_lead_out_of_the_root(void **state)
 	assert_int_equal(resident("coldbench-out", root), 0);
 }
 
+/* As a shell passes over them: /usr/local/bin comes first. */
+static void what_is_no_program_hides_none(void **state)
+{
+	AUTO_FREE char *folder = xasprintf("%s/usr/local/bin/coldbench-x", root);
+
+	make_program("coldbench-x", 10000);
+	make_program("coldbench-y", 500);
+	OK(dir_make(folder, 0755, err));
+	make_file("local/bin", "coldbench-y", 7, 0644);
+	assert_int_equal(resident("coldbench-x", root), 10000);
+	assert_int_equal(resident("coldbench-y", root), 500);
+	make_file("local/bin", "coldbench-y", 7, 0755);
+	assert_int_equal(resident("coldbench-y", root), 7);
+}
+
+/* 0 would be the best of all answers. */
+static void what_cannot_be_looked_at_is_an_error(void **state)
+{
+	AUTO_FREE char *absent = xasprintf("%s/absent", root);
+	uint64_t bytes;
+
+	FAILS(cold_resident_bytes((const char *const[]){"coldbench-x", NULL}, absent, &bytes, err), ERR_NOT_FOUND);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(programs_are_looked_for_below_the_root),
 	    cmocka_unit_test(without_a_root_they_are_the_machines),
 	    cmocka_unit_test(links_do_not_lead_out_of_the_root),
+	    cmocka_unit_test(what_is_no_program_hides_none),
+	    cmocka_unit_test(what_cannot_be_looked_at_is_an_error),
 	};
-	AUTO_FREE char *bin = NULL;
+	AUTO_FREE char *bin = NULL, *local = NULL;
 	int failed;
 
 	setenv("PATH", PATH, 1);
 	assert_non_null(mkdtemp(root));
 	bin = xasprintf("%s/usr/bin", root);
+	local = xasprintf("%s/usr/local/bin", root);
 	assert_int_equal(dir_make(bin, 0755, NULL), 0);
+	assert_int_equal(dir_make(local, 0755, NULL), 0);
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	dir_remove(AT_FDCWD, root, NULL);
+	assert_int_equal(folder_remove(root, NULL), 0);
 	return failed;
 }

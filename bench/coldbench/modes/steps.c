@@ -56,12 +56,14 @@ int steps_drop_caches(struct steps *t, struct err *err)
 	static const char *const programs[] = {
 	    "contentctl", "ctr", "ctr-remote", "containerd-shim-runc-v2", "podman", "conmon", "runc", "crun", NULL};
 	AUTO_FREE char *root = NULL;
+	uint64_t bytes;
 
 	if (t->engine.kind->of_suite)
 		TRY(peers_root(t->engine.options->suite, t->w->cancel_fd, &root, err));
 	TRY(cold_drop(err));
-	sample_set(t->s, "cold.resident_bytes", (double)cold_resident_bytes(programs, root));
-	return 0;
+	TRY(cold_resident_bytes(programs, root, &bytes, err));
+	sample_set(t->s, "cold.resident_bytes", (double)bytes);
+	return cold_drop(err); /* the look has read folders */
 }
 
 int steps_pull(struct steps *t, int64_t *ns, struct err *err)

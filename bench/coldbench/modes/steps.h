@@ -26,7 +26,7 @@ struct steps {
 /* Starts the case's engine, calls `body`, ends the engine whatever came of it. `t` needs its first four fields. */
 int steps_with_engine(struct steps *t, int (*body)(struct steps *t, struct err *err), struct err *err);
 
-/* Drops the kernel's caches; cold.resident_bytes is what stays there of the programs that every start runs. */
+/* Drops the kernel's caches; cold.resident_bytes is what stays there of the programs that engines are driven with. */
 int steps_drop_caches(struct steps *t, struct err *err);
 
 /* Pulls the image; *ns is how long the command took, NULL when nobody asks. */

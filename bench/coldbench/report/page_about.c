@@ -142,11 +142,10 @@ void page_noise(const struct analysis *a, struct buf *out)
 		                  : "The machine was quiet.</p>\n");
 	}
 	if (a->resident.n)
-		buf_addf(
-		    out,
-		    "<p>Of the programs that a start runs, %.0f bytes (median) and %.0f bytes (most) were in the page "
-		    "cache after it had been dropped.</p>\n",
-		    a->resident.median, a->resident.max);
+		buf_addf(out,
+		         "<p>Of the programs that engines are driven with, all of them, %.0f bytes (median) and %.0f "
+		         "bytes (most) were in the page cache after it had been dropped.</p>\n",
+		         a->resident.median, a->resident.max);
 	if (a->n_failed) {
 		buf_addf(out, "<p>%zu of %zu repetitions failed. They are in no figure.</p>\n", a->n_failed,
 		         a->set->samples.n);
