@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/vec.h"
+#include "bench/coldbench/measure/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -140,23 +141,19 @@ static bool args_have(struct str args, const char *dir)
 	return false;
 }
 
-static bool read_process(const char *pid, const char *dir, struct process *out)
+static bool read_process(pid_t pid, const char *dir, struct process *out)
 {
 	AUTO(buf) struct buf text = BUF_INIT;
-	AUTO_FREE char *stat = xasprintf("/proc/%s/stat", pid);
-	AUTO_FREE char *args = xasprintf("/proc/%s/cmdline", pid);
 	const char *rest;
 	char state;
 	int parent;
 
 	/* The name may hold anything, what follows its last ')' does not. */
-	if (file_read(AT_FDCWD, stat, PROC_FILE_MAX_BYTES, &text, NULL) < 0 ||
-	    !(rest = strrchr(buf_cstr(&text), ')')) || sscanf(rest, ") %c %d", &state, &parent) != 2)
+	if (!proc_read(pid, "stat", &text) || !(rest = strrchr(buf_cstr(&text), ')')) ||
+	    sscanf(rest, ") %c %d", &state, &parent) != 2)
 		return false;
-	*out = (struct process){.pid = atoi(pid), .parent = parent, .zombie = state == 'Z'};
-	buf_clear(&text);
-	if (file_read(AT_FDCWD, args, PROC_FILE_MAX_BYTES, &text, NULL) == 0)
-		out->found = args_have(buf_str(&text), dir);
+	*out = (struct process){.pid = pid, .parent = parent, .zombie = state == 'Z'};
+	out->found = proc_read(pid, "cmdline", &text) && args_have(buf_str(&text), dir);
 	return true;
 }
 
@@ -181,7 +178,7 @@ static void find_processes(const char *dir, struct processes *out)
 	while (d && (it = readdir(d))) {
 		struct process p;
 
-		if (it->d_name[0] >= '1' && it->d_name[0] <= '9' && read_process(it->d_name, dir, &p))
+		if (it->d_name[0] >= '1' && it->d_name[0] <= '9' && read_process(atoi(it->d_name), dir, &p))
 			vec_push(&out->items, p);
 	}
 	vec_each(&out->items, p)
