@@ -243,10 +243,10 @@ static void transmit(struct link *l)
 		turn_remove(l, p);
 }
 
-/* Connections that have been set up by now take part. */
+/* Connections that have been set up by now take part, each once the bottleneck has come to its time. */
 static void admit(struct link *l, int64_t now_ns)
 {
-	while (l->opening && l->opening->earliest_ns <= now_ns) {
+	while (l->opening && l->opening->earliest_ns <= now_ns && (!l->turn || l->opening->earliest_ns <= l->free_ns)) {
 		struct pipe *p = l->opening;
 
 		opening_remove(l, p);
@@ -263,8 +263,10 @@ int64_t link_run(struct link *l, int64_t now_ns)
 	admit(l, now_ns);
 	if (l->turn && l->free_ns < now_ns - CATCH_UP_NS)
 		l->free_ns = now_ns - CATCH_UP_NS;
-	while (l->turn && l->free_ns <= now_ns + AHEAD_NS)
+	while (l->turn && l->free_ns <= now_ns + AHEAD_NS) {
 		transmit(l);
+		admit(l, now_ns);
+	}
 	while (l->wire.head && l->wire.head->due_ns <= now_ns) {
 		struct block *b = list_pop(&l->wire);
 

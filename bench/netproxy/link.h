@@ -7,8 +7,9 @@
  *
  * A block takes its turn when the link is free, occupies it for bytes / rate, and arrives a propagation delay later;
  * what is sent back to back is therefore delayed once. Pipes that wait are served round robin, as competing TCP flows
- * would share; those of connections that are still being set up do not wait there yet. The virtual time at which the link is free again (not the moment at which the process happens to run)
- * decides when a block is due, so late wake-ups cost no bandwidth. No loss, no slow start, no packet headers.
+ * would share; those of connections that are still being set up do not wait there yet. The virtual time at which the link
+ * is free again (not the moment at which the process happens to run) decides when a block is due, so late wake-ups cost no
+ * bandwidth. No loss, no slow start, no packet headers.
  *
  * Sans-I/O: time comes in as an argument. One thread.
  */

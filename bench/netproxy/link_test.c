@@ -246,6 +246,29 @@ static void test_connections_are_set_up_in_any_order(void **state)
 		pipe_fini(&s[i].pipe);
 }
 
+static void test_set_up_is_kept_by_a_late_wake_up(void **state)
+{
+	const int64_t begin = NS_PER_S;
+	struct link l = {0};
+	int64_t now = begin;
+	struct sink a, b;
+
+	link_set(&l, 8, 5 * NS_PER_MS); /* a byte a microsecond */
+	sink_init(&a, &l, &now, begin + NS_PER_MS);
+	sink_init(&b, &l, &now, begin + 3 * NS_PER_MS);
+	push(&a, 'a', 1000);
+	push(&b, 'b', 1000);
+	now = begin + 4 * NS_PER_MS; /* nobody has looked meanwhile; between the two the link was idle */
+	run_until(&l, &now, begin + 7 * NS_PER_MS);
+	assert_int_equal(a.bytes, 1000);
+	run_until(&l, &now, begin + 9 * NS_PER_MS - 1);
+	assert_int_equal(b.bytes, 0);
+	run_until(&l, &now, begin + 9 * NS_PER_MS);
+	assert_int_equal(b.bytes, 1000);
+	pipe_fini(&a.pipe);
+	pipe_fini(&b.pipe);
+}
+
 static void test_frozen_link_keeps_all(void **state)
 {
 	struct link l = {0};
@@ -300,6 +323,7 @@ int main(void)
 	    cmocka_unit_test(test_set_up_holds_back_one_pipe_only),
 	    cmocka_unit_test(test_nothing_is_sent_before_a_connection_is_set_up),
 	    cmocka_unit_test(test_connections_are_set_up_in_any_order),
+	    cmocka_unit_test(test_set_up_is_kept_by_a_late_wake_up),
 	    cmocka_unit_test(test_frozen_link_keeps_all),
 	    cmocka_unit_test(test_fini_takes_its_blocks_from_everywhere),
 	};
