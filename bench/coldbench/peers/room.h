@@ -38,10 +38,11 @@ void room_close(struct room *r);
 #define room_free room_close
 DEFINE_AUTO_FREE(room);
 
-/* Starts a command line in its room, with what `how` says beside its argv and environment: programs are found in the suite's
- * /usr, the working folder is "/". The environment is ours without what would overrule an engine's configuration, such as
- * CONTAINERS_CONF. The caller reaps *pid. A thread that ends at once is the one that starts it: nothing that is started so may
- * ask for a signal at its parent's death (PR_SET_PDEATHSIG), which is the death of that thread. */
+/* Starts a command line in its room, with what `how` says beside its argv and environment: in a namespace programs are found
+ * in the suite's /usr, and the working folder is "/" where `how` names none; without one, it is ours. The environment is ours
+ * without what would overrule an engine's configuration, such as CONTAINERS_CONF. The caller reaps *pid. A thread that ends at
+ * once is the one that starts it: nothing that is started so may ask for a signal at its parent's death (PR_SET_PDEATHSIG),
+ * which is the death of that thread. */
 int room_start(const struct argv *a, struct spawn how, pid_t *pid, struct err *err);
 
 #endif
