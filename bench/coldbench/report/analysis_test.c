@@ -127,11 +127,14 @@ static void test_networks_with_faults(void **state)
 {
 	AUTO(data) struct data d = {0};
 	AUTO(buf) struct buf text = BUF_INIT;
-	size_t from, to = 0;
+	AUTO(buf) struct buf page = BUF_INIT;
+	AUTO_FREE char *table = NULL;
+	size_t from, to = 0, n;
+	FILE *f = open_memstream(&table, &n);
 
 	for (int i = 0; i < 5; i++) {
 		add(&d, "start", "python", "gzip", "contentd",
-		    "\"faults\":\"reset 1 /b\",\"metrics\":{\"ready_ms\":200}");
+		    "\"faults\":\"reset 1 /b\",\"metrics\":{\"net.faults\":3,\"ready_ms\":200}");
 		add(&d, "start", "python", "gzip", "contentd", "\"metrics\":{\"ready_ms\":50}");
 		add(&d, "start", "python", "gzip", "containerd", "\"metrics\":{\"ready_ms\":100}");
 		add(&d, "start", "python", "gzip", "containerd", "\"faults\":\"reset 1 /b\",\"error\":\"no\"");
@@ -144,8 +147,17 @@ static void test_networks_with_faults(void **state)
 	assert_true(from == 0 && to == 2);
 	assert_string_equal(d.a.cells.p[0].faults, "");
 	NEAR(d.a.cells.p[0].to_reference.ratio, 0.5);
+	table_of_part(&d.a, from, to, &page);
+	assert_null(strstr(buf_cstr(&page), "Struck"));
 	assert_true(analysis_next_part(&d.a, &from, &to));
 	assert_string_equal(d.a.cells.p[2].faults, "reset 1 /b");
+	table_of_part(&d.a, from, to, &page);
+	assert_non_null(strstr(buf_cstr(&page), ">Struck</th>"));
+	assert_non_null(strstr(buf_cstr(&page), "<td>3</td><td>5</td>")); /* n is next */
+	assert_int_equal(table_print(&d.a, f), 0);
+	fclose(f);
+	assert_non_null(strstr(table, "  struck\n"));
+	assert_non_null(strstr(table, "       3\n"));
 	csv_summary(&d.a, &text);
 	assert_non_null(strstr(buf_cstr(&text), "contentd,lan,10,100,reset 1 /b,1,0,ready_ms,5,200,"));
 }

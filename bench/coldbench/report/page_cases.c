@@ -12,7 +12,7 @@ struct part_columns {
 	const char *figure;
 	double factor, most;
 	struct scale scale, wire;
-	bool has_warm, has_serial, has_wire, has_touched, has_requests, has_trips, has_ratio, has_failures;
+	bool has_warm, has_serial, has_wire, has_touched, has_requests, has_trips, has_struck, has_ratio, has_failures;
 	size_t n;
 };
 
@@ -49,12 +49,13 @@ static struct part_columns columns_of(const struct analysis *a, size_t from, siz
 		k.has_wire |= cell_measure(c, "net.bytes") != NULL;
 		k.has_requests |= cell_measure(c, "net.requests") != NULL;
 		k.has_trips |= cell_measure(c, "net.round_trips") != NULL;
+		k.has_struck |= cell_measure(c, "net.faults") != NULL;
 		k.has_ratio |= c->reference && c->reference != c && !isnan(c->to_reference.ratio);
 		k.has_failures |= c->n_failed > 0;
 		k.has_touched |= isfinite(cell_median(c, "net.bytes") / c->touched_bytes);
 	}
 	k.n = 5 + 3 * k.has_ratio + k.has_warm + k.has_serial + k.has_wire + k.has_touched + k.has_requests +
-	      k.has_trips + k.has_failures;
+	      k.has_trips + k.has_struck + k.has_failures;
 	return k;
 }
 
@@ -86,6 +87,8 @@ static void part_head(const struct analysis *a, const struct part_columns *k, st
 		table_head(out, "", "Requests");
 	if (k->has_trips)
 		table_head(out, "", "Trips");
+	if (k->has_struck)
+		table_head(out, "", "Struck");
 	table_head(out, "", "n");
 	if (k->has_failures)
 		table_head(out, "", "Failed");
@@ -181,6 +184,8 @@ static void part_row(const struct cell *c, const struct part_columns *k, struct 
 		count_td(out, cell_median(c, "net.requests"));
 	if (k->has_trips)
 		count_td(out, cell_median(c, "net.round_trips"));
+	if (k->has_struck)
+		count_td(out, cell_median(c, "net.faults"));
 	buf_addf(out, "<td>%u</td>", c->n_ok);
 	if (c->n_failed)
 		buf_addf(out, "<td class=\"slower\">%u</td>", c->n_failed);

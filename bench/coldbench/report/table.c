@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-#define COLUMNS 12
+#define COLUMNS 13
 #define GAP 2
 #define NAME_BYTES_MAX 60
 
@@ -67,7 +67,7 @@ static void columns_print(const struct columns *t, FILE *to)
 
 /* ---- what is in them ---- */
 
-enum { IMAGE, ENGINE, N, FIGURE, INTERVAL, RATIO, VERDICT, TO_WARM, TO_SERIAL, WIRE, TO_TOUCHED, REMARK };
+enum { IMAGE, ENGINE, N, FIGURE, INTERVAL, RATIO, VERDICT, TO_WARM, TO_SERIAL, WIRE, TO_TOUCHED, STRUCK, REMARK };
 _Static_assert(REMARK + 1 == COLUMNS, "a column each");
 
 static char *name_text(const char *name)
@@ -168,6 +168,8 @@ static void add_row(struct columns *t, const struct cell *c, bool names_image, c
 	if (cell_measure(c, "net.bytes"))
 		r->text[WIRE] = scaled(wire, cell_median(c, "net.bytes"));
 	r->text[TO_TOUCHED] = ratio_text(cell_median(c, "net.bytes") / c->touched_bytes);
+	if (cell_measure(c, "net.faults"))
+		r->text[STRUCK] = xasprintf("%.0f", cell_median(c, "net.faults"));
 }
 
 static void add_head(struct columns *t, const struct analysis *a, const char *figure, const struct scale *s,
@@ -183,6 +185,7 @@ static void add_head(struct columns *t, const struct analysis *a, const char *fi
 	r->text[TO_WARM] = xstrdup("/ W");
 	r->text[TO_SERIAL] = xstrdup("/ T_serial");
 	r->text[TO_TOUCHED] = xstrdup("/ B");
+	r->text[STRUCK] = xstrdup("struck");
 	r->text[RATIO] = xasprintf("/ %.40s", a->reference);
 	text_clean(r->text[RATIO]);
 	r->text[WIRE] = xasprintf("%s", wire->name);
@@ -205,7 +208,7 @@ static void drop_empty(struct columns *t)
 
 static void print_part(const struct analysis *a, const struct cell *from, const struct cell *to, FILE *out)
 {
-	AUTO(columns) struct columns t = {.right = "llrrlrlrrrrl"};
+	AUTO(columns) struct columns t = {.right = "llrrlrlrrrrrl"};
 	AUTO(buf) struct buf title = BUF_INIT;
 	const char *figure = mode_figure(from->mode);
 	double factor, one;
