@@ -240,10 +240,12 @@ static void judge(struct run *r, struct stage_engine *e, bool failed)
 	progress_say(&r->progress, "%s is given up: %u of its first %u samples failed", e->name, e->n_failed, e->n);
 }
 
+/* Its faults come with what is measured (steps_begin_network). Nothing is counted that was before. */
 static int set_network(struct net *net, const struct network *as, struct err *err)
 {
 	TRY(net_set(net, as->rtt_ms, as->mbit, err));
-	return net_set_faults(net, as->faults, err);
+	TRY(net_set_faults(net, NULL, err));
+	return net_reset(net, err);
 }
 
 static void count_faults(struct net *net, struct sample *s)

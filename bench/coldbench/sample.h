@@ -14,7 +14,8 @@
  *	net.PHASE.bytes             of the phase alone, likewise
  *	net.left_out                exchanges that the network kept no list of, when there were any: what is made of that list (where
  *	                            phases of the pull end, net.repeated_bytes) does not know of them
- *	net.faults                  over a network with faults: how many requests they struck, to the end of the sample
+ *	net.faults                  over a network with faults: how many requests they struck, from the first measured one to the end of
+ *	                            the sample; what a mode prepares goes over a healthy network
  *	cpu_s.PROGRAM               user and system time until ready, over all processes of that name
  *	peak_bytes.PROGRAM          largest VmHWM among them; processes.PROGRAM: how many there were
  *	majflt.PROGRAM, minflt.PROGRAM

@@ -14,6 +14,10 @@ suite() {
 		[network.lan]
 		rtt_ms = 1
 		mbit = 1000
+		[network.bad]
+		rtt_ms = 1
+		mbit = 1000
+		faults = ["status=404 all /v2/"]
 		[case.cold]
 		mode = "start"
 		images = ["shell"]
@@ -23,7 +27,7 @@ suite() {
 		mode = "warm"
 		images = ["shell"]
 		engines = ["containerd"]
-		networks = ["lan"]
+		networks = ["bad"]
 	END
 }
 
@@ -54,7 +58,7 @@ note "mistakes"
 suite wrong 1
 echo 'colour = "red"' >>"$T/wrong.toml"
 check_fails "a key that there is not" eval "(run wrong)"
-check_match "is told with its line" "$(cat "$T/check.out")" 'wrong.toml:16: unknown key case.warm.colour'
+check_match "is told with its line" "$(cat "$T/check.out")" 'wrong.toml:20: unknown key case.warm.colour'
 check_fails "an engine that there is not" eval "(run wrong --engines docker)"
 check_eq "neither begins a run" "$(ls "$T/work")$(ls -d "$T/wrong" 2>/dev/null)" ""
 
@@ -76,7 +80,8 @@ check "a plain start fetches the image" test "$(metric cold containerd net.bytes
 check "so does ours" test "$(metric cold contentd-plain net.bytes)" -gt 40000000
 check "a lazy one fetches some of it" test "$(metric cold contentd net.bytes)" -gt 10000 -a \
 	"$(metric cold contentd net.bytes)" -lt 20000000
-check_eq "a warm one nothing" "$(metric warm containerd net.bytes)" 0
+check_eq "a warm one nothing, and faults do not strike what it prepares" \
+	"$(metric warm containerd net.bytes) $(metric warm containerd net.faults)" "0 0"
 check_eq "memory is told by program" "$(metric cold containerd 'peak_bytes.containerd' | jq '. > 1000000')" true
 check_eq "the container's own program is not among them" "$(metric cold containerd 'processes.sh')$(metric cold containerd \
 	'processes.dash')" nullnull
@@ -86,6 +91,32 @@ check_match "the header names the machine, the engines and the order" \
 check_match "the table has the engines" "$(cat "$T/table")" 'contentd-plain'
 check "there is a report" grep -q '<svg' "$T/small/report.html"
 check_eq "and a line of CSV a sample" "$(wc -l <"$T/small/samples.csv")" 5
+
+note "a network with faults"
+# The one is struck; the other fails before it has asked for anything, after one that was struck.
+cat >"$T/struck.toml" <<-END
+	title = "faults"
+	repetitions = 2
+	[network.bad]
+	rtt_ms = 1
+	mbit = 1000
+	faults = ["status=404 all /v2/"]
+	[case.struck]
+	mode = "start"
+	images = ["shell"]
+	engines = ["containerd"]
+	networks = ["bad"]
+	[case.early]
+	mode = "touched"
+	images = ["shell"]
+	engines = ["containerd"]
+	networks = ["bad"]
+END
+check_fails "fails whoever cannot do without" eval "(run struck)"
+check_eq "each sample has its own faults" \
+	"$(samples struck '[.group, .error != null, .metrics."net.faults" == 0]' | sort | uniq -c | tr -s '\n ' ' ')" \
+	' 2 ["early",true,true] 2 ["struck",true,false] '
+check "all of which are counted" eval '[ "$(samples struck ".metrics.\"net.faults\" | numbers" | wc -l)" = 4 ]'
 
 note "an interrupted run"
 suite long 100

@@ -32,7 +32,8 @@ struct mode {
 	const char *figure; /* the metric that says it in a number, "ready_ms" */
 	bool less_is_better;
 	bool takes_several; /* images in a case; the others get one */
-	/* The network is that of the case, `targets` are its images (c->n_images). Sets metrics of `s`. */
+	/* The network is that of the case, still without its faults (steps_begin_network); `targets` are its images
+	 * (c->n_images). Sets metrics of `s`. */
 	int (*measure)(struct world *w, const struct bench_case *c, const struct target *targets, struct sample *s,
 	               struct err *err);
 };

@@ -76,7 +76,7 @@ int single_touched(struct steps *t, struct err *err)
 	int sampled, ended;
 
 	watch_reset(t->w->watch);
-	TRY(net_reset(t->w->net, err));
+	TRY(steps_begin_network(t, err));
 	TRY(launch_begin(t->w->watch, &spec, &l, err));
 	sampled = sample_touched(t, &l, err);
 	ended = launch_end(&l, sampled < 0 ? NULL : err);

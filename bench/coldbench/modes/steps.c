@@ -205,6 +205,12 @@ int steps_on_mount(struct steps *t, int (*fn)(struct steps *t, const char *at, s
 
 /* ---- counters ---- */
 
+int steps_begin_network(struct steps *t, struct err *err)
+{
+	TRY(net_set_faults(t->w->net, t->c->network->faults, err));
+	return net_reset(t->w->net, err);
+}
+
 /* What tells whether it is at work: processor time, bytes. */
 static int take_activity(struct steps *t, double *cpu_s, uint64_t *bytes, struct err *err)
 {
@@ -253,7 +259,7 @@ int steps_begin_counting(struct steps *t, struct err *err)
 {
 	usage_fini(&t->before);
 	TRY(usage_take(NULL, 0, false, &t->before, err));
-	return net_reset(t->w->net, err);
+	return steps_begin_network(t, err);
 }
 
 int steps_end_counting(struct steps *t, int64_t at_ns, const pid_t *inits, size_t n_inits, struct err *err)

@@ -50,7 +50,10 @@ int steps_on_mount(struct steps *t, int (*fn)(struct steps *t, const char *at, s
  * within the time that a start may take. *ns (may be NULL): how long it was, without the second that it takes to see. */
 int steps_settle(struct steps *t, int64_t *ns, struct err *err);
 
-/* Processor time, memory and faults (usage.h), and the network's counters (sample.h), from here... */
+/* The network counts from here, and its faults strike from here on: what a mode prepares goes over a healthy one. */
+int steps_begin_network(struct steps *t, struct err *err);
+
+/* Processor time, memory and page faults (usage.h), and the network likewise (sample.h), from here... */
 int steps_begin_counting(struct steps *t, struct err *err);
 /* ... to here: sets cpu_s.* and the others, and net.* as they were at `at_ns` (CLOCK_MONOTONIC). `inits`: first processes of
  * containers that run, whose part is not the engine's. */
