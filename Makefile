@@ -26,9 +26,11 @@ peers:
 chaos:
 	CHAOS_CONTAINERS=300 tests/check.sh chaos
 
-# Cold starts beside containerd's, in some minutes: build/bench/report.html. SUITE=peers and others: bench/suites.
+# Cold starts beside containerd's, in some minutes: build/bench/report.html; the run before is forgotten. SUITE=peers and others:
+# bench/suites.
 SUITE ?= quick
 bench: all
+	rm -f build/bench/samples.jsonl
 	build/bin/coldbench run bench/suites/$(SUITE).toml --out build/bench
 
 # Latency and throughput of the API beside the installed containerd's.

@@ -168,8 +168,8 @@ static int write_header(struct run *r, struct err *err)
 	return append(r, STR("\n"), err);
 }
 
-/* The folder of the results, and the file that grows in it. */
-static int open_results(struct run *r, struct err *err)
+/* The folder of the results. Samples take an hour to measure: nothing writes over those of another run. */
+static int name_results(struct run *r, struct err *err)
 {
 	AUTO_FREE char *path = NULL;
 	time_t now = time(NULL);
@@ -182,9 +182,19 @@ static int open_results(struct run *r, struct err *err)
 		             ? xasprintf("coldbench-%s-%04d%02d%02dT%02d%02d%02d", r->suite.name, t.tm_year + 1900,
 		                         t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec)
 		             : xasprintf("coldbench-%s", r->suite.name);
-	TRY(dir_make(r->dir, 0755, err));
 	path = xasprintf("%s/samples.jsonl", r->dir);
-	r->samples_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (!access(path, F_OK))
+		return err_set(err, ERR_EXISTS, "%s holds samples of another run: name another --out", r->dir);
+	return 0;
+}
+
+/* The file that grows in it. */
+static int open_results(struct run *r, struct err *err)
+{
+	AUTO_FREE char *path = xasprintf("%s/samples.jsonl", r->dir);
+
+	TRY(dir_make(r->dir, 0755, err));
+	r->samples_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	return r->samples_fd < 0 ? err_errno(err, errno, "open %s", path) : 0;
 }
 
@@ -303,6 +313,7 @@ static int take_all(struct run *r, struct err *err)
 	}
 	if (!total)
 		return err_set(err, ERR_UNAVAILABLE, "none of the suite's engines and images is to be had here");
+	TRY(open_results(r, err));
 	TRY(write_header(r, err));
 	progress_begin(&r->progress, stderr, total);
 	vec_each(&r->plan.items, item) {
@@ -342,16 +353,12 @@ static int measure(struct run *r, struct err *err)
 	status =
 	    stage_open(&r->stage, r->work, &r->engine, &r->suite, &r->plan, r->cancel_fd, r->keep, &r->progress, err);
 	if (status >= 0)
-		status = open_results(r, err);
-	if (status >= 0)
 		status = take_all(r, err);
 	progress_end(&r->progress);
 	if (r->keep && r->stage.dir)
 		progress_say(&r->progress, "kept: %s", r->stage.dir);
 	end = stage_close(&r->stage, status < 0 ? &later : err);
 	status = status < 0 ? status : end;
-	if (!r->dir)
-		return status;
 	end = report(r, status < 0 ? &later : err);
 	return status < 0 ? status : end;
 }
@@ -364,6 +371,7 @@ static int run(struct run *r, struct err *err)
 		r->seed = random_u64() & UINT32_MAX;
 	TRY(suite_read(r->path, &r->suite, err));
 	TRY(plan_make(&r->suite, &r->filter, r->seed, &r->plan, err));
+	TRY(name_results(r, err));
 	TRY(verb_open_cancel(&r->cancel_fd, err));
 	return measure(r, err);
 }
@@ -385,8 +393,7 @@ int run_verb(int argc, char **argv)
 	    "SUITE.toml",
 	    "Takes all samples of a suite, engines in turn in a random order, and writes the raw data, a table and a "
 	    "report.\vEngines that are not there are named and left out. Ctrl-C ends the run; what was measured is "
-	    "kept "
-	    "and reported.",
+	    "kept and reported. A folder that holds samples of another run is not written to.",
 	};
 	AUTO(run)
 	struct run r = {

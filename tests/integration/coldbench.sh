@@ -91,6 +91,9 @@ check_match "the header names the machine, the engines and the order" \
 check_match "the table has the engines" "$(cat "$T/table")" 'contentd-plain'
 check "there is a report" grep -q '<svg' "$T/small/report.html"
 check_eq "and a line of CSV a sample" "$(wc -l <"$T/small/samples.csv")" 5
+check_fails "another run into the same folder" eval "(run small)"
+check_match "is told why" "$(cat "$T/check.out")" 'small holds samples of another run'
+check_eq "which are still there" "$(samples small .group | wc -l)" 4
 
 note "a network with faults"
 # The one is struck; the other fails before it has asked for anything, after one that was struck.
