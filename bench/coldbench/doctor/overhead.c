@@ -105,7 +105,7 @@ static int plain_start(struct overhead *o, struct steps *t, bool pull, double *r
 	double own_ms;
 
 	TRY(stand_watch(o->stand, false, err));
-	TRY(net_reset(t->w->net, err));
+	TRY(steps_begin_network(t, err));
 	TRY(bare_start(&spec, ready_ms, &own_ms, err));
 	if (pull)
 		numbers_add(&o->bare_cpu_ms, own_ms);
@@ -115,8 +115,8 @@ static int plain_start(struct overhead *o, struct steps *t, bool pull, double *r
 /*
  * Two things that come before a start in a mode come before either side's, as they make it slower or faster and are no part of
  * measuring it: the computation that times noise, without which it would follow the one before at once; and a question to
- * netproxy (net_reset), which is the modelled network and answers sooner when it has just been awake. What the full side alone
- * does before its start is part of what it adds: it empties the table of processes, and reads /proc.
+ * netproxy (steps_begin_network), which is the modelled network and answers sooner when it has just been awake. What the full
+ * side alone does before its start is part of what it adds: it empties the table of processes, and reads /proc.
  */
 static int one_start(struct overhead *o, struct steps *t, bool full, bool pull, double *ready_ms, struct err *err)
 {
