@@ -250,21 +250,17 @@ static void summarize_all(const struct analysis *a, const char *metric, struct s
 
 /* ---- names ---- */
 
-static bool is_same_engine(const struct cell *a, const struct cell *b)
-{
-	return !strcmp(a->engine, b->engine) && !strcmp(a->mode, b->mode);
-}
-
-/* Is there a cell before it with the same engine, in the same mode and form? */
+/* Is there a cell before it with the same engine and form? */
 static bool repeats_form(const struct analysis *a, const struct cell *c)
 {
 	for (const struct cell *other = a->cells.p; other < c; other++)
-		if (is_same_engine(other, c) && !strcmp(other->form, c->form))
+		if (!strcmp(other->engine, c->engine) && !strcmp(other->form, c->form))
 			return true;
 	return false;
 }
 
-/* Forms that the engine occurs in within the mode get numbers, and are in its label when there are several. */
+/* Forms that the engine occurs in get numbers, and are in its label when there are several: the same ones in all modes, so that
+ * a name means one thing throughout. */
 static void name_cells(struct analysis *a)
 {
 	AUTO_FREE bool *repeats = xcalloc(a->cells.n + 1, sizeof(*repeats));
@@ -277,7 +273,7 @@ static void name_cells(struct analysis *a)
 		vec_each(&a->cells, other) {
 			int r = strcmp(other->form, c->form);
 
-			if (!r || repeats[other - a->cells.p] || !is_same_engine(other, c))
+			if (!r || repeats[other - a->cells.p] || strcmp(other->engine, c->engine) != 0)
 				continue;
 			several = true;
 			c->variant += r < 0;
@@ -421,12 +417,13 @@ static void compare_to_warm(struct analysis *a, const headers *all, struct cell 
 
 	c->t_serial_ms = NAN;
 	c->touched_bytes = NAN;
-	if (!strcmp(c->mode, "start") || !strcmp(c->mode, "burst"))
-		warm = find_warm(a, c);
-	c->warm = warm ? warm->figure : NULL;
-	compare_measures(c->warm ? c->figure : NULL, c->warm, &c->to_warm);
+	c->to_warm = NAN;
 	if (strcmp(c->mode, "start") != 0)
 		return;
+	warm = find_warm(a, c);
+	c->warm = warm ? warm->figure : NULL;
+	if (c->warm && c->figure)
+		c->to_warm = c->figure->s.median / c->warm->s.median;
 	c->touched_bytes = find_touched_bytes(a, all, c);
 	c->t_serial_ms = serial_ms(c);
 }
@@ -489,6 +486,11 @@ bool analysis_next_part(const struct analysis *a, size_t *from, size_t *to)
 bool analysis_is_disturbed(const struct analysis *a)
 {
 	return a->spin.p95 > a->spin.median * 1.1;
+}
+
+struct interval cell_interval(const struct cell *c)
+{
+	return c->figure && c->figure->s.n >= STATS_LEAST ? c->figure->s.ci : (struct interval){NAN, NAN};
 }
 
 const char *cell_verdict(const struct cell *c)

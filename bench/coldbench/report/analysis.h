@@ -28,18 +28,18 @@ struct cell {
 	double rtt_ms, mbit;
 	const char *faults; /* of the network, "" = none */
 	unsigned count;
-	char *label;                    /* "containerd-stargz:esgz-opt"; the form where the engine occurs in several */
-	unsigned variant;               /* which of the engine's forms, in the order of their names: 0, 1, ... */
-	unsigned n_ok, n_failed;        /* samples */
-	const char *error;              /* of the first that failed, or NULL */
+	char *label;             /* "containerd-stargz:esgz-opt"; the form where the engine has several in this data */
+	unsigned variant;        /* which of the engine's forms, in the order of their names: 0, 1, ... */
+	unsigned n_ok, n_failed; /* samples */
+	const char *error;       /* of the first that failed, or NULL */
 	VEC(struct measure) measures;   /* by name; of the samples that succeeded */
 	const struct measure *figure;   /* what the mode is about, or NULL */
 	const struct cell *reference;   /* what it is compared with; itself for the reference; NULL: there is none */
 	struct comparison to_reference; /* of the figure */
-	const struct measure *warm;     /* W, or NULL */
-	struct comparison to_warm;
-	double t_serial_ms;   /* NaN: W or B is not known */
-	double touched_bytes; /* B; NaN: not known, or headers disagree */
+	const struct measure *warm;     /* W of a start, or NULL */
+	double to_warm;                 /* median / W; NaN: W is not known */
+	double t_serial_ms;             /* NaN: W or B is not known */
+	double touched_bytes;           /* B; NaN: not known, or headers disagree */
 };
 
 struct analysis {
@@ -71,6 +71,9 @@ bool cell_is_beside(const struct cell *a, const struct cell *b);
 
 /* Median of a metric; NaN when there is none. */
 double cell_median(const struct cell *c, const char *name);
+
+/* 95 % interval of the figure; NaN where it has fewer than STATS_LEAST values, of which none can be told. */
+struct interval cell_interval(const struct cell *c);
 
 /* Cases that belong in one table: the same mode and network. False at the end; begin with *to = 0. */
 bool analysis_next_part(const struct analysis *a, size_t *from, size_t *to);

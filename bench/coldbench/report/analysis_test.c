@@ -300,7 +300,7 @@ static void test_answers(void **state)
 	analysis_init(&d.a, &d.set, NULL);
 	assert_string_equal(answer_engine(&d.a), "contentd");
 	assert_true(answer_next(&d.a, &at, &n));
-	assert_string_equal(n.subject->label, "contentd");
+	assert_string_equal(n.subject->label, "contentd:estargz"); /* of warm starts it has another one */
 	assert_string_equal(n.rival->label, "containerd-stargz:esgz-opt"); /* ours is no rival of ours */
 	{
 		AUTO(words) struct words to_reference;
@@ -439,6 +439,8 @@ static void test_too_few(void **state)
 		add(&d, "start", "python", "gzip", "contentd", "\"metrics\":{\"ready_ms\":10}");
 	analysis_init(&d.a, &d.set, NULL);
 	assert_string_equal(cell_verdict(find(&d, "contentd", "start")), "too few");
+	assert_true(isnan(cell_interval(find(&d, "contentd", "start")).low));
+	assert_false(isnan(cell_interval(find(&d, "containerd", "start")).low));
 }
 
 static void test_more_is_better(void **state)
@@ -473,9 +475,9 @@ static void test_warm_and_serial(void **state)
 	add(&d, "touched", "python", "estargz", "contentd-exact", "\"metrics\":{\"touched_bytes\":2500000}");
 	add_header(&d, "python:gzip", 4000000);
 	analysis_init(&d.a, &d.set, NULL);
-	c = find(&d, "contentd", "start");
+	c = find(&d, "contentd:estargz", "start");
 	NEAR(c->warm->s.median, 100); /* the plain one's */
-	NEAR(c->to_warm.ratio, 6);
+	NEAR(c->to_warm, 6);
 	NEAR(c->touched_bytes, 2500000);
 	NEAR(c->t_serial_ms, 100 + 4 * 10 + 200); /* 2.5 MB at 12.5 MB/s */
 	c = find(&d, "containerd-stargz", "start");

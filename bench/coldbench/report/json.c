@@ -59,7 +59,7 @@ static void one_case(struct json_writer *w, const struct cell *c)
 		interval(w, "ratio_ci", c->to_reference.ci);
 		json_w_kcstr(w, "verdict", cell_verdict(c));
 	}
-	number(w, "ratio_to_w", c->to_warm.ratio);
+	number(w, "ratio_to_w", c->to_warm);
 	number(w, "t_serial_ms", c->t_serial_ms);
 	number(w, "touched_bytes", c->touched_bytes);
 	json_w_key(w, "metrics");

@@ -8,6 +8,7 @@
 #include <math.h>
 
 #define MODES_MAX 20
+#define OPEN_PARTS_MAX 3 /* so few are read one after the other */
 
 static bool has_mode(const struct analysis *a, const char *mode)
 {
@@ -53,7 +54,8 @@ void page_section_end(struct buf *out)
 
 void page_parts(const struct analysis *a, const char *mode, page_part_fn *add, struct buf *out)
 {
-	bool several = count_parts(a, mode) > 1, first = true;
+	size_t n = count_parts(a, mode);
+	bool several = n > 1, first = true;
 	size_t from, to = 0;
 
 	while (analysis_next_part(a, &from, &to)) {
@@ -65,7 +67,7 @@ void page_parts(const struct analysis *a, const char *mode, page_part_fn *add, s
 		if (!part.n)
 			continue;
 		if (several) {
-			buf_addf(out, "<details%s><summary>", first ? " open" : "");
+			buf_addf(out, "<details%s><summary>", first || n <= OPEN_PARTS_MAX ? " open" : "");
 			part_title(&a->cells.p[from], out);
 			buf_adds(out, "</summary>\n");
 		} else {

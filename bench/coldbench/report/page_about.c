@@ -132,11 +132,13 @@ void page_noise(const struct analysis *a, struct buf *out)
 {
 	page_section(out, "noise", "Noise and failures");
 	if (a->spin.n) {
-		buf_addf(
-		    out,
-		    "<p>Before each repetition a fixed piece of computation was timed: median %.2f ms, half of the "
-		    "times within %.1f %% of it, 95 %% below %.2f ms, the longest %.2f ms. ",
-		    a->spin.median, a->spin.mad * 100, a->spin.p95, a->spin.max);
+		buf_addf(out,
+		         "<p>Before %zu of %zu repetitions a fixed piece of computation was timed: median %.2f ms, "
+		         "half of the "
+		         "times within %.1f %% of it, 95 %% below %.2f ms (a quiet machine: not above 1.1 of the "
+		         "median), the "
+		         "longest %.2f ms. ",
+		         a->spin.n, a->set->samples.n, a->spin.median, a->spin.mad * 100, a->spin.p95, a->spin.max);
 		buf_adds(out, analysis_is_disturbed(a)
 		                  ? "The machine was disturbed: look at intervals rather than at medians.</p>\n"
 		                  : "The machine was quiet.</p>\n");
@@ -165,8 +167,25 @@ static const char METHOD[] =
     "return of a pull.</dd>\n"
     "<dt>Cold</dt><dd>The engine's folders are new, its daemons freshly started, the page cache dropped and looked at "
     "afterwards. The registry keeps its data in memory, so that it is not what is measured.</dd>\n"
+    "<dt>Engines</dt><dd>contentd starts what it has hardly fetched; contentd-plain fetches and unpacks all first; "
+    "contentd-exact fetches nothing that is not read (for B); containerd-contentd is containerd with contentd as its "
+    "snapshotter, containerd-stargz with stargz-snapshotter, containerd-crun with crun in runc's place; podman pulls "
+    "in "
+    "parts where an image allows it. Each uses the runtime that comes with it: the versions are under \"What was "
+    "run\".</dd>\n"
+    "<dt>Forms</dt><dd>The same trees, of which an engine gets the form that is its best: gzip and zstd have to be "
+    "fetched as a "
+    "whole; estargz is eStargz by contentd's converter, esgz by ctr-remote, zstdchunked zstd:chunked by skopeo. "
+    "esgz-opt is "
+    "optimized for this very start: it was made after a look at one, with what that read in front.</dd>\n"
+    "<dt>Phases</dt><dd>resolve: until the manifest is there; metadata: the image's configuration; unpack: the rest of "
+    "the pull, whatever it does then; create: until the container's first process exists; start: until that executes "
+    "the "
+    "program; ready: what the program does, and all that it waits for.</dd>\n"
     "<dt>Order</dt><dd>Engines take turns in random order within each repetition.</dd>\n"
-    "<dt>Interval</dt><dd>95 %, by bootstrap of the median (2000 resamples), wider percentiles for few values.</dd>\n"
+    "<dt>Interval</dt><dd>95 %, by bootstrap of the median (2000 resamples), wider percentiles for few values: of five "
+    "it has "
+    "all, of fewer than four there is none.</dd>\n"
     "<dt>Ratio</dt><dd>Hodges and Lehmann's: the median over all pairs of repetitions, one of a side each; its 95 % "
     "interval is that of Mann and Whitney's test.</dd>\n"
     "<dt>Verdict</dt><dd>Told only when the interval of the ratio leaves out 1, and both sides have at least four "
@@ -174,7 +193,8 @@ static const char METHOD[] =
     "told.</dd>\n"
     "<dt>W</dt><dd>Median time to ready of the same image, fully unpacked, page cache warm, on plain overlayfs, by the "
     "plain "
-    "engine of the same family.</dd>\n"
+    "engine of the same family. Families differ in W: multiples of it compare an engine with itself, not with "
+    "others.</dd>\n"
     "<dt>B</dt><dd>Compressed bytes of the chunks that the start touches, the kernel's read-ahead included, in the "
     "case's "
     "own form. A form without chunks (gzip, zstd) can only be fetched as a whole: its B is the size of the layers. "

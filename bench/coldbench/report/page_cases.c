@@ -169,11 +169,11 @@ static void part_row(const struct cell *c, const struct part_columns *k, struct 
 	buf_addf(out, "<td class=\"bar\"><span class=\"meter k%u\"><i style=\"width:%.1f%%\"></i></span></td>",
 	         engine_style(c->engine), median > 0 && k->most > 0 ? fmax(median / k->most * 100, 1) : 0);
 	scaled_td(out, "main", &k->scale, median);
-	interval_td(out, &k->scale, c->figure ? c->figure->s.ci : (struct interval){NAN, NAN}, k->factor);
+	interval_td(out, &k->scale, cell_interval(c), k->factor);
 	if (k->has_ratio)
 		comparison_tds(out, c);
 	if (k->has_warm)
-		ratio_td(out, "", c->to_warm.ratio);
+		ratio_td(out, "", c->to_warm);
 	if (k->has_serial)
 		ratio_td(out, "", c->figure ? c->figure->s.median / c->t_serial_ms : NAN);
 	if (k->has_wire)

@@ -63,7 +63,7 @@ static void add_shares(struct buf *out, const struct mean *m)
 	if (m->better != m->n && m->worse != m->n) {
 		add_share(out, &any, m->better, "better");
 		add_share(out, &any, m->worse, "worse");
-		add_share(out, &any, m->n - m->better - m->worse, "open");
+		add_share(out, &any, m->n - m->better - m->worse, "cannot be told");
 	}
 	add_share(out, &any, m->failed, "failed");
 	if (m->n && m->n < m->n_images)

@@ -17,7 +17,7 @@ static void means_section(const struct analysis *a, struct buf *out)
 		         "<p class=\"lead\">Cold start until the program's own first useful sign, as a share of what ");
 		html_text(out, a->reference);
 		buf_adds(out, " takes beside it: geometric mean over the images that both started. Less is faster; "
-		              "open means that it cannot be told, failed that not one start of an image succeeded."
+		              "failed means that not one start of an image succeeded."
 		              "</p>\n");
 		buf_addstr(out, buf_str(&table));
 	}

@@ -161,6 +161,8 @@ static void test_page(void **state)
 	has(html, "coldbench run x");
 	assert_true(strstr(html, "coldbench run x") < strstr(html, "id=\"answer\""));
 	assert_true(strstr(html, "id=\"answer\"") < strstr(html, "id=\"summary\""));
+	has(html, " It is ahead of that one in 2 of 2 cold starts and behind in 0.");
+	has(html, "Forms of the images: contentd gzip, ");
 	has(html, "<b>python</b>: contentd ");
 	has(html, "\u00d7 faster</b> than containerd ");
 	has(html, "</tbody></table></div>\n<details><summary>All metrics"); /* of the start, too */

@@ -156,8 +156,8 @@ static void add_row(struct columns *t, const struct cell *c, bool names_image, c
 	if (!c->figure)
 		return;
 	r->text[FIGURE] = scaled(figure, c->figure->s.median * factor);
-	r->text[INTERVAL] = interval_text(figure, times(c->figure->s.ci, factor));
-	r->text[TO_WARM] = ratio_text(c->to_warm.ratio);
+	r->text[INTERVAL] = interval_text(figure, times(cell_interval(c), factor));
+	r->text[TO_WARM] = ratio_text(c->to_warm);
 	r->text[TO_SERIAL] = ratio_text(c->figure->s.median / c->t_serial_ms);
 	if (c->reference == c)
 		r->text[VERDICT] = xstrdup("reference");
