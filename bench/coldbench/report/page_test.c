@@ -163,6 +163,8 @@ static void test_page(void **state)
 	assert_true(strstr(html, "id=\"answer\"") < strstr(html, "id=\"summary\""));
 	has(html, " It is ahead of that one in 2 of 2 cold starts and behind in 0.");
 	has(html, "Forms of the images: contentd gzip, ");
+	has_not(html, "<details><summary>lan"); /* both networks are open: neither's losses are folded away */
+	has_not(html, "<details><summary>wan");
 	has(html, "<b>python</b>: contentd ");
 	has(html, "\u00d7 faster</b> than containerd ");
 	has(html, "</tbody></table></div>\n<details><summary>All metrics"); /* of the start, too */
