@@ -3,7 +3,7 @@
 #define CONTENTD_LAYER_INDEX_H
 
 #include "contentd/daemon.h"
-#include "estargz/index.h"
+#include "estargz/index/index.h"
 
 /* ERR_NOT_FOUND, ERR_DATA_LOSS. */
 int cd_layer_index_info(struct cd_daemon *d, const struct digest *key, struct esgz_index_info *out, struct err *err);

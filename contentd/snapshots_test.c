@@ -2,7 +2,7 @@
 #include "base/file.h"
 #include "contentd/ident.h"
 #include "contentd/testing/snapshots.h"
-#include "estargz/index.h"
+#include "estargz/index/index.h"
 #include "rpc/proto/leases.pb-c.h"
 
 #include <fcntl.h>

@@ -26,8 +26,8 @@
 #include "base/log.h"
 #include "base/pool.h"
 #include "base/vec.h"
-#include "estargz/index.h"
-#include "estargz/inflate.h"
+#include "estargz/index/index.h"
+#include "estargz/inflate/inflate.h"
 #include "fusefs/data.h"
 #include "fusefs/keyhash.h"
 

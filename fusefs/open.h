@@ -9,7 +9,7 @@
 #ifndef FUSEFS_OPEN_H
 #define FUSEFS_OPEN_H
 
-#include "estargz/footer.h"
+#include "estargz/toc/footer.h"
 #include "fusefs/access.h"
 
 struct open;

@@ -1,10 +1,10 @@
 #include "fusefs/open.h"
 
 #include "base/log.h"
-#include "estargz/toc.h"
+#include "estargz/toc/toc.h"
 
 /* Who writes lazy layers says in the manifest what their TOC's digest is: eStargz and stargz-snapshotter's zstd:chunked
- * that of its JSON, containers/storage that of its compressed bytes (estargz/toc.h knows which by the footer). */
+ * that of its JSON, containers/storage that of its compressed bytes (estargz/toc/toc.h knows which by the footer). */
 #define TOC_ANNOTATION "containerd.io/snapshot/stargz/toc.digest"
 #define TOC_ANNOTATION_STORAGE "io.github.containers.zstd-chunked.manifest-checksum"
 

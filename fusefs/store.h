@@ -1,6 +1,6 @@
 /*
  * What contentfs keeps on disk below the root:
- *	objects/<2 hex>/<62 hex>   complete, verified, immutable file contents, by key (keys: estargz/index.h)
+ *	objects/<2 hex>/<62 hex>   complete, verified, immutable file contents, by key (keys: estargz/index/index.h)
  *	partial/                   files being filled, and unpack-XXXXXX/ of batches that are not published yet
  *	index/<64 hex>             layer indexes; <64 hex>.source beside each: where its blob can be fetched
  *	pins/<64 hex>              pins, by the hash of their name
@@ -13,7 +13,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/vec.h"
-#include "estargz/index.h"
+#include "estargz/index/index.h"
 
 struct ffs_store;
 

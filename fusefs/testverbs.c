@@ -2,8 +2,8 @@
 
 #include "base/file.h"
 #include "base/unix.h"
-#include "estargz/convert.h"
-#include "estargz/test_blob.h"
+#include "estargz/convert/convert.h"
+#include "estargz/testing/test_blob.h"
 #include "fusefs/table.h"
 #include "rpc/pb.h"
 

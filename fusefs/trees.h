@@ -5,7 +5,7 @@
 #ifndef FUSEFS_TREES_H
 #define FUSEFS_TREES_H
 
-#include "estargz/erofs.h"
+#include "estargz/erofs/erofs.h"
 #include "fusefs/table.h"
 
 struct ffs_trees;

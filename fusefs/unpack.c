@@ -12,7 +12,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "estargz/layer.h"
+#include "estargz/inflate/layer.h"
 #include "rpc/pb.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/map.h"
-#include "estargz/erofs.h"
+#include "estargz/erofs/erofs.h"
 
 #include <dirent.h>
 #include <errno.h>

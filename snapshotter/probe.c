@@ -5,7 +5,7 @@
 #include "snapshotter/internal.h"
 
 #include "base/file.h"
-#include "estargz/erofs.h"
+#include "estargz/erofs/erofs.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -15,7 +15,7 @@
 #include <sys/utsname.h>
 #include <sys/xattr.h>
 
-#include "estargz/index.h"
+#include "estargz/index/index.h"
 
 static const struct snap_space SPACE = {"default", "overlayfs"};
 static const struct labels NO_LABELS;

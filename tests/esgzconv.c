@@ -4,7 +4,7 @@
  *	esgzconv IN OUT [CHUNK_BYTES]     prints "BLOB BYTES DIFFID TOC SOURCE_DIFFID"
  */
 #include "base/file.h"
-#include "estargz/convert.h"
+#include "estargz/convert/convert.h"
 
 #include <errno.h>
 #include <fcntl.h>

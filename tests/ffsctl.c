@@ -25,7 +25,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/vec.h"
-#include "estargz/index.h"
+#include "estargz/index/index.h"
 #include "fusefs/client.h"
 #include "rpc/pb.h"
 

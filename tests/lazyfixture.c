@@ -15,7 +15,7 @@
  */
 #include "base/clock.h"
 #include "base/file.h"
-#include "estargz/erofs.h"
+#include "estargz/erofs/erofs.h"
 #include "fusefs/options.h"
 #include "fusefs/testlayer.h"
 #include "registry/client.h"

@@ -8,8 +8,8 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/vec.h"
-#include "estargz/layer.h"
-#include "estargz/toc.h"
+#include "estargz/inflate/layer.h"
+#include "estargz/toc/toc.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

@@ -5,7 +5,7 @@
 #include "contentd/collect/pins.h"
 #include "contentd/content/content.h"
 #include "contentd/daemon.h"
-#include "estargz/index.h"
+#include "estargz/index/index.h"
 #include "rpc/proto/event.pb-c.h"
 #include "rpc/proto/images.pb-c.h"
 #include "snapshotter/collect.h"

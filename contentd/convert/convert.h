@@ -6,7 +6,7 @@
 #define CONVERT_CONVERT_H
 
 #include "contentd/convert/place.h"
-#include "estargz/convert.h"
+#include "estargz/convert/convert.h"
 
 struct convert_opts {
 	struct esgz_convert_opts layer;

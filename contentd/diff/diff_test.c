@@ -2,8 +2,8 @@
 #include "base/file.h"
 #include "contentd/testing/snapshots.h"
 #include "contentd/testing/upload.h"
-#include "estargz/inflate.h"
-#include "estargz/tar.h"
+#include "estargz/inflate/inflate.h"
+#include "estargz/tar/tar.h"
 #include "rpc/proto/diff.pb-c.h"
 #include "rpc/proto/leases.pb-c.h"
 

@@ -1,7 +1,7 @@
 #include "contentd/diff/emit.h"
 
 #include "base/file.h"
-#include "estargz/tar_write.h"
+#include "estargz/tar/tar_write.h"
 
 #include <errno.h>
 #include <fcntl.h>

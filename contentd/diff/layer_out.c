@@ -1,6 +1,6 @@
 #include "contentd/diff/layer_out.h"
 
-#include "estargz/members.h"
+#include "estargz/convert/members.h"
 
 #include <sys/sysinfo.h>
 #include <zstd.h>

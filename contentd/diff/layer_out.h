@@ -6,7 +6,7 @@
 #define DIFF_LAYER_OUT_H
 
 #include "base/digest.h"
-#include "estargz/index.h"
+#include "estargz/index/index.h"
 
 struct layer_out;
 

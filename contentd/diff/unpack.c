@@ -4,9 +4,9 @@
 #include "base/log.h"
 #include "base/vec.h"
 #include "contentd/diff/resolve.h"
-#include "estargz/inflate.h"
-#include "estargz/tar.h"
-#include "estargz/toc.h"
+#include "estargz/inflate/inflate.h"
+#include "estargz/tar/tar.h"
+#include "estargz/toc/toc.h"
 #include "rpc/service.h"
 
 #include <errno.h>

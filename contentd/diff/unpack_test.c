@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "contentd/diff/layer_out.h"
 #include "contentd/diff/unpack.h"
-#include "estargz/tar_write.h"
+#include "estargz/tar/tar_write.h"
 
 #include <errno.h>
 #include <fcntl.h>

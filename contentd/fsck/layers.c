@@ -6,7 +6,7 @@
 #include "contentd/fsck/internal.h"
 
 #include "base/file.h"
-#include "estargz/erofs.h"
+#include "estargz/erofs/erofs.h"
 
 #include <errno.h>
 #include <fcntl.h>

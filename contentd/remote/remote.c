@@ -6,7 +6,7 @@
 #include "contentd/ident.h"
 #include "contentd/remote/images.h"
 #include "contentd/transfer/recording.h"
-#include "estargz/index.h"
+#include "estargz/index/index.h"
 
 #define LABEL_REMOTE_VALUE "remote snapshot"
 

@@ -7,7 +7,7 @@
 #include "contentd/transfer/bytes.h"
 #include "contentd/transfer/transfer.h"
 #include "contentd/transfer/tree.h"
-#include "estargz/tar_write.h"
+#include "estargz/tar/tar_write.h"
 
 #include "base/file.h"
 #include "base/json.h"

@@ -1,6 +1,6 @@
 /* Archives of every shape into the store, over a socket. */
 #include "contentd/transfer/testing.h"
-#include "estargz/tar_write.h"
+#include "estargz/tar/tar_write.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

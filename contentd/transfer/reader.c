@@ -1,7 +1,7 @@
 #include "contentd/transfer/reader.h"
 
 #include "contentd/transfer/archive.h"
-#include "estargz/index.h"
+#include "estargz/index/index.h"
 
 #define ENTRIES_MAX 100000
 #define LINKS_MAX 16

@@ -9,8 +9,8 @@
 
 #include "base/map.h"
 #include "contentd/transfer/deposit.h"
-#include "estargz/inflate.h"
-#include "estargz/tar.h"
+#include "estargz/inflate/inflate.h"
+#include "estargz/tar/tar.h"
 
 struct cd_archive_file {
 	struct digest digest;

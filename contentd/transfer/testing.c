@@ -1,7 +1,7 @@
 #include "contentd/transfer/testing.h"
 
 #include "base/clock.h"
-#include "estargz/tar_write.h"
+#include "estargz/tar/tar_write.h"
 #include "rpc/proto/images.pb-c.h"
 #include "rpc/proto/leases.pb-c.h"
 #include "rpc/proto/streaming.pb-c.h"

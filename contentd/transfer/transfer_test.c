@@ -1,7 +1,7 @@
 /* Transfers without a registry, over a socket: archives out again, tags, and bytes with credit. Imports: import_test.c. */
 #include "base/clock.h"
 #include "contentd/transfer/testing.h"
-#include "estargz/tar.h"
+#include "estargz/tar/tar.h"
 #include "rpc/proto/images.pb-c.h"
 
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the golden layers: layer.tar.gz, and what ctr-remote (stargz-snapshotter) makes of it. Needs root, containerd,
 # ctr-remote, python3, GNU tar. Run it only to renew them: other tools' versions give other bytes, and then the digests
-# in estargz/golden_test.c change too (they are printed at the end).
+# in estargz/testing/golden_test.c change too (they are printed at the end).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 d=$(mktemp -d)

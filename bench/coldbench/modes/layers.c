@@ -2,7 +2,7 @@
 #include "bench/coldbench/modes/layers.h"
 
 #include "bench/coldbench/images/layout.h"
-#include "estargz/inflate.h"
+#include "estargz/inflate/inflate.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -300,7 +300,7 @@ static void test_answers(void **state)
 	analysis_init(&d.a, &d.set, NULL);
 	assert_string_equal(answer_engine(&d.a), "contentd");
 	assert_true(answer_next(&d.a, &at, &n));
-	assert_string_equal(n.subject->label, "contentd:estargz"); /* of warm starts it has another one */
+	assert_string_equal(n.subject->label, "contentd:estargz");         /* of warm starts it has another one */
 	assert_string_equal(n.rival->label, "containerd-stargz:esgz-opt"); /* ours is no rival of ours */
 	{
 		AUTO(words) struct words to_reference;

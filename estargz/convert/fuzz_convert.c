@@ -1,0 +1,168 @@
+/*
+ * Input: entries of a layer, each one byte of type, one of what else is there, the lengths of path and link, and their
+ * bytes; a tar is made of them. (The bytes of a tar itself would get the fuzzer nowhere: checksums.) If it can be read
+ * as an ordinary layer and converted, the result must read back, lazily, as the same tree.
+ */
+#include "estargz/convert/convert.h"
+
+#include "estargz/inflate/layer.h"
+#include "estargz/tar/tar_write.h"
+#include "estargz/toc/footer.h"
+#include "estargz/toc/toc.h"
+
+#include <stdlib.h>
+
+#define CHUNK_BYTES 4096
+
+struct io {
+	struct str source;
+	struct buf blob;
+};
+
+static void io_fini(struct io *io)
+{
+	buf_fini(&io->blob);
+}
+DEFINE_AUTO_FINI(io);
+
+static int read_source(void *arg, void *dst, size_t dst_bytes, size_t *n, struct err *err)
+{
+	struct io *io = arg;
+
+	*n = io->source.n < dst_bytes ? io->source.n : dst_bytes;
+	memcpy(dst, io->source.p, *n);
+	io->source = str_sub(io->source, *n, io->source.n);
+	return 0;
+}
+
+static int write_blob(void *arg, struct str bytes, struct err *err)
+{
+	struct io *io = arg;
+
+	buf_addstr(&io->blob, bytes);
+	return io->blob.n < (16u << 20) ? 0 : err_set(err, ERR_EXHAUSTED, "enough");
+}
+
+static int begin(void *arg, uint64_t size, struct err *err)
+{
+	return 0;
+}
+
+static int data(void *arg, struct str bytes, struct err *err)
+{
+	return 0;
+}
+
+static int end(void *arg, const struct digest *content, struct err *err)
+{
+	return 0;
+}
+
+static int index_plainly(struct str layer, struct buf *bytes, struct err *err)
+{
+	static const struct esgz_layer_sink sink = {begin, data, end, NULL};
+	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
+	struct esgz_layer_result r;
+
+	TRY(esgz_layer_feed(l, layer, err));
+	TRY(esgz_layer_finish(l, &r, err));
+	return esgz_layer_index(l, bytes, err);
+}
+
+static int index_lazily(struct str blob, const struct esgz_convert_result *r, struct buf *bytes, struct err *err)
+{
+	AUTO(buf) struct buf json = BUF_INIT;
+	struct str tail = str_sub(blob, blob.n < ESGZ_FOOTER_MAX ? 0 : blob.n - ESGZ_FOOTER_MAX, blob.n);
+	struct esgz_footer f;
+
+	TRY(esgz_footer_parse(tail, blob.n, &f, err));
+	TRY(esgz_toc_extract(&f, str_sub(blob, f.toc_offset, f.toc_bytes), &r->toc, &json, err));
+	return esgz_toc_to_index(&f, &json, &r->toc, &r->blob, blob.n, bytes, err);
+}
+
+/* Times beyond the years that a TOC can say are not compared. */
+static bool same_time(const struct esgz_entry *a, const struct esgz_entry *b)
+{
+	if (a->mtime_s < -62167219200 || a->mtime_s > 253402300799)
+		return true;
+	return a->mtime_s == b->mtime_s && a->mtime_ns == b->mtime_ns;
+}
+
+static void compare(struct str plain, struct str lazy)
+{
+	AUTO(esgz_index) struct esgz_index *a = NULL;
+	AUTO(esgz_index) struct esgz_index *b = NULL;
+	struct err err = ERR_INIT;
+	uint32_t n;
+
+	if (esgz_index_open(plain, &a, &err) < 0 || esgz_index_open(lazy, &b, &err) < 0)
+		abort();
+	n = esgz_index_get_info(a)->n_entries;
+	if (n != esgz_index_get_info(b)->n_entries)
+		abort();
+	for (uint32_t i = 0; i < n; i++) {
+		struct esgz_entry x, y;
+
+		esgz_index_entry(a, i, &x);
+		esgz_index_entry(b, i, &y);
+		if (!str_eq(x.path, y.path) || x.type != y.type || x.flags != y.flags || x.mode != y.mode ||
+		    x.uid != y.uid || x.gid != y.gid || !same_time(&x, &y) || x.dev_major != y.dev_major ||
+		    x.dev_minor != y.dev_minor || x.size != y.size || !str_eq(x.link, y.link) || x.target != y.target ||
+		    x.n_xattrs != y.n_xattrs || !digest_eq(&x.content, &y.content))
+			abort();
+	}
+}
+
+/* Takes the next entry off the input; false at its end. */
+static bool put_entry(struct str *in, struct buf *tar)
+{
+	struct esgz_entry e = {.dev_major = 1};
+	struct esgz_xattr x = {STR("user.x"), STR("value")};
+	struct err err = ERR_INIT;
+	uint8_t head[4];
+
+	if (in->n < sizeof(head))
+		return false;
+	memcpy(head, in->p, sizeof(head));
+	e.type = 1 + head[0] % 7;
+	e.mode = head[1] * 16;
+	e.uid = head[1] & 1 ? 100 : 5000000;
+	e.mtime_s = head[1] & 2 ? (int64_t)head[0] - 100 : (int64_t)head[0] << 32;
+	e.mtime_ns = head[1] & 4 ? head[0] * 1000001 : 0;
+	e.size = e.type == ESGZ_REG ? (head[0] / 7) << (head[1] >> 4) : 0;
+	*in = str_sub(*in, sizeof(head), in->n);
+	e.path = str_sub(*in, 0, head[2]);
+	*in = str_sub(*in, e.path.n, in->n);
+	e.link = str_sub(*in, 0, head[3]);
+	*in = str_sub(*in, e.link.n, in->n);
+	if (tar_write_header(&e, &x, head[1] & 8 ? 1 : 0, tar, &err) < 0)
+		return true;
+	memset(buf_reserve(tar, e.size), head[0], e.size);
+	tar->n += e.size;
+	tar_write_padding(e.size, tar);
+	return true;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *in, size_t n)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf plain = BUF_INIT;
+	AUTO(buf) struct buf lazy = BUF_INIT;
+	AUTO(io) struct io io = {0};
+	const struct esgz_convert_io fns = {read_source, write_blob, &io};
+	const struct esgz_convert_opts opts = {.chunk_bytes = CHUNK_BYTES, .level = 1, .threads = 1};
+	struct str rest = str_make(in, n);
+	struct esgz_convert_result r;
+	struct err err = ERR_INIT;
+
+	while (tar.n < (4u << 20) && put_entry(&rest, &tar))
+		;
+	buf_addz(&tar, 2 * TAR_BLOCK);
+	io.source = buf_str(&tar);
+	if (index_plainly(buf_str(&tar), &plain, &err) < 0 || esgz_convert(&opts, &fns, &r, &err) < 0)
+		return 0;
+	if (index_lazily(buf_str(&io.blob), &r, &lazy, &err) < 0)
+		abort();
+	compare(buf_str(&plain), buf_str(&lazy));
+	return 0;
+}

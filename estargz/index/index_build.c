@@ -1,0 +1,500 @@
+#include "estargz/index/index_tree.h"
+
+#include <inttypes.h>
+#include <sys/random.h>
+
+struct esgz_index_builder *esgz_index_builder_new(void)
+{
+	struct esgz_index_builder *b = xcalloc(1, sizeof(*b));
+
+	/* Without entropy the hashes can be foreseen; that costs time against a hostile layer, nothing else. */
+	if (getrandom(&b->seed, sizeof(b->seed), GRND_NONBLOCK) < 0)
+		b->seed = (uintptr_t)b;
+	vec_push(&b->nodes, (struct node){.record = NO_RECORD});
+	vec_push(&b->attrs, (struct attr){.mode = 0755}); /* ATTR_IMPLIED */
+	return b;
+}
+
+void esgz_index_builder_free(struct esgz_index_builder *b)
+{
+	if (!b)
+		return;
+	vec_fini(&b->nodes);
+	vec_fini(&b->records);
+	vec_fini(&b->attrs);
+	vec_fini(&b->xattrs);
+	vec_fini(&b->chunks);
+	buf_fini(&b->names);
+	buf_fini(&b->texts);
+	buf_fini(&b->path);
+	buf_fini(&b->last_dir);
+	free(b->node_set.slots);
+	free(b->attr_set.slots);
+	free(b);
+}
+
+/* ---- hashing ---- */
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+	unsigned __int128 m = (unsigned __int128)(a ^ 0x9e3779b97f4a7c15) * (b ^ 0xe7037ed1a0b428db);
+
+	return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+static uint64_t hash_bytes(uint64_t h, const void *p, size_t n)
+{
+	const char *at = p;
+	uint64_t word;
+
+	h = mix(h, n);
+	for (; n >= 8; at += 8, n -= 8) {
+		memcpy(&word, at, 8);
+		h = mix(h, word);
+	}
+	word = 0;
+	if (n > 0)
+		memcpy(&word, at, n);
+	return mix(h, word);
+}
+
+static void set_put(struct id_set *s, struct id_slot slot)
+{
+	size_t at = slot.hash & (s->cap - 1);
+
+	while (s->slots[at].id != 0)
+		at = (at + 1) & (s->cap - 1);
+	s->slots[at] = slot;
+}
+
+static void set_resize(struct id_set *s, size_t cap)
+{
+	struct id_set old = *s;
+
+	s->cap = 256;
+	while (s->cap < cap)
+		s->cap *= 2;
+	s->slots = xcalloc(s->cap, sizeof(*s->slots));
+	for (size_t i = 0; i < old.cap; i++)
+		if (old.slots[i].id != 0)
+			set_put(s, old.slots[i]);
+	free(old.slots);
+}
+
+/* Adds a number that is known to be absent. */
+static void set_add(struct id_set *s, uint32_t hash, uint32_t id)
+{
+	if (s->cap < 2 * (s->n + 1))
+		set_resize(s, 2 * s->cap);
+	set_put(s, (struct id_slot){hash, id + 1});
+	s->n++;
+}
+
+/* Walks the numbers with this hash: start with *at = hash; NO_RECORD at the end. */
+static uint32_t set_next(const struct id_set *s, uint32_t hash, size_t *at)
+{
+	if (s->cap == 0)
+		return NO_RECORD;
+	for (*at &= s->cap - 1; s->slots[*at].id != 0; *at = (*at + 1) & (s->cap - 1))
+		if (s->slots[*at].hash == hash)
+			return s->slots[(*at)++].id - 1;
+	return NO_RECORD;
+}
+
+/* ---- tree of names ---- */
+
+void index_tree_expect(struct esgz_index_builder *b, size_t entries)
+{
+	vec_reserve(&b->nodes, entries);
+	vec_reserve(&b->records, entries);
+	vec_reserve(&b->chunks, entries);
+	buf_reserve(&b->names, entries * 16);
+	set_resize(&b->node_set, entries * 2);
+}
+
+static uint32_t node_hash(const struct esgz_index_builder *b, uint32_t parent, struct str name)
+{
+	return (uint32_t)hash_bytes(b->seed ^ parent, name.p, name.n);
+}
+
+static uint32_t node_lookup(const struct esgz_index_builder *b, uint32_t parent, struct str name, uint32_t hash)
+{
+	size_t at = hash;
+	uint32_t i;
+
+	while ((i = set_next(&b->node_set, hash, &at)) != NO_RECORD) {
+		const struct node *n = &b->nodes.p[i];
+
+		if (n->parent == parent && str_eq(node_name(b, n), name))
+			return i;
+	}
+	return NO_RECORD;
+}
+
+uint32_t index_tree_find(const struct esgz_index_builder *b, uint32_t parent, struct str name)
+{
+	return node_lookup(b, parent, name, node_hash(b, parent, name));
+}
+
+static int node_get(struct esgz_index_builder *b, uint32_t parent, struct str name, uint32_t *out, struct err *err)
+{
+	uint32_t hash = node_hash(b, parent, name);
+
+	*out = node_lookup(b, parent, name, hash);
+	if (*out != NO_RECORD)
+		return 0;
+	if (b->nodes.n >= ESGZ_ENTRIES_MAX)
+		return err_set(err, ERR_INVALID, "layer with more than %u entries", ESGZ_ENTRIES_MAX);
+	*out = (uint32_t)b->nodes.n;
+	/* Names: at most ESGZ_ENTRIES_MAX * ESGZ_NAME_MAX bytes, well below 2^32. */
+	vec_push(&b->nodes, (struct node){.parent = parent,
+	                                  .name_off = (uint32_t)b->names.n,
+	                                  .name_n = (uint16_t)name.n,
+	                                  .record = NO_RECORD});
+	b->nodes.p[parent].n_children++;
+	buf_addstr(&b->names, name);
+	set_add(&b->node_set, hash, *out);
+	return 0;
+}
+
+#define WH STR(".wh.")
+
+/* Node of a directory; missing ones are made on the way. *hidden: a component is a `.wh.` name, so nothing in it counts.
+ * Entries of one directory tend to follow each other: the last one is remembered. */
+static int dir_node(struct esgz_index_builder *b, struct str dir, uint32_t *out, bool *hidden, struct err *err)
+{
+	struct str rest = dir, name;
+
+	*hidden = false;
+	*out = NODE_ROOT;
+	if (dir.n == 0)
+		return 0;
+	if (str_eq(dir, buf_str(&b->last_dir))) {
+		*out = b->last_dir_node;
+		return 0;
+	}
+	while (str_split(&rest, '/', &name))
+		if (str_starts(name, WH)) {
+			*hidden = true;
+			return 0;
+		}
+	rest = dir;
+	while (str_split(&rest, '/', &name))
+		TRY(node_get(b, *out, name, out, err));
+	buf_clear(&b->last_dir);
+	buf_addstr(&b->last_dir, dir);
+	b->last_dir_node = *out;
+	return 0;
+}
+
+/* ---- records ---- */
+
+static int add_text(struct esgz_index_builder *b, struct str s, uint32_t *off, struct err *err)
+{
+	if (b->texts.n + s.n > UINT32_MAX)
+		return err_set(err, ERR_INVALID, "layer with more than 4 GiB of link texts and xattrs");
+	*off = (uint32_t)b->texts.n;
+	buf_addstr(&b->texts, s);
+	return 0;
+}
+
+static bool is_overlay_xattr(struct str name)
+{
+	return str_starts(name, STR("trusted.overlay.")) || str_starts(name, STR("user.overlay."));
+}
+
+static int check_xattr(const struct esgz_xattr *x, struct err *err)
+{
+	/* Linux: XATTR_NAME_MAX, XATTR_SIZE_MAX. */
+	if (x->name.n == 0 || x->name.n > 255 || memchr(x->name.p, 0, x->name.n))
+		return err_set(err, ERR_INVALID, "xattr with a name of %zu bytes", x->name.n);
+	if (x->value.n > 65536)
+		return err_set(err, ERR_INVALID, "xattr " STR_FMT " of %zu bytes", STR_ARG(x->name), x->value.n);
+	return 0;
+}
+
+static bool attr_eq(const struct esgz_index_builder *b, const struct attr *a, const struct attr *want,
+                    const struct esgz_xattr *xattrs, uint32_t n_xattrs)
+{
+	uint32_t j = 0;
+
+	if (a->mode != want->mode || a->uid != want->uid || a->gid != want->gid || a->n_xattrs != want->n_xattrs)
+		return false;
+	for (uint32_t i = 0; i < n_xattrs; i++) {
+		const struct xattr_ref *r = &b->xattrs.p[a->first_xattr + j];
+
+		if (is_overlay_xattr(xattrs[i].name))
+			continue;
+		if (!str_eq(str_make(b->texts.p + r->name_off, r->name_n), xattrs[i].name) ||
+		    !str_eq(str_make(b->texts.p + r->value_off, r->value_n), xattrs[i].value))
+			return false;
+		j++;
+	}
+	return true;
+}
+
+/* Number of the combination of mode, owner and xattrs; each is stored once. */
+static int attr_get(struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_xattr *xattrs,
+                    uint32_t n_xattrs, uint32_t *out, struct err *err)
+{
+	struct attr a = {.mode = e->mode & 07777, .uid = e->uid, .gid = e->gid, .first_xattr = (uint32_t)b->xattrs.n};
+	uint64_t hash = mix(b->seed ^ a.mode, (uint64_t)a.uid << 32 | a.gid);
+	size_t at;
+
+	for (uint32_t i = 0; i < n_xattrs; i++) {
+		if (is_overlay_xattr(xattrs[i].name))
+			continue;
+		TRY(check_xattr(&xattrs[i], err));
+		hash = hash_bytes(hash, xattrs[i].name.p, xattrs[i].name.n);
+		hash = hash_bytes(hash, xattrs[i].value.p, xattrs[i].value.n);
+		a.n_xattrs++;
+	}
+	if (b->attrs.n > 0 && attr_eq(b, &b->attrs.p[b->last_attr], &a, xattrs, n_xattrs)) {
+		*out = b->last_attr;
+		return 0;
+	}
+	at = (uint32_t)hash;
+	while ((*out = set_next(&b->attr_set, (uint32_t)hash, &at)) != NO_RECORD)
+		if (attr_eq(b, &b->attrs.p[*out], &a, xattrs, n_xattrs)) {
+			b->last_attr = *out;
+			return 0;
+		}
+	for (uint32_t i = 0; i < n_xattrs; i++) {
+		struct xattr_ref r = {.name_n = (uint32_t)xattrs[i].name.n, .value_n = (uint32_t)xattrs[i].value.n};
+
+		if (is_overlay_xattr(xattrs[i].name))
+			continue;
+		TRY(add_text(b, xattrs[i].name, &r.name_off, err));
+		TRY(add_text(b, xattrs[i].value, &r.value_off, err));
+		vec_push(&b->xattrs, r);
+	}
+	*out = b->last_attr = (uint32_t)b->attrs.n;
+	vec_push(&b->attrs, a);
+	set_add(&b->attr_set, (uint32_t)hash, *out);
+	return 0;
+}
+
+/* Compressed bytes to fetch for a chunk: as far as the caller knows it to reach, but no more than any sane encoder needs
+ * for what has to be inflated. Behind a file may lie megabytes of headers before the next member begins. */
+static uint64_t bound_blob_bytes(const struct esgz_chunk *c, uint64_t blob_bytes)
+{
+	uint64_t plain = c->inner_offset + c->bytes;
+	uint64_t most = plain + plain / 8 + ESGZ_MEMBER_SLACK;
+
+	return blob_bytes < most ? blob_bytes : most;
+}
+
+static int cmp_offset(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* Index of the first of n ascending offsets that is larger; n if none is. */
+static size_t first_above(const uint64_t *offsets, size_t n, uint64_t offset)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (offsets[mid] <= offset)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+void index_tree_open_ended(struct esgz_index_builder *b)
+{
+	b->open_ended = true;
+}
+
+void index_tree_end_chunks(struct esgz_index_builder *b, uint64_t data_end)
+{
+	size_t n = b->chunks.n, at = 0;
+	AUTO_FREE uint64_t *offsets = xmalloc(n * sizeof(*offsets));
+	bool sorted = true;
+
+	for (size_t i = 0; i < n; i++) {
+		offsets[i] = b->chunks.p[i].blob_offset;
+		sorted &= i == 0 || offsets[i - 1] <= offsets[i];
+	}
+	/* As a rule a TOC is in the order of the blob. */
+	if (!sorted)
+		qsort(offsets, n, sizeof(*offsets), cmp_offset);
+	vec_each(&b->chunks, c) {
+		/* The first offset behind this one: beside the one before, or else by halving. */
+		while (sorted && at < n && offsets[at] <= c->blob_offset)
+			at++;
+		if (!sorted)
+			at = first_above(offsets, n, c->blob_offset);
+		c->blob_bytes = bound_blob_bytes(c, (at < n ? offsets[at] : data_end) - c->blob_offset);
+	}
+}
+
+/* The chunks must tile the file: in order, without gaps, each of a size that a reader can allocate. */
+static int check_chunks(const struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_chunk *chunks,
+                        uint32_t n, struct err *err)
+{
+	uint64_t at = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct esgz_chunk *c = &chunks[i];
+
+		if (c->file_offset != at)
+			return err_set(err, ERR_INVALID, "chunk %u is at %" PRIu64 ", not at %" PRIu64, i,
+			               c->file_offset, at);
+		if (c->bytes == 0 || c->bytes > ESGZ_CHUNK_BYTES_MAX || c->bytes > e->size - at)
+			return err_set(err, ERR_INVALID, "chunk %u has %u bytes of the file's %" PRIu64, i, c->bytes,
+			               e->size);
+		if (c->inner_offset > ESGZ_INNER_OFFSET_MAX)
+			return err_set(err, ERR_INVALID, "chunk %u lies %" PRIu64 " bytes deep in its member", i,
+			               c->inner_offset);
+		if ((c->blob_bytes == 0 && !b->open_ended) || c->blob_offset + c->blob_bytes < c->blob_bytes)
+			return err_set(err, ERR_INVALID, "chunk %u has no place in the blob", i);
+		at += c->bytes;
+	}
+	if (n > 0 && at != e->size)
+		return err_set(err, ERR_INVALID, "%u chunks hold %" PRIu64 " of %" PRIu64 " bytes", n, at, e->size);
+	if (n == 1 && !digest_eq(&chunks[0].digest, &e->content))
+		return err_set(err, ERR_INVALID, "its only chunk has another digest than the file");
+	return 0;
+}
+
+static int fill_reg(struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_chunk *chunks,
+                    uint32_t n_chunks, struct record *r, struct err *err)
+{
+	r->reg.size = e->size;
+	r->reg.content = e->content;
+	r->reg.first_chunk = (uint32_t)b->chunks.n;
+	r->reg.n_chunks = n_chunks;
+	if (e->size > INT64_MAX)
+		return err_set(err, ERR_INVALID, "file of %" PRIu64 " bytes", e->size);
+	if (e->size == 0) {
+		if (!digest_is_zero(&e->content) && !digest_eq(&e->content, &DIGEST_EMPTY))
+			return err_set(err, ERR_INVALID, "an empty file with another digest than that of nothing");
+		r->reg.content = DIGEST_EMPTY;
+	}
+	if (n_chunks > ESGZ_CHUNKS_MAX - b->chunks.n)
+		return err_set(err, ERR_INVALID, "layer with more than %u chunks", ESGZ_CHUNKS_MAX);
+	TRY(check_chunks(b, e, chunks, n_chunks, err));
+	for (uint32_t i = 0; i < n_chunks; i++) {
+		struct esgz_chunk c = chunks[i];
+
+		c.blob_bytes = bound_blob_bytes(&c, c.blob_bytes);
+		vec_push(&b->chunks, c);
+	}
+	return 0;
+}
+
+static int fill_record(struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_chunk *chunks,
+                       uint32_t n_chunks, struct record *r, struct err *err)
+{
+	if (n_chunks > 0 && e->type != ESGZ_REG)
+		return err_set(err, ERR_INVALID, "only regular files have chunks");
+	switch (e->type) {
+	case ESGZ_DIR:
+	case ESGZ_FIFO:
+		return 0;
+	case ESGZ_REG:
+		return fill_reg(b, e, chunks, n_chunks, r, err);
+	case ESGZ_SYMLINK:
+		if (e->link.n == 0 || e->link.n >= ESGZ_PATH_MAX || memchr(e->link.p, 0, e->link.n))
+			return err_set(err, ERR_INVALID, "symbolic link with a target of %zu bytes", e->link.n);
+		r->link.n = (uint32_t)e->link.n;
+		return add_text(b, e->link, &r->link.off, err);
+	case ESGZ_HARDLINK:
+		TRY_WRAP(esgz_path_clean(e->link, &b->path, err), err, "target of hard link");
+		r->link.n = (uint32_t)b->path.n;
+		return add_text(b, buf_str(&b->path), &r->link.off, err);
+	case ESGZ_CHAR:
+	case ESGZ_BLOCK:
+		r->dev.major = e->dev_major;
+		r->dev.minor = e->dev_minor;
+		return 0;
+	default:
+		return err_set(err, ERR_INVALID, "entry of unknown type %d", (int)e->type);
+	}
+}
+
+/* `.wh.` names: what they ask for is noted at their nodes. */
+static int add_whiteout(struct esgz_index_builder *b, uint32_t dir, struct str name, const char **dropped,
+                        struct err *err)
+{
+	uint32_t node;
+
+	if (str_eq(name, STR(".wh..wh..opq"))) {
+		b->nodes.p[dir].flags |= NODE_OPAQUE;
+		return 0;
+	}
+	if (str_starts(name, STR(".wh..wh."))) {
+		*dropped = "bookkeeping of aufs";
+		return 0;
+	}
+	str_skip(&name, WH);
+	if (name.n == 0 || str_eq(name, STR(".")) || str_eq(name, STR("..")))
+		return err_set(err, ERR_INVALID, "whiteout of no name");
+	TRY(node_get(b, dir, name, &node, err));
+	b->nodes.p[node].flags |= NODE_WHITEOUT;
+	return 0;
+}
+
+static int add_entry(struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_xattr *xattrs,
+                     uint32_t n_xattrs, const struct esgz_chunk *chunks, uint32_t n_chunks, const char **dropped,
+                     struct err *err)
+{
+	struct record r = {.type = (uint8_t)e->type, .mtime_s = e->mtime_s, .mtime_ns = e->mtime_ns};
+	uint32_t node = NODE_ROOT, dir;
+	struct str path, name;
+	ptrdiff_t slash;
+	bool hidden;
+
+	TRY(esgz_path_clean(e->path, &b->path, err));
+	path = buf_str(&b->path);
+	slash = str_rfind(path, '/');
+	name = str_sub(path, (size_t)(slash + 1), path.n);
+	if (e->type == ESGZ_CHAR && e->dev_major == 0 && e->dev_minor == 0) {
+		*dropped = "character device 0:0, which overlayfs takes for a whiteout";
+		return 0;
+	}
+	TRY(dir_node(b, str_sub(path, 0, slash < 0 ? 0 : (size_t)slash), &dir, &hidden, err));
+	if (hidden) {
+		*dropped = "below a whiteout";
+		return 0;
+	}
+	if (str_starts(name, WH))
+		return add_whiteout(b, dir, name, dropped, err);
+	if (path.n == 0 && e->type != ESGZ_DIR)
+		return err_set(err, ERR_INVALID, "the root is not a directory");
+	if (path.n > 0)
+		TRY(node_get(b, dir, name, &node, err));
+	if (e->mtime_ns >= 1000000000)
+		return err_set(err, ERR_INVALID, "time with %u nanoseconds", e->mtime_ns);
+	TRY(fill_record(b, e, chunks, n_chunks, &r, err));
+	TRY(attr_get(b, e, xattrs, n_xattrs, &r.attr, err));
+	b->any_nsec |= r.mtime_ns != 0;
+	/* A second entry of one path replaces the first, in its place. */
+	if (b->nodes.p[node].record != NO_RECORD) {
+		b->records.p[b->nodes.p[node].record] = r;
+		return 0;
+	}
+	b->nodes.p[node].record = (uint32_t)b->records.n;
+	vec_push(&b->records, r);
+	return 0;
+}
+
+int esgz_index_add(struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_xattr *xattrs,
+                   uint32_t n_xattrs, const struct esgz_chunk *chunks, uint32_t n_chunks, const char **dropped,
+                   struct err *err)
+{
+	const char *ignored;
+
+	if (!dropped)
+		dropped = &ignored;
+	*dropped = NULL;
+	TRY_WRAP(add_entry(b, e, xattrs, n_xattrs, chunks, n_chunks, dropped, err), err, STR_FMT, STR_ARG(e->path));
+	return 0;
+}

@@ -1,0 +1,35 @@
+/*
+ * Decompression. `inflater`: known sizes, one chunk at a time (isa-l, libzstd), for the demand path. `stream`:
+ * whole layers as they arrive (isa-l, libzstd, or none). One owner each; reuse them, they hold the codec's state.
+ */
+#ifndef ESTARGZ_INFLATE_H
+#define ESTARGZ_INFLATE_H
+
+#include "estargz/index/index.h"
+
+struct esgz_inflater;
+struct esgz_inflater *esgz_inflater_new(void);
+void esgz_inflater_free(struct esgz_inflater *z);
+DEFINE_AUTO_FREE(esgz_inflater);
+
+/* Inflates one chunk from `in`, blob bytes that begin at c->blob_offset (at most c->blob_bytes are looked at), skipping
+ * c->inner_offset, writing exactly c->bytes to dst, and checks c->digest. Short or broken input, or a digest
+ * mismatch: ERR_DATA_LOSS. */
+int esgz_inflate_chunk(struct esgz_inflater *z, enum esgz_compression comp, struct str in, const struct esgz_chunk *c,
+                       uint8_t *dst, struct err *err);
+
+struct esgz_stream;
+/* The compression is found from the first bytes of the stream (gzip or zstd magic, else plain tar). */
+struct esgz_stream *esgz_stream_new(void);
+void esgz_stream_free(struct esgz_stream *s);
+DEFINE_AUTO_FREE(esgz_stream);
+
+/* Feeds compressed bytes; `sink` gets pieces of plain bytes (borrowed for the call; a negative return ends the feed
+ * with that code). Multi-member gzip and multi-frame zstd with skippable frames are one stream. */
+int esgz_stream_feed(struct esgz_stream *s, struct str in, int (*sink)(void *arg, struct str plain, struct err *err),
+                     void *arg, struct err *err);
+/* The input is over: an unfinished member or frame is ERR_DATA_LOSS. */
+int esgz_stream_finish(struct esgz_stream *s, struct err *err);
+enum esgz_compression esgz_stream_kind(const struct esgz_stream *s);
+
+#endif

@@ -1,0 +1,236 @@
+#include "estargz/inflate/layer.h"
+
+#include "estargz/testing/test_blob.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <zstd.h>
+
+/* ---- a small tar ---- */
+
+static void add(struct buf *tar, char type, const char *name, const char *link, struct str content)
+{
+	tar_entry(tar, type, name, link, content.n, content);
+}
+
+static void make_tar(struct buf *tar)
+{
+	AUTO(buf) struct buf big = BUF_INIT;
+	AUTO(buf) struct buf pax = BUF_INIT;
+
+	for (uint32_t i = 0; i < 300000; i++)
+		buf_addc(&big, (char)(i * i >> 7));
+	add(tar, '0', ".no.prefetch.landmark", "", STR("\x0f"));
+	add(tar, '5', "d/", "", STR_NONE);
+	buf_adds(&pax, "23 SCHILY.xattr.a.b=vw\n");
+	add(tar, 'x', "pax", "", buf_str(&pax));
+	add(tar, '0', "d/big", "", buf_str(&big));
+	add(tar, '0', "d/empty", "", STR_NONE);
+	add(tar, '1', "hard", "d/big", STR_NONE);
+	add(tar, '2', "soft", "d/big", STR_NONE);
+	add(tar, '0', "d/.wh.gone", "", STR_NONE);
+	add(tar, '0', "abc", "", STR("abc"));
+	add(tar, '0', "stargz.index.json", "", STR("{\"version\":1}"));
+	buf_addz(tar, 1024);
+}
+
+/* ---- what the sink sees ---- */
+
+struct seen {
+	struct buf log;
+	struct hasher *h;
+	uint64_t left;
+	bool in_file, fail;
+};
+
+static int on_begin(void *arg, uint64_t size, struct err *err)
+{
+	struct seen *s = arg;
+
+	assert_false(s->in_file);
+	assert_true(size > 0);
+	s->in_file = true;
+	s->left = size;
+	return s->fail ? err_set(err, ERR_EXHAUSTED, "disk full") : 0;
+}
+
+static int on_data(void *arg, struct str bytes, struct err *err)
+{
+	struct seen *s = arg;
+
+	assert_true(s->in_file && bytes.n > 0 && bytes.n <= s->left);
+	s->left -= bytes.n;
+	hasher_add(s->h, bytes.p, bytes.n);
+	return 0;
+}
+
+static int on_end(void *arg, const struct digest *content, struct err *err)
+{
+	struct seen *s = arg;
+	struct digest got;
+	char text[DIGEST_TEXT_MAX];
+
+	assert_true(s->in_file && s->left == 0);
+	s->in_file = false;
+	hasher_done(s->h, &got);
+	assert_true(digest_eq(&got, content));
+	buf_addf(&s->log, "%.14s ", digest_text(&got, text));
+	return 0;
+}
+
+static int read_layer(struct str blob, size_t step, struct seen *s, struct esgz_layer_result *result, struct buf *index,
+                      struct err *err)
+{
+	const struct esgz_layer_sink sink = {.begin = on_begin, .data = on_data, .end = on_end, .arg = s};
+	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
+
+	while (blob.n > 0) {
+		struct str piece = str_sub(blob, 0, step);
+
+		TRY(esgz_layer_feed(l, piece, err));
+		blob = str_sub(blob, piece.n, blob.n);
+	}
+	TRY(esgz_layer_finish(l, result, err));
+	return esgz_layer_index(l, index, err);
+}
+
+static void check_layer(struct str blob, struct str tar, enum esgz_compression kind, size_t step)
+{
+	struct seen s = {.log = BUF_INIT, .h = hasher_new()};
+	struct esgz_layer_result r;
+	AUTO(buf) struct buf file = BUF_INIT;
+	AUTO(esgz_index) struct esgz_index *ix = NULL;
+	const struct esgz_index_info *info;
+	struct err err = ERR_INIT;
+	struct digest want;
+	struct esgz_entry e, to;
+
+	if (read_layer(blob, step, &s, &r, &file, &err) < 0 || esgz_index_open(buf_str(&file), &ix, &err) < 0)
+		fail_msg("%s", err.msg);
+	info = esgz_index_get_info(ix);
+	/* Two files have content; the landmark and the TOC are none of the tree's. */
+	assert_int_equal(s.log.n, 2 * 15);
+	assert_true(str_ends(buf_str(&s.log), STR("sha256:ba7816b ")));
+	assert_int_equal(r.compression, kind);
+	assert_int_equal(r.blob_bytes, blob.n);
+	assert_int_equal(r.plain_bytes, tar.n);
+	digest_of(blob.p, blob.n, &want);
+	assert_true(digest_eq(&r.blob, &want) && digest_eq(&info->blob, &want));
+	digest_of(tar.p, tar.n, &want);
+	assert_true(digest_eq(&r.diff_id, &want) && digest_eq(&info->trusted, &want));
+	assert_int_equal(info->trust, ESGZ_TRUST_DIFFID);
+	assert_int_equal(info->compression, kind);
+	assert_int_equal(info->blob_bytes, blob.n);
+	assert_int_equal(info->n_entries, 8);
+	assert_int_equal(info->content_bytes, 300003);
+	e = find(ix, "d/big");
+	assert_int_equal(e.size, 300000);
+	assert_int_equal(e.mode, 0640);
+	assert_int_equal(e.n_chunks, 0);
+	assert_int_equal(e.n_xattrs, 1);
+	assert_int_equal(e.content.b[0], strtol((char[]){s.log.p[7], s.log.p[8], 0}, NULL, 16));
+	e = find(ix, "hard");
+	esgz_index_entry(ix, e.target, &to);
+	assert_true(str_eqc(to.path, "d/big"));
+	assert_int_equal(find(ix, "d/gone").type, ESGZ_WHITEOUT);
+	e = find(ix, "d/empty");
+	assert_true(digest_eq(&e.content, &DIGEST_EMPTY));
+	buf_fini(&s.log);
+	hasher_free(s.h);
+}
+
+static void test_compressions(void **state)
+{
+	static const size_t steps[] = {SIZE_MAX, 777, 65536};
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf gz = BUF_INIT;
+	AUTO(buf) struct buf zs = BUF_INIT;
+
+	make_tar(&tar);
+	gzip(&gz, buf_str(&tar));
+	buf_reserve(&zs, ZSTD_compressBound(tar.n));
+	zs.n = ZSTD_compress(zs.p, zs.cap, tar.p, tar.n, 1);
+	for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+		check_layer(buf_str(&tar), buf_str(&tar), ESGZ_PLAIN, steps[i]);
+		check_layer(buf_str(&gz), buf_str(&tar), ESGZ_GZIP, steps[i]);
+		check_layer(buf_str(&zs), buf_str(&tar), ESGZ_ZSTD, steps[i]);
+	}
+}
+
+static void test_cut_layers(void **state)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf gz = BUF_INIT;
+
+	make_tar(&tar);
+	gzip(&gz, buf_str(&tar));
+	for (size_t n = 1; n < gz.n; n += 1 + gz.n / 50) {
+		struct seen s = {.log = BUF_INIT, .h = hasher_new()};
+		AUTO(buf) struct buf file = BUF_INIT;
+		struct esgz_layer_result r;
+		struct err err = ERR_INIT;
+
+		assert_int_equal(read_layer(str_sub(buf_str(&gz), 0, n), SIZE_MAX, &s, &r, &file, &err),
+		                 -ERR_DATA_LOSS);
+		buf_fini(&s.log);
+		hasher_free(s.h);
+	}
+}
+
+static void test_sink_fails(void **state)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf file = BUF_INIT;
+	struct seen s = {.log = BUF_INIT, .h = hasher_new(), .fail = true};
+	struct esgz_layer_result r;
+	struct err err = ERR_INIT;
+
+	make_tar(&tar);
+	assert_int_equal(read_layer(buf_str(&tar), SIZE_MAX, &s, &r, &file, &err), -ERR_EXHAUSTED);
+	assert_non_null(strstr(err.msg, "disk full"));
+	hasher_free(s.h);
+}
+
+/* Inflated elsewhere, the layer comes out the same. */
+static void test_plain_half(void **state)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf gz = BUF_INIT;
+	AUTO(buf) struct buf want = BUF_INIT;
+	AUTO(buf) struct buf got = BUF_INIT;
+	struct seen s = {.log = BUF_INIT, .h = hasher_new()};
+	const struct esgz_layer_sink sink = {.begin = on_begin, .data = on_data, .end = on_end, .arg = &s};
+	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
+	struct esgz_layer_result r, again;
+	struct err err = ERR_INIT;
+
+	make_tar(&tar);
+	gzip(&gz, buf_str(&tar));
+	assert_int_equal(read_layer(buf_str(&gz), 777, &s, &r, &want, &err), 0);
+	buf_clear(&s.log);
+	for (size_t at = 0; at < tar.n; at += 1000)
+		assert_int_equal(esgz_layer_feed_plain(l, str_sub(buf_str(&tar), at, 1000), &err), 0);
+	assert_int_equal(esgz_layer_finish_plain(l, &r.blob, gz.n, ESGZ_GZIP, &again, &err), 0);
+	assert_memory_equal(&again, &r, sizeof(r));
+	assert_int_equal(esgz_layer_index(l, &got, &err), 0);
+	assert_int_equal(got.n, want.n);
+	assert_memory_equal(got.p, want.p, want.n);
+	buf_fini(&s.log);
+	hasher_free(s.h);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_compressions),
+	    cmocka_unit_test(test_cut_layers),
+	    cmocka_unit_test(test_sink_fails),
+	    cmocka_unit_test(test_plain_half),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

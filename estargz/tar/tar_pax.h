@@ -1,0 +1,33 @@
+/*
+ * Values in tar headers: numbers of the fixed fields, and pax records. Private to the tar reader. Formats: POSIX.1-2017
+ * pax "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar Format". Any thread.
+ */
+#ifndef ESTARGZ_TAR_PAX_H
+#define ESTARGZ_TAR_PAX_H
+
+#include "base/vec.h"
+#include "estargz/tar/tar.h"
+
+/* A number of a header field: octal text, or base-256 of two's complement when the first bit is set. False on junk. */
+bool tar_number(const uint8_t *field, size_t n, int64_t *out);
+
+/* The values that pax records set; what is absent stays with the header. Views point into the records. */
+struct pax {
+	bool has_size, has_uid, has_gid, has_mtime, has_major, has_minor;
+	bool sparse;           /* GNU.sparse.* was seen */
+	struct str path, link; /* empty: absent */
+	uint64_t size;
+	uint32_t uid, gid, major, minor;
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+	VEC(struct esgz_xattr) xattrs;
+};
+
+void pax_fini(struct pax *p);
+void pax_clear(struct pax *p); /* keeps memory */
+DEFINE_AUTO_FINI(pax);
+
+/* Adds the records ("<length> <key>=<value>\n"), which override what is there; an empty value takes a key away. */
+int pax_parse(struct pax *p, struct str records, struct err *err);
+
+#endif
