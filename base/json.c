@@ -577,6 +577,11 @@ int json_raw(struct json_reader *r, struct str *out, struct err *err)
 	return 0;
 }
 
+size_t json_offset(const struct json_reader *r)
+{
+	return (size_t)(r->p - r->in.p);
+}
+
 int json_end(struct json_reader *r, struct err *err)
 {
 	skip_space(r);

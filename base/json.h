@@ -61,6 +61,8 @@ int json_double(struct json_reader *r, double *out, struct err *err);
 int json_skip(struct json_reader *r, struct err *err);
 /* Skips one value and gives its exact bytes as they stood in the input (for storing a value untouched). */
 int json_raw(struct json_reader *r, struct str *out, struct err *err);
+/* How many bytes of the input have been read. */
+size_t json_offset(const struct json_reader *r);
 /* Must be called at the end: anything but white space left is ERR_INVALID. */
 int json_end(struct json_reader *r, struct err *err);
 

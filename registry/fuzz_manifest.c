@@ -1,7 +1,22 @@
 /* Indexes, manifests, configurations and the choice from an index, on any bytes. */
-#include "registry/manifest.h"
+#include "registry/manifest_write.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+/* What is written is read, and written again, as the same. */
+static void check_written(const struct reg_manifest *m)
+{
+	AUTO(reg_manifest) struct reg_manifest *again = NULL;
+	AUTO(buf) struct buf once = BUF_INIT;
+	AUTO(buf) struct buf twice = BUF_INIT;
+
+	reg_manifest_write(m, &once);
+	if (reg_manifest_parse(buf_str(&once), m->media_type, &again, NULL) < 0)
+		__builtin_trap();
+	reg_manifest_write(again, &twice);
+	if (!str_eq(buf_str(&once), buf_str(&twice)))
+		__builtin_trap();
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -19,6 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 			continue;
 		if (m->media_type.n == 0 || !str_eq(m->bytes, bytes))
 			__builtin_trap();
+		check_written(m);
 		if (m->kind == REG_IMAGE_INDEX)
 			reg_index_choose(m, &want, &d, &err);
 		for (size_t l = 0; l < m->n_layers; l++) {

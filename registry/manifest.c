@@ -16,17 +16,36 @@ struct descriptors {
 	size_t n, cap;
 };
 
+struct members {
+	struct reg_member *p;
+	size_t n, cap;
+};
+static inline void members_fini(struct members *m)
+{
+	vec_fini(m);
+}
+DEFINE_AUTO_FINI(members);
+
+struct texts {
+	struct str *p;
+	size_t n, cap;
+};
+
 /* What the fields of a document were, before it is known which kind it is. */
 struct fields {
 	uint64_t schema;
 	bool has_config, has_layers, has_entries, has_v1;
 	struct descriptors layers, entries;
+	struct texts unread;
+	struct members others;
 };
 
 static void fields_fini(struct fields *f)
 {
 	vec_fini(&f->layers);
 	vec_fini(&f->entries);
+	vec_fini(&f->unread);
+	vec_fini(&f->others);
 }
 DEFINE_AUTO_FINI(fields);
 
@@ -71,6 +90,25 @@ static int skip_null(struct json_reader *r, struct err *err)
 	return 1;
 }
 
+/* One more annotation or unknown member. */
+static int count(struct reg_manifest_memory *m, struct err *err)
+{
+	if (++m->n_annotations > REG_ANNOTATIONS_MAX)
+		return err_set(err, ERR_EXHAUSTED, "more than %d annotations", REG_ANNOTATIONS_MAX);
+	return 0;
+}
+
+/* A member that is not for us; the reader has just given its key. */
+static int keep_member(struct reg_manifest_memory *m, struct str key, struct members *out, struct err *err)
+{
+	struct reg_member one = {.key = key};
+
+	TRY(count(m, err));
+	TRY(json_raw(m->reader, &one.json, err));
+	vec_push(out, one);
+	return 0;
+}
+
 static int parse_annotations(struct reg_manifest_memory *m, const struct reg_annotation **out, size_t *n_out,
                              struct err *err)
 {
@@ -88,9 +126,8 @@ static int parse_annotations(struct reg_manifest_memory *m, const struct reg_ann
 	while ((k = json_object_next(r, &key, err)) > 0) {
 		struct reg_annotation a = {.key = key};
 
-		if (++m->n_annotations > REG_ANNOTATIONS_MAX)
-			k = err_set(err, ERR_EXHAUSTED, "more than %d annotations", REG_ANNOTATIONS_MAX);
-		else
+		k = count(m, err);
+		if (k >= 0)
 			k = json_string(r, &a.value, err);
 		if (k < 0)
 			break;
@@ -101,8 +138,10 @@ static int parse_annotations(struct reg_manifest_memory *m, const struct reg_ann
 	return k;
 }
 
-static int parse_platform(struct json_reader *r, struct reg_platform *out, struct err *err)
+static int parse_platform(struct reg_manifest_memory *m, struct reg_platform *out, struct err *err)
 {
+	AUTO(members) struct members others = VEC_INIT;
+	struct json_reader *r = m->reader;
 	struct str key;
 	int k;
 
@@ -118,13 +157,17 @@ static int parse_platform(struct json_reader *r, struct reg_platform *out, struc
 		else if (json_key_is(key, "os.version"))
 			TRY(json_string(r, &out->os_version, err));
 		else
-			TRY(json_skip(r, err));
-	return k;
+			TRY(keep_member(m, key, &others, err));
+	TRY(k);
+	out->n_others = others.n;
+	out->others = memory_keep(m, STEAL(others.p));
+	return 0;
 }
 
 /* `digest_ok` NULL: a digest that is not sha256 is an error; else it is reported there. */
 static int parse_descriptor(struct reg_manifest_memory *m, struct reg_descriptor *out, bool *digest_ok, struct err *err)
 {
+	AUTO(members) struct members others = VEC_INIT;
 	struct json_reader *r = m->reader;
 	struct str key, digest = STR_NONE;
 	bool has_size = false;
@@ -150,12 +193,18 @@ static int parse_descriptor(struct reg_manifest_memory *m, struct reg_descriptor
 			TRY(null);
 			out->has_platform = !null;
 			if (!null)
-				TRY_WRAP(parse_platform(r, &out->platform, err), err, "platform");
+				TRY_WRAP(parse_platform(m, &out->platform, err), err, "platform");
+		} else if (json_key_is(key, "urls")) {
+			TRY(json_raw(r, &out->urls, err));
+		} else if (json_key_is(key, "data")) {
+			TRY(json_raw(r, &out->data, err));
 		} else {
-			TRY(json_skip(r, err));
+			TRY(keep_member(m, key, &others, err));
 		}
 	}
 	TRY(k);
+	out->n_others = others.n;
+	out->others = memory_keep(m, STEAL(others.p));
 	if (!has_size || out->size > INT64_MAX)
 		return err_set(err, ERR_INVALID, "descriptor without a valid size");
 	if (out->media_type.n > REG_MEDIA_TYPE_MAX)
@@ -168,27 +217,33 @@ static int parse_descriptor(struct reg_manifest_memory *m, struct reg_descriptor
 	return 0;
 }
 
-static int parse_descriptors(struct reg_manifest_memory *m, size_t max, bool skip_unknown_digests,
-                             struct descriptors *out, struct err *err)
+/* `unread` NULL: a digest that is not sha256 is an error; else such a descriptor goes there, as it stands. */
+static int parse_descriptors(struct reg_manifest_memory *m, size_t max, struct texts *unread, struct descriptors *out,
+                             struct err *err)
 {
 	struct json_reader *r = m->reader;
 	size_t seen = 0;
 	int k;
 
 	vec_clear(out); /* a repeated key: the last one wins */
+	if (unread)
+		vec_clear(unread);
 	k = skip_null(r, err);
 	if (k)
 		return k < 0 ? k : 0;
 	TRY(json_array_begin(r, err));
 	while ((k = json_array_next(r, err)) > 0) {
+		size_t from = json_offset(r);
 		struct reg_descriptor d;
 		bool ok = true;
 
 		if (seen++ == max)
 			return err_set(err, ERR_EXHAUSTED, "more than %zu descriptors", max);
-		TRY_WRAP(parse_descriptor(m, &d, skip_unknown_digests ? &ok : NULL, err), err, "entry %zu", seen - 1);
+		TRY_WRAP(parse_descriptor(m, &d, unread ? &ok : NULL, err), err, "entry %zu", seen - 1);
 		if (ok)
 			vec_push(out, d);
+		else /* from the document's own copy: the reader unescapes in its */
+			vec_push(unread, str_trim(str_sub(buf_str(&m->bytes), from, json_offset(r) - from)));
 	}
 	return k;
 }
@@ -211,12 +266,12 @@ static int parse_field(struct reg_manifest *d, struct fields *f, struct str key,
 	}
 	if (json_key_is(key, "layers")) {
 		f->has_layers = true;
-		TRY_WRAP(parse_descriptors(m, REG_LAYERS_MAX, false, &f->layers, err), err, "layers");
+		TRY_WRAP(parse_descriptors(m, REG_LAYERS_MAX, NULL, &f->layers, err), err, "layers");
 		return 0;
 	}
 	if (json_key_is(key, "manifests")) {
 		f->has_entries = true;
-		TRY_WRAP(parse_descriptors(m, REG_INDEX_ENTRIES_MAX, true, &f->entries, err), err, "manifests");
+		TRY_WRAP(parse_descriptors(m, REG_INDEX_ENTRIES_MAX, &f->unread, &f->entries, err), err, "manifests");
 		return 0;
 	}
 	if (json_key_is(key, "annotations"))
@@ -231,7 +286,7 @@ static int parse_field(struct reg_manifest *d, struct fields *f, struct str key,
 		return 0;
 	}
 	f->has_v1 |= json_key_is(key, "fsLayers") || json_key_is(key, "blobs");
-	return json_skip(r, err);
+	return keep_member(m, key, &f->others, err);
 }
 
 static bool media_is_manifest(struct str type)
@@ -326,6 +381,10 @@ int reg_manifest_parse(struct str bytes, struct str content_type, struct reg_man
 	d->layers = memory_keep(d->memory, STEAL(f.layers.p));
 	d->n_entries = f.entries.n;
 	d->entries = memory_keep(d->memory, STEAL(f.entries.p));
+	d->n_unread = f.unread.n;
+	d->unread = memory_keep(d->memory, STEAL(f.unread.p));
+	d->n_others = f.others.n;
+	d->others = memory_keep(d->memory, STEAL(f.others.p));
 	*out = STEAL(d);
 	return 0;
 }

@@ -17,7 +17,7 @@
 #define REG_CONFIG_BYTES_MAX (8u << 20)
 #define REG_LAYERS_MAX 1024 /* overlayfs ends at 500; Docker at 127 */
 #define REG_INDEX_ENTRIES_MAX 4096
-#define REG_ANNOTATIONS_MAX 65536 /* in one document, all descriptors together */
+#define REG_ANNOTATIONS_MAX 65536 /* in one document, all descriptors together; unknown members count, too */
 #define REG_MEDIA_TYPE_MAX 255    /* RFC 6838, 4.2: two names of at most 127 */
 
 #define REG_MT_OCI_INDEX "application/vnd.oci.image.index.v1+json"
@@ -33,12 +33,21 @@
 #define REG_MT_DOCKER_LAYER_GZIP "application/vnd.docker.image.rootfs.diff.tar.gzip"
 #define REG_MT_DOCKER_LAYER_ZSTD "application/vnd.docker.image.rootfs.diff.tar.zstd"
 
+#define REG_MT_OCI_EMPTY "application/vnd.oci.empty.v1+json"
+
 struct reg_annotation {
 	struct str key, value;
 };
 
+/* What an object has beyond the fields below, for whoever writes it again: its JSON as it stood. */
+struct reg_member {
+	struct str key, json;
+};
+
 struct reg_platform {
 	struct str os, architecture, variant, os_version; /* empty when absent */
+	const struct reg_member *others;                  /* "os.features" and what nobody knows */
+	size_t n_others;
 };
 
 struct reg_descriptor {
@@ -50,6 +59,9 @@ struct reg_descriptor {
 	struct reg_platform platform;
 	const struct reg_annotation *annotations; /* in document order */
 	size_t n_annotations;
+	struct str urls, data; /* JSON of what belongs to this content alone; empty when absent */
+	const struct reg_member *others;
+	size_t n_others;
 };
 
 enum reg_document_kind { REG_IMAGE_MANIFEST, REG_IMAGE_INDEX };
@@ -65,15 +77,19 @@ struct reg_manifest {
 	const struct reg_descriptor *layers; /* base layer first */
 	size_t n_layers;
 
-	/* REG_IMAGE_INDEX; entries whose digest is not sha256 are left out */
+	/* REG_IMAGE_INDEX; entries whose digest is not sha256 are in `unread` instead, as JSON */
 	const struct reg_descriptor *entries;
 	size_t n_entries;
+	const struct str *unread;
+	size_t n_unread;
 
 	bool has_subject;
 	struct reg_descriptor subject;
 	struct str artifact_type;
 	const struct reg_annotation *annotations; /* of the document */
 	size_t n_annotations;
+	const struct reg_member *others;
+	size_t n_others;
 
 	struct reg_manifest_memory *memory; /* the module's */
 };

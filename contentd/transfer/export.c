@@ -8,6 +8,7 @@
 #include "contentd/transfer/transfer.h"
 #include "contentd/transfer/tree.h"
 #include "estargz/tar/tar_write.h"
+#include "registry/manifest_write.h"
 
 #include "base/file.h"
 #include "base/json.h"
@@ -144,36 +145,31 @@ static const char *ref_name(const char *name)
 	return colon ? colon + 1 : "";
 }
 
-static void write_entry(struct json_writer *w, const Images__Image *image)
+/* An image as index.json names it; `names` are its annotations. */
+static int describe(const Images__Image *image, struct reg_annotation names[static 2], struct reg_descriptor *out,
+                    struct err *err)
 {
-	json_w_object_begin(w);
-	json_w_kcstr(w, "mediaType", image->target->media_type);
-	json_w_kcstr(w, "digest", image->target->digest);
-	json_w_ki64(w, "size", image->target->size);
-	json_w_key(w, "annotations");
-	json_w_object_begin(w);
-	json_w_kcstr(w, ANNOTATION_NAME, image->name);
-	if (*ref_name(image->name))
-		json_w_kcstr(w, ANNOTATION_REF_NAME, ref_name(image->name));
-	json_w_object_end(w);
-	json_w_object_end(w);
+	*out = (struct reg_descriptor){.media_type = str_of(image->target->media_type),
+	                               .size = (uint64_t)image->target->size,
+	                               .annotations = names,
+	                               .n_annotations = *ref_name(image->name) ? 2 : 1};
+	names[0] = (struct reg_annotation){STR(ANNOTATION_NAME), str_of(image->name)};
+	names[1] = (struct reg_annotation){STR(ANNOTATION_REF_NAME), str_of(ref_name(image->name))};
+	return digest_parse(str_of(image->target->digest), &out->digest, err);
 }
 
 static int put_index(struct export *x, struct err *err)
 {
+	size_t n = x->images.v.n;
+	AUTO_FREE struct reg_annotation *names = xcalloc(2 * n + 1, sizeof(*names));
+	AUTO_FREE struct reg_descriptor *entries = xcalloc(n + 1, sizeof(*entries));
 	AUTO(buf) struct buf json = BUF_INIT;
-	struct json_writer w;
+	struct reg_manifest index = {
+	    .kind = REG_IMAGE_INDEX, .media_type = STR(REG_MT_OCI_INDEX), .entries = entries, .n_entries = n};
 
-	json_writer_init(&w, &json, NULL);
-	json_w_object_begin(&w);
-	json_w_ki64(&w, "schemaVersion", 2);
-	json_w_kcstr(&w, "mediaType", REG_MT_OCI_INDEX);
-	json_w_key(&w, "manifests");
-	json_w_array_begin(&w);
-	vec_each(&x->images.v, image)
-		write_entry(&w, *image);
-	json_w_array_end(&w);
-	json_w_object_end(&w);
+	for (size_t i = 0; i < n; i++)
+		TRY(describe(x->images.v.p[i], &names[2 * i], &entries[i], err));
+	reg_manifest_write(&index, &json);
 	return put_document(x, "index.json", buf_str(&json), err);
 }
 
