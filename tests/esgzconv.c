@@ -40,7 +40,7 @@ static int convert(char **argv, struct err *err)
 	struct files f = {.in = open(argv[1], O_RDONLY | O_CLOEXEC),
 	                  .out = open(argv[2], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
 	const struct esgz_convert_io io = {.read = read_in, .write = write_out, .arg = &f};
-	struct esgz_convert_result r;
+	AUTO(esgz_convert_result) struct esgz_convert_result r = {0};
 	char text[4][DIGEST_TEXT_MAX];
 
 	if (f.in < 0 || f.out < 0)

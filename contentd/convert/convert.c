@@ -9,7 +9,6 @@
 #include <stdio.h>
 
 #define TOC_DIGEST "containerd.io/snapshot/stargz/toc.digest"
-#define PLAIN_SIZE "io.containers.estargz.uncompressed-size"
 #define MEMBERS_MAX 256
 
 /* A layer as it will stand in the manifest. */
@@ -18,8 +17,7 @@ struct layer {
 	uint64_t bytes;
 	bool kept; /* as it was: media type and annotations of `from` */
 	const struct reg_descriptor *from;
-	struct digest toc;
-	uint64_t plain_bytes;
+	struct esgz_convert_result made; /* what else conversion gave */
 };
 
 struct job {
@@ -132,11 +130,11 @@ static int check_source(const struct job *j, const struct reg_descriptor *d, con
 static int convert_layer(struct job *j, const struct reg_descriptor *d, const struct digest *diff_id, struct layer *out,
                          struct err *err)
 {
-	struct esgz_convert_result result;
+	AUTO(esgz_convert_result) struct esgz_convert_result result = {0};
 	AUTO_FD int in = -1;
 	AUTO_FD int converted = -1;
 	struct streams streams;
-	struct esgz_convert_io io = {read_source, write_result, &streams};
+	struct esgz_convert_io io = {.read = read_source, .write = write_result, .arg = &streams};
 	char text[DIGEST_TEXT_MAX];
 
 	TRY(temporary(&in, err));
@@ -148,12 +146,9 @@ static int convert_layer(struct job *j, const struct reg_descriptor *d, const st
 	TRY_WRAP(esgz_convert(&j->opts->layer, &io, &result, err), err, "%s: layer %s", j->from->name,
 	         digest_text(&d->digest, text));
 	TRY(check_source(j, d, diff_id, &result, err));
-	*out = (struct layer){.blob = result.blob,
-	                      .diff_id = result.diff_id,
-	                      .bytes = result.blob_bytes,
-	                      .from = d,
-	                      .toc = result.toc,
-	                      .plain_bytes = result.plain_bytes};
+	*out = (struct layer){
+	    .blob = result.blob, .diff_id = result.diff_id, .bytes = result.blob_bytes, .from = d, .made = result};
+	out->made.external_toc = BUF_INIT; /* stays here */
 	return j->to->ops->put_blob(j->to, &result.blob, result.blob_bytes, converted, STR_NONE, err);
 }
 
@@ -266,33 +261,34 @@ static void write_descriptor(struct json_writer *w, struct str type, const struc
 	json_w_ki64(w, "size", (int64_t)size);
 }
 
-static void write_annotations(struct json_writer *w, const struct layer *l)
+static void write_annotation(void *arg, const char *key, const char *value)
+{
+	json_w_kcstr(arg, key, value);
+}
+
+static void write_annotations(struct json_writer *w, const struct layer *l, enum esgz_format format)
 {
 	const struct reg_descriptor *d = l->from;
-	char text[DIGEST_TEXT_MAX], size[24];
 
 	json_w_key(w, "annotations");
 	json_w_object_begin(w);
 	for (size_t i = 0; i < d->n_annotations; i++) {
-		if (!l->kept &&
-		    (str_eqc(d->annotations[i].key, TOC_DIGEST) || str_eqc(d->annotations[i].key, PLAIN_SIZE)))
+		if (!l->kept && esgz_is_layer_annotation(d->annotations[i].key))
 			continue;
 		json_w_key_str(w, d->annotations[i].key);
 		json_w_str(w, d->annotations[i].value);
 	}
-	if (!l->kept) {
-		snprintf(size, sizeof(size), "%llu", (unsigned long long)l->plain_bytes);
-		json_w_kcstr(w, TOC_DIGEST, digest_text(&l->toc, text));
-		json_w_kcstr(w, PLAIN_SIZE, size);
-	}
+	if (!l->kept)
+		esgz_convert_annotations(format, &l->made, write_annotation, w);
 	json_w_object_end(w);
 }
 
 /* OCI types throughout: a Docker manifest cannot carry the annotations that laziness hangs on. */
-static struct str layer_type(const struct layer *l)
+static struct str layer_type(const struct layer *l, enum esgz_format format)
 {
 	if (!l->kept)
-		return STR(REG_MT_OCI_LAYER_GZIP);
+		return esgz_format_compression(format) == ESGZ_ZSTD ? STR(REG_MT_OCI_LAYER_ZSTD)
+		                                                    : STR(REG_MT_OCI_LAYER_GZIP);
 	switch (reg_layer_format(l->from->media_type)) {
 	case REG_LAYER_ZSTD:
 		return STR(REG_MT_OCI_LAYER_ZSTD);
@@ -320,8 +316,8 @@ static int put_manifest(struct job *j, const struct digest *config, uint64_t con
 	json_w_array_begin(&w);
 	vec_each(&j->layers, l) {
 		json_w_object_begin(&w);
-		write_descriptor(&w, layer_type(l), &l->blob, l->bytes);
-		write_annotations(&w, l);
+		write_descriptor(&w, layer_type(l, j->opts->layer.format), &l->blob, l->bytes);
+		write_annotations(&w, l, j->opts->layer.format);
 		json_w_object_end(&w);
 	}
 	json_w_array_end(&w);

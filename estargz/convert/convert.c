@@ -5,6 +5,7 @@
 #include "estargz/tar/tar.h"
 #include "estargz/tar/tar_write.h"
 #include "estargz/toc/footer.h"
+#include "estargz/toc/toc.h"
 #include "estargz/toc/toc_write.h"
 
 #include <inttypes.h>
@@ -19,13 +20,10 @@
  * is written: extracting it gives the last one, too.
  */
 
-#define CHUNK_BYTES_MIN 4096
 #define HEADERS_MAX (1u << 20) /* bytes of headers and padding behind a chunk, or without one, until they are cut */
 #define READ_BYTES (256u << 10)
 
-#define TOC_NAME "stargz.index.json"
 #define NO_PREFETCH ".no.prefetch.landmark"
-#define PREFETCH ".prefetch.landmark"
 #define LANDMARK_BYTE "\x0f"
 
 struct convert {
@@ -103,11 +101,6 @@ static int cut_headers(struct convert *c, struct err *err)
 
 /* ---- entries ---- */
 
-static bool is_landmark(struct str path)
-{
-	return str_eqc(path, TOC_NAME) || str_eqc(path, NO_PREFETCH) || str_eqc(path, PREFETCH);
-}
-
 static int put_entry(struct convert *c, const struct esgz_entry *e, const struct esgz_xattr *xattrs, uint32_t n_xattrs,
                      struct err *err)
 {
@@ -156,7 +149,7 @@ static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 
 	TRY(esgz_path_clean(t->e.path, &c->path, err));
 	e.path = buf_str(&c->path);
-	c->skip = is_landmark(e.path);
+	c->skip = esgz_is_marker(e.path);
 	if (c->skip)
 		return 0;
 	if (e.type == ESGZ_HARDLINK) {
@@ -223,7 +216,7 @@ static int put_landmark(struct convert *c, struct err *err)
 /* The TOC is the last entry, in a member of its own, with the two empty blocks that end a tar. */
 static int put_toc(struct convert *c, struct digest *digest, struct err *err)
 {
-	struct esgz_entry e = {.type = ESGZ_REG, .path = STR(TOC_NAME)};
+	struct esgz_entry e = {.type = ESGZ_REG, .path = STR(ESGZ_TOC_NAME)};
 	AUTO(buf) struct buf json = BUF_INIT;
 
 	TRY(cut(c, err));
@@ -247,11 +240,9 @@ static int convert_init(struct convert *c, const struct esgz_convert_opts *opts,
 
 	c->io = io;
 	c->chunk_bytes = opts->chunk_bytes ? opts->chunk_bytes : ESGZ_CONVERT_CHUNK_BYTES;
-	if (c->chunk_bytes < CHUNK_BYTES_MIN || c->chunk_bytes > ESGZ_CHUNK_BYTES_MAX)
-		return err_set(err, ERR_INVALID, "chunks of %u bytes: %u to %u are possible", c->chunk_bytes,
-		               CHUNK_BYTES_MIN, ESGZ_CHUNK_BYTES_MAX);
-	if (level < 1 || level > 9)
-		return err_set(err, ERR_INVALID, "deflate level %d: 1 to 9 are possible", level);
+	TRY(esgz_convert_check(opts, err));
+	if (opts->format != ESGZ_F_ESTARGZ || opts->n_priority || opts->min_chunk_bytes)
+		return err_set(err, ERR_UNIMPLEMENTED, "format %s", esgz_format_name(opts->format));
 	c->toc.full_chunk = c->chunk_bytes;
 	c->stream = esgz_stream_new();
 	c->tar = esgz_tar_new(&sink);
@@ -270,6 +261,7 @@ int esgz_convert(const struct esgz_convert_opts *opts, const struct esgz_convert
 	AUTO(convert) struct convert c = {0};
 	uint8_t footer[ESGZ_FOOTER_BYTES];
 
+	*out = (struct esgz_convert_result){0};
 	TRY(convert_init(&c, opts, io, err));
 	TRY(put_landmark(&c, err));
 	TRY(read_source(&c, err));

@@ -74,7 +74,7 @@ static int convert(struct str source, const struct esgz_convert_opts *opts, stru
                    struct esgz_convert_result *r, struct err *err)
 {
 	struct memory_io io = {.source = source, .piece = 5000, .room = SIZE_MAX};
-	struct esgz_convert_io fns = {memory_read, memory_write, &io};
+	struct esgz_convert_io fns = {.read = memory_read, .write = memory_write, .arg = &io};
 	int res = esgz_convert(opts, &fns, r, err);
 
 	*blob = io.blob;
@@ -356,7 +356,7 @@ static void test_errors(void **state)
 	}
 	for (size_t room = 0; room < 4000; room += 999) { /* a sink that fails */
 		struct memory_io io = {.source = buf_str(&tar), .piece = 200000, .room = room};
-		struct esgz_convert_io fns = {memory_read, memory_write, &io};
+		struct esgz_convert_io fns = {.read = memory_read, .write = memory_write, .arg = &io};
 
 		assert_int_equal(esgz_convert(&opts, &fns, &r, &err), -ERR_EXHAUSTED);
 		buf_fini(&io.blob);

@@ -149,7 +149,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t n)
 	AUTO(buf) struct buf plain = BUF_INIT;
 	AUTO(buf) struct buf lazy = BUF_INIT;
 	AUTO(io) struct io io = {0};
-	const struct esgz_convert_io fns = {read_source, write_blob, &io};
+	const struct esgz_convert_io fns = {.read = read_source, .write = write_blob, .arg = &io};
 	const struct esgz_convert_opts opts = {.chunk_bytes = CHUNK_BYTES, .level = 1, .threads = 1};
 	struct str rest = str_make(in, n);
 	struct esgz_convert_result r;
