@@ -172,7 +172,8 @@ static const char *names_in(struct world *w, const Types__Descriptor *layer, int
 	const char *names;
 	struct str blob;
 
-	e.tar = esgz_tar_new(&(struct esgz_tar_sink){on_entry, ignore_data, ignore_end, &e});
+	e.tar =
+	    esgz_tar_new(&(struct esgz_tar_sink){.entry = on_entry, .data = ignore_data, .end = ignore_end, .arg = &e});
 	OK(content_read(w, layer->digest, 0, 0, &blob, NULL));
 	assert_int_equal(blob.n, layer->size);
 	OK(esgz_stream_feed(stream, blob, on_plain, &e, &w->err));

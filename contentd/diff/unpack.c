@@ -475,7 +475,7 @@ int diff_unpack(int blob_fd, int root_fd, struct rpc_call *on_behalf, struct unp
 {
 	AUTO(unpack) struct unpack u = {.at = RESOLVER_INIT(root_fd), .timed = MAP_INIT, .file_fd = -1, .dir_fd = -1};
 
-	u.tar = esgz_tar_new(&(struct esgz_tar_sink){on_entry, on_data, on_end, &u});
+	u.tar = esgz_tar_new(&(struct esgz_tar_sink){.entry = on_entry, .data = on_data, .end = on_end, .arg = &u});
 	u.hasher = hasher_new();
 	TRY(feed_all(&u, blob_fd, on_behalf, err));
 	TRY(set_dir_times(&u, err));

@@ -71,7 +71,7 @@ static int skip_end(void *arg, struct err *err)
 static const char *entries(struct world *w, const struct buf *tar)
 {
 	AUTO(buf) struct buf names = BUF_INIT;
-	const struct esgz_tar_sink sink = {note_entry, skip_bytes, skip_end, &names};
+	const struct esgz_tar_sink sink = {.entry = note_entry, .data = skip_bytes, .end = skip_end, .arg = &names};
 	AUTO(esgz_tar) struct esgz_tar *t = esgz_tar_new(&sink);
 
 	OK(esgz_tar_feed(t, buf_str(tar), &w->err));

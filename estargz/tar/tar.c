@@ -341,6 +341,21 @@ static int end_meta(struct esgz_tar *t, struct err *err)
 	}
 }
 
+static int give_raw(struct esgz_tar *t, struct str piece, struct err *err)
+{
+	return t->sink.raw && piece.n > 0 ? t->sink.raw(t->sink.arg, piece, err) : 0;
+}
+
+/* Takes at most `n` bytes off *in. */
+static struct str take(struct esgz_tar *t, struct str *in, uint64_t n)
+{
+	struct str piece = str_sub(*in, 0, n);
+
+	t->pos += piece.n;
+	*in = str_sub(*in, piece.n, in->n);
+	return piece;
+}
+
 /* Takes bytes off *in for the state; returns after one step. */
 static int step(struct esgz_tar *t, struct str *in, struct err *err)
 {
@@ -348,16 +363,13 @@ static int step(struct esgz_tar *t, struct str *in, struct err *err)
 
 	switch (t->state) {
 	case HEADER:
+		piece = take(t, in, BLOCK - t->n_block);
+		TRY(give_raw(t, piece, err));
 		/* A whole block is read where it lies. */
-		if (t->n_block == 0 && in->n >= BLOCK) {
-			piece = str_sub(*in, 0, BLOCK);
-		} else {
-			piece = str_sub(*in, 0, BLOCK - t->n_block);
+		if (piece.n < BLOCK) {
 			memcpy(t->block + t->n_block, piece.p, piece.n);
 			t->n_block += piece.n;
 		}
-		t->pos += piece.n;
-		*in = str_sub(*in, piece.n, in->n);
 		if (t->n_block > 0 && t->n_block < BLOCK)
 			return 0;
 		if (t->n_block == BLOCK)
@@ -365,32 +377,33 @@ static int step(struct esgz_tar *t, struct str *in, struct err *err)
 		t->n_block = 0;
 		return read_header(t, (const uint8_t *)piece.p, err);
 	case META:
-	case CONTENT:
-		piece = str_sub(*in, 0, t->left);
-		t->pos += piece.n;
+		piece = take(t, in, t->left);
+		TRY(give_raw(t, piece, err));
 		t->left -= piece.n;
-		*in = str_sub(*in, piece.n, in->n);
-		if (t->state == META)
-			buf_addstr(&t->meta, piece);
-		else
-			TRY(t->sink.data(t->sink.arg, piece, err));
+		buf_addstr(&t->meta, piece);
 		if (t->left > 0)
 			return 0;
-		TRY(t->state == META ? end_meta(t, err) : end_file(t, err));
+		TRY(end_meta(t, err));
+		t->state = t->padding > 0 ? PADDING : HEADER;
+		return 0;
+	case CONTENT:
+		piece = take(t, in, t->left);
+		t->left -= piece.n;
+		TRY(t->sink.data(t->sink.arg, piece, err));
+		if (t->left > 0)
+			return 0;
+		TRY(end_file(t, err));
 		t->state = t->padding > 0 ? PADDING : HEADER;
 		return 0;
 	case PADDING:
-		piece = str_sub(*in, 0, t->padding);
-		t->pos += piece.n;
+		piece = take(t, in, t->padding);
+		TRY(give_raw(t, piece, err));
 		t->padding -= (uint32_t)piece.n;
-		*in = str_sub(*in, piece.n, in->n);
 		if (t->padding == 0)
 			t->state = HEADER;
 		return 0;
 	case AFTER:
-		t->pos += in->n;
-		*in = STR_NONE;
-		return 0;
+		return give_raw(t, take(t, in, UINT64_MAX), err);
 	}
 	return 0;
 }

@@ -97,6 +97,7 @@ static void add_record(struct buf *pax, const char *key, struct str value)
 
 struct seen {
 	struct buf text;
+	struct str input; /* what of it has not come out again, as raw bytes or content */
 	struct hasher *h;
 	struct esgz_tar_entry last;
 	uint64_t bytes;
@@ -130,11 +131,24 @@ static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 	return 0;
 }
 
+static void assert_next(struct seen *s, struct str bytes)
+{
+	assert_true(bytes.n > 0);
+	assert_true(str_starts(s->input, bytes));
+	s->input = str_sub(s->input, bytes.n, s->input.n);
+}
+
+static int on_raw(void *arg, struct str bytes, struct err *err)
+{
+	assert_next(arg, bytes);
+	return 0;
+}
+
 static int on_data(void *arg, struct str bytes, struct err *err)
 {
 	struct seen *s = arg;
 
-	assert_true(bytes.n > 0);
+	assert_next(s, bytes);
 	hasher_add(s->h, bytes.p, bytes.n);
 	s->bytes += bytes.n;
 	return 0;
@@ -162,10 +176,11 @@ DEFINE_AUTO_FINI(seen);
 /* Reads the archive in pieces of `step` bytes. */
 static int read_tar(struct str tar, size_t step, struct seen *s, struct err *err)
 {
-	const struct esgz_tar_sink sink = {.entry = on_entry, .data = on_data, .end = on_end, .arg = s};
+	const struct esgz_tar_sink sink = {.entry = on_entry, .data = on_data, .end = on_end, .raw = on_raw, .arg = s};
 	AUTO(esgz_tar) struct esgz_tar *t = esgz_tar_new(&sink);
 
 	s->h = hasher_new();
+	s->input = tar;
 	while (tar.n > 0) {
 		/* An exact copy, so that a look past the end is seen. */
 		struct str piece = str_sub(tar, 0, step);
@@ -174,6 +189,7 @@ static int read_tar(struct str tar, size_t step, struct seen *s, struct err *err
 		memcpy(copy, piece.p, piece.n);
 		TRY(esgz_tar_feed(t, str_make(copy, piece.n), err));
 		tar = str_sub(tar, piece.n, tar.n);
+		assert_int_equal(s->input.n, tar.n);
 	}
 	return esgz_tar_finish(t, err);
 }
