@@ -1,5 +1,5 @@
 /*
- * Decompression. `inflater`: known sizes, one chunk at a time (isa-l, libzstd), for the demand path. `stream`:
+ * Decompression. `inflater`: known sizes, a chunk or a member at a time (isa-l, libzstd), for the demand path. `stream`:
  * whole layers as they arrive (isa-l, libzstd, or none). One owner each; reuse them, they hold the codec's state.
  */
 #ifndef ESTARGZ_INFLATE_H
@@ -17,6 +17,27 @@ DEFINE_AUTO_FREE(esgz_inflater);
  * mismatch: ERR_DATA_LOSS. */
 int esgz_inflate_chunk(struct esgz_inflater *z, enum esgz_compression comp, struct str in, const struct esgz_chunk *c,
                        uint8_t *dst, struct err *err);
+
+/* What to do with a member (member.c). Chunks are told apart by their place in the array that was given. */
+struct esgz_member_sink {
+	/* Where the bytes of a chunk go (chunks[i].bytes of them), or NULL: it is not wanted, and passed over unseen. */
+	uint8_t *(*begin)(void *arg, uint32_t i);
+	/* A wanted chunk is there and as its digest says (result 0), or why not; exactly once for each. */
+	void (*chunk)(void *arg, uint32_t i, int result, const struct err *err);
+	/* Bytes that are no chunk's, in order, borrowed for the call. False: no more of them are wanted. NULL: none are. */
+	bool (*gap)(void *arg, struct str plain);
+	void *arg;
+};
+
+/* Inflates a member in one pass, and what follows it in `in`: empty members, members without chunks. `in` begins at the
+ * blob_offset of the chunks, which are ascending by inner_offset. Chunks are delivered as they are reached; one that begins
+ * inside another (which no honest layer has) costs a pass of its own. Behind the last chunk it goes on when at most
+ * `tail_max` compressed bytes are left there.
+ * True: `in` was inflated to its end, which is the end of a member, chunks did not overlap, wanted ones were right, every byte
+ * outside of them went to `gap`: chunks and gaps in order are the plain bytes of `in`. */
+bool esgz_inflate_member(struct esgz_inflater *z, enum esgz_compression comp, struct str in,
+                         const struct esgz_chunk *chunks, uint32_t n, size_t tail_max,
+                         const struct esgz_member_sink *sink);
 
 struct esgz_stream;
 /* The compression is found from the first bytes of the stream (gzip or zstd magic, else plain tar). */
