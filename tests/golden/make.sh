@@ -1,83 +1,100 @@
-#!/bin/sh
-# Makes the golden layers: layer.tar.gz, and what ctr-remote (stargz-snapshotter) makes of it. Needs root, containerd,
-# ctr-remote, python3, GNU tar. Run it only to renew them: other tools' versions give other bytes, and then the digests
-# in estargz/testing/golden_test.c change too (they are printed at the end).
-set -eu
-here=$(cd "$(dirname "$0")" && pwd)
-d=$(mktemp -d)
-mkdir -p "$d/tree" "$d/layout/blobs/sha256" "$d/run"
-cd "$d/tree"
-mkdir -p etc data bin usr/share usr/lib opt
-printf 'hello world\n' > etc/hello.txt
-: > etc/empty
-python3 -c "
-import random; random.seed(5)
-for name, n in ('big', 20000), ('even', 16384):
-    open('data/%s.bin' % name, 'wb').write(bytes(random.choices(b'abcdefgh', k=n)))"
-head -c 3000 /dev/zero > data/zeros
-printf 'abc' > bin/suid
-chmod 4755 bin/suid
-setfattr -n user.note -v 'some value' bin/suid
-chown 1000:70000 etc/hello.txt
-ln -s ../data/big.bin etc/link
-ln etc/hello.txt etc/hard
-mkfifo opt/pipe
-mknod opt/null c 1 3
-: > usr/share/.wh.gone
-: > usr/lib/.wh..wh..opq
-long=$(printf 'n%.0s' $(seq 120))
-printf long > "opt/$long"
-find . -exec touch -h -d '2023-11-14 22:13:20 UTC' {} +
-tar --sort=name --format=pax --pax-option=delete=atime,delete=ctime --xattrs --xattrs-include='user.*' --numeric-owner \
-	-cf "$d/layer.tar" .
-cd "$d"
-python3 - <<'P'
-import hashlib, json
-def blob(b):
-    h = hashlib.sha256(b).hexdigest()
-    open('layout/blobs/sha256/' + h, 'wb').write(b)
-    return {'digest': 'sha256:' + h, 'size': len(b)}
-oci = 'application/vnd.oci.image.'
-layer = blob(open('layer.tar', 'rb').read())
-config = blob(json.dumps({'architecture': 'amd64', 'os': 'linux', 'config': {},
-                          'rootfs': {'type': 'layers', 'diff_ids': [layer['digest']]}}).encode())
-manifest = blob(json.dumps({'schemaVersion': 2, 'mediaType': oci + 'manifest.v1+json',
-                            'config': {'mediaType': oci + 'config.v1+json', **config},
-                            'layers': [{'mediaType': oci + 'layer.v1.tar', **layer}]}).encode())
-json.dump({'schemaVersion': 2, 'manifests': [{'mediaType': oci + 'manifest.v1+json', **manifest, 'annotations': {
-    'io.containerd.image.name': 'example.com/golden:src', 'org.opencontainers.image.ref.name': 'src'}}]},
-    open('layout/index.json', 'w'))
-json.dump({'imageLayoutVersion': '1.0.0'}, open('layout/oci-layout', 'w'))
-P
-tar -C layout -cf image.tar .
-cat > config.toml <<C
+#!/bin/bash
+# Makes the golden blobs anew: tests/golden/make.sh. What each is and who made it stands in good/blobs.json, which it
+# writes, too. Run it only to renew them: other versions of these programs make other bytes.
+#
+# good/layer.tar.gz is the source (source.py, gzip -9n), everything else is made of it:
+#
+#	estargz*, zstd-stargz*   ctr-remote of Debian trixie (stargz-snapshotter 0.14.3): images convert
+#	zstd-chunked*            skopeo and podman of Debian sid (containers/storage of 2025)
+#	zstd-chunked-2022*       skopeo 1.9.3 and buildah 1.28.2 of Debian 12: other annotations, other footer, no tar-split
+#	by-hand*                 by_hand.py: forms of which no writer is to be had any more
+#
+# X.toc is the external TOC of X.blob: the layer of its TOC image.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+. "$here/../lib.sh" # registry, peers, clean-up
+set -eE
+T_FINISHED=1 # counts no assertions
+require buildah skopeo python3
+good=$here/good
+rm -f "$good"/*
+layer=$T/layer.tar
+python3 "$here/source.py" "$layer"
+gzip -9n <"$layer" >"$good/layer.tar.gz"
+python3 "$here/blobs.py" layout "$layer" "$T/source"
+
+record() { python3 "$here/blobs.py" record "$good" "$@"; }
+
+# ---- ctr-remote, with a containerd of its own ----
+
+mkdir "$T/c"
+cat >"$T/c/config.toml" <<END
 version = 2
-root = "$d/run/root"
-state = "$d/run/state"
+root = "$T/c/root"
+state = "$T/c/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
 [grpc]
-address = "$d/run/c.sock"
-C
-containerd -c config.toml > run/log 2>&1 &
-pid=$!
-trap 'kill $pid; wait $pid || :; rm -rf "$d"' EXIT
-for i in $(seq 50); do
-	ctr -a run/c.sock version > /dev/null 2>&1 && break
-	sleep 0.2
-done
-ctr -a run/c.sock image import image.tar > /dev/null
-ctr-remote -a run/c.sock image convert --oci --estargz --estargz-chunk-size 8192 example.com/golden:src example.com/golden:e
-ctr-remote -a run/c.sock image convert --oci --zstdchunked example.com/golden:src example.com/golden:z
-ctr -a run/c.sock image export e.tar example.com/golden:e
-ctr -a run/c.sock image export z.tar example.com/golden:z
-python3 - "$here" <<'P'
-import json, sys, tarfile
-for tar, name in ('e.tar', 'estargz'), ('z.tar', 'zstdchunked'):
-    t = tarfile.open(tar)
-    blob = lambda d: t.extractfile('blobs/sha256/' + d.split(':')[1]).read()
-    m = json.loads(blob(json.load(t.extractfile('index.json'))['manifests'][0]['digest']))
-    layer = m['layers'][0]
-    open('%s/%s.blob' % (sys.argv[1], name), 'wb').write(blob(layer['digest']))
-    print(name, 'TOC', layer['annotations']['containerd.io/snapshot/stargz/toc.digest'])
-P
-gzip -n9 -c layer.tar > "$here/layer.tar.gz"
+address = "$T/c/sock"
+END
+defer sweep "$T/c"
+start containerd peer trixie containerd --config "$T/c/config.toml"
+remote() { peer trixie ctr-remote --address "$T/c/sock" "$@"; }
+wait_for 30 remote version || start_failed containerd
+tar -C "$T/source" -cf "$T/source.tar" .
+remote images import --base-name example.com/golden "$T/source.tar" >/dev/null
+
+# ctr_remote NAME OPTION...
+ctr_remote() {
+	local name=$1 external=()
+	shift
+	remote images convert --oci "$@" example.com/golden:src "example.com/golden:$name" >/dev/null
+	remote images export "$T/$name.tar" "example.com/golden:$name"
+	mkdir "$T/$name"
+	tar -C "$T/$name" -xf "$T/$name.tar"
+	if [[ " $* " == *external* ]]; then
+		remote images export "$T/$name-toc.tar" "example.com/golden:$name-esgztoc"
+		mkdir "$T/$name-toc"
+		tar -C "$T/$name-toc" -xf "$T/$name-toc.tar"
+		external=("$T/$name-toc")
+	fi
+	record "$name" "ctr-remote 0.14.3: images convert --oci $*" "$T/$name" "${external[@]}"
+}
+for path in ./etc/hello.txt ./data/holes.bin; do
+	printf '{"path":"%s","layerIndex":0}\n' "${path#./}"
+done >"$T/record"
+# The options' values are as small as the files.
+ctr_remote estargz --estargz --estargz-chunk-size 8192
+ctr_remote estargz-min-chunk --estargz --estargz-chunk-size 8192 --estargz-min-chunk-size 3000
+ctr_remote estargz-external --estargz --estargz-chunk-size 8192 --estargz-external-toc
+ctr_remote estargz-keep-diff-id --estargz --estargz-chunk-size 8192 --estargz-external-toc --estargz-keep-diff-id
+(cd "$T" && ctr_remote estargz-prefetch --estargz --estargz-record-in record)
+ctr_remote zstd-stargz --zstdchunked --zstdchunked-chunk-size 8192
+
+# ---- containers/storage ----
+
+args=(--quiet --insecure-policy --dest-compress-format zstd:chunked)
+peer sid skopeo copy "${args[@]}" --dest-force-compress-format "oci:$T/source:src" "oci:$T/zstd-chunked:x"
+record zstd-chunked "skopeo 1.22: copy --dest-compress-format zstd:chunked" "$T/zstd-chunked"
+skopeo copy "${args[@]}" "oci:$T/source:src" "oci:$T/zstd-chunked-2022:x"
+record zstd-chunked-2022 "skopeo 1.9.3, and buildah 1.28.2 the same: copy --dest-compress-format zstd:chunked" "$T/zstd-chunked-2022"
+
+# push_by NAME PROGRAM...: podman or buildah, with a store of their own, write it
+push_by() {
+	local name=$1 id
+	shift
+	id=$("$@" pull --quiet --tls-verify=false "docker://$REGISTRY/golden/source:latest")
+	"$@" push --quiet --compression-format zstd:chunked "$id" "oci:$T/$name:x"
+}
+start_registry
+skopeo copy --quiet --insecure-policy --dest-tls-verify=false "oci:$T/source:src" "docker://$REGISTRY/golden/source:latest"
+export CONTAINERS_STORAGE_CONF=$T/storage.conf
+printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/store"\nrunroot = "%s/run"\n' "$T" "$T" >"$T/storage.conf"
+push_by buildah buildah
+cmp "$T"/{buildah,zstd-chunked-2022}/index.json
+push_by podman peer sid podman
+record zstd-chunked-podman "podman 5.8: push --compression-format zstd:chunked" "$T/podman"
+
+# ---- by hand ----
+
+python3 "$here/by_hand.py" "$good"
+jq -r 'to_entries[] | "\(.key)\t\(.value.bytes)\t\(.value.made_by)"' "$good/blobs.json"
