@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Prints a tree as text, a line per path, so that two trees can be compared with diff.
 
-    tree.py [--no-hash] [--no-times | --no-dir-times] DIR
+    tree.py [--no-hash] [--no-times | --no-dir-times] [--nanoseconds] DIR
 
-A line: path, type, mode, owner, size, device, link target, time, extended attributes, hash. Hard links show the first
-of their names. Overlay's own attributes and the sizes of directories do not count.
+A line: path, type, mode, owner, size, device, link target, time, extended attributes, hash. Files of several names in the
+tree show the first of them. Overlay's own attributes and the sizes of directories do not count.
 """
 
 import argparse
@@ -45,17 +45,22 @@ def walk(root):
             pending += sorted((os.path.join(path, name) for name in os.listdir(full)), reverse=True)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--no-hash", action="store_true", help="leave contents out")
-    parser.add_argument("--no-times", action="store_true", help="leave times out")
-    parser.add_argument("--no-dir-times", action="store_true", help="leave times of directories out")
-    parser.add_argument("root")
-    args = parser.parse_args()
-    root = os.fsencode(args.root)
-    first_names = {}
+def first_names(root, paths):
+    """By device and inode: the first name of each file that has several here (links elsewhere do not count)."""
+    names = {}
+    for path in paths:
+        st = os.lstat(os.path.join(root, path) if path else root)
+        if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
+            names.setdefault((st.st_dev, st.st_ino), []).append(path)
+    return {inode: found[0] for inode, found in names.items() if len(found) > 1}
 
-    for path in walk(root):
+
+def lines(root, hashes=True, times=True, dir_times=True, nanoseconds=False):
+    """The lines of a tree."""
+    root = os.fsencode(root)
+    paths = list(walk(root))
+    linked = first_names(root, paths)
+    for path in paths:
         full = os.path.join(root, path) if path else root
         st = os.lstat(full)
         kind = stat.S_IFMT(st.st_mode)
@@ -66,15 +71,28 @@ def main():
             fields.append(f"dev={os.major(st.st_rdev)}:{os.minor(st.st_rdev)}")
         if kind == stat.S_IFLNK:
             fields.append("to=" + text(os.readlink(full)))
-        if path and not args.no_times and not (args.no_dir_times and kind == stat.S_IFDIR):
-            fields.append(f"mtime={st.st_mtime_ns // 1000000000}")
-        if kind != stat.S_IFDIR and st.st_nlink > 1:
-            fields.append("same=" + first_names.setdefault((st.st_dev, st.st_ino), text(path)))
+        if path and times and (dir_times or kind != stat.S_IFDIR):
+            seconds, rest = divmod(st.st_mtime_ns, 1000000000)
+            fields.append(f"mtime={seconds}" + (f".{rest:09}" if nanoseconds else ""))
+        if kind != stat.S_IFDIR and (st.st_dev, st.st_ino) in linked:
+            fields.append("same=" + text(linked[st.st_dev, st.st_ino]))
         if found := attributes(full):
             fields.append("xattr=" + found)
-        if kind == stat.S_IFREG and not args.no_hash:
+        if kind == stat.S_IFREG and hashes:
             fields.append(hash_of(full))
-        print(*fields)
+        yield " ".join(fields)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-hash", action="store_true", help="leave contents out")
+    parser.add_argument("--no-times", action="store_true", help="leave times out")
+    parser.add_argument("--no-dir-times", action="store_true", help="leave times of directories out")
+    parser.add_argument("--nanoseconds", action="store_true", help="times with all their digits")
+    parser.add_argument("root")
+    args = parser.parse_args()
+    for line in lines(args.root, not args.no_hash, not args.no_times, not args.no_dir_times, args.nanoseconds):
+        print(line)
     return 0
 
 

@@ -176,7 +176,8 @@ static int gather_inode(struct writer *w, uint32_t number, struct err *err)
 	if (e.type >= ARRAY_LEN(types) || types[e.type] == 0 || (e.type == ESGZ_DIR) != node->is_dir)
 		return err_set(err, ERR_INTERNAL, "/" STR_FMT ": an entry of type %d in a merged tree", STR_ARG(e.path),
 		               e.type);
-	ino->mode = types[e.type] | (e.mode & 07777);
+	/* Of links Linux has no other. */
+	ino->mode = types[e.type] | (e.type == ESGZ_SYMLINK ? 0777 : e.mode & 07777);
 	ino->uid = e.uid;
 	ino->gid = e.gid;
 	ino->mtime_s = e.mtime_s;

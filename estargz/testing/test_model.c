@@ -158,7 +158,7 @@ void stack_dump(const struct stack *s, unsigned flags, struct buf *out)
 		const struct stack_entry *e = it->file ? it->file : &implied;
 		struct line l = {.path = str_make(it->path, it->path_n),
 		                 .link = str_of(e->link),
-		                 .st = {.mode = e->mode | type_bits(e->type),
+		                 .st = {.mode = type_bits(e->type) | (e->type == ESGZ_SYMLINK ? 0777 : e->mode),
 		                        .uid = e->uid,
 		                        .gid = e->gid,
 		                        .size = e->size,

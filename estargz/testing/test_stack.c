@@ -91,14 +91,32 @@ static uint32_t rnd(uint32_t *state, uint32_t below)
 static void random_path(uint32_t *r, struct buf *out)
 {
 	static const char *const names[] = {"a", "b", "c", "ab", "-", "!x", ".d", "0a", "ff", "z\xc3\xa9", "usr"};
+	static const uint8_t lengths[] = {98, 100, 101, 154,
+	                                  251}; /* around those of tar's fields; a whiteout's longest */
 	uint32_t depth = 1 + rnd(r, 4);
 
 	buf_clear(out);
 	for (uint32_t i = 0; i < depth; i++) {
 		if (i)
 			buf_addc(out, '/');
-		buf_adds(out, names[rnd(r, ARRAY_LEN(names))]);
+		if (rnd(r, 40) == 0)
+			buf_addf(out, "%0*d", lengths[rnd(r, ARRAY_LEN(lengths))], 0);
+		else
+			buf_adds(out, names[rnd(r, ARRAY_LEN(names))]);
 	}
+}
+
+/* The path of something below the topmost layer, so that it is changed; false if the die fell on a whiteout. */
+static bool known_path(const struct stack *s, uint32_t *r, struct buf *out)
+{
+	const struct stack_layer *l = &s->layers.p[rnd(r, (uint32_t)s->layers.n - 1)];
+	const char *path = l->entries.n ? l->entries.p[rnd(r, (uint32_t)l->entries.n)].path : "";
+
+	if (!*path || strstr(path, ".wh."))
+		return false;
+	buf_clear(out);
+	buf_adds(out, path);
+	return true;
 }
 
 /* The entry of a layer that says what `path` is; whiteouts do not. */
@@ -127,6 +145,25 @@ static bool fits(const struct stack_layer *l, struct str path)
 	return true;
 }
 
+/* Those that the kernel takes part in: an ACL that fits the mode, a capability. */
+static void random_kernel_xattr(struct stack_entry *e, uint32_t *r)
+{
+	/* Version 2: user::rw-, user:1000:rwx, group::r--, mask::rwx, other::r--. */
+	static const uint8_t acl[] = {2, 0,   0,   0,   1,   0,   6,  0, 255, 255, 255, 255, 2,   0,  7,
+	                              0, 232, 3,   0,   0,   4,   0,  4, 0,   255, 255, 255, 255, 16, 0,
+	                              7, 0,   255, 255, 255, 255, 32, 0, 4,   0,   255, 255, 255, 255};
+	static const uint8_t cap[] = {1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}; /* cap_net_raw=ep */
+
+	if (rnd(r, 2) && e->type == ESGZ_REG) {
+		stack_xattr(e, "security.capability", cap, sizeof(cap));
+	} else if (rnd(r, 2) && e->type == ESGZ_DIR) {
+		stack_xattr(e, "system.posix_acl_default", acl, sizeof(acl));
+	} else {
+		e->mode = (e->mode & 07000) | 0674;
+		stack_xattr(e, "system.posix_acl_access", acl, sizeof(acl));
+	}
+}
+
 static void random_attributes(struct stack_entry *e, uint32_t *r)
 {
 	e->mode = rnd(r, 010000);
@@ -135,7 +172,7 @@ static void random_attributes(struct stack_entry *e, uint32_t *r)
 	if (rnd(r, 3) == 0)
 		e->mtime_s = 1600000000; /* so that there are equal ones */
 	else if (rnd(r, 10) == 0)
-		e->mtime_s = -5;
+		e->mtime_s = (int64_t[]){-5, -2000000000, 10000000000}[rnd(r, 3)];
 	if (rnd(r, 3) == 0)
 		e->mtime_ns = rnd(r, 1000000000);
 	if (e->type == ESGZ_HARDLINK || e->type == ESGZ_SYMLINK)
@@ -144,6 +181,8 @@ static void random_attributes(struct stack_entry *e, uint32_t *r)
 		stack_xattr(e, "user.common", "same", 4);
 	if (rnd(r, 4) == 0)
 		stack_xattr(e, "trusted.own", e->path, strlen(e->path));
+	if (rnd(r, 10) == 0 && (e->type == ESGZ_DIR || e->type == ESGZ_REG))
+		random_kernel_xattr(e, r);
 }
 
 static void random_whiteout(struct stack *s, uint32_t *r, struct buf *path)
@@ -177,7 +216,7 @@ static void random_entry(struct stack *s, uint32_t *r, struct buf *path, bool la
 		e = stack_add(s, ESGZ_DIR, path->p);
 		break;
 	case 2:
-		e = stack_link(s, ESGZ_SYMLINK, path->p, "../some/where");
+		e = stack_link(s, ESGZ_SYMLINK, path->p, "some/where");
 		break;
 	case 3: {
 		const struct stack_entry *to = l->entries.n ? &l->entries.p[rnd(r, (uint32_t)l->entries.n)] : NULL;
@@ -189,9 +228,9 @@ static void random_entry(struct stack *s, uint32_t *r, struct buf *path, bool la
 		break;
 	}
 	case 4:
-		e = stack_add(s, rnd(r, 2) ? ESGZ_FIFO : ESGZ_CHAR, path->p);
-		e->dev_major = e->type == ESGZ_CHAR ? 1 + rnd(r, 4095) : 0;
-		e->dev_minor = e->type == ESGZ_CHAR ? rnd(r, 1 << 20) : 0;
+		e = stack_add(s, (enum esgz_type[]){ESGZ_FIFO, ESGZ_CHAR, ESGZ_BLOCK}[rnd(r, 3)], path->p);
+		e->dev_major = e->type != ESGZ_FIFO ? 1 + rnd(r, 4095) : 0;
+		e->dev_minor = e->type != ESGZ_FIFO ? rnd(r, 1 << 20) : 0;
 		break;
 	default:
 		size = sizes[rnd(r, ARRAY_LEN(sizes))];
@@ -216,7 +255,8 @@ void stack_random(struct stack *s, uint32_t seed)
 		if (rnd(&r, 20) == 0)
 			stack_file(s, ".wh..wh..opq", 0, 0);
 		for (uint32_t k = 0; k < entries; k++) {
-			random_path(&r, &path);
+			if (i == 0 || rnd(&r, 3) > 0 || !known_path(s, &r, &path))
+				random_path(&r, &path);
 			if (i > 0 && rnd(&r, 4) == 0)
 				random_whiteout(s, &r, &path);
 			else if (fits(vec_last(&s->layers), buf_str(&path)))
