@@ -17,7 +17,6 @@
 
 #include "base/buf.h"
 #include "base/digest.h"
-#include "base/err.h"
 
 #define ESGZ_SPLIT_BYTES_MAX (150u << 20) /* of JSON; containers/storage has the same bound */
 
@@ -34,7 +33,7 @@ struct esgz_split_sink {
 };
 
 /* Reads one of `plain_bytes` of JSON. ERR_DATA_LOSS: the compressed bytes have another digest, or another size inside,
- * or are damaged. ERR_INVALID: it is none, or a path stands in it twice (content is asked for by name). */
+ * or are damaged. ERR_INVALID: it is none. */
 int esgz_split_read(struct str packed, const struct digest *packed_digest, uint64_t plain_bytes,
                     const struct esgz_split_sink *sink, struct err *err);
 

@@ -47,7 +47,9 @@ struct esgz_tar_entry {
 	uint64_t mode_field;   /* with bits of the file type, where a writer has put them */
 	uint64_t header_bytes; /* size that the header names, also where there can be no content */
 	struct esgz_tar_time atime, ctime;
-	bool global; /* records of a global header count here, too; containers/storage reads no layer with one */
+	/* Headers stand before it that Go's reader takes for entries of their own: global pax records, volume labels,
+	 * Sun's pax records. containers/storage makes and reads no zstd:chunked layer with one. */
+	bool extra_headers;
 };
 
 struct esgz_tar_sink {
