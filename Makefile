@@ -18,8 +18,10 @@ demo:
 check:
 	tests/check.sh
 
-# The tests with programs of newer Debian suites, with the newest there are. What `check` uses is trixie.
+# The tests with programs of newer Debian suites, with the newest there are, stargz-snapshotter's daemon among them, which
+# is compiled the first time. What `check` uses is trixie.
 peers:
+	bench/peers/stargz.sh sid
 	PEERS="sid" tests/check.sh $$(basename -s .sh $$(grep -l PEERS tests/integration/*.sh))
 
 # 300 containers while the daemon is killed; CHAOS_SEED=N makes a run again.

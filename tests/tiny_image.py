@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Makes a small OCI image that holds every kind of entry a layer can hold.
 
-    tiny_image.py [--compression gzip|zstd|none] [--tag TAG] [--seed N] DIR
+    tiny_image.py [--compression gzip|zstd|none] [--tag TAG] [--seed N] [--once] DIR
 
 Three layers over a static busybox: hard links, symbolic links, devices, a FIFO, extended attributes and a capability,
 set-user-ID, sticky directories, large and small numbers of owners, long and non-ASCII names, a directory of 1500
 entries, empty files, a file of zeros, files of several chunks, a name spelt with "./"; then whiteouts of files and of
 trees, an opaque directory, a file where a directory was and the reverse, changed attributes. Running it prints
-"hello from tiny". The same seed gives the same bytes; another one gives files of other content.
+"hello from tiny". The same seed gives the same bytes; another one gives files of other content. --once: without the name
+that one layer has twice, which containers/storage refuses.
 """
 
 import argparse
@@ -60,7 +61,7 @@ class Layer:
         return self.raw.getvalue()
 
 
-def base_layer(rng):
+def base_layer(rng, once):
     layer = Layer()
     with open(BUSYBOX, "rb") as source:
         busybox = source.read()
@@ -116,7 +117,8 @@ def base_layer(rng):
     layer.add("becomes-dir", content=b"file\n")
     layer.add("etc/changed", content=b"old content\n")
     layer.add("etc/mode-changed", content=b"same content\n")
-    layer.add("twice", content=b"first\n")
+    if not once:
+        layer.add("twice", content=b"first\n")
     layer.add("twice", content=b"second\n", mode=0o600)
     return layer.done()
 
@@ -172,6 +174,7 @@ def main():
     parser.add_argument("--compression", choices=["gzip", "zstd", "none"], default="gzip")
     parser.add_argument("--tag", default="latest")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--once", action="store_true")
     parser.add_argument("directory")
     args = parser.parse_args()
     if not os.path.exists(BUSYBOX):
@@ -179,7 +182,7 @@ def main():
 
     os.makedirs(args.directory + "/blobs/sha256")
     rng = random.Random(args.seed)
-    tars = [base_layer(rng), change_layer(rng), top_layer()]
+    tars = [base_layer(rng, args.once), change_layer(rng), top_layer()]
     layers = []
     for tar in tars:
         data, suffix = pack(tar, args.compression)

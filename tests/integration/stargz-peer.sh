@@ -1,0 +1,109 @@
+#!/bin/bash
+# What our converter makes, read by the real stargz-snapshotter: its library takes the table of contents, and its daemon
+# mounts every layer lazily through a real containerd. ctr-remote and containerd are those of the first suite in $PEERS.
+# Debian has the daemon in no package: the half that mounts runs where bench/peers/stargz.sh has compiled it (`make peers`).
+. "$(dirname "$0")/../lib.sh"
+SUITE=${PEERS%% *}
+[ -n "$SUITE" ] || SUITE=trixie
+require umoci skopeo python3 curl jq
+grpc=$("$SOURCE_DIR/bench/peers/stargz.sh" --path "$SUITE") || bail "no program for $SUITE"
+
+share_mounts
+make_tiny_image "$T/tiny" || bail "tiny_image.py failed"
+umoci unpack --image "$T/tiny:latest" "$T/reference" >"$T/umoci.log" 2>&1 || bail "$(tail -n 5 "$T/umoci.log")"
+start_registry
+ns=${T##*.}-stargz # of containers, and the folder of their control groups
+remove_cgroups() { find /sys/fs/cgroup -depth -type d \( -path "*/$ns" -o -path "*/$ns/*" \) -exec rmdir {} + 2>/dev/null || true; }
+defer remove_cgroups
+
+# ---- the real ones ----
+
+C=$T/c
+mkdir "$C"
+cat >"$C/config.toml" <<-END
+	version = 2
+	root = "$C/root"
+	state = "$C/state"
+	disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",
+		"io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper",
+		"io.containerd.nri.v1.nri", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing"]
+	[grpc]
+	address = "$C/sock"
+	[proxy_plugins.stargz]
+	type = "snapshot"
+	address = "$C/stargz.sock"
+END
+# Nothing but what is asked for, so that what is read proves that it comes lazily.
+printf 'no_background_fetch = true\n[blob]\ncheck_always = true\n' >"$C/stargz.toml"
+defer sweep "$C"
+real() { peer "$SUITE" "$1" --address "$C/sock" --namespace "$ns" "${@:2}"; }
+if [ -x "$grpc" ]; then
+	start stargz "$grpc" --address "$C/stargz.sock" --config "$C/stargz.toml" --root "$C/stargz"
+	wait_for 30 test -S "$C/stargz.sock" || start_failed stargz
+else
+	note "$grpc is not there: no mounts (bench/peers/stargz.sh $SUITE makes it)"
+fi
+start containerd "$SOURCE_DIR/tests/peers.sh" "$SUITE" containerd --config "$C/config.toml"
+wait_for 30 real ctr version || start_failed containerd
+
+# ---- an image ----
+
+# manifest TAG JQ
+manifest() { curl -sf -H 'Accept: application/vnd.oci.image.manifest.v1+json' "http://$REGISTRY/v2/test/tiny/manifests/$1" | jq -r "$2"; }
+
+# library TAG: its own reader finds the TOC whose digest we say.
+library() {
+	local digest said
+	while read -r digest said; do
+		check_eq "${digest:7:12}: the TOC that ctr-remote finds" "$(real ctr-remote images get-toc-digest "$digest" 2>&1)" "$said"
+	done < <(manifest "$1" '.layers[] | "\(.digest) \(.annotations["containerd.io/snapshot/stargz/toc.digest"])"')
+}
+
+# top TAG: the chain id of all layers.
+top() {
+	local config diff chain=
+	config=$(manifest "$1" .config.digest)
+	for diff in $(curl -sf "http://$REGISTRY/v2/test/tiny/blobs/$config" | jq -r '.rootfs.diff_ids[]'); do
+		[ -z "$chain" ] && chain=$diff || chain=sha256:$(printf '%s %s' "$chain" "$diff" | sha256sum | cut -d' ' -f1)
+	done
+	echo "$chain"
+}
+
+# mounted TAG: through the daemon, a FUSE mount a layer; the tree; a container.
+mounted() {
+	local image=$REGISTRY/test/tiny:$1 layers=0
+	check "rpull" real ctr-remote images rpull --snapshotter stargz --plain-http "$image"
+	layers=$(manifest "$1" '.layers | length')
+	check_eq "a mount a layer" "$(findmnt -rno FSTYPE,TARGET | awk -v dir="$C/stargz/" '$1 ~ /^fuse/ && index($2, dir) == 1' | wc -l)" "$layers"
+	check_eq "no layer was fetched whole" "$(real ctr content ls -q | grep -cxF "$(manifest "$1" '.layers[].digest')")" 0
+	check_fails "the daemon has nothing to complain of" grep -qE 'failed to|"level":"(warning|error)"' "$T/stargz.log"
+	real ctr snapshots --snapshotter stargz view "tree-$1" "$(top "$1")" >"$T/view.log" 2>&1
+	mkdir -p "$T/tree"
+	real ctr snapshots --snapshotter stargz mounts "$T/tree" "tree-$1" >"$T/mount.sh"
+	check "mount" sh -e "$T/mount.sh"
+	tree_list --no-times "$T/tree" >"$T/$1.got"
+	umount "$T/tree"
+	check_same "the tree" "$T/$1.got" "$T/want"
+	check_eq "a container" "$(real ctr run --rm --snapshotter stargz --cgroup "/$ns/$1" --fifo-dir "$C/fifos" "$image" "$1" 2>&1)" \
+		"hello from tiny"
+	# The collection that follows takes the view, too.
+	real ctr images rm --sync "$image" >/dev/null
+	check "and gone again" wait_for 10 eval '[ -z "$(findmnt -rno TARGET | grep -F "$C/stargz/")" ]'
+}
+
+# form NAME OPTION...: converted so.
+form() {
+	local tag=$1
+	shift
+	T_PREFIX="$tag: "
+	check "convert" "$BIN/contentctl" convert --quiet "$@" "oci:$T/tiny:latest" "$REGISTRY/test/tiny:$tag"
+	check "ctr-remote pulls it" real ctr-remote images pull --plain-http "$REGISTRY/test/tiny:$tag"
+	library "$tag"
+	real ctr images rm --sync "$REGISTRY/test/tiny:$tag" >/dev/null
+	[ ! -x "$grpc" ] || mounted "$tag"
+	T_PREFIX=
+}
+
+tree_list --no-times "$T/reference/rootfs" >"$T/want"
+form estargz --format estargz
+finish
