@@ -265,8 +265,8 @@ static inline const struct reg_manifest *reg_image_manifest(const struct reg_ima
 }
 
 /* Fetches and parses one manifest or index. */
-int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t deadline_ns, struct reg_manifest **out,
-                       struct err *err);
+int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
+                       int64_t deadline_ns, struct reg_manifest **out, struct err *err);
 
 /* Fetches the reference and, through an index, the manifest for `platform` (NULL = reg_platform_host()). One round trip
  * for a plain manifest, two through an index, plus one for a token that is not cached. */

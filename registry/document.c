@@ -50,7 +50,8 @@ static const struct request_ops manifest_ops = {
     .finish = manifest_finish,
 };
 
-int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, struct reg_request **out, struct err *err)
+static int get_manifest(struct reg_client *c, const struct reg_manifest_get *q, unsigned need, struct reg_request **out,
+                        struct err *err)
 {
 	char name[DIGEST_TEXT_MAX + REG_TAG_MAX] = "latest";
 	struct manifest_request *m;
@@ -74,8 +75,7 @@ int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, str
 	m->base.done = q->done;
 	m->base.arg = q->arg;
 	m->base.asks_all = true; /* one of these begins a pull */
-	r = request_route(&m->base, q->ref->has_digest ? REG_CAN_PULL : REG_CAN_RESOLVE,
-	                  xasprintf("/%s/manifests/%s", q->ref->repository, name), err);
+	r = request_route(&m->base, need, xasprintf("/%s/manifests/%s", q->ref->repository, name), err);
 	if (r < 0) {
 		reg_request_unref(&m->base);
 		return r;
@@ -83,8 +83,18 @@ int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, str
 	return request_submit(&m->base, out, err);
 }
 
-static int fetch_manifest(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
-                          int64_t deadline_ns, struct reg_manifest **out, struct err *err)
+static unsigned usual_need(const struct reg_ref *ref)
+{
+	return ref->has_digest ? REG_CAN_PULL : REG_CAN_RESOLVE;
+}
+
+int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, struct reg_request **out, struct err *err)
+{
+	return get_manifest(c, q, q->ref ? usual_need(q->ref) : 0, out, err);
+}
+
+int manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, unsigned need,
+                   int64_t deadline_ns, struct reg_manifest **out, struct err *err)
 {
 	char text[REG_REF_TEXT_MAX];
 	AUTO(waiter) struct waiter w;
@@ -98,17 +108,17 @@ static int fetch_manifest(struct reg_client *c, const struct reg_ref *ref, struc
 	};
 
 	waiter_init(&w);
-	TRY(reg_manifest_get(c, &q, NULL, err));
+	TRY(get_manifest(c, &q, need, NULL, err));
 	TRY(waiter_wait(&w, err));
 	TRY_WRAP(reg_manifest_parse(buf_str(&w.body), str_of(w.media_type), out, err), err, "%s",
 	         reg_ref_text(ref, text));
 	return 0;
 }
 
-int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, int64_t deadline_ns, struct reg_manifest **out,
-                       struct err *err)
+int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
+                       int64_t deadline_ns, struct reg_manifest **out, struct err *err)
 {
-	return fetch_manifest(c, ref, NULL, deadline_ns, out, err);
+	return manifest_fetch(c, ref, account, usual_need(ref), deadline_ns, out, err);
 }
 
 void reg_image_free(struct reg_image *image)
@@ -132,7 +142,7 @@ int reg_image_resolve(struct reg_client *c, const struct reg_ref *ref, struct re
 		const struct reg_descriptor *next;
 		struct reg_manifest *m = NULL;
 
-		TRY(fetch_manifest(c, &at, account, deadline_ns, &m, err));
+		TRY(reg_manifest_fetch(c, &at, account, deadline_ns, &m, err));
 		image->documents[image->n_documents++] = m;
 		if (m->kind == REG_IMAGE_MANIFEST)
 			break;

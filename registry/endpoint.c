@@ -58,8 +58,9 @@ static void go_to(struct reg_request *r, size_t at)
 	r->endpoint = at;
 	r->host = endpoint_host(r->client, r->registry, e);
 	free(r->url);
-	r->url = e->is_registry ? xasprintf("%s%s", e->base, r->path)
-	                        : xasprintf("%s%s?ns=%s", e->base, r->path, r->registry->name);
+	r->url = e->is_registry
+	             ? xasprintf("%s%s", e->base, r->path)
+	             : xasprintf("%s%s%cns=%s", e->base, r->path, strchr(r->path, '?') ? '&' : '?', r->registry->name);
 	if (r->url_name) {
 		free(r->url_key);
 		r->url_key = xasprintf("%llu.%zu %s", (unsigned long long)r->account->id, at, r->url_name);

@@ -29,6 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
 	http_content_range_parse(s, &range);
 	http_retry_after_s(s, 1000);
+	if (http_link_next(s, &value) && (value.p < s.p || value.p + value.n > s.p + s.n))
+		__builtin_trap();
 	http_header_split(s, &name, &value);
 	http_status_parse(s);
 	http_bare_type(s);

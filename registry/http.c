@@ -53,6 +53,61 @@ uint64_t http_upload_range_parse(struct str value)
 	return to ? to + 1 : 0;
 }
 
+/* Cuts *rest at the first `sep` that is outside of quotes. */
+static struct str cut_unquoted(struct str *rest, char sep)
+{
+	struct str head = *rest;
+	bool quoted = false;
+	size_t i = 0;
+
+	for (; i < rest->n && (quoted || rest->p[i] != sep); i++)
+		if (rest->p[i] == '"')
+			quoted = !quoted;
+		else if (quoted && rest->p[i] == '\\')
+			i++;
+	head.n = i < rest->n ? i : rest->n;
+	*rest = str_sub(*rest, head.n + 1, SIZE_MAX);
+	return head;
+}
+
+/* rel=next, rel="next", rel="prefetch next" */
+static bool is_relation_next(struct str parameter)
+{
+	struct str name = STR_NONE, word;
+
+	str_split(&parameter, '=', &name);
+	if (!str_ieq(str_trim(name), STR("rel")))
+		return false;
+	parameter = str_trim(parameter);
+	if (parameter.n >= 2 && parameter.p[0] == '"')
+		parameter = str_sub(parameter, 1, parameter.n - 2);
+	while (str_split(&parameter, ' ', &word))
+		if (str_ieq(word, STR("next")))
+			return true;
+	return false;
+}
+
+bool http_link_next(struct str value, struct str *url)
+{
+	while ((value = str_trim(value)).n) {
+		struct str target = value, parameters;
+		ptrdiff_t end = str_find(value, '>');
+
+		if (value.p[0] != '<' || end < 0)
+			return false;
+		target = str_sub(value, 1, (size_t)end - 1);
+		value = str_sub(value, (size_t)end + 1, SIZE_MAX);
+		parameters = cut_unquoted(&value, ',');
+		cut_unquoted(&parameters, ';');
+		while (parameters.n)
+			if (is_relation_next(cut_unquoted(&parameters, ';'))) {
+				*url = target;
+				return true;
+			}
+	}
+	return false;
+}
+
 int64_t http_retry_after_s(struct str value, int64_t now_s)
 {
 	char text[64];

@@ -25,6 +25,9 @@ bool http_content_range_parse(struct str value, struct http_content_range *out);
  * junk. (Registries say "0-0" for none; a single byte is then sent again, which they take.) */
 uint64_t http_upload_range_parse(struct str value);
 
+/* Link (RFC 8288): the target whose relation is "next", a view into the value; false when there is none. */
+bool http_link_next(struct str value, struct str *url);
+
 /* Retry-After: seconds, or an HTTP date relative to `now` (wall clock, seconds). At most an hour; 0 on junk. */
 int64_t http_retry_after_s(struct str value, int64_t now_s);
 

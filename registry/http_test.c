@@ -123,11 +123,36 @@ static void tokens(void **state)
 	}
 }
 
+static void links(void **state)
+{
+	static const struct {
+		const char *value, *next; /* NULL: none */
+	} cases[] = {
+	    {"</v2/x?n=1&last=2>; rel=\"next\"", "/v2/x?n=1&last=2"},
+	    {"<a>; rel=next", "a"},
+	    {"<a>; rel=prev, <b,c>; title=\"x, \\\"y;rel=next\" ; REL=\"last Next\"", "b,c"},
+	    {"<>;rel=next", ""},
+	    {"<a>; rel=nextish", NULL},
+	    {"<a>", NULL},
+	    {"a; rel=next", NULL},
+	    {"<a; rel=next", NULL},
+	    {"", NULL},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct str url;
+
+		assert_int_equal(http_link_next(str_of(cases[i].value), &url), cases[i].next != NULL);
+		if (cases[i].next)
+			assert_true(str_eqc(url, cases[i].next));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(content_range), cmocka_unit_test(retry_after), cmocka_unit_test(error_texts),
-	    cmocka_unit_test(urls),          cmocka_unit_test(tokens),
+	    cmocka_unit_test(urls),          cmocka_unit_test(tokens),      cmocka_unit_test(links),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,9 +3,9 @@
  *
  *   client.c    life, hosts, settings, estimates         lane.c   curl multi on the loop, queues per origin
  *   request.c   one request: attempts, 401, redirects,   token.c  Bearer tokens, single-flight
- *               back-off, deadline, stall                blob.c, document.c, push.c  the operations
- *   receive.c   what arrives in an attempt               wait.c   blocking on a request
- *   account.c   what requests present
+ *               back-off, deadline, stall                wait.c   blocking on a request
+ *   receive.c   what arrives in an attempt               blob.c, document.c, push.c, upload.c, referrers.c
+ *   account.c   what requests present                             the operations
  *
  * Everything marked [io] is touched by the I/O thread alone; [lock] is guarded by reg_client.lock, which is never held
  * across I/O or a callback; the rest does not change after construction.
@@ -147,6 +147,9 @@ struct response {
 	bool has_content_range;
 	struct http_content_range content_range;
 	uint64_t kept_bytes; /* of an upload, by its Range */
+	uint64_t piece_min;  /* of an upload: OCI-Chunk-Min-Length */
+	bool has_subject;    /* of a manifest: OCI-Subject */
+	char *next;          /* of a list: the page after this one */
 	int64_t retry_after_s;
 	struct reg_challenges challenges;
 };
@@ -191,7 +194,7 @@ struct reg_request {
 	bool asks_all;               /* those, too, that did not answer lately */
 	char *url_name;              /* what url_key is for, or NULL */
 	enum reg_lane lane;
-	const char *method; /* [io] after submission: "GET", "HEAD", "POST", "PUT", "PATCH" */
+	const char *method; /* [io] after submission: "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE" */
 	char *what;         /* for messages: "docker.io/library/alpine: blob sha256:…" */
 	char *url;          /* at the registry (or token server) */
 	char *scope;        /* of the token; NULL = the request never carries Authorization of the registry */
@@ -328,6 +331,10 @@ int request_on_seek(void *arg, curl_off_t offset, int origin);
 /* account.c; [lock] is held: reg_client_forget. */
 void account_forget_locked(struct reg_client *c, const struct reg_account *a);
 
+/* document.c: reg_manifest_fetch, from a server that can do what is needed (REG_CAN_...). */
+int manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, unsigned need,
+                   int64_t deadline_ns, struct reg_manifest **out, struct err *err);
+
 /* token.c [io] */
 enum token_state { TOKEN_READY, TOKEN_WAIT, TOKEN_FAILED };
 /* The Authorization line for r's scope at its host. TOKEN_WAIT: r is in the token's ring and will be started again, or
@@ -352,7 +359,8 @@ struct waiter {
 	struct buf body;
 	char media_type[REG_MEDIA_TYPE_MAX + 1];
 	struct digest digest;
-	uint64_t length, blob_size;
+	uint64_t length, blob_size, piece_min;
+	bool has_subject;
 	char *location;
 };
 void waiter_init(struct waiter *w);

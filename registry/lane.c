@@ -181,6 +181,8 @@ static void set_method(struct reg_request *r)
 		curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, 256L << 10);
 	} else {
 		curl_easy_setopt(e, CURLOPT_HTTPGET, 1L);
+		if (!strcmp(r->method, "DELETE"))
+			curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, "DELETE");
 	}
 }
 

@@ -20,7 +20,8 @@ struct reg_descriptor reg_descriptor_of(struct str media_type, struct str bytes)
 
 /* Another content in the place of what a descriptor names: what belonged to the former alone is dropped, platform,
  * annotations and unknown members stay. */
-void reg_descriptor_replace(struct reg_descriptor *d, struct str media_type, const struct digest *digest, uint64_t size);
+void reg_descriptor_replace(struct reg_descriptor *d, struct str media_type, const struct digest *digest,
+                            uint64_t size);
 
 /* The configuration of what has none (image-spec, "Guidance for an Empty Descriptor"): the two bytes "{}". */
 #define REG_EMPTY_CONFIG STR("{}")

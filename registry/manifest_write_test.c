@@ -6,15 +6,24 @@
 
 /* In the writer's own order, so that it must come back byte for byte. */
 static const char *const DOCUMENTS[] = {
-    "{\"schemaVersion\":2,\"mediaType\":\"" REG_MT_OCI_MANIFEST "\",\"artifactType\":\"a/b\",\"config\":" DESCRIPTOR(
-        REG_MT_OCI_CONFIG, "") ",\"layers\":[" DESCRIPTOR(REG_MT_OCI_LAYER_GZIP,
-                                                          ",\"urls\":[\"http://x/\\u00e9\"],\"annotations\":{\"k\":"
-                                                          "\"t\\\"\\u0001\"},\"data\":\"e30=\",\"new\":{\"x\":[1.50,\"\\n\"]}") "],"
-    "\"subject\":" DESCRIPTOR(REG_MT_OCI_MANIFEST, ",\"artifactType\":\"c/d\"") ",\"annotations\":{\"a\":\"b\"},\"x-y\": \"\\u00e9\"}",
+    "{\"schemaVersion\":2,\"mediaType\":\"" REG_MT_OCI_MANIFEST
+    "\",\"artifactType\":\"a/b\",\"config\":" DESCRIPTOR(REG_MT_OCI_CONFIG, "") ",\"layers\":[" DESCRIPTOR(
+	REG_MT_OCI_LAYER_GZIP,
+	",\"urls\":[\"http://x/\\u00e9\"],\"annotations\":{\"k\":"
+	"\"t\\\"\\u0001\"},\"data\":\"e30=\",\"new\":{\"x\":[1.50,\"\\n\"]}") "],"
+									      "\"subject\":" DESCRIPTOR(
+										  REG_MT_OCI_MANIFEST,
+										  ",\"artifactType\":\"c/"
+										  "d\"") ",\"annotations\":"
+											 "{\"a\":\"b\"},"
+											 "\"x-y\": "
+											 "\"\\u00e9\"}",
     "{\"schemaVersion\":2,\"mediaType\":\"" REG_MT_OCI_INDEX "\",\"manifests\":[" DESCRIPTOR(
-        REG_MT_OCI_MANIFEST, ",\"platform\":{\"architecture\":\"amd64\",\"os\":\"linux\",\"os.version\":\"1\","
-                             "\"variant\":\"v2\",\"os.features\":[\"f\"]}") ","
-    "{\"size\": 1, \"digest\":\"sha999:12\\u0041\" ,\"mediaType\":\"m/n\"}]}",
+	REG_MT_OCI_MANIFEST,
+	",\"platform\":{\"architecture\":\"amd64\",\"os\":\"linux\",\"os.version\":\"1\","
+	"\"variant\":\"v2\",\"os.features\":[\"f\"]}") ","
+						       "{\"size\": 1, \"digest\":\"sha999:12\\u0041\" "
+						       ",\"mediaType\":\"m/n\"}]}",
 };
 
 static void comes_back_as_it_was(void **state)
@@ -45,9 +54,10 @@ static void another_content_drops_what_was_of_the_former(void **state)
 	reg_descriptor_replace(&d, STR(REG_MT_OCI_LAYER), &DIGEST_EMPTY, 0);
 	json_writer_init(&w, &out, NULL);
 	reg_descriptor_write(&w, &d);
-	assert_string_equal(buf_cstr(&out), "{\"mediaType\":\"" REG_MT_OCI_LAYER "\",\"digest\":\"" E
-	                                    "\",\"size\":0,\"annotations\":{\"k\":\"t\\\"\\u0001\"},\"new\":{\"x\":[1.50,"
-	                                    "\"\\n\"]}}");
+	assert_string_equal(buf_cstr(&out),
+	                    "{\"mediaType\":\"" REG_MT_OCI_LAYER "\",\"digest\":\"" E
+	                    "\",\"size\":0,\"annotations\":{\"k\":\"t\\\"\\u0001\"},\"new\":{\"x\":[1.50,"
+	                    "\"\\n\"]}}");
 }
 
 static void artifact(void **state)

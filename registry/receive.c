@@ -11,12 +11,15 @@ void response_fini(struct response *p)
 {
 	free(p->location);
 	free(p->content_type);
+	free(p->next);
 	reg_challenges_fini(&p->challenges);
 	*p = (struct response){0};
 }
 
 static void take_header(struct response *p, struct str name, struct str value)
 {
+	struct str url;
+
 	if (str_ieq(name, STR("location"))) {
 		free(p->location);
 		p->location = value.n <= LOCATION_HEADER_MAX ? str_dup(value) : NULL;
@@ -30,6 +33,13 @@ static void take_header(struct response *p, struct str name, struct str value)
 		p->has_content_range = http_content_range_parse(value, &p->content_range);
 	} else if (str_ieq(name, STR("range"))) {
 		p->kept_bytes = http_upload_range_parse(value);
+	} else if (str_ieq(name, STR("oci-chunk-min-length"))) {
+		str_u64(value, 10, &p->piece_min);
+	} else if (str_ieq(name, STR("oci-subject"))) {
+		p->has_subject = true;
+	} else if (str_ieq(name, STR("link")) && http_link_next(value, &url)) {
+		free(p->next);
+		p->next = url.n <= LOCATION_HEADER_MAX ? str_dup(url) : NULL;
 	} else if (str_ieq(name, STR("retry-after"))) {
 		p->retry_after_s = http_retry_after_s(value, clock_wall().tv_sec);
 	} else if (str_ieq(name, STR("www-authenticate"))) {

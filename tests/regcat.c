@@ -2,13 +2,19 @@
  * The registry client as a command, for tests with real registries:
  *
  *	regcat [option...] resolve REF | stat REF DIGEST | blob REF DIGEST [OFFSET LENGTH] | many REF DIGEST COUNT LENGTH |
- *	       push REF FILE [FROM] | push-manifest REF FILE TYPE
+ *	       push REF FILE [FROM] | upload REF FILE | push-manifest REF FILE TYPE | refer REF TYPE FILE |
+ *	       referrers REF [TYPE]
  *
- * many: COUNT neighbouring ranges at once, whose bytes are written in order. Counters go to standard error as JSON.
+ * many: COUNT neighbouring ranges at once, whose bytes are written in order. upload: as if size and digest were known at the
+ * end only. refer: an artifact of that type, with FILE as its layer, whose subject is REF. Counters go to standard error as
+ * JSON.
  */
 #include "base/file.h"
 #include "base/json.h"
 #include "registry/client.h"
+#include "registry/manifest_write.h"
+#include "registry/referrers.h"
+#include "registry/upload.h"
 
 #include <fcntl.h>
 #include <getopt.h>
@@ -185,6 +191,73 @@ static int push(struct run *r, char **argv, struct err *err)
 	return 0;
 }
 
+static int upload(struct run *r, char **argv, struct err *err)
+{
+	AUTO(reg_upload) struct reg_upload *u = NULL;
+	struct reg_upload_opts o = {.ref = &r->ref, .deadline_ns = r->deadline_ns};
+	AUTO(buf) struct buf b = BUF_INIT;
+	char text[DIGEST_TEXT_MAX];
+	struct digest d;
+
+	TRY(file_read(AT_FDCWD, argv[0], 1u << 30, &b, err));
+	digest_of(b.p, b.n, &d);
+	TRY(reg_upload_begin(r->client, &o, &u, err));
+	for (size_t at = 0; at < b.n; at += 1u << 16)
+		TRY(reg_upload_write(u, str_sub(buf_str(&b), at, 1u << 16), err));
+	TRY(reg_upload_finish(u, &d, err));
+	printf("uploaded %s\n", digest_text(&d, text));
+	return 0;
+}
+
+static int push_bytes(struct run *r, struct str bytes, const struct reg_descriptor *d, struct err *err)
+{
+	struct reg_blob_push q = {.ref = &r->ref,
+	                          .digest = d->digest,
+	                          .size = d->size,
+	                          .fd = -1,
+	                          .bytes = bytes,
+	                          .deadline_ns = r->deadline_ns};
+	int how = reg_blob_push(r->client, &q, err);
+
+	return how < 0 ? how : 0;
+}
+
+static int refer(struct run *r, char **argv, struct err *err)
+{
+	AUTO(reg_manifest) struct reg_manifest *m = NULL;
+	AUTO(buf) struct buf b = BUF_INIT;
+	AUTO(buf) struct buf text = BUF_INIT;
+	struct reg_descriptor subject, layer, empty = reg_empty_config();
+	char digest[DIGEST_TEXT_MAX];
+	struct digest d;
+
+	TRY(reg_manifest_fetch(r->client, &r->ref, NULL, r->deadline_ns, &m, err));
+	TRY(file_read(AT_FDCWD, argv[1], 1u << 30, &b, err));
+	subject = reg_descriptor_of(m->media_type, m->bytes);
+	layer = reg_descriptor_of(STR("application/octet-stream"), buf_str(&b));
+	TRY(push_bytes(r, buf_str(&b), &layer, err));
+	TRY(push_bytes(r, REG_EMPTY_CONFIG, &empty, err));
+	reg_artifact_write(str_of(argv[0]), &subject, &layer, 1, &text);
+	TRY(reg_referrer_push(r->client, &r->ref, NULL, buf_str(&text), r->deadline_ns, err));
+	digest_of(text.p, text.n, &d);
+	printf("%s\n", digest_text(&d, digest));
+	return 0;
+}
+
+static int referrers(struct run *r, char **argv, struct err *err)
+{
+	AUTO(reg_manifest) struct reg_manifest *m = NULL;
+	AUTO(reg_manifest) struct reg_manifest *index = NULL;
+	char text[DIGEST_TEXT_MAX];
+
+	TRY(reg_manifest_fetch(r->client, &r->ref, NULL, r->deadline_ns, &m, err));
+	TRY(reg_referrers_fetch(r->client, &r->ref, NULL, &m->digest, argv[0], r->deadline_ns, &index, err));
+	for (size_t i = 0; i < index->n_entries; i++)
+		printf("%s " STR_FMT "\n", digest_text(&index->entries[i].digest, text),
+		       STR_ARG(index->entries[i].artifact_type));
+	return 0;
+}
+
 static int push_manifest(struct run *r, char **argv, struct err *err)
 {
 	AUTO(buf) struct buf b = BUF_INIT;
@@ -200,6 +273,7 @@ static const struct verb {
 } verbs[] = {
     {"resolve", 0, resolve}, {"stat", 1, stat_blob}, {"blob", 1, blob},
     {"many", 3, many},       {"push", 1, push},      {"push-manifest", 2, push_manifest},
+    {"upload", 1, upload},   {"refer", 2, refer},    {"referrers", 0, referrers},
 };
 
 static void print_counters(struct reg_client *c, const char *host)

@@ -88,6 +88,31 @@ for how in "plain $NETPROXY" "TLS $TLS_REGISTRY --ca $TLS_CA"; do
 	netproxy_ask clear >"$T/ask"
 done
 
+# A blob whose digest is known at its end, over a network that breaks
+
+head -c 30000000 /dev/urandom >"$T/large"
+large=sha256:$(sha256sum "$T/large" | cut -d' ' -f1)
+for fault in none reset status=503; do
+	[ "$fault" = none ] || netproxy_ask fault "$fault" 1 PATCH /v2/some/ >"$T/ask" || bail "netproxy refuses $fault"
+	check_eq "upload: $fault" "$(regcat --stall-ms 500 upload "$NETPROXY/some/uploads-${fault%=*}" "$T/large")" "uploaded $large"
+	regcat blob "$plain/some/uploads-${fault%=*}" "$large" >"$T/whole"
+	check_same "upload: $fault: comes back whole" "$T/whole" "$T/large"
+done
+netproxy_ask clear >"$T/ask"
+
+# Referrers, of a registry that knows nothing of them
+
+check_eq "nobody refers to it" "$(regcat referrers "$plain/some/tiny:v1")" ""
+one=$(regcat refer "$plain/some/tiny:v1" application/vnd.test.one "$T/index")
+two=$(regcat refer "$plain/some/tiny:v1" application/vnd.test.two "$T/index")
+check_match "an artifact is pushed" "$one" '^sha256:'
+check_eq "and found" "$(regcat referrers "$plain/some/tiny:v1" application/vnd.test.one)" "$one application/vnd.test.one"
+check_eq "beside another" "$(regcat referrers "$plain/some/tiny:v1" | sort)" \
+	"$(printf '%s\n' "$one application/vnd.test.one" "$two application/vnd.test.two" | sort)"
+check_eq "by the tag that clients agree on" \
+	"$(skopeo inspect --raw --tls-verify=false "docker://$plain/some/tiny:${digest/:/-}" | jq -r '.manifests[].digest' | sort)" \
+	"$(printf '%s\n' "$one" "$two" | sort)"
+
 # A password
 
 start_registry --user bob secret
