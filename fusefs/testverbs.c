@@ -126,8 +126,8 @@ void layer_lazy(struct layer *l, unsigned seed, unsigned files)
 	AUTO(layer) struct layer plain;
 	struct buf blob = BUF_INIT;
 	struct convert c;
-	const struct esgz_convert_io io = {convert_read, convert_write, &c};
-	struct esgz_convert_result r;
+	const struct esgz_convert_io io = {.read = convert_read, .write = convert_write, .arg = &c};
+	AUTO(esgz_convert_result) struct esgz_convert_result r = {0};
 
 	layer_plain(&plain, seed, files);
 	c = (struct convert){buf_str(&plain.blob), &blob};
