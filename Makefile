@@ -1,5 +1,4 @@
 # Thin aliases; the build itself is CMake (CMakePresets.json).
-FUZZ_SECONDS ?= 60
 JOBS ?= $(shell nproc)
 
 .PHONY: all setup demo check peers chaos bench bench-api fuzz format install clean
@@ -39,9 +38,9 @@ bench: all
 bench-api: all
 	bench/api.sh
 
-# Every fuzz target for a minute, or FUZZ_SECONDS.
+# Every fuzz target for a minute, or SECONDS=N; TOTAL=N: all together for that long.
 fuzz:
-	tests/fuzz/run.sh $(FUZZ_SECONDS)
+	tests/fuzz/run.sh $(if $(TOTAL),--total $(TOTAL),$(or $(SECONDS),60))
 
 format:
 	git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
