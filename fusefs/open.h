@@ -9,7 +9,7 @@
 #ifndef FUSEFS_OPEN_H
 #define FUSEFS_OPEN_H
 
-#include "estargz/toc/footer.h"
+#include "estargz/toc/anchor.h"
 #include "fusefs/access.h"
 
 struct open;
@@ -17,9 +17,9 @@ struct open;
 struct open_layer {
 	struct open *open;
 	const struct reg_descriptor *d;
-	struct digest toc; /* that the manifest names */
-	bool claimed;      /* it names one */
-	struct digest key; /* of the index; set while `claimed` */
+	struct esgz_anchor anchor; /* what the manifest says of its TOC */
+	bool claimed;              /* it names one */
+	struct digest key;         /* of the index; set while `claimed` */
 	struct pool_job job;
 	struct buf tail;             /* the last bytes of the blob, and those before them that were missing */
 	uint64_t tail_offset;        /* of these in the blob */

@@ -3,11 +3,6 @@
 #include "base/log.h"
 #include "estargz/toc/toc.h"
 
-/* Who writes lazy layers says in the manifest what their TOC's digest is: eStargz and stargz-snapshotter's zstd:chunked
- * that of its JSON, containers/storage that of its compressed bytes (estargz/toc/toc.h knows which by the footer). */
-#define TOC_ANNOTATION "containerd.io/snapshot/stargz/toc.digest"
-#define TOC_ANNOTATION_STORAGE "io.github.containers.zstd-chunked.manifest-checksum"
-
 /* A TOC is some hundredth of its layer: one request of this size brings nearly all of them. */
 #define GUESS_FRACTION 64
 #define GUESS_MIN (128u << 10)
@@ -79,13 +74,9 @@ static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_
 /* Positive: asked for the bytes that were missing. */
 static int find_toc(struct open_layer *l, struct esgz_footer *footer, struct str *toc, struct err *err)
 {
-	TRY(esgz_footer_parse(buf_str(&l->tail), l->d->size, footer, err));
-	if (footer->kind == ESGZ_FOOTER_NONE)
-		return err_set(err, ERR_INVALID, "the manifest names a TOC, but the blob ends without one");
-	if (footer->kind == ESGZ_FOOTER_LEGACY || footer->kind == ESGZ_FOOTER_EXTERNAL_TOC)
-		return err_set(err, ERR_UNIMPLEMENTED, "%s",
-		               footer->kind == ESGZ_FOOTER_LEGACY ? "a stargz layer without chunk digests"
-		                                                  : "its TOC is in another blob");
+	TRY(esgz_anchor_locate(&l->anchor, buf_str(&l->tail), l->d->size, footer, err));
+	if (footer->kind == ESGZ_FOOTER_EXTERNAL_TOC)
+		return err_set(err, ERR_UNIMPLEMENTED, "its TOC is in another blob");
 	if (footer->toc_bytes > ESGZ_TOC_BYTES_MAX)
 		return err_set(err, ERR_EXHAUSTED, "a TOC of %llu bytes", (unsigned long long)footer->toc_bytes);
 	if (footer->toc_offset < l->tail_offset) {
@@ -108,14 +99,16 @@ static int build(struct open_layer *l, struct err *err)
 	                            .blob_bytes = l->d->size,
 	                            .media_type = media_type};
 	struct esgz_footer footer;
+	const struct esgz_toc_source what = {
+	    .footer = &footer, .key = *esgz_anchor_key(&l->anchor), .blob = l->d->digest, .blob_bytes = l->d->size};
 	struct str toc;
 	int r = find_toc(l, &footer, &toc, err);
 
 	if (r)
 		return r;
-	TRY(esgz_toc_extract(&footer, toc, &l->toc, &json, err));
+	TRY(esgz_toc_extract(&footer, toc, &l->anchor, &json, err));
 	buf_fini(&l->tail);
-	TRY(esgz_toc_to_index(&footer, &json, &l->toc, &l->d->digest, l->d->size, &index, err));
+	TRY(esgz_toc_to_index(&what, &json, &index, NULL, err));
 	TRY(store_layer(l->open->s, &l->key, buf_str(&index), &source, false, err));
 	move(l->open, l); /* of a layer that was loaded before, too */
 	l->found = true;
@@ -198,17 +191,11 @@ static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_
 
 /* ---- begin ---- */
 
-static bool read_annotation(struct open_layer *l, struct str key, struct err *err)
+static struct str annotation(void *arg, const char *name)
 {
-	struct str text = reg_annotation_get(l->d->annotations, l->d->n_annotations, key);
+	const struct reg_descriptor *d = arg;
 
-	if (!text.n)
-		return false;
-	if (digest_parse(text, &l->toc, err) < 0)
-		err_wrap(err, "annotation " STR_FMT, STR_ARG(key));
-	else
-		l->claimed = true;
-	return true;
+	return reg_annotation_get(d->annotations, d->n_annotations, str_of(name));
 }
 
 static uint64_t guess(uint64_t blob_bytes)
@@ -222,15 +209,15 @@ static uint64_t guess(uint64_t blob_bytes)
 /* 1: its bytes are asked for. 0: nothing is to be asked. */
 static int begin(struct open *o, struct open_layer *l, struct err *err)
 {
-	struct err why = ERR_INIT;
+	int r = esgz_anchor_read(annotation, (void *)l->d, l->d->size, &l->anchor, err);
 
-	if (!read_annotation(l, STR(TOC_ANNOTATION), &why) && !read_annotation(l, STR(TOC_ANNOTATION_STORAGE), &why)) {
+	if (r == -ERR_NOT_FOUND) {
 		err_set(&l->why, ERR_UNIMPLEMENTED, "not a lazy layer: the manifest names no TOC for it");
 		return 0;
 	}
-	if (!l->claimed)
-		return err_set(err, why.code, "%s", why.msg);
-	esgz_index_key(ESGZ_TRUST_TOC, &l->d->digest, &l->toc, &l->key);
+	TRY(r);
+	l->claimed = true;
+	esgz_index_key(ESGZ_TRUST_TOC, &l->d->digest, esgz_anchor_key(&l->anchor), &l->key);
 	/* From another repository it is only used when that delivers the same table of contents: who names the digests of what
 	 * he may not read gets nothing by it, and takes no layer away from where it can be read. */
 	l->found = open_comes_from_here(o, &l->key) && load_layer(o->s, &l->key, NULL) >= 0;

@@ -116,7 +116,7 @@ int bench_toc(const char *arg, struct err *err)
 	double hash = 0, scan = 0, build = 0, open_ms = 0;
 	AUTO(buf) struct buf json = BUF_INIT;
 	AUTO(buf) struct buf index = BUF_INIT;
-	const struct digest blob = {{1}};
+	struct esgz_toc_source src = {.footer = &f, .blob = {{1}}, .blob_bytes = blob_bytes};
 
 	make_toc(entries, &json);
 	for (int i = 0; i < BENCH_ROUNDS; i++) {
@@ -139,7 +139,8 @@ int bench_toc(const char *arg, struct err *err)
 		bench_keep_best(&scan, bench_cpu_ms() - t);
 		buf_clear(&index);
 		t = bench_cpu_ms();
-		if (esgz_toc_to_index(&f, &copy2, &d, &blob, blob_bytes, &index, err) < 0)
+		src.key = d;
+		if (esgz_toc_to_index(&src, &copy2, &index, NULL, err) < 0)
 			return -1;
 		bench_keep_best(&build, bench_cpu_ms() - t);
 		t = bench_cpu_ms();

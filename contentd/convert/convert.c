@@ -3,12 +3,12 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/vec.h"
+#include "estargz/annotations.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 
-#define TOC_DIGEST "containerd.io/snapshot/stargz/toc.digest"
 #define MEMBERS_MAX 256
 
 /* A layer as it will stand in the manifest. */
@@ -170,7 +170,7 @@ static int keep_layer(struct job *j, const struct reg_descriptor *d, const struc
 
 static bool is_lazy(const struct reg_descriptor *d)
 {
-	return !str_empty(reg_annotation_get(d->annotations, d->n_annotations, STR(TOC_DIGEST)));
+	return !str_empty(reg_annotation_get(d->annotations, d->n_annotations, STR(ESGZ_ANN_TOC)));
 }
 
 static int do_layers(struct job *j, struct err *err)

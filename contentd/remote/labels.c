@@ -1,5 +1,7 @@
 #include "contentd/remote/labels.h"
 
+#include "estargz/annotations.h"
+
 /* The first of these that is there counts: what clients of the CRI plugin's conventions set, then stargz-snapshotter's. */
 static const char *const IMAGE[] = {"containerd.io/snapshot/cri.image-ref",
                                     "containerd.io/snapshot/remote/stargz.reference"};
@@ -7,7 +9,7 @@ static const char *const BLOB[] = {"containerd.io/snapshot/cri.layer-digest",
                                    "containerd.io/snapshot/remote/stargz.digest"};
 static const char *const MANIFEST[] = {"containerd.io/snapshot/cri.manifest-digest"};
 /* An annotation of the layer's descriptor; containerd passes on those below containerd.io/snapshot/. */
-static const char *const TOC[] = {"containerd.io/snapshot/stargz/toc.digest"};
+static const char *const TOC[] = {ESGZ_ANN_TOC};
 
 static const char *first(const struct labels *l, const char *const *names, size_t n)
 {

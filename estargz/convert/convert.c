@@ -4,7 +4,6 @@
 #include "estargz/inflate/inflate.h"
 #include "estargz/tar/tar.h"
 #include "estargz/tar/tar_write.h"
-#include "estargz/toc/footer.h"
 #include "estargz/toc/toc.h"
 #include "estargz/toc/toc_write.h"
 
@@ -23,7 +22,6 @@
 #define HEADERS_MAX (1u << 20) /* bytes of headers and padding behind a chunk, or without one, until they are cut */
 #define READ_BYTES (256u << 10)
 
-#define NO_PREFETCH ".no.prefetch.landmark"
 #define LANDMARK_BYTE "\x0f"
 
 struct convert {
@@ -205,7 +203,7 @@ static int read_source(struct convert *c, struct err *err)
 /* Says that no part of the layer is to be fetched before it is used; always the first entry. */
 static int put_landmark(struct convert *c, struct err *err)
 {
-	struct esgz_entry e = {.type = ESGZ_REG, .path = STR(NO_PREFETCH), .mode = 0644, .size = 1};
+	struct esgz_entry e = {.type = ESGZ_REG, .path = STR(ESGZ_NO_PREFETCH_LANDMARK), .mode = 0644, .size = 1};
 
 	TRY(put_entry(c, &e, NULL, 0, err));
 	TRY(put_data(c, STR(LANDMARK_BYTE), err));

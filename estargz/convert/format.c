@@ -1,21 +1,13 @@
 #include "estargz/convert/format.h"
 
+#include "estargz/toc/anchor.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
 #define CHUNK_BYTES_MIN 4096
 #define GZIP_LEVEL_MAX 12
 #define ZSTD_LEVEL_MAX 19
-
-#define TOC_DIGEST "containerd.io/snapshot/stargz/toc.digest"
-#define PLAIN_SIZE "io.containers.estargz.uncompressed-size"
-/* Of containers/storage; stargz-snapshotter has kept the names that those had until 2022. */
-#define STORAGE_PREFIX "io.github.containers.zstd-chunked."
-#define STARGZ_PREFIX "io.containers.zstd-chunked."
-#define CHECKSUM "manifest-checksum"
-#define POSITION "manifest-position"
-#define SPLIT_POSITION "tarsplit-position"
-#define TOC_TYPE 1 /* the only one there ever was */
 
 static const struct format FORMATS[] = {
     [ESGZ_F_ESTARGZ] = {"estargz", ESGZ_GZIP, .lazy = true, .stargz = true},
@@ -108,7 +100,7 @@ static void put_zstd(const struct put *p, const char *checksum_key, const char *
 	char digest[DIGEST_TEXT_MAX], position[100];
 
 	snprintf(position, sizeof(position), "%" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%d", r->toc_offset,
-	         r->toc_packed_bytes, r->toc_plain_bytes, TOC_TYPE);
+	         r->toc_packed_bytes, r->toc_plain_bytes, ESGZ_FOOTER_TOC_TYPE);
 	p->fn(p->arg, checksum_key, digest_text(&r->toc_packed, digest));
 	p->fn(p->arg, position_key, position);
 }
@@ -120,23 +112,23 @@ void esgz_convert_annotations(enum esgz_format f, const struct esgz_convert_resu
 	char text[100];
 
 	if (FORMATS[f].stargz) {
-		put(arg, TOC_DIGEST, digest_text(&r->toc, text));
+		put(arg, ESGZ_ANN_TOC, digest_text(&r->toc, text));
 		snprintf(text, sizeof(text), "%" PRIu64, r->plain_bytes);
-		put(arg, PLAIN_SIZE, text);
+		put(arg, ESGZ_ANN_PLAIN_SIZE, text);
 	}
 	if (f == ESGZ_F_ZSTD_STARGZ)
-		put_zstd(&p, STARGZ_PREFIX CHECKSUM, STARGZ_PREFIX POSITION, r);
+		put_zstd(&p, ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_CHECKSUM, ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_POSITION, r);
 	/* Never together with a TOC digest of stargz: containers/storage refuses such a layer. */
 	if (f == ESGZ_F_ZSTD_CHUNKED) {
-		put_zstd(&p, STORAGE_PREFIX CHECKSUM, STORAGE_PREFIX POSITION, r);
+		put_zstd(&p, ESGZ_ANN_CHUNKED ESGZ_ANN_CHECKSUM, ESGZ_ANN_CHUNKED ESGZ_ANN_POSITION, r);
 		snprintf(text, sizeof(text), "%" PRIu64 ":%" PRIu64 ":%" PRIu64, r->split_offset, r->split_packed_bytes,
 		         r->split_plain_bytes);
-		put(arg, STORAGE_PREFIX SPLIT_POSITION, text);
+		put(arg, ESGZ_ANN_CHUNKED ESGZ_ANN_SPLIT, text);
 	}
 }
 
 bool esgz_is_layer_annotation(struct str key)
 {
-	return str_eqc(key, TOC_DIGEST) || str_eqc(key, PLAIN_SIZE) || str_starts(key, STR(STORAGE_PREFIX)) ||
-	       str_starts(key, STR(STARGZ_PREFIX));
+	return str_eqc(key, ESGZ_ANN_TOC) || str_eqc(key, ESGZ_ANN_PLAIN_SIZE) ||
+	       str_starts(key, STR(ESGZ_ANN_CHUNKED)) || str_starts(key, STR(ESGZ_ANN_CHUNKED_OLD));
 }

@@ -8,6 +8,7 @@
 
 struct esgz_index {
 	const uint8_t *section[S_N];
+	uint32_t version;
 	uint32_t counts[S_N];
 	uint32_t n_single, n_multi;
 	struct esgz_index_info info;
@@ -108,12 +109,15 @@ static bool string_fits(const struct esgz_index *ix, uint32_t off, uint32_t n)
 
 static int check_header(struct str bytes, struct err *err)
 {
+	uint32_t header_bytes;
+
 	if (bytes.n < H_HEADER_BYTES || memcmp(bytes.p, INDEX_MAGIC, 8) != 0)
 		return err_set(err, ERR_DATA_LOSS, "index: not an index file");
-	if (get_le32(bytes.p + H_VERSION) != INDEX_VERSION)
-		return err_set(err, ERR_UNIMPLEMENTED, "index: version %u, this program reads %d",
+	header_bytes = index_header_bytes(get_le32(bytes.p + H_VERSION));
+	if (header_bytes == 0)
+		return err_set(err, ERR_UNIMPLEMENTED, "index: version %u, this program reads 1 to %d",
 		               get_le32(bytes.p + H_VERSION), INDEX_VERSION);
-	if (bytes.n < H_END || get_le32(bytes.p + H_HEADER_BYTES) != H_END)
+	if (bytes.n < header_bytes || get_le32(bytes.p + H_HEADER_BYTES) != header_bytes)
 		return err_set(err, ERR_DATA_LOSS, "index: header cut");
 	if (get_le64(bytes.p + H_FILE_BYTES) != bytes.n)
 		return err_set(err, ERR_DATA_LOSS, "index: %zu of %" PRIu64 " bytes", bytes.n,
@@ -131,7 +135,7 @@ static int read_header(struct esgz_index *ix, struct str bytes, struct err *err)
 
 	for (int s = 0; s < S_N; s++)
 		ix->counts[s] = get_le32(h + H_COUNTS + 4 * s);
-	if (!index_layout(ix->counts, bytes.n, at, &file_bytes) || file_bytes != bytes.n)
+	if (!index_layout(get_le32(h + H_HEADER_BYTES), ix->counts, bytes.n, at, &file_bytes) || file_bytes != bytes.n)
 		return err_set(err, ERR_DATA_LOSS, "index: counts that do not add up to %zu bytes", bytes.n);
 	for (int s = 0; s < S_N; s++)
 		ix->section[s] = (const uint8_t *)h + at[s];
@@ -149,10 +153,14 @@ static int read_header(struct esgz_index *ix, struct str bytes, struct err *err)
 	info->compression = (enum esgz_compression)get_le32(h + H_COMPRESSION);
 	info->blob_bytes = get_le64(h + H_BLOB_BYTES);
 	info->content_bytes = get_le64(h + H_CONTENT_BYTES);
+	ix->version = get_le32(h + H_VERSION);
+	info->prefetch_end = ix->version > 1 ? get_le64(h + H_PREFETCH_END) : 0;
 	info->n_entries = ix->counts[S_ENTRIES];
 	info->n_chunks = ix->n_single + ix->counts[S_CHUNKS];
 	info->n_xattrs = ix->counts[S_XATTRS];
-	if ((info->trust != ESGZ_TRUST_TOC && info->trust != ESGZ_TRUST_DIFFID) || info->compression > ESGZ_ZSTD)
+	if ((info->trust != ESGZ_TRUST_TOC && info->trust != ESGZ_TRUST_DIFFID) ||
+	    info->compression > (ix->version > 1 ? ESGZ_GZIP_SEEK : ESGZ_ZSTD) ||
+	    (info->prefetch_end > info->blob_bytes && info->prefetch_end != ESGZ_NO_PREFETCH))
 		return err_set(err, ERR_DATA_LOSS, "index: header with unknown kinds");
 	return 0;
 }
@@ -180,13 +188,20 @@ static int check_tables(const struct esgz_index *ix, struct err *err)
 	return 0;
 }
 
-/* The place of a chunk in the blob, as single and other chunks have it. */
-static bool place_fits(const struct esgz_index *ix, const uint8_t *r)
+static bool is_hole(const uint8_t *r)
+{
+	return get_le64(r) == INDEX_HOLE;
+}
+
+/* The place of a chunk in the blob, as single and other chunks have it; and that so many plain bytes can be there. */
+static bool place_fits(const struct esgz_index *ix, const uint8_t *r, uint64_t plain_bytes)
 {
 	uint64_t offset = get_le64(r), bytes = get_le32(r + 8);
 
-	return bytes > 0 && offset <= ix->info.blob_bytes && bytes <= ix->info.blob_bytes - offset &&
-	       get_le32(r + 12) <= ESGZ_INNER_OFFSET_MAX;
+	if (is_hole(r))
+		return ix->version > 1 && bytes == 0 && get_le32(r + 12) == 0;
+	return bytes > 0 && plain_bytes <= ESGZ_CHUNK_BYTES_MAX && offset <= ix->info.blob_bytes &&
+	       bytes <= ix->info.blob_bytes - offset && get_le32(r + 12) <= ESGZ_INNER_OFFSET_MAX;
 }
 
 /* The chunks of one file of several: [first, first + n) tile it. */
@@ -196,9 +211,9 @@ static bool chunks_tile(const struct esgz_index *ix, uint32_t first, uint32_t n,
 
 	for (uint32_t k = first; k < first + n; k++) {
 		const uint8_t *r = record_at(ix, S_CHUNKS, k);
-		uint32_t bytes = get_le32(r + 24);
+		uint64_t bytes = get_le64(r + 24);
 
-		if (!place_fits(ix, r) || get_le64(r + 16) != at || bytes == 0 || bytes > ESGZ_CHUNK_BYTES_MAX)
+		if (!place_fits(ix, r, bytes) || get_le64(r + 16) != at || bytes == 0 || bytes > size - at)
 			return false;
 		at += bytes;
 	}
@@ -217,7 +232,7 @@ static int check_files(const struct esgz_index *ix, struct err *err)
 			return damaged(err, "size of file", i);
 		content_bytes += size;
 		if (i < ix->n_single) {
-			if (size == 0 || size > ESGZ_CHUNK_BYTES_MAX || !place_fits(ix, record_at(ix, S_SINGLES, i)))
+			if (size == 0 || !place_fits(ix, record_at(ix, S_SINGLES, i), size))
 				return damaged(err, "file", i);
 		} else if (i < ix->n_single + ix->n_multi) {
 			const uint8_t *r = record_at(ix, S_MULTIS, i - ix->n_single);
@@ -506,15 +521,19 @@ void esgz_index_chunk(const struct esgz_index *ix, uint32_t j, struct esgz_chunk
 	bool single = j < ix->n_single;
 	const uint8_t *r = single ? record_at(ix, S_SINGLES, j) : record_at(ix, S_CHUNKS, j - ix->n_single);
 
-	*out = (struct esgz_chunk){
-	    .blob_offset = get_le64(r), .blob_bytes = get_le32(r + 8), .inner_offset = get_le32(r + 12)};
+	*out = (struct esgz_chunk){.hole = is_hole(r)};
+	if (!out->hole) {
+		out->blob_offset = get_le64(r);
+		out->blob_bytes = get_le32(r + 8);
+		out->inner_offset = get_le32(r + 12);
+	}
 	if (single) {
 		r = record_at(ix, S_FILES, j);
-		out->bytes = (uint32_t)get_le64(r);
+		out->bytes = get_le64(r);
 		memcpy(out->digest.b, r + 8, DIGEST_BYTES);
 	} else {
 		out->file_offset = get_le64(r + 16);
-		out->bytes = get_le32(r + 24);
+		out->bytes = get_le64(r + 24);
 		memcpy(out->digest.b, r + 32, DIGEST_BYTES);
 	}
 }

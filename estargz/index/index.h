@@ -60,21 +60,29 @@ struct esgz_entry {
 };
 
 struct esgz_chunk {
-	uint64_t blob_offset;  /* of the gzip member or zstd frame */
+	uint64_t blob_offset;  /* of the gzip member or zstd frame; of the checkpoint (ESGZ_GZIP_SEEK) */
 	uint64_t blob_bytes;   /* compressed bytes to fetch from there: an upper bound of what inflating needs (up to
 	                        * the next member, but at most 9/8 of the plain bytes plus ESGZ_MEMBER_SLACK) */
 	uint64_t inner_offset; /* uncompressed bytes to skip in the member */
 	uint64_t file_offset;
-	uint32_t bytes;       /* uncompressed */
+	uint64_t bytes;       /* uncompressed; at most ESGZ_CHUNK_BYTES_MAX, a hole: as many as the file has */
 	struct digest digest; /* sha256 of the uncompressed bytes */
+	bool hole;            /* zeros, which no blob holds: blob_offset, blob_bytes, inner_offset are 0 */
 };
 
-enum esgz_compression { ESGZ_PLAIN = 0, ESGZ_GZIP = 1, ESGZ_ZSTD = 2 };
+enum esgz_compression {
+	ESGZ_PLAIN = 0,
+	ESGZ_GZIP = 1,
+	ESGZ_ZSTD = 2,
+	ESGZ_GZIP_SEEK = 3, /* an ordinary gzip layer; inflating begins at checkpoints that are kept beside the index */
+};
 
 enum esgz_trust {
 	ESGZ_TRUST_TOC = 1,    /* `trusted` is the TOC digest: contents are claims, chunks say how to fetch them */
 	ESGZ_TRUST_DIFFID = 2, /* `trusted` is the DiffID of the stream that was unpacked: contents are proven */
 };
+
+#define ESGZ_NO_PREFETCH UINT64_MAX /* `.no.prefetch.landmark` */
 
 struct esgz_index_info {
 	struct digest blob; /* digest of the compressed layer */
@@ -83,6 +91,8 @@ struct esgz_index_info {
 	enum esgz_compression compression;
 	uint64_t blob_bytes;
 	uint64_t content_bytes; /* sum of the sizes of regular files */
+	uint64_t prefetch_end;  /* bytes at the blob's begin that its maker wants fetched first (the offset of
+	                         * `.prefetch.landmark`); ESGZ_NO_PREFETCH: none; 0: nothing is said */
 	uint32_t n_entries, n_chunks, n_xattrs;
 };
 
@@ -132,10 +142,24 @@ int esgz_index_add(struct esgz_index_builder *b, const struct esgz_entry *e, con
                    uint32_t n_xattrs, const struct esgz_chunk *chunks, uint32_t n_chunks, const char **dropped,
                    struct err *err);
 
-/* Sorts, links, checks and appends the file's bytes to `out`. info: blob, trusted, trust, compression, blob_bytes are
- * taken from it. The builder is used up. */
+/* Sorts, links, checks and appends the file's bytes to `out`. info: blob, trusted, trust, compression, blob_bytes,
+ * prefetch_end are taken from it. The builder is used up. */
 int esgz_index_finish(struct esgz_index_builder *b, const struct esgz_index_info *info, struct buf *out,
                       struct err *err);
+
+enum {
+	ESGZ_SAME_TOC_TIMES =
+	    1, /* times of `a` may be whole seconds, rounded to the nearest one, as stargz writes them */
+};
+#define ESGZ_DIFFERS 1
+
+/*
+ * Compares what two layers are: paths, types, modes, owners, times, xattrs, links, sizes, contents; not how their bytes
+ * are placed, and not where a hard link's file has its name. 0: the same. ESGZ_DIFFERS: `where` gets the first
+ * difference, "etc/passwd: mode 0644 in the TOC, 0755 in the tar", with a_name and b_name for the two.
+ */
+int esgz_index_compare(const struct esgz_index *a, const char *a_name, const struct esgz_index *b, const char *b_name,
+                       unsigned flags, struct buf *where);
 
 /* Lexical cleaning of "/" + raw, without the leading slash ("" = root); ".." cannot escape. Replaces *out. Too long, a component
  * over 255 bytes, or a NUL byte: ERR_INVALID. */

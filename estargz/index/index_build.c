@@ -314,18 +314,23 @@ void index_tree_open_ended(struct esgz_index_builder *b)
 
 void index_tree_end_chunks(struct esgz_index_builder *b, uint64_t data_end)
 {
-	size_t n = b->chunks.n, at = 0;
-	AUTO_FREE uint64_t *offsets = xmalloc(n * sizeof(*offsets));
+	AUTO_FREE uint64_t *offsets = xmalloc(b->chunks.n * sizeof(*offsets));
+	size_t n = 0, at = 0;
 	bool sorted = true;
 
-	for (size_t i = 0; i < n; i++) {
-		offsets[i] = b->chunks.p[i].blob_offset;
-		sorted &= i == 0 || offsets[i - 1] <= offsets[i];
+	vec_each(&b->chunks, c) {
+		if (c->hole)
+			continue;
+		offsets[n] = c->blob_offset;
+		sorted &= n == 0 || offsets[n - 1] <= offsets[n];
+		n++;
 	}
 	/* As a rule a TOC is in the order of the blob. */
 	if (!sorted)
 		qsort(offsets, n, sizeof(*offsets), cmp_offset);
 	vec_each(&b->chunks, c) {
+		if (c->hole || c->blob_bytes > 0)
+			continue;
 		/* The first offset behind this one: beside the one before, or else by halving. */
 		while (sorted && at < n && offsets[at] <= c->blob_offset)
 			at++;
@@ -347,13 +352,14 @@ static int check_chunks(const struct esgz_index_builder *b, const struct esgz_en
 		if (c->file_offset != at)
 			return err_set(err, ERR_INVALID, "chunk %u is at %" PRIu64 ", not at %" PRIu64, i,
 			               c->file_offset, at);
-		if (c->bytes == 0 || c->bytes > ESGZ_CHUNK_BYTES_MAX || c->bytes > e->size - at)
-			return err_set(err, ERR_INVALID, "chunk %u has %u bytes of the file's %" PRIu64, i, c->bytes,
-			               e->size);
+		if (c->bytes == 0 || c->bytes > e->size - at || (!c->hole && c->bytes > ESGZ_CHUNK_BYTES_MAX))
+			return err_set(err, ERR_INVALID, "chunk %u has %" PRIu64 " bytes of the file's %" PRIu64, i,
+			               c->bytes, e->size);
 		if (c->inner_offset > ESGZ_INNER_OFFSET_MAX)
 			return err_set(err, ERR_INVALID, "chunk %u lies %" PRIu64 " bytes deep in its member", i,
 			               c->inner_offset);
-		if ((c->blob_bytes == 0 && !b->open_ended) || c->blob_offset + c->blob_bytes < c->blob_bytes)
+		if ((c->blob_bytes == 0 && !b->open_ended && !c->hole) ||
+		    c->blob_offset + c->blob_bytes < c->blob_bytes)
 			return err_set(err, ERR_INVALID, "chunk %u has no place in the blob", i);
 		at += c->bytes;
 	}
@@ -384,6 +390,8 @@ static int fill_reg(struct esgz_index_builder *b, const struct esgz_entry *e, co
 	for (uint32_t i = 0; i < n_chunks; i++) {
 		struct esgz_chunk c = chunks[i];
 
+		if (c.hole)
+			c.blob_offset = c.blob_bytes = c.inner_offset = 0;
 		c.blob_bytes = bound_blob_bytes(&c, c.blob_bytes);
 		vec_push(&b->chunks, c);
 	}

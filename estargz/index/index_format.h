@@ -12,13 +12,13 @@
 #include "estargz/index/index.h"
 
 #define INDEX_MAGIC "cd-index"
-#define INDEX_VERSION 1
+#define INDEX_VERSION 2 /* that is written; 1, without what is marked below, is read */
 
 /* Offsets in the header. */
 enum {
 	H_MAGIC = 0,           /* 8 bytes */
 	H_VERSION = 8,         /* u32 */
-	H_HEADER_BYTES = 12,   /* u32: H_END */
+	H_HEADER_BYTES = 12,   /* u32: where the sections begin, index_header_bytes() */
 	H_FILE_BYTES = 16,     /* u64 */
 	H_CRC = 24,            /* u64: CRC-64/XZ of all bytes after this field */
 	H_BLOB = 32,           /* digest */
@@ -30,8 +30,15 @@ enum {
 	H_N_SINGLE = 120,      /* u32: files[0 .. n_single) have one chunk, singles[i] */
 	H_N_MULTI = 124,       /* u32: the next n_multi have several, multis[i - n_single]; the rest has none */
 	H_COUNTS = 128,        /* u32 for each section */
-	H_END = 168,
+	H_PREFETCH_END = 168,  /* u64, version 2 */
+	H_END = 176,
 };
+
+/* Length of the header; 0: a version that is unknown. */
+static inline uint32_t index_header_bytes(uint32_t version)
+{
+	return version == 1 ? H_PREFETCH_END : version == INDEX_VERSION ? H_END : 0;
+}
 
 enum section {
 	S_ENTRIES,
@@ -57,9 +64,8 @@ enum {
 	FILE_BYTES = 40,   /* u64 size, content digest */
 	SINGLE_BYTES = 48, /* u64 blob offset, u32 blob bytes, u32 inner offset, claim key */
 	MULTI_BYTES = 40,  /* u32 first, u32 number of chunks, claim key */
-	CHUNK_BYTES =
-	    64, /* u64 blob offset, u32 blob bytes, u32 inner offset, u64 file offset, u32 bytes, u32 0, digest */
-	LINK_BYTES = 8, /* u32 offset, u32 length of the text; devices: u32 major, u32 minor */
+	CHUNK_BYTES = 64,  /* u64 blob offset, u32 blob bytes, u32 inner offset, u64 file offset, u64 bytes, digest */
+	LINK_BYTES = 8,    /* u32 offset, u32 length of the text; devices: u32 major, u32 minor */
 };
 
 static const uint8_t SECTION_RECORD_BYTES[S_N] = {
@@ -69,18 +75,21 @@ static const uint8_t SECTION_RECORD_BYTES[S_N] = {
     [S_STRINGS] = 1,
 };
 
+/* The blob offset of a chunk that is a hole (version 2); the rest of its place is 0. */
+#define INDEX_HOLE (1ull << 63)
+
 /* Fields of an entry record. */
 enum { E_NAME = 0, E_NAME_N = 4, E_TYPE = 5, E_FLAGS = 6, E_PARENT = 8, E_ATTR = 12, E_DATA = 16, E_MTIME = 20 };
 
 #define INDEX_PATHS_MAX (1u << 30) /* bytes of all paths written out: the reader keeps them in memory when asked */
 
-_Static_assert(H_COUNTS + 4 * S_N == H_END, "header layout");
+_Static_assert(H_COUNTS + 4 * S_N == H_PREFETCH_END, "header layout");
 
 /* Places of the sections in a file; false when their sum passes `limit`. */
-static inline bool index_layout(const uint32_t counts[static S_N], uint64_t limit, uint64_t at[static S_N],
-                                uint64_t *file_bytes)
+static inline bool index_layout(uint32_t header_bytes, const uint32_t counts[static S_N], uint64_t limit,
+                                uint64_t at[static S_N], uint64_t *file_bytes)
 {
-	uint64_t n = H_END;
+	uint64_t n = header_bytes;
 
 	/* No overflow: ten terms of less than 2^32 * 64. */
 	for (int s = 0; s < S_N; s++) {

@@ -88,8 +88,8 @@ uint32_t index_tree_find(const struct esgz_index_builder *b, uint32_t parent, st
 /* Makes room for about so many entries, so that the arrays need not move while they grow. */
 void index_tree_expect(struct esgz_index_builder *b, size_t entries);
 
-/* A TOC says where chunks begin, not where they end. After the first call chunks are taken with blob_bytes = 0; the
- * second gives each the bytes up to the next larger offset of any chunk, or up to data_end. */
+/* A TOC says where chunks begin, and seldom where they end. After the first call chunks are taken with blob_bytes = 0; the
+ * second gives each of these the bytes up to the next larger offset of any chunk, or up to data_end. */
 void index_tree_open_ended(struct esgz_index_builder *b);
 void index_tree_end_chunks(struct esgz_index_builder *b, uint64_t data_end);
 

@@ -237,6 +237,9 @@ static int plan_count(struct plan *p, struct err *err)
 		else if (type == ESGZ_SYMLINK || type == ESGZ_CHAR || type == ESGZ_BLOCK)
 			p->counts[S_LINKS]++;
 	}
+	if (p->info->prefetch_end > p->info->blob_bytes && p->info->prefetch_end != ESGZ_NO_PREFETCH)
+		return err_set(err, ERR_INVALID, "prefetched up to %" PRIu64 " of %" PRIu64 " bytes",
+		               p->info->prefetch_end, p->info->blob_bytes);
 	if (p->path_bytes > INDEX_PATHS_MAX || b->names.n + b->texts.n > UINT32_MAX)
 		return err_set(err, ERR_INVALID, "layer with %" PRIu64 " bytes of paths", p->path_bytes);
 	p->counts[S_ENTRIES] = (uint32_t)b->nodes.n;
@@ -263,7 +266,7 @@ struct out {
 
 static void put_chunk_place(uint8_t *dst, const struct esgz_chunk *c)
 {
-	put_le64(dst, c->blob_offset);
+	put_le64(dst, c->hole ? INDEX_HOLE : c->blob_offset);
 	put_le32(dst + 8, (uint32_t)c->blob_bytes);
 	put_le32(dst + 12, (uint32_t)c->inner_offset);
 }
@@ -295,8 +298,7 @@ static void put_multi(const struct plan *p, struct out *o, const struct record *
 
 		put_chunk_place(dst, &c[k]);
 		put_le64(dst + 16, c[k].file_offset);
-		put_le32(dst + 24, c[k].bytes);
-		put_le32(dst + 28, 0);
+		put_le64(dst + 24, c[k].bytes);
 		memcpy(dst + 32, c[k].digest.b, DIGEST_BYTES);
 		o->at[S_CHUNKS] += CHUNK_BYTES;
 	}
@@ -417,6 +419,7 @@ static void put_header(const struct plan *p, uint8_t *h, uint64_t file_bytes)
 	put_le32(h + H_N_MULTI, p->n_multi);
 	for (int s = 0; s < S_N; s++)
 		put_le32(h + H_COUNTS + 4 * s, p->counts[s]);
+	put_le64(h + H_PREFETCH_END, p->info->prefetch_end);
 	put_le64(h + H_CRC, index_crc(h, file_bytes));
 }
 
@@ -427,7 +430,7 @@ static void write_file(const struct plan *p, struct buf *out)
 	struct out o = {.texts_off = (uint32_t)p->b->names.n, .hasher = h};
 	uint8_t *file;
 
-	index_layout(p->counts, UINT64_MAX, at, &file_bytes);
+	index_layout(H_END, p->counts, UINT64_MAX, at, &file_bytes);
 	file = (uint8_t *)buf_reserve(out, file_bytes);
 	out->n += file_bytes;
 	out->p[out->n] = 0;

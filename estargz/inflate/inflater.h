@@ -16,7 +16,7 @@ struct esgz_inflater {
 	uint8_t skip[INFLATER_SKIP_BYTES]; /* for bytes that nobody keeps */
 };
 
-/* Has the decoder made. */
+/* Has the decoder made; ERR_INVALID for what neither inflate.c nor member.c reads. */
 int inflater_ready(struct esgz_inflater *z, enum esgz_compression comp, struct err *err);
 /* Whether a chunk is one that is inflated at all. */
 int inflater_allows(const struct esgz_chunk *c, struct err *err);

@@ -87,3 +87,30 @@ struct esgz_entry find(const struct esgz_index *ix, const char *path)
 	fail_msg("no entry %s", path);
 	return e;
 }
+
+struct esgz_index *index_of_lazy(struct str blob, const struct esgz_anchor *anchor, enum esgz_footer_kind kind,
+                                 struct buf *file)
+{
+	struct str tail = str_sub(blob, blob.n < ESGZ_FOOTER_MAX ? 0 : blob.n - ESGZ_FOOTER_MAX, blob.n);
+	struct esgz_footer f;
+	struct esgz_toc_source src = {.footer = &f, .key = *esgz_anchor_key(anchor), .blob_bytes = blob.n};
+	AUTO(buf) struct buf json = BUF_INIT;
+	struct esgz_index *ix = NULL;
+	struct err err = ERR_INIT;
+
+	digest_of(blob.p, blob.n, &src.blob);
+	if (esgz_anchor_locate(anchor, tail, blob.n, &f, &err) < 0 ||
+	    esgz_toc_extract(&f, str_sub(blob, f.toc_offset, f.toc_bytes), anchor, &json, &err) < 0 ||
+	    esgz_toc_to_index(&src, &json, file, NULL, &err) < 0 || esgz_index_open(buf_str(file), &ix, &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_int_equal(f.kind, kind);
+	return ix;
+}
+
+void assert_same_tree(const struct esgz_index *got, const struct esgz_index *want, unsigned flags)
+{
+	AUTO(buf) struct buf where = BUF_INIT;
+
+	if (esgz_index_compare(got, "one read", want, "one wanted", flags, &where) != 0)
+		fail_msg(STR_FMT, STR_ARG(buf_str(&where)));
+}

@@ -26,9 +26,11 @@ static const uint8_t GZIP_EMPTY[13] = {0x01, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0,
 
 static const uint8_t ZSTD_SKIPPABLE[4] = {0x50, 0x2a, 0x4d, 0x18};
 #define ZSTD_FRAME_HEAD 8
-#define ZSTD_TOC_TYPE 1 /* the only kind of TOC that was ever written */
+#define STARGZ_MAGIC "GnUlInUx"
+#define STORAGE_MAGIC "GNUlInUx"
 
 #define HEX_DIGITS 16
+#define EXTERNAL_MAGIC "STARGZEXTERNALTOC"
 
 /* The last n bytes, or nothing when there are fewer. */
 static struct str last_bytes(struct str tail, size_t n)
@@ -105,24 +107,32 @@ static int set_zstd(struct esgz_footer *f, enum esgz_footer_kind kind, struct st
 {
 	uint64_t end = blob_bytes - ZSTD_FRAME_HEAD - data.n;
 	uint64_t offset = get_le64(data.p), bytes = get_le64(data.p + 8), plain = get_le64(data.p + 16);
+	uint64_t split_offset = 0, split_bytes = 0, split_plain = 0;
 
-	if (get_le64(data.p + 24) != ZSTD_TOC_TYPE)
+	if (get_le64(data.p + 24) != ESGZ_FOOTER_TOC_TYPE)
 		return err_set(err, ERR_INVALID, "footer: TOC of unknown type %" PRIu64, get_le64(data.p + 24));
 	if (!frame_inside(offset, bytes, end) || bytes == 0 || plain == 0)
 		return err_set(err, ERR_INVALID,
 		               "footer: TOC at %" PRIu64 ", %" PRIu64 " bytes (%" PRIu64
 		               " plain), lies outside of the blob's %" PRIu64 " bytes",
 		               offset, bytes, plain, blob_bytes);
-	/* The tar-split is not ours to read, but a footer that lies about it is not to be believed about the TOC. */
-	if (kind == ESGZ_FOOTER_ZSTD_STORAGE && get_le64(data.p + 40) != 0 &&
-	    !frame_inside(get_le64(data.p + 32), get_le64(data.p + 40), end))
-		return err_set(err, ERR_INVALID, "footer: the tar-split lies outside of the blob's %" PRIu64 " bytes",
-		               blob_bytes);
+	if (kind == ESGZ_FOOTER_ZSTD_STORAGE && get_le64(data.p + 40) != 0) {
+		split_offset = get_le64(data.p + 32);
+		split_bytes = get_le64(data.p + 40);
+		split_plain = get_le64(data.p + 48);
+		if (!frame_inside(split_offset, split_bytes, end))
+			return err_set(err, ERR_INVALID,
+			               "footer: the tar-split lies outside of the blob's %" PRIu64 " bytes",
+			               blob_bytes);
+	}
 	*f = (struct esgz_footer){.kind = kind,
 	                          .footer_bytes = (uint32_t)(ZSTD_FRAME_HEAD + data.n),
 	                          .toc_offset = offset,
 	                          .toc_bytes = bytes,
-	                          .toc_plain_bytes = plain};
+	                          .toc_plain_bytes = plain,
+	                          .split_offset = split_offset,
+	                          .split_bytes = split_bytes,
+	                          .split_plain_bytes = split_plain};
 	return 0;
 }
 
@@ -144,32 +154,66 @@ int esgz_footer_parse(struct str tail, uint64_t blob_bytes, struct esgz_footer *
 		return set_gzip(out, ESGZ_FOOTER_LEGACY, ESGZ_FOOTER_LEGACY_BYTES, hex, blob_bytes, err);
 
 	field = gzip_extra(tail, ESGZ_FOOTER_EXTERNAL_BYTES);
-	if (skip_sg(&field) && str_eq(field, STR("STARGZEXTERNALTOC"))) {
+	if (skip_sg(&field) && str_eq(field, STR(EXTERNAL_MAGIC))) {
 		*out = (struct esgz_footer){.kind = ESGZ_FOOTER_EXTERNAL_TOC,
 		                            .footer_bytes = ESGZ_FOOTER_EXTERNAL_BYTES,
 		                            .toc_offset = blob_bytes - ESGZ_FOOTER_EXTERNAL_BYTES};
 		return 0;
 	}
 
-	field = zstd_data(tail, 40, STR("GnUlInUx"));
+	field = zstd_data(tail, 40, STR(STARGZ_MAGIC));
 	if (field.n > 0)
 		return set_zstd(out, ESGZ_FOOTER_ZSTD_STARGZ, field, blob_bytes, err);
 
-	field = zstd_data(tail, 64, STR("GNUlInUx"));
+	field = zstd_data(tail, 64, STR(STORAGE_MAGIC));
 	if (field.n > 0)
 		return set_zstd(out, ESGZ_FOOTER_ZSTD_STORAGE, field, blob_bytes, err);
 	return 0;
 }
 
+/* OS 255 = unknown: the header that the reference writers produce, byte for byte. */
+static void put_gzip(const char *extra, size_t n, uint8_t *dst)
+{
+	static const uint8_t head[] = {0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff};
+
+	memcpy(dst, head, sizeof(head));
+	put_le16(dst + 10, (uint16_t)(n + 4));
+	memcpy(dst + 12, "SG", 2);
+	put_le16(dst + 14, (uint16_t)n);
+	memcpy(dst + 16, extra, n);
+	memcpy(dst + 16 + n, GZIP_EMPTY, sizeof(GZIP_EMPTY));
+}
+
 void esgz_footer_write(uint64_t toc_offset, uint8_t dst[static ESGZ_FOOTER_BYTES])
 {
-	/* OS 255 = unknown: the header that the reference writer produces, byte for byte. */
-	static const uint8_t head[] = {0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 26, 0, 'S', 'G', 22, 0};
 	char field[HEX_DIGITS + 6 + 1];
 
-	_Static_assert(sizeof(head) + sizeof(field) - 1 + sizeof(GZIP_EMPTY) == ESGZ_FOOTER_BYTES, "footer layout");
+	_Static_assert(16 + sizeof(field) - 1 + sizeof(GZIP_EMPTY) == ESGZ_FOOTER_BYTES, "footer layout");
 	snprintf(field, sizeof(field), "%016" PRIx64 "STARGZ", toc_offset);
-	memcpy(dst, head, sizeof(head));
-	memcpy(dst + sizeof(head), field, sizeof(field) - 1);
-	memcpy(dst + sizeof(head) + sizeof(field) - 1, GZIP_EMPTY, sizeof(GZIP_EMPTY));
+	put_gzip(field, sizeof(field) - 1, dst);
+}
+
+void esgz_footer_write_external(uint8_t dst[static ESGZ_FOOTER_EXTERNAL_BYTES])
+{
+	_Static_assert(16 + sizeof(EXTERNAL_MAGIC) - 1 + sizeof(GZIP_EMPTY) == ESGZ_FOOTER_EXTERNAL_BYTES,
+	               "footer layout");
+	put_gzip(EXTERNAL_MAGIC, sizeof(EXTERNAL_MAGIC) - 1, dst);
+}
+
+void esgz_footer_write_zstd(const struct esgz_footer *f, struct buf *out)
+{
+	bool storage = f->kind == ESGZ_FOOTER_ZSTD_STORAGE;
+	const uint64_t words[] = {f->toc_offset,   f->toc_bytes,   f->toc_plain_bytes,  ESGZ_FOOTER_TOC_TYPE,
+	                          f->split_offset, f->split_bytes, f->split_plain_bytes};
+	size_t n = storage ? ARRAY_LEN(words) : 4;
+	uint8_t number[8];
+
+	put_le32(number, (uint32_t)(n + 1) * 8);
+	buf_add(out, ZSTD_SKIPPABLE, sizeof(ZSTD_SKIPPABLE));
+	buf_add(out, number, 4);
+	for (size_t i = 0; i < n; i++) {
+		put_le64(number, words[i]);
+		buf_add(out, number, 8);
+	}
+	buf_addstr(out, storage ? STR(STORAGE_MAGIC) : STR(STARGZ_MAGIC));
 }

@@ -8,6 +8,7 @@
 #ifndef ESTARGZ_FOOTER_H
 #define ESTARGZ_FOOTER_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/str.h"
 
@@ -27,7 +28,11 @@ struct esgz_footer {
 	                             * is the 8 bytes before); external TOC: of the footer */
 	uint64_t toc_bytes;       /* compressed length of the TOC; external TOC: 0 */
 	uint64_t toc_plain_bytes; /* uncompressed, where the footer says it (zstd); else 0 */
+	/* ESGZ_FOOTER_ZSTD_STORAGE: the tar-split, which rebuilds the tar around the contents; 0: none. */
+	uint64_t split_offset, split_bytes, split_plain_bytes;
 };
+
+#define ESGZ_FOOTER_TOC_TYPE 1 /* of a zstd TOC; no other one was ever written */
 
 /* Most bytes any footer needs: give at least so many of the blob's last bytes (fewer only if the blob is shorter). */
 #define ESGZ_FOOTER_MAX 72
@@ -43,5 +48,11 @@ int esgz_footer_parse(struct str tail, uint64_t blob_bytes, struct esgz_footer *
 
 /* Writes the 51-byte eStargz footer. */
 void esgz_footer_write(uint64_t toc_offset, uint8_t dst[static ESGZ_FOOTER_BYTES]);
+
+/* Writes the 46-byte footer of a layer whose TOC is in another blob. */
+void esgz_footer_write_external(uint8_t dst[static ESGZ_FOOTER_EXTERNAL_BYTES]);
+
+/* Appends the footer of a zstd:chunked layer of f->kind (one of the zstd ones) with its frame: toc_*, split_*. */
+void esgz_footer_write_zstd(const struct esgz_footer *f, struct buf *out);
 
 #endif

@@ -26,8 +26,8 @@ DEFINE_AUTO_FINI(extract);
 
 bool esgz_is_marker(struct str path)
 {
-	return str_eq(path, STR(ESGZ_TOC_NAME)) || str_eq(path, STR(".prefetch.landmark")) ||
-	       str_eq(path, STR(".no.prefetch.landmark"));
+	return str_eq(path, STR(ESGZ_TOC_NAME)) || str_eq(path, STR(ESGZ_PREFETCH_LANDMARK)) ||
+	       str_eq(path, STR(ESGZ_NO_PREFETCH_LANDMARK));
 }
 
 static int on_json(void *arg, struct str bytes, struct err *err)
@@ -81,49 +81,65 @@ static int compare(const struct digest *got, const struct digest *expected, stru
 	               digest_text(expected, want_text));
 }
 
-static int extract(const struct esgz_footer *footer, struct str toc, const struct digest *expected, struct buf *json,
-                   struct err *err)
+/* The JSON out of its compression and, if that holds a tar, out of the tar. plain_bytes: 0 when nobody says. */
+static int decode(struct extract *x, struct str packed, uint64_t plain_bytes, bool is_tar, struct err *err)
 {
-	const struct esgz_tar_sink sink = {.entry = on_entry, .data = on_json, .end = on_end};
-	AUTO(extract) struct extract x = {.json = json, .hasher = hasher_new()};
+	const struct esgz_tar_sink sink = {.entry = on_entry, .data = on_json, .end = on_end, .arg = x};
 	AUTO(esgz_stream) struct esgz_stream *s = esgz_stream_new();
-	bool is_tar = footer->toc_plain_bytes == 0;
-	struct digest got;
 
 	if (is_tar) {
-		struct esgz_tar_sink with_arg = sink;
-
-		with_arg.arg = &x;
-		x.tar = esgz_tar_new(&with_arg);
+		x->tar = esgz_tar_new(&sink);
 		/* The JSON, headers, padding, and the blocks that end a tar (GNU tar: 20 at once). */
-		x.bytes_max = ESGZ_TOC_BYTES_MAX + ESGZ_PAX_BYTES_MAX;
+		x->bytes_max = ESGZ_TOC_BYTES_MAX + ESGZ_PAX_BYTES_MAX;
 	} else {
-		if (footer->toc_plain_bytes > ESGZ_TOC_BYTES_MAX)
-			return err_set(err, ERR_INVALID, "%" PRIu64 " bytes of JSON, at most %u are read",
-			               footer->toc_plain_bytes, ESGZ_TOC_BYTES_MAX);
-		x.bytes_max = footer->toc_plain_bytes;
-		buf_reserve(json, footer->toc_plain_bytes + JSON_SLACK);
+		if (plain_bytes > ESGZ_TOC_BYTES_MAX)
+			return err_set(err, ERR_INVALID, "%" PRIu64 " bytes of JSON, at most %u are read", plain_bytes,
+			               ESGZ_TOC_BYTES_MAX);
+		x->bytes_max = plain_bytes;
+		buf_reserve(x->json, plain_bytes + JSON_SLACK);
 	}
-	if (footer->kind == ESGZ_FOOTER_ZSTD_STORAGE) {
-		digest_of(toc.p, toc.n, &got);
-		TRY(compare(&got, expected, err));
-	}
-	TRY(esgz_stream_feed(s, toc, on_plain, &x, err));
+	TRY(esgz_stream_feed(s, packed, on_plain, x, err));
 	TRY(esgz_stream_finish(s, err));
-	if (is_tar) {
-		TRY(esgz_tar_finish(x.tar, err));
-		if (!x.complete)
-			return err_set(err, ERR_INVALID, "no " ESGZ_TOC_NAME);
-	} else if (x.bytes_max > 0) {
-		return err_set(err, ERR_INVALID, "inflates to less than the footer says");
-	}
-	hasher_done(x.hasher, &got);
-	return footer->kind == ESGZ_FOOTER_ZSTD_STORAGE ? 0 : compare(&got, expected, err);
+	if (!is_tar)
+		return x->bytes_max > 0 ? err_set(err, ERR_INVALID, "inflates to less than the footer says") : 0;
+	TRY(esgz_tar_finish(x->tar, err));
+	return x->complete ? 0 : err_set(err, ERR_INVALID, "no " ESGZ_TOC_NAME);
 }
 
-int esgz_toc_extract(const struct esgz_footer *footer, struct str toc, const struct digest *expected, struct buf *json,
-                     struct err *err)
+static int extract(struct str packed, uint64_t plain_bytes, bool is_tar, const struct esgz_anchor *anchor,
+                   struct buf *json, struct err *err)
 {
-	TRY_WRAP(extract(footer, toc, expected, json, err), err, "TOC");
+	AUTO(extract) struct extract x = {.json = json, .hasher = hasher_new()};
+	struct digest got;
+
+	if (anchor->has_packed) {
+		digest_of(packed.p, packed.n, &got);
+		TRY_WRAP(compare(&got, &anchor->packed, err), err, "compressed");
+	}
+	TRY(decode(&x, packed, plain_bytes, is_tar, err));
+	hasher_done(x.hasher, &got);
+	if (anchor->has_plain)
+		return compare(&got, &anchor->plain, err);
+	return anchor->has_packed ? 0 : err_set(err, ERR_INVALID, "no digest to believe it by");
+}
+
+int esgz_toc_extract(const struct esgz_footer *footer, struct str toc, const struct esgz_anchor *anchor,
+                     struct buf *json, struct err *err)
+{
+	bool is_tar = footer->kind == ESGZ_FOOTER_ESTARGZ || footer->kind == ESGZ_FOOTER_LEGACY;
+
+	if (!is_tar && footer->kind != ESGZ_FOOTER_ZSTD_STARGZ && footer->kind != ESGZ_FOOTER_ZSTD_STORAGE)
+		return err_set(err, ERR_INVALID, "TOC: the blob has none");
+	TRY_WRAP(extract(toc, footer->toc_plain_bytes, is_tar, anchor, json, err), err, "TOC");
+	return 0;
+}
+
+int esgz_toc_extract_external(struct str layer, const struct esgz_anchor *anchor, struct buf *json, struct err *err)
+{
+	/* The checksum of compressed bytes, if any, is that of another place. */
+	struct esgz_anchor plain = *anchor;
+
+	plain.has_packed = false;
+	TRY_WRAP(extract(layer, 0, true, &plain, json, err), err, "external TOC");
 	return 0;
 }

@@ -17,6 +17,8 @@
 #define DB "\"sha256:" B64 "\""
 #define DC "\"sha256:" C64 "\""
 
+#define ZEROS_3000 "\"sha256:c81ca5eda5947c7826ad046fdbdc2a25a846b835a6c34c237cc8b3afbe9ec6cc\""
+
 #define BLOB_BYTES 100000u
 #define TOC_OFFSET 90000u
 
@@ -34,10 +36,11 @@ static int index_of_kind(enum esgz_footer_kind kind, const char *json, struct bu
                          struct err *err)
 {
 	const struct esgz_footer footer = footer_of(kind);
+	const struct esgz_toc_source src = {.footer = &footer, .key = TOC, .blob = BLOB, .blob_bytes = BLOB_BYTES};
 	AUTO(buf) struct buf text = BUF_INIT;
 
 	buf_adds(&text, json);
-	TRY(esgz_toc_to_index(&footer, &text, &TOC, &BLOB, BLOB_BYTES, file, err));
+	TRY(esgz_toc_to_index(&src, &text, file, NULL, err));
 	return ix ? esgz_index_open(buf_str(file), ix, err) : 0;
 }
 
@@ -65,7 +68,7 @@ static void refused(const char *entries, const char *says)
 }
 
 static void assert_chunk(const struct esgz_index *ix, uint32_t j, uint64_t blob_offset, uint64_t blob_bytes,
-                         uint64_t inner, uint64_t file_offset, uint32_t bytes, uint8_t digest)
+                         uint64_t inner, uint64_t file_offset, uint64_t bytes, uint8_t digest)
 {
 	struct esgz_chunk c;
 
@@ -76,6 +79,15 @@ static void assert_chunk(const struct esgz_index *ix, uint32_t j, uint64_t blob_
 	assert_int_equal(c.file_offset, file_offset);
 	assert_int_equal(c.bytes, bytes);
 	assert_int_equal(c.digest.b[0], digest);
+}
+
+static void assert_hole(const struct esgz_index *ix, uint32_t j, uint64_t file_offset, uint64_t bytes)
+{
+	struct esgz_chunk c;
+
+	esgz_index_chunk(ix, j, &c);
+	assert_true(c.hole);
+	assert_chunk(ix, j, 0, 0, 0, file_offset, bytes, c.digest.b[0]);
 }
 
 static void test_real_entries(void **state)
@@ -345,7 +357,7 @@ static void test_storage_dialect(void **state)
 	    "{\"type\":\"reg\",\"name\":\"sparse\",\"size\":6000,\"digest\":" DC ",\"offset\":1000,\"endOffset\":2000,"
 	    "\"chunkSize\":3000,\"chunkDigest\":" DB "},"
 	    "{\"type\":\"chunk\",\"name\":\"sparse\",\"offset\":1500,\"chunkSize\":3000,\"chunkOffset\":3000,"
-	    "\"chunkDigest\":" DC ",\"chunkType\":\"zeros\"},"
+	    "\"chunkDigest\":" ZEROS_3000 ",\"chunkType\":\"zeros\"},"
 	    "{\"type\":\"reg\",\"name\":\"empty\"}],\"tarSplitDigest\":" DA "}";
 	AUTO(buf) struct buf file = BUF_INIT;
 	AUTO(esgz_index) struct esgz_index *ix = NULL;
@@ -357,30 +369,53 @@ static void test_storage_dialect(void **state)
 	assert_int_equal(esgz_index_get_info(ix)->compression, ESGZ_ZSTD);
 	e = find(ix, "etc/hello.txt");
 	assert_int_equal(e.mtime_ns, 250000000);
-	assert_chunk(ix, e.first_chunk, 137, 1000 - 137, 0, 0, 12, 0xaa);
+	assert_chunk(ix, e.first_chunk, 137, 162 - 137, 0, 0, 12, 0xaa);
 	e = find(ix, "sparse");
-	assert_chunk(ix, e.first_chunk + 1, 1500, 3375 + ESGZ_MEMBER_SLACK, 0, 3000, 3000, 0xcc);
+	assert_chunk(ix, e.first_chunk, 1000, 1500 - 1000, 0, 0, 3000, 0xbb);
+	assert_hole(ix, e.first_chunk + 1, 3000, 3000);
 }
 
 /* ---- blob to JSON ---- */
 
-static int extract(struct esgz_footer f, struct str toc, struct str json_for_digest, struct str want)
+static int extract_by(struct esgz_footer f, struct str toc, const struct esgz_anchor *anchor, struct str want)
 {
 	AUTO(buf) struct buf json = BUF_INIT;
 	AUTO_FREE char *copy = xmalloc(toc.n + 1);
-	struct digest expected;
 	struct err err = ERR_INIT;
 	int r;
 
 	memcpy(copy, toc.p, toc.n);
-	digest_of(json_for_digest.p, json_for_digest.n, &expected);
 	buf_adds(&json, "before");
-	r = esgz_toc_extract(&f, str_make(copy, toc.n), &expected, &json, &err);
+	r = f.kind == ESGZ_FOOTER_EXTERNAL_TOC ? esgz_toc_extract_external(str_make(copy, toc.n), anchor, &json, &err)
+	                                       : esgz_toc_extract(&f, str_make(copy, toc.n), anchor, &json, &err);
 	if (r == 0) {
 		assert_int_equal(json.n, want.n + 6);
 		assert_memory_equal(json.p + 6, want.p, want.n);
 	}
 	return r;
+}
+
+static struct esgz_anchor plain_anchor(struct str json)
+{
+	struct esgz_anchor a = {.has_plain = true};
+
+	digest_of(json.p, json.n, &a.plain);
+	return a;
+}
+
+static struct esgz_anchor packed_anchor(struct str toc)
+{
+	struct esgz_anchor a = {.has_packed = true};
+
+	digest_of(toc.p, toc.n, &a.packed);
+	return a;
+}
+
+static int extract(struct esgz_footer f, struct str toc, struct str json_for_digest, struct str want)
+{
+	struct esgz_anchor a = plain_anchor(json_for_digest);
+
+	return extract_by(f, toc, &a, want);
 }
 
 static void test_extract_gzip(void **state)
@@ -476,11 +511,36 @@ static void test_extract_zstd(void **state)
 	assert_int_equal(extract(f, str_make(toc, n), json, json), -ERR_INVALID);
 	f.toc_plain_bytes = UINT64_MAX;
 	assert_int_equal(extract(f, str_make(toc, n), json, json), -ERR_INVALID);
-	/* The other dialect trusts the compressed bytes. */
-	f = footer_of(ESGZ_FOOTER_ZSTD_STORAGE);
-	f.toc_plain_bytes = json.n;
-	assert_int_equal(extract(f, str_make(toc, n), str_make(toc, n), json), 0);
-	assert_int_equal(extract(f, str_make(toc, n), json, json), -ERR_DATA_LOSS);
+}
+
+/* The annotations say which bytes are hashed, not the footer; both digests hold where both are given. */
+static void test_extract_by_anchor(void **state)
+{
+	static const enum esgz_footer_kind kinds[] = {ESGZ_FOOTER_ZSTD_STARGZ, ESGZ_FOOTER_ZSTD_STORAGE};
+	const struct str json = STR("{\"version\":1,\"entries\":[]}");
+	char bytes[200];
+	struct str toc = str_make(bytes, ZSTD_compress(bytes, sizeof(bytes), json.p, json.n, 3));
+	struct esgz_anchor plain = plain_anchor(json), packed = packed_anchor(toc), both = plain, wrong, none = {0};
+
+	both.has_packed = true;
+	both.packed = packed.packed;
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		struct esgz_footer f = footer_of(kinds[i]);
+
+		f.toc_plain_bytes = json.n;
+		assert_int_equal(extract_by(f, toc, &plain, json), 0);
+		assert_int_equal(extract_by(f, toc, &packed, json), 0);
+		assert_int_equal(extract_by(f, toc, &both, json), 0);
+		wrong = both;
+		wrong.packed.b[0] ^= 1;
+		assert_int_equal(extract_by(f, toc, &wrong, json), -ERR_DATA_LOSS);
+		wrong = both;
+		wrong.plain.b[31] ^= 1;
+		assert_int_equal(extract_by(f, toc, &wrong, json), -ERR_DATA_LOSS);
+		wrong = plain_anchor(toc);
+		assert_int_equal(extract_by(f, toc, &wrong, json), -ERR_DATA_LOSS);
+		assert_int_equal(extract_by(f, toc, &none, json), -ERR_INVALID);
+	}
 }
 
 int main(void)
@@ -499,6 +559,7 @@ int main(void)
 	    cmocka_unit_test(test_extract_other_tars),
 	    cmocka_unit_test(test_bomb),
 	    cmocka_unit_test(test_extract_zstd),
+	    cmocka_unit_test(test_extract_by_anchor),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

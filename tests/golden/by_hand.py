@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import struct
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def describe(entry):
     said = {"name": entry.name + ("/" if entry.isdir() else ""), "type": TYPES[entry.type]}
     if entry.isreg() and entry.size:
         said["size"] = entry.size
-    said["modtime"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(entry.mtime)))
+    said["modtime"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(math.floor(entry.mtime + 0.5)))
     if entry.linkname:
         said["linkName"] = entry.linkname
     said["mode"] = entry.mode
