@@ -7,7 +7,8 @@
 #
 #	gzip           what bench/images.sh makes
 #	zstd           the same tars in zstd, by skopeo
-#	estargz        eStargz by our own converter, of this tree's build or that of BUILD=DIR
+#	estargz        eStargz by our own converter, of this tree's build or that of BUILD=DIR: chunks of 256 KiB
+#	estargz-64k    ... in chunks of 64 KiB; estargz-128k, -512k, -1m, -4m likewise
 #	esgz           eStargz by ctr-remote
 #	esgz-opt       ... optimized: it runs the image until it is ready, what was read stands in front
 #	zstdchunked    zstd:chunked as podman reads it, by the skopeo of Debian sid
@@ -23,7 +24,7 @@ here=$(dirname "$(readlink -f "$0")")
 cache=${CONTENTD_CACHE:-/var/cache/contentd-tests}
 store=$cache/forms
 bin=${BUILD:-$here/../build}/bin
-forms=(gzip zstd estargz esgz esgz-opt zstdchunked)
+forms=(gzip zstd estargz estargz-64k estargz-128k estargz-512k estargz-1m estargz-4m esgz esgz-opt zstdchunked)
 
 say() { printf 'forms: %s\n' "$*" >&2; }
 die() {
@@ -33,7 +34,14 @@ die() {
 
 make_zstd() { skopeo copy --quiet --insecure-policy --dest-compress-format zstd "oci:$source:latest" "oci:$1:latest"; }
 
-make_estargz() { "$bin/contentctl" convert --quiet --format estargz "oci:$source:latest" "oci:$1:latest"; }
+# ours DIR OPTION...
+ours() { "$bin/contentctl" convert --quiet "${@:2}" "oci:$source:latest" "oci:$1:latest"; }
+make_estargz() { ours "$1" --format estargz; }
+make_estargz-64k() { ours "$1" --format estargz --chunk-size 64; }
+make_estargz-128k() { ours "$1" --format estargz --chunk-size 128; }
+make_estargz-512k() { ours "$1" --format estargz --chunk-size 512; }
+make_estargz-1m() { ours "$1" --format estargz --chunk-size 1024; }
+make_estargz-4m() { ours "$1" --format estargz --chunk-size 4096; }
 
 make_zstdchunked() {
 	peer sid skopeo copy --quiet --insecure-policy --dest-compress-format zstd:chunked --dest-force-compress-format \
@@ -120,7 +128,7 @@ recipe_of() {
 	declare -f "make_$1"
 	case $1 in
 	zstd) sum_of skopeo ;;
-	estargz) sum_of "$bin/contentctl" "$bin/content-convert" ;;
+	estargz*) declare -f ours && sum_of "$bin/contentctl" "$bin/content-convert" ;;
 	esgz) sum_of ctr-remote ;;
 	esgz-opt) declare -f optimize visit && sum_of ctr-remote ;;
 	esac
@@ -234,7 +242,7 @@ old() { find "$1" -mindepth 1 -maxdepth 1 -type d -name "$2" "$3" "$4" -exec "${
 # Nobody asked for them. They go from sight in one piece, since half a form passes for a whole one, and then with $T;
 # others may be at it just now.
 mkdir "$T/dropped"
-old "$store" '*-estargz-????????????????' -mmin +60 mv -t "$T/dropped" 2>/dev/null || true
+old "$store" '*-estargz*-????????????????' -mmin +60 mv -t "$T/dropped" 2>/dev/null || true
 old "$store" '*-????????????????' -mtime +7 mv -t "$T/dropped" 2>/dev/null || true
 # Their makers were killed.
 old "$making" 'cdtest.*' -mmin +60 rm -rf --one-file-system

@@ -25,7 +25,10 @@ static const struct engine_kind *const KINDS[] = {
 static const struct engine_kind *added[8];
 static size_t n_added;
 
-static const char *const FORMS[] = {"gzip", "zstd", "estargz", "esgz", "esgz-opt", "zstdchunked"};
+static const char *const FORMS[] = {
+    "gzip",       "zstd",       "estargz", "estargz-64k", "estargz-128k", "estargz-512k",
+    "estargz-1m", "estargz-4m", "esgz",    "esgz-opt",    "zstdchunked",
+};
 
 const struct engine_kind *engine_at(size_t i)
 {

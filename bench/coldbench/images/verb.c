@@ -354,7 +354,8 @@ int images_verb(int argc, char **argv)
 	    "Forms, that is how layers are packed:\n"
 	    "  gzip         plain\n"
 	    "  zstd         plain, of the same files\n"
-	    "  estargz      eStargz by contentctl convert\n"
+	    "  estargz      eStargz by contentctl convert, in chunks of 256 KiB; estargz-64k, -128k, -512k, -1m, -4m: of "
+	    "others\n"
 	    "  esgz         eStargz by ctr-remote\n"
 	    "  esgz-opt     ... optimized for what the program reads until it is ready\n"
 	    "  zstdchunked  zstd:chunked by skopeo of Debian sid (coldbench peers setup)",
