@@ -9,7 +9,7 @@
 #	zstd-chunked-2022*       skopeo 1.9.3 and buildah 1.28.2 of Debian 12: other annotations, other footer, no tar-split
 #	by-hand*                 by_hand.py: forms of which no writer is to be had any more
 #
-# X.toc is the external TOC of X.blob: the layer of its TOC image.
+# bad/ has blobs with one thing wrong in each (bad.py). X.toc is the external TOC of X.blob: the layer of its TOC image.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 . "$here/../lib.sh" # registry, peers, clean-up
@@ -94,7 +94,8 @@ cmp "$T"/{buildah,zstd-chunked-2022}/index.json
 push_by podman peer sid podman
 record zstd-chunked-podman "podman 5.8: push --compression-format zstd:chunked" "$T/podman"
 
-# ---- by hand ----
+# ---- by hand, and bad ones ----
 
 python3 "$here/by_hand.py" "$good"
+python3 "$here/bad.py" "$here/bad"
 jq -r 'to_entries[] | "\(.key)\t\(.value.bytes)\t\(.value.made_by)"' "$good/blobs.json"
