@@ -73,7 +73,8 @@ struct layer {
 	const struct esgz_index_info *info;
 	struct member *members; /* ascending by offset; one more than n_members, which ends the last */
 	uint32_t n_members;
-	uint32_t *order;       /* chunk numbers in blob order */
+	uint32_t *order; /* chunk numbers in blob order; holes, which lie nowhere, are not among them */
+	uint32_t n_holes;
 	uint32_t *entry_of;    /* chunk number -> entry number */
 	uint64_t member_bytes; /* sum */
 	uint32_t n_files;      /* regular files with content */
@@ -203,6 +204,7 @@ struct ffs_file {
 	    *storing; /* bit per chunk: being written; nobody else writes it, or marks it after the file was sealed */
 	uint64_t *unsure; /* bit per chunk: marked present by an earlier boot; must be verified first. NULL if none */
 	uint32_t n_present;
+	uint32_t n_holes; /* of these: zeros that the layer names, there from the first. Alone they need no fd */
 	struct flight *flights;
 	struct cached *cached;
 	struct whole_wait *whole;

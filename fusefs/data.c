@@ -259,11 +259,11 @@ static uint64_t entry_present(struct ffs_data *d, struct layer *l, uint32_t i, c
 	*published = l->published[i];
 	f = *published || !e->n_chunks ? NULL : file_lookup(d, &e->claim);
 	*published = *published || (f && f->state == FILE_PUBLISHED);
-	for (uint32_t k = 0; f && f->present && !*published && k < e->n_chunks; k++)
-		if (bit_get(f->present, k)) {
-			esgz_index_chunk(l->ix, e->first_chunk + k, &c);
+	for (uint32_t k = 0; ((f && f->present) || l->n_holes > 0) && !*published && k < e->n_chunks; k++) {
+		esgz_index_chunk(l->ix, e->first_chunk + k, &c);
+		if (c.hole || (f && f->present && bit_get(f->present, k)))
 			present += c.bytes;
-		}
+	}
 	pthread_mutex_unlock(&d->lock);
 	if (!*published && !f && entry_published(d, e))
 		*published = true;

@@ -583,6 +583,62 @@ static void test_second_source_of_two(void **state)
 	layer_fini(f, &layers[1]);
 }
 
+static void assert_zeros(struct fixture *f, const struct digest *key, uint64_t at, size_t n)
+{
+	struct result r = RESULT_INIT;
+
+	assert_int_equal(read_at(f, key, at, n, &r), ERR_OK);
+	assert_int_equal(r.bytes.n, n);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(r.bytes.p[i], 0);
+	buf_fini(&r.bytes);
+}
+
+/* Holes are there at once, and never fetched, whatever their size; what lies beside them comes as ever. */
+static void test_holes(void **state)
+{
+	const uint64_t hole = 80u << 20, huge = 1ull << 40;
+	struct fixture *f = *state;
+	struct result r = RESULT_INIT;
+	const struct test_file *mixed, *whole;
+	struct ffs_layer_status st;
+	struct test_layer l;
+	char path[FFS_OBJECT_PATH_MAX];
+	struct stat on_disk;
+	struct err err;
+
+	test_layer_init(&l, "127.0.0.1:1/sample");
+	test_layer_add_sparse(&l, "mixed", 10000, hole, 1);
+	test_layer_add_sparse(&l, "whole", 0, hole, 2);
+	test_layer_add_sparse(&l, "huge", 10000, huge, 3);
+	layer_ready(f, &l, 1);
+	mixed = test_layer_file(&l, "mixed");
+	whole = test_layer_file(&l, "whole");
+	assert_int_equal(ffs_data_layer_status(f->data, &l.key, false, &st, &err), 0);
+	assert_int_equal(st.present_bytes, st.content_bytes - 20000);
+	assert_zeros(f, &test_layer_file(&l, "huge")->claim, huge / 2, 100000);
+	assert_zeros(f, &test_layer_file(&l, "huge")->claim, huge + 10000 - 77, 77);
+	assert_zeros(f, &mixed->claim, 10000, 4096);
+	assert_zeros(f, &whole->claim, hole - 4096, 4096);
+	assert_int_equal(f->blobs.n_requests, 0);
+	/* A hole alone is complete. */
+	wait_object(f, &whole->digest, hole);
+	assert_zeros(f, &whole->claim, 12345, 4096);
+	/* Over the border, and the hole once more when there is a file on disk. */
+	assert_int_equal(read_at(f, &mixed->claim, 9000, 2000, &r), ERR_OK);
+	assert_int_equal(r.bytes.n, 2000);
+	assert_memory_equal(r.bytes.p, mixed->content.p + 9000, 1000);
+	assert_zeros(f, &mixed->claim, hole, 4096);
+	wait_object(f, &mixed->digest, hole + 10000);
+	assert_zeros(f, &mixed->claim, hole + 10000 - 100, 100);
+	assert_int_equal(
+	    fstatat(ffs_store_dir(f->store, FFS_DIR_OBJECTS), ffs_object_path(&mixed->digest, path), &on_disk, 0), 0);
+	assert_int_equal(on_disk.st_size, hole + 10000);
+	assert_in_range(on_disk.st_blocks * 512, 1, 1 << 20);
+	buf_fini(&r.bytes);
+	layer_fini(f, &l);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
@@ -592,6 +648,7 @@ int main(void)
 	    T(test_failures),        T(test_truncated),     T(test_deadline),      T(test_poison),
 	    T(test_find_by_content), T(test_evicted),       T(test_shared_object), T(test_restart),
 	    T(test_reboot),          T(test_remove_layer),  T(test_second_source), T(test_second_source_of_two),
+	    T(test_holes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -145,7 +145,7 @@ static void file_close(struct ffs_data *d, struct ffs_file *f)
 	free(f->storing);
 	free(f->unsure);
 	f->present = f->storing = f->unsure = NULL;
-	f->n_present = 0;
+	f->n_present = f->n_holes = 0;
 }
 
 void file_vanished(struct ffs_data *d, struct ffs_file *f)
@@ -157,7 +157,7 @@ void file_vanished(struct ffs_data *d, struct ffs_file *f)
 		memset(f->present, 0, bits_words(f->n_chunks) * 8);
 	free(f->unsure);
 	f->unsure = NULL;
-	f->n_present = 0;
+	f->n_present = f->n_holes = 0;
 	if (f->fd < 0)
 		return;
 	/* Somebody may be reading from it this moment: the number must not be given to another file. */
@@ -235,6 +235,26 @@ int file_open_object(struct ffs_data *d, const struct ffs_file *f, int *fd, stru
 	return open_by_content(d, f, fd, err);
 }
 
+/* Nothing of the file is here but its holes. Lock held. */
+static void file_begin(struct ffs_file *f)
+{
+	if (!f->present) {
+		f->present = xcalloc(bits_words(f->n_chunks), 8);
+		f->storing = xcalloc(bits_words(f->n_chunks), 8);
+	}
+	f->n_present = f->n_holes = 0;
+	for (uint32_t i = 0; f->home && f->home->n_holes > 0 && i < f->n_chunks; i++) {
+		struct esgz_chunk c;
+
+		file_chunk(f, i, &c);
+		if (c.hole) {
+			bit_set(f->present, i);
+			f->n_holes++;
+		}
+	}
+	f->n_present = f->n_holes;
+}
+
 int file_probe(struct ffs_data *d, struct ffs_file *f, struct err *err)
 {
 	enum file_state found = FILE_UNKNOWN;
@@ -264,30 +284,35 @@ int file_probe(struct ffs_data *d, struct ffs_file *f, struct err *err)
 		r = 0;
 		f->state = found;
 	}
-	if (found == FILE_FILLING && !f->present) {
-		f->present = xcalloc(bits_words(f->n_chunks), 8);
-		f->storing = xcalloc(bits_words(f->n_chunks), 8);
-		f->n_present = 0;
-	}
+	if (found == FILE_FILLING)
+		file_begin(f);
 	f->probing = false;
-	if (found == FILE_FILLING && f->n_chunks > 1 &&
-	    partial_exists(ffs_store_dir(d->store, FFS_DIR_PARTIAL), &f->key))
+	/* What is nothing but holes is complete, and wants to become an object. */
+	if (found == FILE_FILLING &&
+	    (f->n_holes == f->n_chunks ||
+	     (f->n_chunks > 1 && partial_exists(ffs_store_dir(d->store, FFS_DIR_PARTIAL), &f->key))))
 		r = file_open_partial(d, f, err);
 	pthread_cond_broadcast(&d->probed);
 	pthread_mutex_unlock(&d->lock);
 	return r;
 }
 
-static int open_nameless(struct ffs_data *d, int *fd, struct err *err)
+static int open_nameless(struct ffs_data *d, uint64_t zeros, int *fd, struct err *err)
 {
-	*fd = openat(ffs_store_dir(d->store, FFS_DIR_OBJECTS), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0400);
-	return *fd < 0 ? err_errno(err, errno, "open a new object") : 0;
+	AUTO_FD int file = openat(ffs_store_dir(d->store, FFS_DIR_OBJECTS), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0400);
+
+	if (file < 0)
+		return err_errno(err, errno, "open a new object");
+	if (zeros > 0 && ftruncate(file, (off_t)zeros) < 0)
+		return err_errno(err, errno, "make a hole of %llu bytes", (unsigned long long)zeros);
+	*fd = STEAL_FD(file);
+	return 0;
 }
 
 int file_open_partial(struct ffs_data *d, struct ffs_file *f, struct err *err)
 {
 	size_t words = bits_words(f->n_chunks);
-	bool any_unsure = false, fresh;
+	bool any_unsure = false, holes = f->n_holes > 0, fresh;
 	uint64_t *present, *unsure;
 	int fd = -1, r;
 
@@ -300,17 +325,19 @@ int file_open_partial(struct ffs_data *d, struct ffs_file *f, struct err *err)
 	present = xcalloc(words, 8);
 	unsure = xcalloc(words, 8);
 	if (f->n_chunks == 1)
-		r = open_nameless(d, &fd, err);
+		r = open_nameless(d, holes ? f->size : 0, &fd, err);
 	else
 		r = partial_open(ffs_store_dir(d->store, FFS_DIR_PARTIAL), &f->key, f->size, f->n_chunks, &fd, present,
 		                 unsure, &any_unsure, err);
 	pthread_mutex_lock(&d->lock);
 	/* Bits already in memory (the file was only closed to save descriptors) are as good as the map's. */
-	fresh = r == 0 && f->n_present == 0;
+	fresh = r == 0 && f->n_present == f->n_holes;
 	if (fresh) {
 		for (uint32_t i = 0; i < f->n_chunks; i++)
-			f->n_present += bit_get(present, i);
-		memcpy(f->present, present, words * 8);
+			if (bit_get(present, i) && !bit_get(f->present, i)) {
+				bit_set(f->present, i);
+				f->n_present++;
+			}
 		if (any_unsure) {
 			free(f->unsure);
 			f->unsure = STEAL(unsure);

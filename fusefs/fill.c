@@ -143,6 +143,19 @@ void fill_request_done(struct ffs_data *d, struct fill *f, int result, const str
 
 /* ---- what is here already ---- */
 
+/* Nothing but holes: no member brings it. */
+static bool is_hole(const struct layer *l, const struct esgz_entry *e)
+{
+	for (uint32_t k = 0; k < e->n_chunks; k++) {
+		struct esgz_chunk c;
+
+		esgz_index_chunk(l->ix, e->first_chunk + k, &c);
+		if (!c.hole)
+			return false;
+	}
+	return l->n_holes > 0;
+}
+
 /* Marks members whose chunks are all on this machine, so that they are not fetched again. No lock held; the layer is
  * referenced by the fill. */
 static void fill_probe(struct ffs_data *d, struct layer *l)
@@ -171,7 +184,7 @@ static void fill_probe(struct ffs_data *d, struct layer *l)
 			pthread_mutex_unlock(&d->lock);
 			continue;
 		}
-		if (e.n_chunks == 1 || !partial_exists(partial_dir, &e.claim))
+		if (!is_hole(l, &e) && (e.n_chunks == 1 || !partial_exists(partial_dir, &e.claim)))
 			continue;
 		pthread_mutex_lock(&d->lock);
 		f = file_of_entry(d, l, i, &e);
@@ -208,7 +221,7 @@ static bool entry_is_impossible(const struct layer *l, const struct esgz_entry *
 		struct esgz_chunk c;
 
 		esgz_index_chunk(l->ix, e->first_chunk + k, &c);
-		impossible |= l->members[layer_member_of(l, &c)].bytes == 0;
+		impossible |= !c.hole && l->members[layer_member_of(l, &c)].bytes == 0;
 	}
 	return impossible;
 }
@@ -256,6 +269,8 @@ static void entry_forget_members(struct layer *l, uint32_t i)
 		uint32_t m;
 
 		esgz_index_chunk(l->ix, e.first_chunk + k, &c);
+		if (c.hole)
+			continue;
 		m = layer_member_of(l, &c);
 		if (l->state[m] == MEMBER_DONE)
 			l->state[m] = MEMBER_ABSENT;

@@ -88,6 +88,53 @@ static void test_impossible_member(void **state)
 	layer_fini(f, &l);
 }
 
+/* Files with holes, and of nothing else, become objects like others; what follows of a half is taken up. */
+static void test_fill_holes(void **state)
+{
+	const uint64_t hole = 70u << 20;
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct result r = RESULT_INIT;
+	struct ffs_layer_status st;
+	struct test_layer l;
+	struct err err;
+
+	test_layer_init(&l, "127.0.0.1:1/sample");
+	test_layer_add(&l, "before", 3 * CHUNK, CHUNK, 1, NULL);
+	test_layer_add_sparse(&l, "mixed", 10000, hole, 2);
+	test_layer_add_sparse(&l, "whole", 0, hole + 1, 3);
+	test_layer_add(&l, "after", 3 * CHUNK, CHUNK, 4, NULL);
+	layer_ready(f, &l, 1);
+	assert_int_equal(read_at(f, &test_layer_file(&l, "mixed")->claim, 20000, 10, &r), ERR_OK);
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	assert_true(object_has(f, &test_layer_file(&l, "mixed")->digest, hole + 10000));
+	assert_true(object_has(f, &test_layer_file(&l, "whole")->digest, hole + 1));
+	assert_true(f->blobs.bytes <= l.blob.n);
+	assert_int_equal(ffs_data_layer_status(f->data, &l.key, false, &st, &err), 0);
+	assert_int_equal(st.files_published, 4);
+	assert_int_equal(st.present_bytes, st.content_bytes);
+	buf_fini(&r.bytes);
+	layer_fini(f, &l);
+}
+
+/* A hole whose digest is not that of its zeros never becomes an object. */
+static void test_false_hole(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	const struct test_file *false_one;
+	struct test_layer l;
+
+	test_layer_init(&l, "127.0.0.1:1/sample");
+	test_layer_add_sparse(&l, "false", 0, TEST_HOLE_TRUE + 1, 1);
+	layer_ready(f, &l, 1);
+	false_one = test_layer_file(&l, "false");
+	assert_int_equal(fill(f, &l, &x), ERR_DATA_LOSS);
+	assert_false(object_has(f, &false_one->digest, TEST_HOLE_TRUE + 1));
+	assert_false(object_has(f, &false_one->claim, TEST_HOLE_TRUE + 1));
+	layer_fini(f, &l);
+}
+
 /* Nothing can be written for a while: reads go on, fills say why not, and afterwards bring what was not kept. */
 static void test_disk_full(void **state)
 {
@@ -117,10 +164,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_fill),
-	    T(test_fill_fails),
-	    T(test_impossible_member),
-	    T(test_disk_full),
+	    T(test_fill),       T(test_fill_fails), T(test_impossible_member),
+	    T(test_fill_holes), T(test_false_hole), T(test_disk_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

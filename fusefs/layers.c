@@ -57,18 +57,20 @@ static uint32_t member_bytes(const struct layer *l, uint32_t first, uint32_t n, 
 
 static void layer_place_members(struct layer *l)
 {
-	uint32_t n = l->info->n_chunks;
-	AUTO_FREE struct placed *placed = NULL;
+	uint32_t n_chunks = l->info->n_chunks, n = 0;
+	AUTO_FREE struct placed *placed = xcalloc((size_t)n_chunks + 1, sizeof(*placed));
 
-	placed = xcalloc(n + 1, sizeof(*placed));
-	l->order = xcalloc(n + 1, sizeof(*l->order));
-	l->members = xcalloc((size_t)n + 1, sizeof(*l->members));
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < n_chunks; i++) {
 		struct esgz_chunk c;
 
 		esgz_index_chunk(l->ix, i, &c);
-		placed[i] = (struct placed){c.blob_offset, c.inner_offset, i};
+		if (c.hole)
+			l->n_holes++;
+		else
+			placed[n++] = (struct placed){c.blob_offset, c.inner_offset, i};
 	}
+	l->order = xcalloc((size_t)n + 1, sizeof(*l->order));
+	l->members = xcalloc((size_t)n + 1, sizeof(*l->members));
 	qsort(placed, n, sizeof(*placed), placed_cmp);
 	for (uint32_t i = 0; i < n; i++) {
 		l->order[i] = placed[i].chunk;

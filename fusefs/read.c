@@ -298,7 +298,10 @@ static int op_read_parts(struct read_op *op, int fd, struct part *parts, unsigne
 			continue;
 		from = from > op->at ? from : op->at;
 		until = until < op->at + op->n ? until : op->at + op->n;
-		TRY(partial_read(fd, op->bytes + (from - op->at), until - from, from, err));
+		if (fd < 0) /* holes alone are here without a file */
+			memset(op->bytes + (from - op->at), 0, until - from);
+		else
+			TRY(partial_read(fd, op->bytes + (from - op->at), until - from, from, err));
 	}
 	return 0;
 }
@@ -464,7 +467,7 @@ again:
 	case FILE_READY:
 		if (!f->home)
 			break;
-		if (f->fd >= 0 || !f->n_present) {
+		if (f->fd >= 0 || f->n_present == f->n_holes) {
 			read_filling(d, op);
 			return;
 		}

@@ -111,6 +111,37 @@ void test_layer_add_bytes(struct test_layer *l, const char *path, struct str byt
 	vec_fini(&chunks);
 }
 
+void test_layer_add_sparse(struct test_layer *l, const char *path, size_t data, uint64_t hole, unsigned seed)
+{
+	struct test_file *f = vec_add(&l->files);
+	struct esgz_entry e = {.type = ESGZ_REG, .mode = 0644, .size = data + hole, .path = str_of(path)};
+	struct esgz_chunk chunks[2] = {{.bytes = data}, {.file_offset = data, .bytes = hole, .hole = true}};
+	uint32_t first = data == 0;
+	struct hasher *all = hasher_new(), *zeros = hasher_new();
+	static const uint8_t some[1 << 20];
+
+	add_gap(l);
+	f->path = xstrdup(path);
+	f->blob_offset = chunks[0].blob_offset = l->blob.n;
+	fill_content(&f->content, data, seed);
+	if (data > 0)
+		chunks[0].blob_bytes = add_member(l, buf_str(&f->content));
+	digest_of(f->content.p, data, &chunks[0].digest);
+	hasher_add(all, f->content.p, data);
+	for (uint64_t at = 0, n; at < hole && hole <= TEST_HOLE_TRUE; at += n) {
+		n = hole - at < sizeof(some) ? hole - at : sizeof(some);
+		hasher_add(all, some, n);
+		hasher_add(zeros, some, n);
+	}
+	hasher_done(all, &f->digest);
+	hasher_done(zeros, &chunks[1].digest);
+	hasher_free(all);
+	hasher_free(zeros);
+	e.content = f->digest;
+	esgz_claim_key(&e.content, e.size, chunks + first, 2 - first, &f->claim);
+	MUST(esgz_index_add(l->builder, &e, NULL, 0, chunks + first, 2 - first, NULL, &err));
+}
+
 void test_layer_pack(struct test_layer *l, const char *prefix, unsigned n, size_t size, unsigned seed)
 {
 	struct buf plain = BUF_INIT;

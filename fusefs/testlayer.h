@@ -39,6 +39,10 @@ void test_layer_add_bytes(struct test_layer *l, const char *path, struct str byt
                           const struct test_lie *lie);
 /* Several one-chunk files in one gzip member. */
 void test_layer_pack(struct test_layer *l, const char *prefix, unsigned n, size_t size, unsigned seed);
+/* A file of one chunk of data (or 0), then a hole. Content, digest and claim of a hole up to TEST_HOLE_TRUE are right;
+ * f->content is the data alone. */
+void test_layer_add_sparse(struct test_layer *l, const char *path, size_t data, uint64_t hole, unsigned seed);
+#define TEST_HOLE_TRUE (100u << 20)
 /* A one-chunk file that is said to lie so far behind in its member that nobody should inflate it. */
 void test_layer_add_far(struct test_layer *l, const char *path, size_t size);
 /* Ends the layer and puts its index into the store. `toc`: what it is trusted by, so that one blob can have several. */
