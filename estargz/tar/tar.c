@@ -54,8 +54,9 @@ struct esgz_tar {
 	struct buf meta;                                /* content that is being kept */
 	struct buf global, local, long_name, long_link; /* raw records; GNU's names */
 	bool has_name, has_link;
-	struct pax pax;  /* of the next entry: global records, then local ones */
-	struct buf name; /* prefix and name put together */
+	bool extra_headers; /* since the last entry: see struct esgz_tar_entry */
+	struct pax pax;     /* of the next entry: global records, then local ones */
+	struct buf name;    /* prefix and name put together */
 };
 
 struct esgz_tar *esgz_tar_new(const struct esgz_tar_sink *sink)
@@ -187,12 +188,14 @@ static int entry_type(const uint8_t *h, struct str path, enum esgz_type *out, st
 	}
 }
 
-static int read_numbers(struct esgz_tar *t, const uint8_t *h, struct esgz_entry *e, struct err *err)
+static int read_numbers(struct esgz_tar *t, const uint8_t *h, struct esgz_tar_entry *out, struct err *err)
 {
 	const struct pax *p = &t->pax;
+	struct esgz_entry *e = &out->e;
 	int64_t v;
 
 	TRY(field_number(h, O_MODE, 8, 0, UINT32_MAX, "mode", &v, err));
+	out->mode_field = (uint64_t)v;
 	e->mode = (uint32_t)v & 07777;
 	e->mtime_s = p->mtime_s;
 	e->mtime_ns = p->mtime_ns;
@@ -233,7 +236,7 @@ static void expect_content(struct esgz_tar *t, enum state state, uint64_t n)
 /* What came before an entry counts for it alone. */
 static void forget_entry(struct esgz_tar *t)
 {
-	t->in_entry = t->has_name = t->has_link = false;
+	t->in_entry = t->has_name = t->has_link = t->extra_headers = false;
 	buf_clear(&t->local);
 }
 
@@ -245,7 +248,8 @@ static int end_file(struct esgz_tar *t, struct err *err)
 
 static int read_entry(struct esgz_tar *t, const uint8_t *h, int64_t size, struct err *err)
 {
-	struct esgz_tar_entry out = {.header_offset = t->header_offset, .payload_offset = t->pos};
+	struct esgz_tar_entry out = {
+	    .header_offset = t->header_offset, .payload_offset = t->pos, .extra_headers = t->extra_headers};
 	struct esgz_entry *e = &out.e;
 
 	pax_clear(&t->pax);
@@ -256,12 +260,13 @@ static int read_entry(struct esgz_tar *t, const uint8_t *h, int64_t size, struct
 		return err_set(err, ERR_UNIMPLEMENTED, STR_FMT ": sparse file: such layers cannot be read",
 		               STR_ARG(e->path));
 	TRY_WRAP(entry_type(h, e->path, &e->type, err), err, STR_FMT, STR_ARG(e->path));
-	TRY_WRAP(read_numbers(t, h, e, err), err, STR_FMT, STR_ARG(e->path));
+	TRY_WRAP(read_numbers(t, h, &out, err), err, STR_FMT, STR_ARG(e->path));
 	if (e->type == ESGZ_SYMLINK || e->type == ESGZ_HARDLINK)
 		e->link = entry_link(t, h);
 	/* Only regular files have content, whatever the size field of the others says. */
+	out.header_bytes = t->pax.has_size ? t->pax.size : (uint64_t)size;
 	if (e->type == ESGZ_REG)
-		e->size = t->pax.has_size ? t->pax.size : (uint64_t)size;
+		e->size = out.header_bytes;
 	out.xattrs = t->pax.xattrs.p;
 	out.n_xattrs = (uint32_t)t->pax.xattrs.n;
 	TRY(t->sink.entry(t->sink.arg, &out, err));
@@ -302,12 +307,14 @@ static int read_header(struct esgz_tar *t, const uint8_t *h, struct err *err)
 		if (size > ESGZ_PAX_BYTES_MAX || t->local.n + (uint64_t)size > ESGZ_PAX_BYTES_MAX ||
 		    (h[O_TYPE] == 'g' && t->global.n + (uint64_t)size > GLOBAL_BYTES_MAX))
 			return err_set(err, ERR_INVALID, "extended header of %" PRId64 " bytes", size);
+		t->extra_headers |= h[O_TYPE] == 'X' || h[O_TYPE] == 'g';
 		t->meta_type = (char)h[O_TYPE];
 		buf_clear(&t->meta);
 		expect_content(t, META, (uint64_t)size);
 		return 0;
 	case 'V': /* volume label: no entry */
 		forget_entry(t);
+		t->extra_headers = true;
 		return 0;
 	default:
 		return read_entry(t, h, size, err);
