@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Turns the image in an OCI layout into a lazy one: every layer becomes eStargz, in place.
+"""Turns the image in an OCI layout into a lazy one, in place: every layer becomes eStargz, or what OPTIONS say.
 
-    lazy_layout.py ESGZCONV DIR [CHUNK_BYTES]
+    lazy_layout.py ESGZCONV DIR [OPTION...]
 
-ESGZCONV is the program tests/esgzconv.c. Prints a line "OLD_BLOB NEW_BLOB TOC" for each layer.
+ESGZCONV is the program tests/esgzconv.c, as are the options. Prints a line "OLD_BLOB NEW_BLOB TOC" for each layer.
 """
 
 import hashlib
@@ -33,7 +33,8 @@ class Layout:
 
 
 def main():
-    converter, path, *chunk = sys.argv[1:]
+    converter, path, *options = sys.argv[1:]
+    kind = "zstd" if any("zstd" in o for o in options) else "gzip"
     layout = Layout(path)
     with open(os.path.join(path, "index.json"), "rb") as f:
         index = json.load(f)
@@ -42,13 +43,13 @@ def main():
     config = layout.read(manifest["config"]["digest"])
     for i, layer in enumerate(manifest["layers"]):
         out = os.path.join(path, "converted")
-        text = subprocess.run([converter, layout.blob(layer["digest"]), out, *chunk], check=True,
-                              stdout=subprocess.PIPE, text=True).stdout
-        blob, size, diff_id, toc, _ = text.split()
+        lines = subprocess.run([converter, *options, layout.blob(layer["digest"]), out], check=True,
+                               stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        blob, size, diff_id, toc, _ = lines[0].split()
         os.rename(out, layout.blob(blob))
         print(layer["digest"], blob, toc)
-        layer.update(digest=blob, size=int(size), mediaType="application/vnd.oci.image.layer.v1.tar+gzip")
-        layer.setdefault("annotations", {})["containerd.io/snapshot/stargz/toc.digest"] = toc
+        layer.update(digest=blob, size=int(size), mediaType="application/vnd.oci.image.layer.v1.tar+" + kind)
+        layer.setdefault("annotations", {}).update(line.split("=", 1) for line in lines[1:])
         config["rootfs"]["diff_ids"][i] = diff_id
     manifest["config"]["digest"], manifest["config"]["size"] = layout.write(config)
     target["digest"], target["size"] = layout.write(manifest)

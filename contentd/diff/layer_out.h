@@ -1,6 +1,6 @@
 /*
- * A layer on its way out: plain tar bytes in, the blob in the wanted compression out, and the DiffID. gzip is made of
- * members that several threads compress; the same bytes give the same blob, however many there are. One owner.
+ * A layer on its way out: plain tar bytes in, the blob in the wanted compression out, and the DiffID. It is made
+ * of gzip members or zstd frames that several threads compress; the same bytes give the same blob, however many there are. One owner.
  */
 #ifndef DIFF_LAYER_OUT_H
 #define DIFF_LAYER_OUT_H

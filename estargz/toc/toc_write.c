@@ -33,7 +33,7 @@ static struct toc_text keep(struct toc_writer *t, struct str s)
 static int check_text(struct str s, const char *what, struct err *err)
 {
 	if (!str_is_utf8(s))
-		return err_set(err, ERR_INVALID, "%s is not UTF-8, so eStargz has no way to say it", what);
+		return err_set(err, ERR_INVALID, "%s is not UTF-8, so a TOC has no way to say it", what);
 	return 0;
 }
 
@@ -60,8 +60,9 @@ int toc_add(struct toc_writer *t, const struct esgz_entry *e, const struct esgz_
 	TRY(check_text(e->link, "the target", err));
 	if (t->records.n >= ESGZ_ENTRIES_MAX || t->texts.n > TEXTS_MAX)
 		return err_set(err, ERR_EXHAUSTED, "the layer has too many entries");
-	tar_write_name(e, &name);
-	r.name = keep(t, buf_str(&name));
+	if (!t->verbatim)
+		tar_write_name(e, &name);
+	r.name = keep(t, t->verbatim ? e->path : buf_str(&name));
 	r.link = keep(t, e->link);
 	for (uint32_t i = 0; i < n_xattrs; i++) {
 		TRY(check_text(xattrs[i].name, "the name of an xattr", err));
@@ -70,6 +71,8 @@ int toc_add(struct toc_writer *t, const struct esgz_entry *e, const struct esgz_
 	}
 	vec_push(&t->records, r);
 	old = (uintptr_t)map_put(&t->paths, e->path, (void *)(uintptr_t)t->records.n);
+	if (old > 0 && t->verbatim)
+		return err_set(err, ERR_INVALID, "stands in the layer twice, which containers/storage does not read");
 	if (old > 0)
 		t->records.p[old - 1].replaced = true;
 	return 0;
@@ -121,15 +124,14 @@ static void put_digest(struct json_writer *w, const char *key, const struct dige
 	json_w_kcstr(w, key, digest_text(d, hex));
 }
 
-static void put_time(struct json_writer *w, const struct toc_record *r)
+static void put_time(struct json_writer *w, const char *key, int64_t s, uint32_t ns)
 {
 	/* What RFC 3339 can say: the years 0000 to 9999. */
 	const int64_t first = -62167219200, last = 253402300799;
-	int64_t s = r->mtime_s < first ? first : r->mtime_s > last ? last : r->mtime_s;
+	int64_t in_range = s < first ? first : s > last ? last : s;
 	char t[40];
 
-	if (r->mtime_s != 0 || r->mtime_ns != 0)
-		json_w_kcstr(w, "modtime", time_rfc3339((struct timespec){.tv_sec = s, .tv_nsec = r->mtime_ns}, t));
+	json_w_kcstr(w, key, time_rfc3339((struct timespec){.tv_sec = in_range, .tv_nsec = ns}, t));
 }
 
 static void put_xattrs(struct json_writer *w, const struct toc_writer *t, const struct toc_record *r,
@@ -148,25 +150,38 @@ static void put_xattrs(struct json_writer *w, const struct toc_writer *t, const 
 	json_w_object_end(w);
 }
 
-/* Only chunks of the full size say it: the last one of a file goes to the end. */
-static void put_chunk(struct json_writer *w, const struct toc_writer *t, const struct toc_chunk *c)
+/* Of a chunk after the first, or of the first one of its file. stargz: only chunks of the full size say theirs, the last
+ * one of a file goes to its end. Verbatim: each chunk is a frame; a file of one chunk is described by what it has
+ * itself. */
+static void put_chunk(struct json_writer *w, const struct toc_writer *t, const struct toc_chunk *c, bool only)
 {
 	put_number(w, "offset", c->blob_offset);
+	if (t->verbatim && only)
+		return;
+	put_number(w, "innerOffset", c->inner_offset);
 	put_number(w, "chunkOffset", c->file_offset);
-	put_number(w, "chunkSize", c->bytes == t->full_chunk ? c->bytes : 0);
+	put_number(w, "chunkSize", t->verbatim || c->bytes == t->full_chunk ? c->bytes : 0);
 	put_digest(w, "chunkDigest", &c->digest);
+	if (c->hole)
+		json_w_kcstr(w, "chunkType", "zeros");
 }
 
 static void put_record(struct json_writer *w, const struct toc_writer *t, const struct toc_record *r,
                        struct buf *base64)
 {
 	const struct toc_chunk *chunks = r->n_chunks ? &t->chunks.p[r->first_chunk] : NULL;
+	struct str name = text(t, r->name);
 
 	json_w_object_begin(w);
-	json_w_kstr(w, "name", text(t, r->name));
+	json_w_kstr(w, "name", name);
 	json_w_kcstr(w, "type", type_name(r->type));
 	put_number(w, "size", r->size);
-	put_time(w, r);
+	if (t->verbatim || r->mtime_s != 0 || r->mtime_ns != 0)
+		put_time(w, "modtime", r->mtime_s, r->mtime_ns);
+	if (r->atime.given)
+		put_time(w, "accesstime", r->atime.s, r->atime.ns);
+	if (r->ctime.given)
+		put_time(w, "changetime", r->ctime.s, r->ctime.ns);
 	if (r->link.n > 0)
 		json_w_kstr(w, "linkName", text(t, r->link));
 	put_number(w, "mode", r->mode);
@@ -177,26 +192,28 @@ static void put_record(struct json_writer *w, const struct toc_writer *t, const 
 		put_number(w, "devMinor", r->dev_minor);
 	}
 	put_xattrs(w, t, r, base64);
-	if (r->type == ESGZ_REG)
+	if (r->type == ESGZ_REG && (chunks || !t->verbatim))
 		put_digest(w, "digest", r->n_chunks == 1 ? &chunks[0].digest : &r->content);
 	if (chunks)
-		put_chunk(w, t, &chunks[0]);
+		put_chunk(w, t, &chunks[0], r->n_chunks == 1);
+	if (chunks && t->verbatim)
+		put_number(w, "endOffset", chunks[r->n_chunks - 1].blob_end);
 	json_w_object_end(w);
 	for (uint32_t i = 1; i < r->n_chunks; i++) {
 		json_w_object_begin(w);
-		json_w_kstr(w, "name", text(t, r->name));
+		json_w_kstr(w, "name", name);
 		json_w_kcstr(w, "type", "chunk");
-		put_chunk(w, t, &chunks[i]);
+		put_chunk(w, t, &chunks[i], false);
 		json_w_object_end(w);
 	}
 }
 
-int toc_finish(const struct toc_writer *t, struct buf *json, struct err *err)
+int toc_finish(const struct toc_writer *t, const struct digest *tar_split, struct buf *json, struct err *err)
 {
 	AUTO(buf) struct buf base64 = BUF_INIT;
 	struct json_writer w;
 
-	json_writer_init(&w, json, "\t");
+	json_writer_init(&w, json, t->verbatim ? NULL : "\t");
 	json_w_object_begin(&w);
 	json_w_ki64(&w, "version", 1);
 	json_w_key(&w, "entries");
@@ -209,6 +226,8 @@ int toc_finish(const struct toc_writer *t, struct buf *json, struct err *err)
 			               ESGZ_TOC_BYTES_MAX);
 	}
 	json_w_array_end(&w);
+	if (tar_split)
+		put_digest(&w, "tarSplitDigest", tar_split);
 	json_w_object_end(&w);
 	return 0;
 }

@@ -1,12 +1,13 @@
 /*
- * The table of contents of an eStargz blob while the blob is written: entries and chunks are noted as they come, places
- * in the blob when they are known, and at the end it is all put into JSON. Format: stargz-snapshotter docs/estargz.md;
- * its writer's habits (tabs, omitted zeros) are kept. One owner.
+ * The table of contents of a lazy blob while the blob is written: entries and chunks are noted as they come, places
+ * in the blob when they are known, and at the end it is all put into JSON. Two dialects: stargz-snapshotter's
+ * (docs/estargz.md; its writer's habits, tabs and omitted zeros, are kept), and containers/storage's (pkg/chunked),
+ * which repeats the headers of the tar word for word. One owner.
  */
 #ifndef ESTARGZ_TOC_WRITE_H
 #define ESTARGZ_TOC_WRITE_H
 
-#include "estargz/index/index.h"
+#include "estargz/tar/tar.h"
 
 #include "base/map.h"
 #include "base/vec.h"
@@ -17,9 +18,11 @@ struct toc_text {
 
 struct toc_record {
 	enum esgz_type type;
-	uint32_t mode, uid, gid, dev_major, dev_minor;
+	uint64_t mode;
+	uint32_t uid, gid, dev_major, dev_minor;
 	int64_t mtime_s;
 	uint32_t mtime_ns;
+	struct esgz_tar_time atime, ctime; /* verbatim alone */
 	uint64_t size;
 	struct toc_text name, link;
 	uint32_t first_xattr, n_xattrs; /* texts: name, value, name, value ... */
@@ -29,13 +32,17 @@ struct toc_record {
 };
 
 struct toc_chunk {
-	uint64_t blob_offset, file_offset;
-	uint32_t bytes;
+	uint64_t file_offset;
+	uint64_t blob_offset, blob_end; /* of the member or frame it is in, */
+	uint64_t inner_offset;          /* and where in its plain bytes */
+	uint64_t bytes;
+	bool hole; /* verbatim alone: nothing but zeros */
 	struct digest digest;
 };
 
 struct toc_writer {
-	uint32_t full_chunk; /* size of all chunks but the last one of a file */
+	bool verbatim;       /* containers/storage's dialect: names as they are, each once */
+	uint32_t full_chunk; /* stargz: size of all chunks but the last one of a file */
 	VEC(struct toc_record) records;
 	VEC(struct toc_chunk) chunks;
 	VEC(struct toc_text) xattrs;
@@ -46,14 +53,15 @@ struct toc_writer {
 void toc_writer_fini(struct toc_writer *t);
 DEFINE_AUTO_FINI(toc_writer);
 
-/* Notes an entry with a clean path; chunks are added to the last one. JSON is UTF-8: another name is ERR_INVALID. */
+/* Notes an entry with a clean path (verbatim: a raw one); chunks are added to the last one. JSON is UTF-8: another name is
+ * ERR_INVALID, as is, verbatim, a name for the second time. */
 int toc_add(struct toc_writer *t, const struct esgz_entry *e, const struct esgz_xattr *xattrs, uint32_t n_xattrs,
             struct err *err);
 
 /* Notes the next chunk of the last entry; its digest and place come later. Gives its number. */
 int toc_add_chunk(struct toc_writer *t, uint64_t file_offset, uint32_t *number, struct err *err);
 
-/* Appends the JSON. */
-int toc_finish(const struct toc_writer *t, struct buf *json, struct err *err);
+/* Appends the JSON. tar_split: digest of the compressed tar-split, or NULL. */
+int toc_finish(const struct toc_writer *t, const struct digest *tar_split, struct buf *json, struct err *err);
 
 #endif
