@@ -2,6 +2,7 @@
 
 #include <endian.h>
 #include <stdio.h>
+#include <sys/mman.h>
 
 static _Noreturn void out_of_memory(void)
 {
@@ -37,6 +38,16 @@ void *xrealloc(void *p, size_t n)
 	if (!q)
 		out_of_memory();
 	return q;
+}
+
+#define HUGE_PAGE ((uintptr_t)2 << 20)
+
+void expect_use(void *p, size_t n)
+{
+	uintptr_t from = ((uintptr_t)p + HUGE_PAGE - 1) & -HUGE_PAGE, end = ((uintptr_t)p + n) & -HUGE_PAGE;
+
+	if (from < end)
+		madvise((void *)from, end - from, MADV_HUGEPAGE); /* only speed is lost where it fails */
 }
 
 char *xstrdup(const char *s)

@@ -60,6 +60,9 @@ void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t n);
 char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t n);
+/* Says of a large allocation that all of it will be written soon: the kernel may then give 2 MiB a fault, not 4 KiB. (In
+ * a virtual machine faults were a third of the time of making 20 MB.) */
+void expect_use(void *p, size_t n);
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

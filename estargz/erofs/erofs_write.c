@@ -529,12 +529,15 @@ int esgz_erofs_write(const struct esgz_tree *tree, esgz_published_fn published, 
 	w.inodes = xcalloc(w.n_inodes, sizeof(*w.inodes));
 	vec_reserve(&w.xattr_ids, tree->n_inodes);
 	vec_reserve(&w.objects, tree->n_inodes);
+	expect_use(w.inodes, w.n_inodes * sizeof(*w.inodes));
+	expect_use(w.objects.p, tree->n_inodes * sizeof(*w.objects.p));
 	w.redirect_bit = erofs_xattr_filter_bit(PREFIX_TRUSTED, REDIRECT_NAME);
 	TRY(gather(&w, err));
 	w.inodes[w.n_inodes - 1].mode = S_IFCHR; /* 0:0 */
 	TRY(place(&w, err));
 
 	image = buf_reserve(out, w.end);
+	expect_use(image, w.end);
 	memset(image, 0, w.end);
 	out->n += w.end;
 	emit_super(&w, image);
