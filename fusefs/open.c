@@ -190,6 +190,8 @@ static void cancel_all(struct open *o)
 	o->cancelled = true;
 	if (o->config_request)
 		reg_request_cancel(o->config_request);
+	if (o->tocs.request)
+		reg_request_cancel(o->tocs.request);
 	for (size_t i = 0; i < o->n_layers; i++)
 		if (o->layers[i].request)
 			reg_request_cancel(o->layers[i].request);
@@ -360,6 +362,7 @@ static void open_fini(struct open *o)
 		buf_fini(&o->layers[i].tail);
 	}
 	free(o->layers);
+	open_tocs_fini(&o->tocs);
 	reg_config_free(o->parsed);
 	reg_image_free(o->image);
 	buf_fini(&o->config);

@@ -1,7 +1,9 @@
 /*
- * One Open on its way: what open.c (the verb) and open_layer.c (a lazy layer) share.
+ * One Open on its way: what open.c (the verb), open_layer.c (a lazy layer) and open_toc.c (the TOCs of layers that have
+ * none of their own) share.
  *
  *   resolve ──► { configuration, footer and TOC of every lazy layer } at once ──► indexes on the pool ──► answer
+ *                                   └─► image of TOCs, once ──► { TOC of each such layer } ──┘
  *
  * Every part that is under way counts in `busy`; parts end on the client's I/O thread or on the pool. The thread of the call
  * tells of each layer that has ended, once the configuration is here.
@@ -23,12 +25,26 @@ struct open_layer {
 	struct pool_job job;
 	struct buf tail;             /* the last bytes of the blob, and those before them that were missing */
 	uint64_t tail_offset;        /* of these in the blob */
+	struct esgz_footer footer;   /* once the tail is here */
+	struct open_layer *waiting;  /* guarded by open.lock: the next one that the image of TOCs is asked for */
 	struct reg_request *request; /* guarded by open.lock */
 	bool found;                  /* its index is in the store and loaded; final when the part has ended */
 	bool failed;                 /* for now; final as well */
 	struct err why;              /* why it is not lazy; final as well */
 	bool ended;                  /* guarded by open.lock */
 	Contentd__Contentfs__V1__Layer *answer; /* the call's thread's: it was told of */
+};
+
+/* The image of TOCs: asked for by the first layer that has none of its own. */
+struct open_tocs {
+	struct pool_job job;
+	struct buf bytes;              /* its manifest; from answer to job */
+	struct reg_manifest *manifest; /* once `known` */
+	struct err why;                /* there is none; once `known` */
+	/* Guarded by open.lock. */
+	bool asked, known;
+	struct reg_request *request;
+	struct open_layer *waiting;
 };
 
 struct open {
@@ -52,6 +68,7 @@ struct open {
 	struct reg_request *config_request;
 	struct buf config;
 	bool config_here;
+	struct open_tocs tocs;
 
 	/* The call's thread's. */
 	bool config_checked;
@@ -60,6 +77,20 @@ struct open {
 
 /* Begins to open a layer, if its manifest entry makes it a lazy one. */
 void open_layer_begin(struct open *o, struct open_layer *l);
+
+/* For open_toc.c: asks for bytes; the layer's index from its JSON, into the store; and the end of the layer's part, with
+ * why it is not lazy, or NULL. */
+int open_layer_get(struct open_layer *l, struct reg_blob_get *q, struct err *err);
+int open_layer_store(struct open_layer *l, struct buf *json, struct err *err);
+void open_layer_end(struct open_layer *l, const struct err *why);
+
+/* Negative: the answer holds no bytes, and why. */
+int open_layer_refused(const struct reg_answer *answer, struct err *why);
+
+/* Has the index of a layer, whose footer says so, built by the TOC in another image. The layer ends by itself, unless
+ * this fails. */
+int open_toc_begin(struct open_layer *l, struct err *err);
+void open_tocs_fini(struct open_tocs *t);
 
 /* Whether the index is here and its blob comes from the repository whose manifest this caller has just read. */
 bool open_comes_from_here(const struct open *o, const struct digest *key);

@@ -7,6 +7,7 @@
 #define GUESS_FRACTION 64
 #define GUESS_MIN (128u << 10)
 #define GUESS_MAX (1u << 20)
+#define EXACT_MAX (8u << 20) /* with the tar-split behind it */
 
 #define HTTP_TOO_MANY 429
 
@@ -40,6 +41,13 @@ static void layer_failed(struct open_layer *l, const struct err *why)
 	}
 }
 
+void open_layer_end(struct open_layer *l, const struct err *why)
+{
+	if (why)
+		layer_failed(l, why);
+	open_leave(l->open, l);
+}
+
 /* ---- what is here already ---- */
 
 bool open_comes_from_here(const struct open *o, const struct digest *key)
@@ -67,29 +75,12 @@ static void move(struct open *o, const struct open_layer *l)
 	ffs_data_set_origin(w->data, &l->key, repository, o->access.owner);
 }
 
-static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_t suffix, struct err *err);
-
 /* ---- on the pool ---- */
 
-/* Positive: asked for the bytes that were missing. */
-static int find_toc(struct open_layer *l, struct esgz_footer *footer, struct str *toc, struct err *err)
-{
-	TRY(esgz_anchor_locate(&l->anchor, buf_str(&l->tail), l->d->size, footer, err));
-	if (footer->kind == ESGZ_FOOTER_EXTERNAL_TOC)
-		return err_set(err, ERR_UNIMPLEMENTED, "its TOC is in another blob");
-	if (footer->toc_bytes > ESGZ_TOC_BYTES_MAX)
-		return err_set(err, ERR_EXHAUSTED, "a TOC of %llu bytes", (unsigned long long)footer->toc_bytes);
-	if (footer->toc_offset < l->tail_offset) {
-		TRY(fetch(l, footer->toc_offset, l->tail_offset - footer->toc_offset, 0, err));
-		return 1;
-	}
-	*toc = str_sub(buf_str(&l->tail), footer->toc_offset - l->tail_offset, footer->toc_bytes);
-	return 0;
-}
+static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_t suffix, struct err *err);
 
-static int build(struct open_layer *l, struct err *err)
+int open_layer_store(struct open_layer *l, struct buf *json, struct err *err)
 {
-	AUTO(buf) struct buf json = BUF_INIT;
 	AUTO(buf) struct buf index = BUF_INIT;
 	AUTO_FREE char *media_type = str_dup(l->d->media_type);
 	char repository[REG_REF_TEXT_MAX];
@@ -98,34 +89,48 @@ static int build(struct open_layer *l, struct err *err)
 	                            .blob = l->d->digest,
 	                            .blob_bytes = l->d->size,
 	                            .media_type = media_type};
-	struct esgz_footer footer;
 	const struct esgz_toc_source what = {
-	    .footer = &footer, .key = *esgz_anchor_key(&l->anchor), .blob = l->d->digest, .blob_bytes = l->d->size};
-	struct str toc;
-	int r = find_toc(l, &footer, &toc, err);
+	    .footer = &l->footer, .key = *esgz_anchor_key(&l->anchor), .blob = l->d->digest, .blob_bytes = l->d->size};
 
-	if (r)
-		return r;
-	TRY(esgz_toc_extract(&footer, toc, &l->anchor, &json, err));
-	buf_fini(&l->tail);
-	TRY(esgz_toc_to_index(&what, &json, &index, NULL, err));
+	TRY(esgz_toc_to_index(&what, json, &index, NULL, err));
 	TRY(store_layer(l->open->s, &l->key, buf_str(&index), &source, false, err));
 	move(l->open, l); /* of a layer that was loaded before, too */
 	l->found = true;
 	return 0;
 }
 
+/* Positive: asked for what is missing. */
+static int build(struct open_layer *l, struct err *err)
+{
+	const struct esgz_footer *f = &l->footer;
+	AUTO(buf) struct buf json = BUF_INIT;
+	struct str toc;
+
+	TRY(esgz_anchor_locate(&l->anchor, buf_str(&l->tail), l->d->size, &l->footer, err));
+	if (f->kind == ESGZ_FOOTER_EXTERNAL_TOC) {
+		TRY(open_toc_begin(l, err));
+		return 1;
+	}
+	if (f->toc_bytes > ESGZ_TOC_BYTES_MAX)
+		return err_set(err, ERR_EXHAUSTED, "a TOC of %llu bytes", (unsigned long long)f->toc_bytes);
+	if (f->toc_offset < l->tail_offset) {
+		TRY(fetch(l, f->toc_offset, l->tail_offset - f->toc_offset, 0, err));
+		return 1;
+	}
+	toc = str_sub(buf_str(&l->tail), f->toc_offset - l->tail_offset, f->toc_bytes);
+	TRY(esgz_toc_extract(f, toc, &l->anchor, &json, err));
+	buf_fini(&l->tail);
+	return open_layer_store(l, &json, err);
+}
+
 static void build_job(struct pool_job *job)
 {
 	struct open_layer *l = CONTAINER_OF(job, struct open_layer, job);
-	struct open *o = l->open;
 	struct err why = ERR_INIT;
 	int r = build(l, &why);
 
-	if (r < 0)
-		layer_failed(l, &why);
 	if (r <= 0)
-		open_leave(o, l);
+		open_layer_end(l, r < 0 ? &why : NULL);
 }
 
 /* ---- on the I/O thread ---- */
@@ -142,51 +147,59 @@ static void take_bytes(struct open_layer *l, const struct reg_answer *answer)
 	l->tail_offset = answer->offset;
 }
 
+int open_layer_refused(const struct reg_answer *answer, struct err *why)
+{
+	if (answer->result >= 0)
+		return answer->length > 0 ? 0 : err_set(why, ERR_DATA_LOSS, "the registry gave no bytes");
+	*why = *answer->err;
+	if (answer->status == HTTP_TOO_MANY)
+		why->code = ERR_UNAVAILABLE; /* nothing is wrong with the layer */
+	return -(int)why->code;
+}
+
 static void on_bytes(void *arg, struct reg_answer *answer)
 {
 	struct open_layer *l = arg;
-	struct open *o = l->open;
 	struct err why = ERR_INIT;
 
-	if (answer->result >= 0 && answer->length == 0)
-		err_set(&why, ERR_DATA_LOSS, "the registry gave no bytes");
-	else if (answer->result < 0)
-		why = *answer->err;
-	if (why.code == ERR_OK) {
-		take_bytes(l, answer);
-		l->job.fn = build_job;
-		pool_submit(o->s->pool, POOL_DEMAND, &l->job);
+	if (open_layer_refused(answer, &why) < 0) {
+		open_layer_end(l, &why);
 		return;
 	}
-	if (answer->status == HTTP_TOO_MANY)
-		why.code = ERR_UNAVAILABLE; /* nothing is wrong with the layer */
-	layer_failed(l, &why);
-	open_leave(o, l);
+	take_bytes(l, answer);
+	l->job.fn = build_job;
+	pool_submit(l->open->s->pool, POOL_DEMAND, &l->job);
 }
 
-static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_t suffix, struct err *err)
+int open_layer_get(struct open_layer *l, struct reg_blob_get *q, struct err *err)
 {
 	struct open *o = l->open;
-	const struct reg_blob_get q = {.ref = o->ref,
-	                               .account = o->access.account,
-	                               .digest = l->d->digest,
-	                               .blob_size = l->d->size,
-	                               .offset = offset,
-	                               .length = length,
-	                               .suffix = suffix,
-	                               .lane = REG_DEMAND,
-	                               .deadline_ns = o->deadline_ns,
-	                               .done = on_bytes,
-	                               .arg = l};
 	int r;
 
+	q->ref = o->ref;
+	q->account = o->access.account;
+	q->lane = REG_DEMAND;
+	q->deadline_ns = o->deadline_ns;
+	q->arg = l;
 	/* The answer may come before the call has returned: the lock keeps it from leaving meanwhile. */
 	pthread_mutex_lock(&o->lock);
 	reg_request_unref(STEAL(l->request));
 	r = o->cancelled ? err_set(err, ERR_CANCELLED, "cancelled")
-	                 : reg_blob_get(o->s->w->client, &q, &l->request, err);
+	                 : reg_blob_get(o->s->w->client, q, &l->request, err);
 	pthread_mutex_unlock(&o->lock);
 	return r;
+}
+
+static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_t suffix, struct err *err)
+{
+	struct reg_blob_get q = {.digest = l->d->digest,
+	                         .blob_size = l->d->size,
+	                         .offset = offset,
+	                         .length = length,
+	                         .suffix = suffix,
+	                         .done = on_bytes};
+
+	return open_layer_get(l, &q, err);
 }
 
 /* ---- begin ---- */
@@ -198,11 +211,16 @@ static struct str annotation(void *arg, const char *name)
 	return reg_annotation_get(d->annotations, d->n_annotations, str_of(name));
 }
 
-static uint64_t guess(uint64_t blob_bytes)
+/* Bytes at the end of the blob that hold footer and TOC: as the annotation places it, or most likely. */
+static uint64_t tail_bytes(const struct open_layer *l)
 {
-	uint64_t n = blob_bytes / GUESS_FRACTION;
+	uint64_t blob_bytes = l->d->size, n = blob_bytes / GUESS_FRACTION;
 
 	n = n < GUESS_MIN ? GUESS_MIN : n > GUESS_MAX ? GUESS_MAX : n;
+	if (l->anchor.toc.packed_bytes > 0 && blob_bytes - l->anchor.toc.offset <= EXACT_MAX)
+		n = blob_bytes - l->anchor.toc.offset;
+	if (n < ESGZ_FOOTER_MAX)
+		n = ESGZ_FOOTER_MAX;
 	return n < blob_bytes ? n : blob_bytes;
 }
 
@@ -225,7 +243,7 @@ static int begin(struct open *o, struct open_layer *l, struct err *err)
 		move(o, l);
 		return 0;
 	}
-	TRY(fetch(l, 0, 0, guess(l->d->size), err));
+	TRY(fetch(l, 0, 0, tail_bytes(l), err));
 	return 1;
 }
 
@@ -236,8 +254,6 @@ void open_layer_begin(struct open *o, struct open_layer *l)
 
 	open_enter(o);
 	r = begin(o, l, &why);
-	if (r < 0)
-		layer_failed(l, &why);
 	if (r <= 0)
-		open_leave(o, l);
+		open_layer_end(l, r < 0 ? &why : NULL);
 }

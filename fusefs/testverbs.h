@@ -102,7 +102,7 @@ void damage_object(const struct world *w, const struct digest *name);
 /* Such that it shows when the index is opened, and not to those who have it open. */
 void damage_index(const struct world *w, const char *index_key);
 
-/* The content of every file of the index is in the store. */
+/* The content of every file of the index is in the store; `files` counts empty ones, too. */
 void assert_objects(const struct world *w, const char *index_key, unsigned files);
 
 #endif
