@@ -11,6 +11,7 @@
  *	hash                  sha256 of a stream in pieces, of small files one by one
  *	stream-unpack LAYER   an ordinary layer: inflate, hashes, tar, index; all but writing files
  *	chunks                single chunks of several sizes and places, in gzip members and zstd frames, with their digests
+ *	convert LAYER         into every format, on one thread and on all CPUs (one more reads): wall and CPU time of all
  */
 #include "bench/estargz/bench.h"
 
@@ -20,9 +21,14 @@ static const struct verb {
 	const char *name, *argument; /* in brackets: may be left out */
 	int (*run)(const char *argument, struct err *err);
 } verbs[] = {
-    {"toc", "[ENTRIES]", bench_toc},     {"tree", "[ENTRIES]", bench_tree}, {"erofs", "[ENTRIES]", bench_erofs},
-    {"inflate", "LAYER", bench_inflate}, {"hash", "", bench_hash},          {"stream-unpack", "LAYER", bench_unpack},
+    {"toc", "[ENTRIES]", bench_toc},
+    {"tree", "[ENTRIES]", bench_tree},
+    {"erofs", "[ENTRIES]", bench_erofs},
+    {"inflate", "LAYER", bench_inflate},
+    {"hash", "", bench_hash},
+    {"stream-unpack", "LAYER", bench_unpack},
     {"chunks", "", bench_chunks},
+    {"convert", "LAYER", bench_convert},
 };
 
 static int usage(void)

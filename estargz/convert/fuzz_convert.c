@@ -1,7 +1,8 @@
 /*
- * Input: entries of a layer, each one byte of type, one of what else is there, the lengths of path and link, and their
- * bytes; a tar is made of them. (The bytes of a tar itself would get the fuzzer nowhere: checksums.) If it can be read
- * as an ordinary layer and converted, the result must read back, lazily, as the same tree.
+ * Input: a byte for the format, one for the options, then entries of a layer, each one byte of type, one of what else is
+ * there, the lengths of path and link, and their bytes; a tar is made of them. (The bytes of a tar itself would get the
+ * fuzzer nowhere: checksums.) If it can be read as an ordinary layer and converted, the result must read back, lazily
+ * where it is a lazy one, as the same tree; and keep its DiffID where that is promised.
  */
 #include "estargz/convert/convert.h"
 
@@ -16,7 +17,7 @@
 #define CHUNK_BYTES 4096
 
 struct io {
-	struct str source;
+	struct str source, rest;
 	struct buf blob;
 };
 
@@ -30,9 +31,17 @@ static int read_source(void *arg, void *dst, size_t dst_bytes, size_t *n, struct
 {
 	struct io *io = arg;
 
-	*n = io->source.n < dst_bytes ? io->source.n : dst_bytes;
-	memcpy(dst, io->source.p, *n);
-	io->source = str_sub(io->source, *n, io->source.n);
+	*n = io->rest.n < dst_bytes ? io->rest.n : dst_bytes;
+	memcpy(dst, io->rest.p, *n);
+	io->rest = str_sub(io->rest, *n, io->rest.n);
+	return 0;
+}
+
+static int rewind_source(void *arg, struct err *err)
+{
+	struct io *io = arg;
+
+	io->rest = io->source;
 	return 0;
 }
 
@@ -70,16 +79,23 @@ static int index_plainly(struct str layer, struct buf *bytes, struct err *err)
 	return esgz_layer_index(l, bytes, err);
 }
 
-static int index_lazily(struct str blob, const struct esgz_convert_result *r, struct buf *bytes, struct err *err)
+static int index_lazily(enum esgz_format format, struct str blob, const struct esgz_convert_result *r,
+                        struct buf *bytes, struct err *err)
 {
 	AUTO(buf) struct buf json = BUF_INIT;
 	struct str tail = str_sub(blob, blob.n < ESGZ_FOOTER_MAX ? 0 : blob.n - ESGZ_FOOTER_MAX, blob.n);
-	const struct esgz_anchor anchor = {.has_plain = true, .plain = r->toc};
+	const struct esgz_anchor anchor = {.has_plain = true,
+	                                   .plain = r->toc,
+	                                   .has_packed = format == ESGZ_F_ZSTD_CHUNKED || format == ESGZ_F_ZSTD_STARGZ,
+	                                   .packed = r->toc_packed};
 	struct esgz_footer f;
 	const struct esgz_toc_source src = {.footer = &f, .key = r->toc, .blob = r->blob, .blob_bytes = blob.n};
 
 	TRY(esgz_anchor_locate(&anchor, tail, blob.n, &f, err));
-	TRY(esgz_toc_extract(&f, str_sub(blob, f.toc_offset, f.toc_bytes), &anchor, &json, err));
+	if (format == ESGZ_F_ESTARGZ_EXTERNAL)
+		TRY(esgz_toc_extract_external(buf_str(&r->external_toc), &anchor, &json, err));
+	else
+		TRY(esgz_toc_extract(&f, str_sub(blob, f.toc_offset, f.toc_bytes), &anchor, &json, err));
 	return esgz_toc_to_index(&src, &json, bytes, NULL, err);
 }
 
@@ -129,26 +145,70 @@ static bool put_entry(struct str *in, struct buf *tar)
 	return true;
 }
 
+/* What the first two bytes choose. */
+static struct esgz_convert_opts choose(struct str *in)
+{
+	static const struct str first[] = {{"a", 1}, {"b/c", 3}};
+	struct esgz_convert_opts o = {.level = 1, .threads = 1};
+	uint8_t options;
+
+	if (in->n < 2)
+		return o;
+	o.format = (enum esgz_format)((uint8_t)in->p[0] % (ESGZ_F_GZIP + 1));
+	options = (uint8_t)in->p[1];
+	*in = str_sub(*in, 2, in->n);
+	if (esgz_format_is_lazy(o.format))
+		o.chunk_bytes = options & 1 && o.format == ESGZ_F_ZSTD_CHUNKED ? 0 : CHUNK_BYTES;
+	o.keep_diff_id = options & 2;
+	o.min_chunk_bytes = options & 4 ? 3 * CHUNK_BYTES : 0;
+	if (options & 8) {
+		o.priority = first;
+		o.n_priority = ARRAY_LEN(first);
+	}
+	return o;
+}
+
+static void check(const struct esgz_convert_opts *opts, const struct buf *tar, struct io *io,
+                  const struct esgz_convert_result *r)
+{
+	bool keeps = opts->keep_diff_id || opts->format == ESGZ_F_ZSTD_CHUNKED || !esgz_format_is_lazy(opts->format);
+	AUTO(buf) struct buf source = BUF_INIT;
+	AUTO(buf) struct buf plain = BUF_INIT;
+	AUTO(buf) struct buf lazy = BUF_INIT;
+	struct err err = ERR_INIT;
+
+	if (index_plainly(buf_str(tar), &source, &err) < 0 || index_plainly(buf_str(&io->blob), &plain, &err) < 0)
+		abort();
+	compare(buf_str(&source), buf_str(&plain));
+	if (keeps && !digest_eq(&r->diff_id, &r->source_diff_id))
+		abort();
+	if (!esgz_format_is_lazy(opts->format))
+		return;
+	if (index_lazily(opts->format, buf_str(&io->blob), r, &lazy, &err) < 0) {
+		fprintf(stderr, "%s\n", err.msg);
+		abort();
+	}
+	compare(buf_str(&source), buf_str(&lazy));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t n)
 {
 	AUTO(buf) struct buf tar = BUF_INIT;
-	AUTO(buf) struct buf plain = BUF_INIT;
-	AUTO(buf) struct buf lazy = BUF_INIT;
+	AUTO(buf) struct buf unused = BUF_INIT;
 	AUTO(io) struct io io = {0};
-	const struct esgz_convert_io fns = {.read = read_source, .write = write_blob, .arg = &io};
-	const struct esgz_convert_opts opts = {.chunk_bytes = CHUNK_BYTES, .level = 1, .threads = 1};
+	AUTO(esgz_convert_result) struct esgz_convert_result r = {0};
+	const struct esgz_convert_io fns = {
+	    .read = read_source, .write = write_blob, .rewind = rewind_source, .arg = &io};
 	struct str rest = str_make(in, n);
-	struct esgz_convert_result r;
+	struct esgz_convert_opts opts = choose(&rest);
 	struct err err = ERR_INIT;
 
 	while (tar.n < (4u << 20) && put_entry(&rest, &tar))
 		;
 	buf_addz(&tar, 2 * TAR_BLOCK);
-	io.source = buf_str(&tar);
-	if (index_plainly(buf_str(&tar), &plain, &err) < 0 || esgz_convert(&opts, &fns, &r, &err) < 0)
+	io.source = io.rest = buf_str(&tar);
+	if (index_plainly(buf_str(&tar), &unused, &err) < 0 || esgz_convert(&opts, &fns, &r, &err) < 0)
 		return 0;
-	if (index_lazily(buf_str(&io.blob), &r, &lazy, &err) < 0)
-		abort();
-	compare(buf_str(&plain), buf_str(&lazy));
+	check(&opts, &tar, &io, &r);
 	return 0;
 }
