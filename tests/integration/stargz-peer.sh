@@ -51,11 +51,12 @@ wait_for 30 real ctr version || start_failed containerd
 # manifest TAG JQ
 manifest() { curl -sf -H 'Accept: application/vnd.oci.image.manifest.v1+json' "http://$REGISTRY/v2/test/tiny/manifests/$1" | jq -r "$2"; }
 
-# library TAG: its own reader finds the TOC whose digest we say.
+# library TAG [--zstdchunked]: its own reader finds the TOC whose digest we say.
 library() {
 	local digest said
 	while read -r digest said; do
-		check_eq "${digest:7:12}: the TOC that ctr-remote finds" "$(real ctr-remote images get-toc-digest "$digest" 2>&1)" "$said"
+		check_eq "${digest:7:12}: the TOC that ctr-remote finds" \
+			"$(real ctr-remote images get-toc-digest "${@:2}" "$digest" 2>&1)" "$said"
 	done < <(manifest "$1" '.layers[] | "\(.digest) \(.annotations["containerd.io/snapshot/stargz/toc.digest"])"')
 }
 
@@ -91,19 +92,31 @@ mounted() {
 	check "and gone again" wait_for 10 eval '[ -z "$(findmnt -rno TARGET | grep -F "$C/stargz/")" ]'
 }
 
-# form NAME OPTION...: converted so.
+# form TAG OPTION...: converted so; its library knows no TOC that is elsewhere.
 form() {
 	local tag=$1
 	shift
 	T_PREFIX="$tag: "
-	check "convert" "$BIN/contentctl" convert --quiet "$@" "oci:$T/tiny:latest" "$REGISTRY/test/tiny:$tag"
-	check "ctr-remote pulls it" real ctr-remote images pull --plain-http "$REGISTRY/test/tiny:$tag"
-	library "$tag"
-	real ctr images rm --sync "$REGISTRY/test/tiny:$tag" >/dev/null
+	cp -r "$T/tiny" "$T/$tag"
+	check "convert" python3 "$SOURCE_DIR/tests/lazy_layout.py" "$BUILD/unit/esgzconv" "$T/$tag" "$@"
+	push_layout "$T/$tag" "test/tiny:$tag" || bail "push failed"
+	if [ -e "$T/$tag-esgztoc" ]; then
+		push_layout "$T/$tag-esgztoc" "test/tiny:$tag-esgztoc" || bail "push failed"
+	else
+		check "ctr-remote pulls it" real ctr-remote images pull --plain-http "$REGISTRY/test/tiny:$tag"
+		if [[ "$*" == *zstd* ]]; then library "$tag" --zstdchunked; else library "$tag"; fi
+		real ctr images rm --sync "$REGISTRY/test/tiny:$tag" >/dev/null
+	fi
 	[ ! -x "$grpc" ] || mounted "$tag"
 	T_PREFIX=
 }
 
 tree_list --no-times "$T/reference/rootfs" >"$T/want"
 form estargz --format estargz
+form min-chunk --format estargz --min-chunk-size 100000
+if [ -x "$grpc" ]; then
+	form external --format estargz-external-toc
+	form keep-diff-id --format estargz-external-toc --keep-diff-id
+fi
+form zstd --format zstd:chunked-stargz
 finish
