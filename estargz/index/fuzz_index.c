@@ -1,4 +1,5 @@
-/* Input: an index file; its checksum and length are set right first, so that the fields behind them are reached. */
+/* Input: an index file of any version; its checksum and lengths are set right first, so that the fields behind them are
+ * reached. */
 #include "estargz/index/index_format.h"
 
 #include "base/buf.h"
@@ -45,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (n > 0)
 		memcpy(copy, data, n);
 	if (n >= H_END) {
+		put_le32(copy + H_HEADER_BYTES, index_header_bytes(get_le32(copy + H_VERSION)));
 		put_le64(copy + H_FILE_BYTES, n);
 		put_le64(copy + H_CRC, index_crc(copy, n));
 	}

@@ -56,6 +56,18 @@ static int add_file(struct esgz_index_builder *b, const char *path, uint32_t n, 
 	return esgz_index_add(b, &e, NULL, 0, c, n, NULL, &err);
 }
 
+/* A file of `data` bytes, if any, and a hole behind them. */
+static int add_hole(struct esgz_index_builder *b, const char *path, uint64_t hole, uint64_t data)
+{
+	const struct esgz_entry e = {.type = ESGZ_REG, .path = str_of(path), .size = data + hole, .content = {{77}}};
+	const struct esgz_chunk c[2] = {{.blob_offset = 5, .blob_bytes = 9, .bytes = data, .digest = {{9}}},
+	                                {.file_offset = data, .bytes = hole, .hole = true, .digest = {{77}}}};
+	struct err err = ERR_INIT;
+	bool alone = data == 0;
+
+	return esgz_index_add(b, &e, NULL, 0, c + alone, 2 - alone, NULL, &err);
+}
+
 /* Finishes, opens; the index and its bytes are the caller's. */
 static struct esgz_index *finish_with(struct esgz_index_builder *b, enum esgz_trust trust, struct buf *file)
 {
@@ -234,6 +246,62 @@ static void test_files_and_chunks(void **state)
 	e = find(ix, "empty");
 	assert_int_equal(e.n_chunks, 0);
 	assert_true(digest_eq(&e.content, &DIGEST_EMPTY));
+}
+
+/* Of any size, nowhere in the blob; their digest counts in the claim as that of stored zeros would. */
+static void test_holes(void **state)
+{
+	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
+	AUTO(buf) struct buf file = BUF_INIT;
+	AUTO(esgz_index) struct esgz_index *ix = NULL;
+	struct esgz_chunk c[2];
+	struct digest claim;
+	struct esgz_entry e;
+
+	assert_int_equal(add_hole(b, "alone", 1ull << 40, 0), 0);
+	assert_int_equal(add_hole(b, "behind", 1ull << 41, 1000), 0);
+	ix = finish(b, &file);
+	e = find(ix, "alone");
+	assert_int_equal(e.n_chunks, 1);
+	esgz_index_chunk(ix, e.first_chunk, &c[0]);
+	assert_true(c[0].hole);
+	assert_int_equal(c[0].bytes, 1ull << 40);
+	assert_int_equal(c[0].blob_offset | c[0].blob_bytes | c[0].inner_offset, 0);
+	e = find(ix, "behind");
+	assert_int_equal(e.size, (1ull << 41) + 1000);
+	esgz_index_chunk(ix, e.first_chunk, &c[0]);
+	esgz_index_chunk(ix, e.first_chunk + 1, &c[1]);
+	assert_false(c[0].hole);
+	assert_true(c[1].hole);
+	assert_int_equal(c[1].file_offset, 1000);
+	assert_int_equal(c[1].bytes, 1ull << 41);
+	c[1].hole = false;
+	c[1].blob_offset = 99;
+	esgz_claim_key(&e.content, e.size, c, 2, &claim);
+	assert_true(digest_eq(&e.claim, &claim));
+}
+
+static void test_prefetch_end(void **state)
+{
+	static const struct {
+		uint64_t end;
+		int code;
+	} cases[] = {{0, 0}, {1, 0}, {BLOB_BYTES, 0}, {BLOB_BYTES + 1, -ERR_INVALID}, {ESGZ_NO_PREFETCH, 0}};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
+		struct esgz_index_info info = info_of(ESGZ_TRUST_TOC);
+		AUTO(buf) struct buf file = BUF_INIT;
+		AUTO(esgz_index) struct esgz_index *ix = NULL;
+		struct err err = ERR_INIT;
+
+		info.prefetch_end = cases[i].end;
+		assert_int_equal(esgz_index_finish(b, &info, &file, &err), cases[i].code);
+		if (cases[i].code < 0)
+			continue;
+		assert_int_equal(esgz_index_open(buf_str(&file), &ix, &err), 0);
+		assert_int_equal(esgz_index_get_info(ix)->prefetch_end, cases[i].end);
+	}
 }
 
 static int add_chunks(const struct esgz_entry *e, const struct esgz_chunk *c, uint32_t n)
@@ -583,12 +651,79 @@ static void rich_file(struct buf *file)
 	add_link(b, ESGZ_SYMLINK, "s", "t");
 	add_link(b, ESGZ_HARDLINK, "h", "d/two");
 	add(b, ESGZ_REG, ".wh.gone");
+	add_hole(b, "d/z", 1ull << 40, 0);
+	add_hole(b, "d/zz", 10, 1 << 20);
+	info.prefetch_end = 77;
 	assert_int_equal(esgz_index_finish(b, &info, file, NULL), 0);
 }
 
 static void reseal(struct buf *file)
 {
 	put_le64(file->p + H_CRC, index_crc(file->p, file->n));
+}
+
+/* The file as version 1 had it: without the last field of the header. */
+static void to_version_1(struct buf *file)
+{
+	memmove(file->p + H_PREFETCH_END, file->p + H_END, file->n - H_END);
+	file->n -= H_END - H_PREFETCH_END;
+	put_le32(file->p + H_VERSION, 1);
+	put_le32(file->p + H_HEADER_BYTES, H_PREFETCH_END);
+	put_le64(file->p + H_FILE_BYTES, file->n);
+	reseal(file);
+}
+
+static void test_version_1_is_read(void **state)
+{
+	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
+	AUTO(buf) struct buf file = BUF_INIT;
+	AUTO(buf) struct buf where = BUF_INIT;
+	AUTO(buf) struct buf old = BUF_INIT;
+	AUTO(esgz_index) struct esgz_index *ix = NULL;
+	AUTO(esgz_index) struct esgz_index *now = NULL;
+	struct err err = ERR_INIT;
+	struct esgz_chunk c;
+
+	add_file(b, "one", 1, 10, 1);
+	add_file(b, "two", 2, 1000, 4);
+	add_link(b, ESGZ_SYMLINK, "s", "t");
+	now = finish(b, &file);
+	buf_addstr(&old, buf_str(&file));
+	to_version_1(&old);
+	assert_int_equal(esgz_index_open(buf_str(&old), &ix, &err), 0);
+	assert_int_equal(esgz_index_compare(ix, "old", now, "new", 0, &where), 0);
+	assert_int_equal(esgz_index_get_info(ix)->prefetch_end, 0);
+	assert_int_equal(esgz_index_get_info(ix)->n_chunks, 3);
+	for (uint32_t i = 0; i < 3; i++) {
+		struct esgz_chunk want;
+
+		esgz_index_chunk(ix, i, &c);
+		esgz_index_chunk(now, i, &want);
+		assert_int_equal(c.blob_offset, want.blob_offset);
+		assert_int_equal(c.bytes, want.bytes);
+		assert_true(digest_eq(&c.digest, &want.digest));
+	}
+}
+
+/* What version 1 did not have is damage in it, each alone. */
+static void test_version_1_has_no_news(void **state)
+{
+	for (unsigned k = 0; k < 3; k++) {
+		AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
+		struct esgz_index_info info = info_of(ESGZ_TRUST_TOC);
+		AUTO(buf) struct buf file = BUF_INIT;
+		AUTO(esgz_index) struct esgz_index *ix = NULL;
+		struct err err = ERR_INIT;
+
+		if (k == 1)
+			add_hole(b, "hole", 10, 0);
+		else
+			add_file(b, "one", 1, 10, 1);
+		info.compression = k == 2 ? ESGZ_GZIP_SEEK : ESGZ_GZIP;
+		assert_int_equal(esgz_index_finish(b, &info, &file, &err), 0);
+		to_version_1(&file);
+		assert_int_equal(esgz_index_open(buf_str(&file), &ix, &err), k == 0 ? 0 : -ERR_DATA_LOSS);
+	}
 }
 
 /* Reads all that an index hands out, so that the sanitizers see every view. */
@@ -744,6 +879,10 @@ int main(void)
 	    cmocka_unit_test(test_file_with_entries_below),
 	    cmocka_unit_test(test_path_clean),
 	    cmocka_unit_test(test_keys),
+	    cmocka_unit_test(test_holes),
+	    cmocka_unit_test(test_prefetch_end),
+	    cmocka_unit_test(test_version_1_is_read),
+	    cmocka_unit_test(test_version_1_has_no_news),
 	    cmocka_unit_test(test_damage_is_seen),
 	    cmocka_unit_test(test_lies_are_refused_or_harmless),
 	    cmocka_unit_test(test_bad_trees_are_refused),

@@ -375,6 +375,118 @@ static void test_storage_dialect(void **state)
 	assert_hole(ix, e.first_chunk + 1, 3000, 3000);
 }
 
+#define REG(name, size, rest) "{\"type\":\"reg\",\"name\":\"" name "\",\"size\":" size "," rest "}"
+#define ZEROS(at, size, digest)                                                                                        \
+	"{\"type\":\"chunk\",\"chunkOffset\":" at ",\"chunkSize\":" size                                               \
+	",\"chunkType\":\"zeros\",\"chunkDigest\":" digest "}"
+
+static void test_holes(void **state)
+{
+	AUTO(buf) struct buf file = BUF_INIT;
+	AUTO(esgz_index)
+	struct esgz_index *ix = index_of(REG("huge", "1099511628776",
+	                                     "\"offset\":100,\"endOffset\":300,\"chunkSize\":1000,\"chunkDigest\":" DA
+	                                     ",\"digest\":" DB) "," ZEROS("1000", "1099511627776", DC),
+	                                 &file);
+	struct esgz_entry e = find(ix, "huge");
+
+	/* A hole without an offset does not end the chunk before it. */
+	assert_chunk(ix, e.first_chunk, 100, 200, 0, 0, 1000, 0xaa);
+	assert_hole(ix, e.first_chunk + 1, 1000, 1ull << 40);
+	refused(REG("f", "4000", "\"offset\":100,\"chunkSize\":1000,\"chunkDigest\":" DA ",\"digest\":" DB) "," ZEROS(
+		    "1000", "3000", DC),
+	        "f: 3000 zeros with another digest than theirs");
+	refused(REG("f", "4000", "\"offset\":100,\"chunkSize\":1000,\"chunkType\":\"ones\",\"digest\":" DB),
+	        "f: chunk of unknown type ones");
+	refused(REG("f", "4000", "\"offset\":100,\"endOffset\":90001,\"digest\":" DB),
+	        "f: ends at 90001 of the blob, whose data end at 90000");
+	refused(REG("f", "4000", "\"offset\":100,\"endOffset\":100,\"digest\":" DB),
+	        "f: chunk at 100 of the blob ends at 100");
+}
+
+/* containers/storage does not mark a file that is zeros as a whole; it can be read nevertheless. */
+static void test_unmarked_hole(void **state)
+{
+	AUTO_FREE char *zeros = xcalloc(1, 70 << 20);
+	AUTO(buf) struct buf file = BUF_INIT;
+	AUTO(esgz_index) struct esgz_index *ix = NULL;
+	AUTO_FREE char *entry = NULL;
+	char text[DIGEST_TEXT_MAX];
+	struct digest d;
+
+	digest_of(zeros, 70 << 20, &d);
+	entry = xasprintf(REG("zeros", "73400320", "\"offset\":100,\"endOffset\":2000,\"digest\":\"%s\""),
+	                  digest_text(&d, text));
+	ix = index_of(entry, &file);
+	assert_hole(ix, find(ix, "zeros").first_chunk, 0, 70 << 20);
+	refused(REG("f", "73400320", "\"offset\":100,\"digest\":" DA),
+	        "f: chunk of 73400320 bytes, at most 67108864 can be read");
+}
+
+/* Legacy stargz: chunks without digests are one. */
+static void test_undigested_chunks(void **state)
+{
+	static const char chunk[] = ",{\"type\":\"chunk\",\"offset\":500,\"chunkOffset\":1000}";
+	AUTO(buf) struct buf file = BUF_INIT;
+	AUTO_FREE char *entries =
+	    xasprintf("%s%s,%s", REG("f", "2500", "\"offset\":100,\"chunkSize\":1000,\"digest\":" DA), chunk,
+	              REG("g", "7", "\"offset\":900,\"digest\":" DB));
+	AUTO_FREE char *large =
+	    xasprintf("%s%s", REG("opt/big", "90177536", "\"offset\":100,\"chunkSize\":1000,\"digest\":" DA), chunk);
+	AUTO_FREE char *mixed = xasprintf(
+	    "%s%s", REG("f", "2500", "\"offset\":100,\"chunkSize\":1000,\"chunkDigest\":" DB ",\"digest\":" DA), chunk);
+	AUTO(esgz_index) struct esgz_index *ix = index_of(entries, &file);
+	struct esgz_entry e = find(ix, "f");
+
+	assert_int_equal(e.n_chunks, 1);
+	assert_chunk(ix, e.first_chunk, 100, 800, 0, 0, 2500, 0xaa);
+	refused(large, "opt/big: 90177536 bytes without chunk digests");
+	refused(mixed, "f: 1 of 2 chunks without a digest");
+}
+
+static void test_landmarks(void **state)
+{
+	static const struct {
+		const char *entries;
+		uint64_t end;
+	} cases[] = {
+	    {REG("f", "7", "\"offset\":900,\"digest\":" DB), 0},
+	    {REG("./.prefetch.landmark", "1", "\"offset\":700,\"digest\":" DB), 700},
+	    {REG(".no.prefetch.landmark", "1", "\"offset\":700,\"digest\":" DB), ESGZ_NO_PREFETCH},
+	    {REG(".prefetch.landmark", "1", "\"offset\":700") "," REG(".no.prefetch.landmark", "1", "\"offset\":8"),
+	     ESGZ_NO_PREFETCH},
+	    {REG("d/.prefetch.landmark", "1", "\"offset\":700,\"digest\":" DB), 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		AUTO(buf) struct buf file = BUF_INIT;
+		AUTO(esgz_index) struct esgz_index *ix = index_of(cases[i].entries, &file);
+
+		assert_int_equal(esgz_index_get_info(ix)->prefetch_end, cases[i].end);
+	}
+	refused(REG(".prefetch.landmark", "1", "\"offset\":90000"), ".prefetch.landmark: at 90000 of the blob");
+}
+
+static void test_tar_split_and_times(void **state)
+{
+	const struct esgz_footer footer = footer_of(ESGZ_FOOTER_ZSTD_STORAGE);
+	const struct esgz_toc_source src = {.footer = &footer, .key = TOC, .blob = BLOB, .blob_bytes = BLOB_BYTES};
+	struct esgz_toc_found found = {.has_tar_split = true};
+	AUTO(buf) struct buf text = BUF_INIT;
+	AUTO(buf) struct buf file = BUF_INIT;
+	AUTO(esgz_index) struct esgz_index *ix = NULL;
+	struct err err = ERR_INIT;
+
+	buf_adds(&text, "{\"version\":1,\"tarSplitDigest\":" DC ",\"entries\":[{\"type\":\"fifo\",\"name\":\"p\","
+	                "\"modtime\":\"0001-01-01T00:00:00Z\"}]}");
+	assert_int_equal(esgz_toc_to_index(&src, &text, &file, &found, &err), 0);
+	assert_true(found.has_tar_split);
+	assert_int_equal(found.tar_split.b[31], 0xcc);
+	assert_int_equal(esgz_index_open(buf_str(&file), &ix, &err), 0);
+	assert_int_equal(find(ix, "p").mtime_s, 0); /* Go's way to say that nobody knows */
+	refused("{\"type\":\"socket\",\"name\":\"run/x\"}", "run/x: a socket, which no layer can hold");
+}
+
 /* ---- blob to JSON ---- */
 
 static int extract_by(struct esgz_footer f, struct str toc, const struct esgz_anchor *anchor, struct str want)
@@ -555,6 +667,11 @@ int main(void)
 	    cmocka_unit_test(test_hostile_attributes_are_left_out),
 	    cmocka_unit_test(test_whole_documents),
 	    cmocka_unit_test(test_storage_dialect),
+	    cmocka_unit_test(test_holes),
+	    cmocka_unit_test(test_unmarked_hole),
+	    cmocka_unit_test(test_undigested_chunks),
+	    cmocka_unit_test(test_landmarks),
+	    cmocka_unit_test(test_tar_split_and_times),
 	    cmocka_unit_test(test_extract_gzip),
 	    cmocka_unit_test(test_extract_other_tars),
 	    cmocka_unit_test(test_bomb),
