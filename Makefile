@@ -1,7 +1,7 @@
 # Thin aliases; the build itself is CMake (CMakePresets.json).
 JOBS ?= $(shell nproc)
 
-.PHONY: all setup demo check peers chaos bench bench-api fuzz format install clean
+.PHONY: all setup demo check peers chaos bench bench-api fuzz coverage format install clean
 
 all:
 	cmake --preset release
@@ -41,6 +41,10 @@ bench-api: all
 # Every fuzz target for a minute, or SECONDS=N; TOTAL=N: all together for that long.
 fuzz:
 	tests/fuzz/run.sh $(if $(TOTAL),--total $(TOTAL),$(or $(SECONDS),60))
+
+# Lines of the format library that its tests run; at least 95 % of each parser's.
+coverage:
+	tests/coverage.sh
 
 format:
 	git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i

@@ -383,6 +383,20 @@ static void test_sink_ends_it(void **state)
 	buf_fini(&c.bytes);
 }
 
+/* Layers that are reached from checkpoints have no chunks that stand alone: whoever asks is told, and writes nothing. */
+static void test_chunk_of_a_seekable_layer(void **state)
+{
+	AUTO(esgz_inflater) struct esgz_inflater *z = esgz_inflater_new();
+	const struct esgz_chunk c = {.blob_bytes = 4, .bytes = 4};
+	uint8_t dst[4] = "abc";
+	struct err err = ERR_INIT;
+
+	assert_int_equal(esgz_inflate_chunk(z, ESGZ_GZIP_SEEK, STR("data"), &c, dst, &err), -ERR_INVALID);
+	assert_non_null(strstr(err.msg, "checkpoints"));
+	assert_string_equal((char *)dst, "abc");
+	esgz_inflater_free(NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -391,6 +405,7 @@ int main(void)
 	    cmocka_unit_test(test_short_input),
 	    cmocka_unit_test(test_damaged_input),
 	    cmocka_unit_test(test_chunk_beyond_the_bounds),
+	    cmocka_unit_test(test_chunk_of_a_seekable_layer),
 	    cmocka_unit_test(test_streams),
 	    cmocka_unit_test(test_full_buffers),
 	    cmocka_unit_test(test_skippable_frame_first),
