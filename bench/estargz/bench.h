@@ -36,6 +36,7 @@ int bench_erofs(const char *entries, struct err *err);
 int bench_inflate(const char *layer, struct err *err);
 int bench_hash(const char *unused, struct err *err);
 int bench_unpack(const char *layer, struct err *err);
+int bench_gzseek(const char *layer, struct err *err);
 int bench_chunks(const char *unused, struct err *err);
 int bench_convert(const char *layer, struct err *err);
 

@@ -10,6 +10,7 @@
  *	inflate LAYER         a layer's compressed bytes to plain ones
  *	hash                  sha256 of a stream in pieces, of small files one by one
  *	stream-unpack LAYER   an ordinary layer: inflate, hashes, tar, index; all but writing files
+ *	gzseek LAYER          the seekable index of a gzip layer: built by two threads (wall), its size, each chunk read from it
  *	chunks                single chunks of several sizes and places, in gzip members and zstd frames, with their digests
  *	convert LAYER         into every format, on one thread and on all CPUs (one more reads): wall and CPU time of all
  */
@@ -27,6 +28,7 @@ static const struct verb {
     {"inflate", "LAYER", bench_inflate},
     {"hash", "", bench_hash},
     {"stream-unpack", "LAYER", bench_unpack},
+    {"gzseek", "LAYER", bench_gzseek},
     {"chunks", "", bench_chunks},
     {"convert", "LAYER", bench_convert},
 };

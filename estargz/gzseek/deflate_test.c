@@ -2,7 +2,7 @@
 
 #include "base/buf.h"
 #include "base/testing.h"
-#include "base/vec.h"
+#include "estargz/gzseek/test_gzip.h"
 
 #include <zlib.h>
 
@@ -49,40 +49,6 @@ static void put_fixed(struct bits *b, unsigned symbol)
 		put_code(b, symbol - 256, 7);
 	else
 		put_code(b, 0xc0 + symbol - 280, 8);
-}
-
-/* The same bytes in any test; few words and some runs of patterns of 1 to 20 bytes, so that matches are near and far. */
-static void words(struct buf *out, size_t n, uint32_t seed)
-{
-	while (out->n < n) {
-		seed = seed * 1664525 + 1013904223;
-		buf_addf(out, "%x%c", (seed >> 20) * 2654435761u >> seed / 65536 % 24, " \n_("[seed >> 30]);
-		if ((seed >> 12 & 255) == 0)
-			buf_addz(out, seed >> 20);
-		for (unsigned i = 0, period = seed % 20 + 1; (seed >> 12 & 31) == 1 && i < seed >> 24; i++)
-			buf_addc(out, (char)(i % period * 37 + seed / 4096));
-	}
-	out->n = n;
-}
-
-static void compress_raw(struct buf *out, struct str plain, int level, int strategy, int memory, size_t flush_every)
-{
-	z_stream z = {0};
-	size_t room;
-
-	assert_int_equal(deflateInit2(&z, level, Z_DEFLATED, -15, memory, strategy), Z_OK);
-	room = deflateBound(&z, plain.n) + plain.n / (flush_every ? flush_every : SIZE_MAX) * 8 + 64;
-	z.next_out = (Bytef *)buf_reserve(out, room);
-	z.avail_out = (uInt)room;
-	for (struct str part; plain.n > 0; plain = str_sub(plain, part.n, plain.n)) {
-		part = str_sub(plain, 0, flush_every ? flush_every : plain.n);
-		z.next_in = (Bytef *)part.p;
-		z.avail_in = (uInt)part.n;
-		assert_int_equal(deflate(&z, Z_PARTIAL_FLUSH), Z_OK);
-	}
-	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
-	out->n += z.total_out;
-	deflateEnd(&z);
 }
 
 /* ---- decoders ---- */
@@ -373,17 +339,14 @@ static void test_bad_heads(void **state)
 /* What zlib makes, in every way, comes back however it is cut. */
 static void test_zlib(void **state)
 {
-	static const struct {
-		int level, strategy, memory;
-		size_t flush;
-	} ways[] = {{1, Z_DEFAULT_STRATEGY, 9, 0},
-	            {6, Z_DEFAULT_STRATEGY, 8, 0},
-	            {9, Z_DEFAULT_STRATEGY, 1, 0},
-	            {0, Z_DEFAULT_STRATEGY, 8, 0},
-	            {6, Z_FIXED, 8, 0},
-	            {6, Z_HUFFMAN_ONLY, 8, 0},
-	            {6, Z_RLE, 8, 5000},
-	            {6, Z_FILTERED, 9, 300}};
+	static const struct zlib_way ways[] = {{1, Z_DEFAULT_STRATEGY, 9, 1, 0},
+	                                       {6, Z_DEFAULT_STRATEGY, 8, 1, 0},
+	                                       {9, Z_DEFAULT_STRATEGY, 1, 1, 0},
+	                                       {0, Z_DEFAULT_STRATEGY, 8, 1, 0},
+	                                       {6, Z_FIXED, 8, 1, 0},
+	                                       {6, Z_HUFFMAN_ONLY, 8, 1, 0},
+	                                       {6, Z_RLE, 8, 1, 5000},
+	                                       {6, Z_FILTERED, 9, 1, 300}};
 	AUTO(buf) struct buf plain = BUF_INIT;
 
 	words(&plain, 1 << 20, 5);
@@ -391,7 +354,7 @@ static void test_zlib(void **state)
 		static const size_t steps[] = {1, 7, 333, 70000, SIZE_MAX};
 		AUTO(buf) struct buf packed = BUF_INIT;
 
-		compress_raw(&packed, buf_str(&plain), ways[i].level, ways[i].strategy, ways[i].memory, ways[i].flush);
+		zlib_pack(&packed, buf_str(&plain), &ways[i]);
 		for (size_t k = 0; k < sizeof(steps) / sizeof(*steps); k++) {
 			AUTO(buf) struct buf out = BUF_INIT;
 
@@ -459,14 +422,14 @@ static void test_places(void **state)
 	AUTO(buf) struct buf packed = BUF_INIT;
 
 	words(&plain, 600000, 9);
-	compress_raw(&packed, buf_str(&plain), 6, Z_DEFAULT_STRATEGY, 8, 0);
+	zlib_pack(&packed, buf_str(&plain), &(struct zlib_way){.level = 6, .raw = 1});
 	check_places(buf_str(&packed), buf_str(&plain), SIZE_MAX);
 	check_places(buf_str(&packed), buf_str(&plain), 1000);
 	buf_clear(&packed);
-	compress_raw(&packed, buf_str(&plain), 9, Z_FIXED, 3, 7000);
+	zlib_pack(&packed, buf_str(&plain), &(struct zlib_way){9, Z_FIXED, 3, 1, 7000});
 	check_places(buf_str(&packed), buf_str(&plain), 70000);
 	buf_clear(&packed);
-	compress_raw(&packed, buf_str(&plain), 0, Z_DEFAULT_STRATEGY, 8, 0);
+	zlib_pack(&packed, buf_str(&plain), &(struct zlib_way){.level = 0, .raw = 1});
 	check_places(buf_str(&packed), buf_str(&plain), SIZE_MAX);
 }
 

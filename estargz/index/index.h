@@ -142,6 +142,10 @@ int esgz_index_add(struct esgz_index_builder *b, const struct esgz_entry *e, con
                    uint32_t n_xattrs, const struct esgz_chunk *chunks, uint32_t n_chunks, const char **dropped,
                    struct err *err);
 
+/* Before finish: `place` sets blob_offset, blob_bytes and inner_offset of each chunk added so far that is no hole. What it sets
+ * is taken as it is. For those who learn where the bytes lie after the files. */
+void esgz_index_place(struct esgz_index_builder *b, void (*place)(void *arg, struct esgz_chunk *c), void *arg);
+
 /* Sorts, links, checks and appends the file's bytes to `out`. info: blob, trusted, trust, compression, blob_bytes,
  * prefetch_end are taken from it. The builder is used up. */
 int esgz_index_finish(struct esgz_index_builder *b, const struct esgz_index_info *info, struct buf *out,
@@ -160,6 +164,13 @@ enum {
  */
 int esgz_index_compare(const struct esgz_index *a, const char *a_name, const struct esgz_index *b, const char *b_name,
                        unsigned flags, struct buf *where);
+
+/* Takes out of an index file what its receiver must know better or can tell from the rest: `trusted` and the claim keys
+ * become zeros, which compress. The file is one that opens. */
+void esgz_index_strip(struct buf *file);
+/* Puts them in again, hostile bytes included: trust as the receiver has it, claim keys as they follow. Errors as of
+ * esgz_index_open. */
+int esgz_index_fill(struct buf *file, enum esgz_trust trust, const struct digest *trusted, struct err *err);
 
 /* Lexical cleaning of "/" + raw, without the leading slash ("" = root); ".." cannot escape. Replaces *out. Too long, a component
  * over 255 bytes, or a NUL byte: ERR_INVALID. */

@@ -340,6 +340,13 @@ void index_tree_end_chunks(struct esgz_index_builder *b, uint64_t data_end)
 	}
 }
 
+void esgz_index_place(struct esgz_index_builder *b, void (*place)(void *arg, struct esgz_chunk *c), void *arg)
+{
+	vec_each(&b->chunks, c)
+		if (!c->hole)
+			place(arg, c);
+}
+
 /* The chunks must tile the file: in order, without gaps, each of a size that a reader can allocate. */
 static int check_chunks(const struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_chunk *chunks,
                         uint32_t n, struct err *err)

@@ -32,11 +32,9 @@ void esgz_inflater_free(struct esgz_inflater *z)
 
 int inflater_ready(struct esgz_inflater *z, enum esgz_compression comp, struct err *err)
 {
-	if (comp == ESGZ_GZIP_SEEK)
-		return err_set(err, ERR_INVALID, "inflate: a layer that is reached from checkpoints");
-	if (comp == ESGZ_GZIP && !z->isal)
+	if ((comp == ESGZ_GZIP || comp == ESGZ_GZIP_SEEK) && !z->isal)
 		z->isal = xmalloc(sizeof(*z->isal));
-	if (comp == ESGZ_ZSTD && !z->zstd && !(z->zstd = ZSTD_createDCtx()))
+	if ((comp == ESGZ_ZSTD || comp == ESGZ_GZIP_SEEK) && !z->zstd && !(z->zstd = ZSTD_createDCtx()))
 		return err_set(err, ERR_EXHAUSTED, "inflate: no memory for a decoder");
 	return 0;
 }
@@ -157,8 +155,8 @@ static int inflate(struct esgz_inflater *z, enum esgz_compression comp, struct s
 	case ESGZ_ZSTD:
 		TRY(unzstd(z, in, c, dst, err));
 		break;
-	case ESGZ_GZIP_SEEK: /* not ready for it */
-		break;
+	case ESGZ_GZIP_SEEK:
+		return err_set(err, ERR_INVALID, "inflate: a layer that is read from points");
 	}
 	return inflater_check(z, c, dst, err);
 }

@@ -39,6 +39,16 @@ bool esgz_inflate_member(struct esgz_inflater *z, enum esgz_compression comp, st
                          const struct esgz_chunk *chunks, uint32_t n, size_t tail_max,
                          const struct esgz_member_sink *sink);
 
+struct esgz_point; /* gzseek/points.h */
+/* The same of layers that are read from points (ESGZ_GZIP_SEEK): `in` begins at `from`, which is the chunks' blob_offset. A
+ * damaged window is ERR_DATA_LOSS, or shows in the chunk's digest. The span of a point ends in the middle of a member, as
+ * a rule, so that the second one is mostly false. */
+int esgz_inflate_chunk_at(struct esgz_inflater *z, const struct esgz_point *from, struct str in,
+                          const struct esgz_chunk *c, uint8_t *dst, struct err *err);
+bool esgz_inflate_span(struct esgz_inflater *z, const struct esgz_point *from, struct str in,
+                       const struct esgz_chunk *chunks, uint32_t n, size_t tail_max,
+                       const struct esgz_member_sink *sink);
+
 struct esgz_stream;
 /* The compression is found from the first bytes of the stream (gzip or zstd magic, else plain tar). */
 struct esgz_stream *esgz_stream_new(void);

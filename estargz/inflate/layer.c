@@ -1,6 +1,7 @@
 #include "estargz/inflate/layer.h"
 
 #include "base/buf.h"
+#include "estargz/inflate/file_chunks.h"
 #include "estargz/toc/toc.h"
 
 struct esgz_layer {
@@ -12,7 +13,8 @@ struct esgz_layer {
 	struct esgz_layer_result result;
 	struct esgz_tar_entry entry; /* the regular file whose content is coming; valid until its end (tar.h) */
 	struct buf path;
-	bool marker; /* it is none of the tree */
+	bool marker;                /* it is none of the tree */
+	struct file_chunks *chunks; /* NULL: files are not cut */
 };
 
 static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
@@ -24,6 +26,8 @@ static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 	if (t->e.type != ESGZ_REG)
 		return l->marker ? 0 : esgz_index_add(l->b, &t->e, t->xattrs, t->n_xattrs, NULL, 0, NULL, err);
 	l->entry = *t;
+	if (l->chunks)
+		file_chunks_begin(l->chunks, t->payload_offset);
 	return l->marker || t->e.size == 0 ? 0 : l->sink.begin(l->sink.arg, t->e.size, err);
 }
 
@@ -33,14 +37,39 @@ static int on_data(void *arg, struct str bytes, struct err *err)
 
 	if (l->marker)
 		return 0;
-	hasher_add(l->file, bytes.p, bytes.n);
+	if (l->chunks)
+		file_chunks_add(l->chunks, bytes);
+	else
+		hasher_add(l->file, bytes.p, bytes.n);
 	return l->sink.data(l->sink.arg, bytes, err);
+}
+
+/* Of a sparse file whose holes shall be chunks; else they come as data. */
+static int on_hole(void *arg, uint64_t bytes, struct err *err)
+{
+	static const uint8_t zeros[64 << 10];
+	struct esgz_layer *l = arg;
+
+	if (l->marker)
+		return 0;
+	file_chunks_hole_begin(l->chunks);
+	while (bytes > 0) {
+		struct str part = str_make(zeros, bytes < sizeof(zeros) ? (size_t)bytes : sizeof(zeros));
+
+		file_chunks_hole_add(l->chunks, part);
+		TRY(l->sink.data(l->sink.arg, part, err));
+		bytes -= part.n;
+	}
+	file_chunks_hole_end(l->chunks);
+	return 0;
 }
 
 static int on_end(void *arg, struct err *err)
 {
 	struct esgz_layer *l = arg;
 	struct esgz_entry *e = &l->entry.e;
+	const struct esgz_chunk *chunks = NULL;
+	uint32_t n = 0;
 
 	if (l->marker)
 		return 0;
@@ -48,9 +77,11 @@ static int on_end(void *arg, struct err *err)
 		e->content = DIGEST_EMPTY;
 	} else {
 		hasher_done(l->file, &e->content);
+		if (l->chunks)
+			chunks = file_chunks_end(l->chunks, &e->content, &n);
 		TRY(l->sink.end(l->sink.arg, &e->content, err));
 	}
-	return esgz_index_add(l->b, e, l->entry.xattrs, l->entry.n_xattrs, NULL, 0, NULL, err);
+	return esgz_index_add(l->b, e, l->entry.xattrs, l->entry.n_xattrs, chunks, n, NULL, err);
 }
 
 static int on_plain(void *arg, struct str plain, struct err *err)
@@ -87,6 +118,7 @@ void esgz_layer_free(struct esgz_layer *l)
 	hasher_free(l->blob);
 	hasher_free(l->plain);
 	hasher_free(l->file);
+	file_chunks_free(l->chunks);
 	buf_fini(&l->path);
 	free(l);
 }
@@ -126,6 +158,27 @@ int esgz_layer_finish_plain(struct esgz_layer *l, const struct digest *blob, uin
 	l->result.blob_bytes = blob_bytes;
 	l->result.compression = compression;
 	return finish_tar(l, out, err);
+}
+
+void esgz_layer_cut_files(struct esgz_layer *l)
+{
+	const struct esgz_tar_sink tar_sink = {
+	    .entry = on_entry, .data = on_data, .end = on_end, .hole = on_hole, .arg = l};
+
+	l->chunks = file_chunks_new(l->file);
+	esgz_tar_free(l->tar);
+	l->tar = esgz_tar_new(&tar_sink);
+}
+
+void esgz_layer_cut(struct esgz_layer *l)
+{
+	file_chunks_cut(l->chunks);
+}
+
+void esgz_layer_place_chunks(struct esgz_layer *l, void (*place)(void *arg, struct esgz_chunk *c), void *arg)
+{
+	esgz_index_place(l->b, place, arg);
+	l->result.compression = ESGZ_GZIP_SEEK;
 }
 
 int esgz_layer_index(struct esgz_layer *l, struct buf *index_out, struct err *err)

@@ -41,6 +41,16 @@ int esgz_layer_feed_plain(struct esgz_layer *l, struct str plain, struct err *er
 int esgz_layer_finish_plain(struct esgz_layer *l, const struct digest *blob, uint64_t blob_bytes,
                             enum esgz_compression compression, struct esgz_layer_result *out, struct err *err);
 
+/* Has files cut into chunks, at multiples of ESGZ_LAYER_CHUNK_BYTES, where sparse ones have holes, and at each
+ * esgz_layer_cut. Before the first feed. */
+#define ESGZ_LAYER_CHUNK_BYTES (1u << 20)
+void esgz_layer_cut_files(struct esgz_layer *l);
+/* No chunk goes over the place that the plain stream has reached. */
+void esgz_layer_cut(struct esgz_layer *l);
+/* After finish, before the index: `place` gets each chunk with its offset in the plain stream as blob_offset, and puts it into
+ * the blob (esgz_index_place). The index is for ESGZ_GZIP_SEEK then. */
+void esgz_layer_place_chunks(struct esgz_layer *l, void (*place)(void *arg, struct esgz_chunk *c), void *arg);
+
 /* After finish: appends the bytes of the index (trust = DiffID). */
 int esgz_layer_index(struct esgz_layer *l, struct buf *index_out, struct err *err);
 

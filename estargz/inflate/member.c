@@ -2,18 +2,22 @@
  * A whole member: one pass delivers its chunks and what lies between and behind them. The decoder writes a chunk straight
  * to where it is wanted, and the rest to a buffer of its own, piece by piece.
  */
+#include "estargz/gzseek/points.h"
 #include "estargz/inflate/inflater.h"
 
+#include <assert.h>
 #include <inttypes.h>
 
 struct pass {
 	struct esgz_inflater *z;
 	enum esgz_compression comp;
+	const struct esgz_point *from; /* ESGZ_GZIP_SEEK */
 	const struct esgz_member_sink *sink;
 	struct str plain;   /* ESGZ_PLAIN: what is left */
 	ZSTD_inBuffer zstd; /* ESGZ_ZSTD */
 	uint64_t at;        /* plain bytes before this point are done */
 	bool open;          /* in the middle of a member */
+	bool headless;      /* it was begun in its middle: its checksum says nothing */
 	bool over;          /* nothing comes any more: the end, or `why` */
 	bool whole;         /* as far as it is known */
 	struct err why;     /* what broke it; ERR_OK: nothing */
@@ -23,6 +27,7 @@ static size_t input_left(const struct pass *p)
 {
 	switch (p->comp) {
 	case ESGZ_GZIP:
+	case ESGZ_GZIP_SEEK:
 		return p->z->isal->avail_in;
 	case ESGZ_ZSTD:
 		return p->zstd.size - p->zstd.pos;
@@ -49,6 +54,44 @@ static void gzip_open(struct pass *p, struct str in)
 	p->open = true;
 }
 
+#define GZIP_TRAILER_BYTES 8
+
+/* In the middle of a member, between two blocks. */
+static int gzip_open_at(struct pass *p, const struct esgz_point *from, struct str in, struct err *err)
+{
+	struct inflate_state *s = p->z->isal;
+	uint8_t window[ESGZ_DEFLATE_WINDOW];
+	size_t n = ZSTD_decompressDCtx(p->z->zstd, window, sizeof(window), from->window.p, from->window.n);
+
+	if (n != sizeof(window))
+		return err_set(err, ERR_DATA_LOSS, "gzip: the window of the point at %" PRIu64 " is damaged",
+		               from->place.blob_offset);
+	isal_inflate_init(s);
+	isal_inflate_set_dict(s, window, sizeof(window));
+	s->read_in = from->place.bits.bits;
+	s->read_in_length = from->place.bits.n_bits;
+	s->next_in = (uint8_t *)in.p;
+	s->avail_in = (uint32_t)in.n;
+	p->open = p->headless = true;
+	return 0;
+}
+
+/* The end of a member. The decoder has read its checksum, too, unless it was begun in the middle; then it also keeps whole
+ * bytes that it has read too far. */
+static void gzip_close(struct pass *p)
+{
+	struct inflate_state *s = p->z->isal;
+
+	if (p->headless) {
+		uint32_t back = (uint32_t)s->read_in_length / 8, left = s->avail_in + back;
+		uint32_t trailer = left < GZIP_TRAILER_BYTES ? left : GZIP_TRAILER_BYTES;
+
+		s->next_in += (ptrdiff_t)trailer - back;
+		s->avail_in = left - trailer;
+	}
+	p->open = p->headless = false;
+}
+
 /* Each of the three: up to `room` bytes to dst. An error is reported behind the bytes that came before it. */
 static size_t gzip_some(struct pass *p, uint8_t *dst, size_t room)
 {
@@ -65,7 +108,7 @@ static size_t gzip_some(struct pass *p, uint8_t *dst, size_t room)
 	if (r < 0)
 		broken(p, "gzip: broken data");
 	else if (s->block_state == ISAL_BLOCK_FINISH)
-		p->open = false;
+		gzip_close(p);
 	else if (got < room)
 		broken(p, "gzip: data ends");
 	return got;
@@ -106,26 +149,30 @@ static size_t take(struct pass *p, uint8_t *dst, size_t n)
 			p->over = true;
 			break;
 		}
-		some = p->comp == ESGZ_GZIP   ? gzip_some(p, dst + got, n - got)
-		       : p->comp == ESGZ_ZSTD ? zstd_some(p, dst + got, n - got)
-		                              : plain_some(p, dst + got, n - got);
+		some = p->comp == ESGZ_ZSTD    ? zstd_some(p, dst + got, n - got)
+		       : p->comp == ESGZ_PLAIN ? plain_some(p, dst + got, n - got)
+		                               : gzip_some(p, dst + got, n - got);
 		got += some;
 		p->at += some;
 	}
 	return got;
 }
 
-static void pass_begin(struct pass *p, struct str in)
+static int pass_begin(struct pass *p, struct str in, struct err *err)
 {
-	if (p->comp == ESGZ_GZIP) {
-		p->z->isal->next_in = (uint8_t *)in.p;
-		p->z->isal->avail_in = (uint32_t)in.n;
-	} else if (p->comp == ESGZ_ZSTD) {
+	TRY(inflater_ready(p->z, p->comp, err));
+	if (p->comp == ESGZ_GZIP_SEEK && p->from->place.inside)
+		return gzip_open_at(p, p->from, in, err);
+	if (p->comp == ESGZ_ZSTD) {
 		ZSTD_DCtx_reset(p->z->zstd, ZSTD_reset_session_only);
 		p->zstd = (ZSTD_inBuffer){in.p, in.n, 0};
-	} else {
+	} else if (p->comp == ESGZ_PLAIN) {
 		p->plain = in;
+	} else {
+		p->z->isal->next_in = (uint8_t *)in.p;
+		p->z->isal->avail_in = (uint32_t)in.n;
 	}
+	return 0;
 }
 
 /* Passes over bytes up to `until`, or to the end: to the gaps, or to nobody. */
@@ -167,7 +214,8 @@ static void one_chunk(struct pass *p, struct str in, const struct esgz_chunk *c,
 	if (overlaps) {
 		AUTO(esgz_inflater) struct esgz_inflater *other = esgz_inflater_new();
 
-		r = esgz_inflate_chunk(other, p->comp, in, c, dst, &err);
+		r = p->from ? esgz_inflate_chunk_at(other, p->from, in, c, dst, &err)
+		            : esgz_inflate_chunk(other, p->comp, in, c, dst, &err);
 	} else {
 		r = take_chunk(p, c, dst, &err);
 		if (r < 0)
@@ -183,32 +231,82 @@ static void refuse(const struct esgz_member_sink *sink, uint32_t i, const struct
 		sink->chunk(sink->arg, i, -(int)why->code, why);
 }
 
+static bool inflate_all(struct pass *p, struct str in, const struct esgz_chunk *chunks, uint32_t n, size_t tail_max)
+{
+	const struct esgz_member_sink *sink = p->sink;
+	struct err err = ERR_INIT;
+	int ready;
+
+	/* The gzip decoder counts in 32 bits. */
+	if (in.n > UINT32_MAX)
+		in.n = UINT32_MAX;
+	ready = pass_begin(p, in, &err);
+	p->whole = ready >= 0;
+	for (uint32_t i = 0; i < n; i++) {
+		if (ready < 0 || inflater_allows(&chunks[i], &err) < 0) {
+			p->whole = false;
+			refuse(sink, i, &err);
+			continue;
+		}
+		pass_over(p, chunks[i].inner_offset, true);
+		one_chunk(p, in, &chunks[i], i);
+	}
+	if (!p->whole || !sink->gap || input_left(p) > tail_max)
+		return false;
+	while (!p->over && p->whole)
+		pass_over(p, p->at + INFLATER_SKIP_BYTES, true);
+	return p->whole;
+}
+
 bool esgz_inflate_member(struct esgz_inflater *z, enum esgz_compression comp, struct str in,
                          const struct esgz_chunk *chunks, uint32_t n, size_t tail_max,
                          const struct esgz_member_sink *sink)
 {
 	struct pass p = {.z = z, .comp = comp, .sink = sink, .why = ERR_INIT};
-	struct err err = ERR_INIT;
-	int ready = inflater_ready(z, comp, &err);
 
-	/* The gzip decoder counts in 32 bits. */
-	if (in.n > UINT32_MAX)
-		in.n = UINT32_MAX;
-	if (ready >= 0)
-		pass_begin(&p, in);
-	p.whole = ready >= 0;
-	for (uint32_t i = 0; i < n; i++) {
-		if (ready < 0 || inflater_allows(&chunks[i], &err) < 0) {
-			p.whole = false;
-			refuse(sink, i, &err);
-			continue;
-		}
-		pass_over(&p, chunks[i].inner_offset, true);
-		one_chunk(&p, in, &chunks[i], i);
-	}
-	if (!p.whole || !sink->gap || input_left(&p) > tail_max)
-		return false;
-	while (!p.over && p.whole)
-		pass_over(&p, p.at + INFLATER_SKIP_BYTES, true);
-	return p.whole;
+	assert(comp != ESGZ_GZIP_SEEK);
+	return inflate_all(&p, in, chunks, n, tail_max);
+}
+
+bool esgz_inflate_span(struct esgz_inflater *z, const struct esgz_point *from, struct str in,
+                       const struct esgz_chunk *chunks, uint32_t n, size_t tail_max,
+                       const struct esgz_member_sink *sink)
+{
+	struct pass p = {.z = z, .comp = ESGZ_GZIP_SEEK, .from = from, .sink = sink, .why = ERR_INIT};
+
+	return inflate_all(&p, in, chunks, n, tail_max);
+}
+
+/* ---- one chunk from a point ---- */
+
+struct single {
+	uint8_t *dst;
+	int result;
+	struct err *err;
+};
+
+static uint8_t *single_begin(void *arg, uint32_t i)
+{
+	struct single *s = arg;
+
+	return s->dst;
+}
+
+static void single_chunk(void *arg, uint32_t i, int result, const struct err *err)
+{
+	struct single *s = arg;
+
+	s->result = result;
+	if (result < 0 && s->err)
+		*s->err = *err;
+}
+
+int esgz_inflate_chunk_at(struct esgz_inflater *z, const struct esgz_point *from, struct str in,
+                          const struct esgz_chunk *c, uint8_t *dst, struct err *err)
+{
+	struct single s = {.dst = dst, .err = err};
+	const struct esgz_member_sink sink = {.begin = single_begin, .chunk = single_chunk, .arg = &s};
+
+	esgz_inflate_span(z, from, str_sub(in, 0, (size_t)c->blob_bytes), c, 1, 0, &sink);
+	return s.result;
 }

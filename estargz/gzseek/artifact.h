@@ -1,0 +1,32 @@
+/*
+ * A seekable index as one blob that a registry can hold beside the layer: one zstd frame of the points file and, behind it,
+ * the index without what its receiver fills in (esgz_index_strip). Bytes in, bytes out; any thread.
+ */
+#ifndef ESTARGZ_GZSEEK_ARTIFACT_H
+#define ESTARGZ_GZSEEK_ARTIFACT_H
+
+#include "estargz/gzseek/points.h"
+#include "estargz/index/index.h"
+
+#define ESGZ_ARTIFACT_BYTES_MAX (256u << 20) /* inflated */
+
+/* Appends the blob. Both are files as esgz_gzseek_write makes them. */
+int esgz_gzseek_pack(struct str points, struct str index, struct buf *out, struct err *err);
+
+/* What the receiver knows of the layer. */
+struct esgz_gzseek_of {
+	struct digest blob;
+	uint64_t blob_bytes;
+	struct digest diff_id; /* zero: not known */
+};
+
+/* Hostile bytes into the two files (appended to empty buffers), checked: each in itself, that both are of this layer, and
+ * that each chunk lies behind a point. Nothing proves the contents: trust is ESGZ_TRUST_TOC, `trusted` the digest of the blob.
+ * Damage and lies: ERR_DATA_LOSS. */
+int esgz_gzseek_unpack(struct str packed, const struct esgz_gzseek_of *of, struct buf *points, struct buf *index,
+                       struct err *err);
+
+/* Whether the two fit: each chunk begins behind a point, and ends in its span. ERR_DATA_LOSS if not. */
+int esgz_gzseek_match(const struct esgz_points *points, const struct esgz_index *index, struct err *err);
+
+#endif
