@@ -11,6 +11,7 @@
  *   settle.c   whole files, and names whose size is in doubt
  *   fill.c     the scheduler thread: deadlines, retries, whole layers in the background
  *   publish.c  the publisher thread: complete files become objects
+ *   proof/     the prover thread: is a layer what its image says (proof/README.md)
  *
  * Words: a *member* is what has to be fetched at once, a gzip member or zstd frame; it holds one chunk, or several
  * small ones. A *flight* is a chunk that somebody waits for. A *request* transfers consecutive members.
@@ -30,6 +31,7 @@
 #include "estargz/inflate/inflate.h"
 #include "fusefs/data.h"
 #include "fusefs/keyhash.h"
+#include "fusefs/proof/gaps.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -80,6 +82,7 @@ struct layer {
 	uint32_t n_files;      /* regular files with content */
 
 	_Atomic(const struct origin *) origin; /* where the blob comes from now; each lives as long as the layer */
+	struct gaps *gaps;                     /* guards itself; NULL: not of a lazy layer */
 
 	/* Guarded by d->lock. */
 	VEC(struct origin *) origins; /* all that it had */
@@ -87,9 +90,14 @@ struct layer {
 	uint8_t *published;           /* per entry: its object was seen to exist */
 	unsigned refs;                /* the list, files, requests, jobs, fills */
 	bool removed, pinned;
-	uint32_t window;    /* bytes of a demand request */
-	uint32_t run_end;   /* member behind the last demand request */
-	uint64_t run_bytes; /* of that request */
+	struct digest promised; /* DiffID; zeros: none is known */
+	struct ffs_facts facts; /* that hold of what is promised, or of the blob whatever is */
+	char unproven[256];     /* why it could not be proven, the last time; empty: not tried, or it could */
+	bool filled;            /* all of its files were published, once */
+	int64_t prove_ns;       /* when the prover is to take it up; 0: not wanted */
+	uint32_t window;        /* bytes of a demand request */
+	uint32_t run_end;       /* member behind the last demand request */
+	uint64_t run_bytes;     /* of that request */
 	char error[256];
 	int64_t logged_ns;   /* last complaint */
 	unsigned suppressed; /* complaints since */
@@ -420,6 +428,16 @@ void publisher_add(struct ffs_data *d, struct ffs_file *f);
 /* Lock held; gives the waits to run without it. */
 void whole_waits_run(struct ffs_data *d, struct whole_wait *w, bool published, const struct err *err);
 
+/* ---- proving (proof/prover.c) ---- */
+
+int prover_start(struct ffs_data *d, struct err *err);
+/* Cancels what it does; to be called while requests still end by themselves. */
+void prover_stop(struct ffs_data *d);
+/* All of the layer's files are here: it is proven as soon as that is possible, if it is not. Lock held. */
+void prover_add(struct ffs_data *d, struct layer *l);
+/* Whether jobs should keep the gaps of the layer: it will be filled, and is to be proven by them. Lock held. */
+bool prover_wants_gaps(const struct ffs_data *d, const struct layer *l, bool bulk);
+
 /* ---- all of it ---- */
 
 struct inflater_slot {
@@ -473,6 +491,10 @@ struct ffs_data {
 	pthread_cond_t publish_wake;
 	bool publisher_on, publisher_stopping;
 	struct ffs_file *publish_first, **publish_last;
+
+	pthread_t prover;
+	pthread_cond_t prove_wake; /* CLOCK_MONOTONIC */
+	bool prover_on, prover_stopping;
 
 	struct inflater_slot *inflaters;
 	struct ffs_data_counters counters;

@@ -1,5 +1,6 @@
 #include "fusefs/core.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define DEFAULT_MEMORY (64u << 20)
@@ -38,12 +39,15 @@ int ffs_data_new(struct ffs_store *store, const struct ffs_blobs *blobs, const s
 	TRY(pool_new(d->opts.threads, "inflate", &d->pool, err));
 	TRY(publisher_start(d, err));
 	TRY(fills_start(d, err));
+	TRY(prover_start(d, err));
 	*out = STEAL(d);
 	return 0;
 }
 
 void ffs_data_free(struct ffs_data *d)
 {
+	struct err err;
+
 	if (!d)
 		return;
 	pthread_mutex_lock(&d->lock);
@@ -51,6 +55,7 @@ void ffs_data_free(struct ffs_data *d)
 	fills_cancel_all(d); /* or they would ask for more while fetch_stop waits for the last request */
 	pthread_mutex_unlock(&d->lock);
 	if (d->pool) {
+		prover_stop(d);
 		fetch_stop(d);
 		flights_retry(d, INT64_MAX);
 		reads_cancel_all(d);
@@ -71,6 +76,8 @@ void ffs_data_free(struct ffs_data *d)
 		struct layer *l = d->layers;
 
 		d->layers = l->next;
+		if (l->gaps && gaps_flush(l->gaps, &err) < 0)
+			log_warn("%s", err.msg);
 		layer_unref(l);
 	}
 	while (d->inflaters) {
@@ -188,6 +195,52 @@ void ffs_data_set_origin(struct ffs_data *d, const struct digest *index_key, con
 	pthread_mutex_unlock(&d->lock);
 }
 
+void ffs_data_promise(struct ffs_data *d, const struct digest *index_key, const struct digest *diff_id)
+{
+	bool changed = false;
+	struct err why;
+	struct layer *l;
+
+	pthread_mutex_lock(&d->lock);
+	l = layer_find(d, index_key);
+	if (l && l->info->trust == ESGZ_TRUST_TOC && !digest_eq(&l->promised, diff_id)) {
+		l->promised = *diff_id;
+		changed = true;
+		if (l->filled)
+			prover_add(d, l);
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (changed && ffs_index_set_promised(d->store, index_key, diff_id, &why) < 0)
+		log_warn("%s", why.msg);
+}
+
+/* Lock held. */
+static enum ffs_verdict layer_verdict(const struct layer *l, const struct digest *diff_id, struct buf *reason)
+{
+	enum ffs_verdict v;
+
+	if (l->info->trust == ESGZ_TRUST_DIFFID)
+		return FFS_PROVEN;
+	v = ffs_facts_verdict(&l->facts, diff_id, reason);
+	if (v == FFS_UNPROVEN && reason && !reason->n)
+		buf_adds(reason, l->unproven);
+	return v;
+}
+
+enum ffs_verdict ffs_data_verdict(struct ffs_data *d, const struct digest *index_key, const struct digest *diff_id,
+                                  struct buf *reason)
+{
+	enum ffs_verdict v = FFS_UNPROVEN;
+	struct layer *l;
+
+	pthread_mutex_lock(&d->lock);
+	l = layer_find(d, index_key);
+	if (l)
+		v = layer_verdict(l, diff_id, reason);
+	pthread_mutex_unlock(&d->lock);
+	return v;
+}
+
 void ffs_data_remove_layer(struct ffs_data *d, const struct digest *index_key)
 {
 	struct layer **at, *l;
@@ -273,6 +326,7 @@ static uint64_t entry_present(struct ffs_data *d, struct layer *l, uint32_t i, c
 int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, bool sizes_only,
                           struct ffs_layer_status *out, struct err *err)
 {
+	AUTO(buf) struct buf reason = BUF_INIT;
 	struct layer *l;
 
 	pthread_mutex_lock(&d->lock);
@@ -289,6 +343,9 @@ int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, bo
 	                                 .content_bytes = l->info->content_bytes,
 	                                 .files = l->n_files};
 	memcpy(out->error, l->error, sizeof(out->error));
+	out->verdict = layer_verdict(l, &l->promised, &reason);
+	out->diff_id = l->info->trust == ESGZ_TRUST_DIFFID ? l->info->trusted : l->facts.diff_id;
+	snprintf(out->reason, sizeof(out->reason), "%.*s", (int)sizeof(out->reason) - 1, buf_cstr(&reason));
 	pthread_mutex_unlock(&d->lock);
 	for (uint32_t i = 0; i < l->info->n_entries && !sizes_only; i++) {
 		struct esgz_entry e;

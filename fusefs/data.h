@@ -40,6 +40,7 @@ struct ffs_data_opts {
 	unsigned threads;        /* that inflate and hash; 0 = one per CPU */
 	bool no_window;          /* a miss brings what it needs and nothing around it */
 	unsigned open_files;     /* unfinished files held open although nobody reads them; 0 = 4096 */
+	bool no_proof;           /* layers that are here as a whole are not proven */
 };
 
 /* Starts the threads. The store and the blob source must outlive it. `opts` NULL = defaults. */
@@ -56,6 +57,14 @@ int ffs_data_add_layer(struct ffs_data *d, const struct digest *index_key, struc
 
 /* The blob comes from this registry and repository, by this owner's account, from now on. Absent layer: nothing. */
 void ffs_data_set_origin(struct ffs_data *d, const struct digest *index_key, const char *reference, const char *owner);
+
+/* A configuration promises this DiffID of the layer: it can be proven, once it is here as a whole. Absent layer: nothing. */
+void ffs_data_promise(struct ffs_data *d, const struct digest *index_key, const struct digest *diff_id);
+
+/* What is known of a layer against a configuration that promises `diff_id`; reason: as ffs_facts_verdict. Ordinary layers are
+ * proven. Absent layer: unproven. */
+enum ffs_verdict ffs_data_verdict(struct ffs_data *d, const struct digest *index_key, const struct digest *diff_id,
+                                  struct buf *reason);
 
 /* Forgets a layer: reads of files that only it could deliver fail from then on, its transfers end. Absent: nothing. */
 void ffs_data_remove_layer(struct ffs_data *d, const struct digest *index_key);
@@ -100,6 +109,9 @@ struct ffs_layer_status {
 	uint64_t present_bytes;          /* of these, verified on this machine */
 	uint32_t files, files_published; /* with content */
 	char error[256];                 /* last reason a read of it failed; empty if none */
+	enum ffs_verdict verdict;        /* for the last configuration that named the layer */
+	struct digest diff_id;           /* what its DiffID is; zeros: not known */
+	char reason[256];                /* of the verdict; may be empty */
 };
 
 /* Looks at the store for files that nothing was asked of yet: milliseconds for a large layer; not with `sizes_only`,
@@ -124,11 +136,12 @@ void ffs_data_object_users(struct ffs_data *d, const struct digest *key, struct 
 void ffs_data_layers(struct ffs_data *d, struct digest **keys, size_t *n);
 
 struct ffs_data_counters {
-	uint64_t requests[FFS_LANES]; /* sent to the blob source */
-	uint64_t read_errors;         /* reads that failed */
-	uint64_t corrupt_chunks;      /* chunks that did not match their digest */
-	uint64_t published;           /* objects */
-	uint64_t memory_bytes;        /* in flight and cached now */
+	uint64_t requests[FFS_LANES];  /* sent to the blob source */
+	uint64_t read_errors;          /* reads that failed */
+	uint64_t corrupt_chunks;       /* chunks that did not match their digest */
+	uint64_t published;            /* objects */
+	uint64_t proven, proven_false; /* layers, by this process */
+	uint64_t memory_bytes;         /* in flight and cached now */
 };
 void ffs_data_counters(struct ffs_data *d, struct ffs_data_counters *out);
 

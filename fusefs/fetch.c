@@ -7,6 +7,8 @@ METRIC_COUNTER(fetches_total, "contentfs_fetches_total", "Ranges of blobs asked 
                "lane", "result");
 METRIC_HISTOGRAM(fetch_seconds, "contentfs_fetch_seconds", "From the request of a range to its last byte.", "lane");
 
+#define TAIL_BYTES_MAX                                                                                                 \
+	(64u << 10)     /* compressed, that a reader's job inflates on behind its last chunk, for the proof */
 #define BULK_JOBS_MAX 8 /* members that nobody waits for at the pool: a reader's member waits behind few of them */
 
 /* ---- starting transfers ---- */
@@ -140,6 +142,7 @@ struct job {
 	uint32_t member;
 	bool bulk; /* counted in n_bulk_jobs */
 	bool warm;
+	bool gaps; /* are kept */
 	uint8_t *bytes;
 	size_t n;
 };
@@ -192,64 +195,187 @@ void requests_resume(struct ffs_data *d)
 		}
 }
 
-/* The i-th chunk of the member. False when its bytes are not what they should be. */
-static bool job_chunk(struct job *j, struct esgz_inflater *z, uint32_t i, bool awaited_only)
+/* The chunk that a job is at. */
+struct arriving {
+	uint32_t number, entry;
+	struct esgz_chunk c;
+	struct ffs_file *f; /* busy */
+	uint32_t of_file;   /* the chunk's number there */
+	struct cbuf *buf;
+};
+
+/* The i-th chunk of the member: false when it is not wanted. */
+static bool chunk_begin(struct job *j, uint32_t i, bool awaited_only, struct arriving *a)
 {
 	struct ffs_data *d = j->d;
 	struct layer *l = j->layer;
-	uint32_t number = l->order[l->members[j->member].first + i], entry = l->entry_of[number];
-	AUTO_FREE struct err *err = NULL;
-	struct cbuf *buf = NULL;
-	struct esgz_chunk c;
 	struct esgz_entry e;
-	struct ffs_file *f;
 	struct flight *fl;
-	bool wanted, ok = true;
+	struct err err;
+	bool wanted;
 
-	esgz_index_entry(l->ix, entry, &e);
-	esgz_index_chunk(l->ix, number, &c);
+	a->number = l->order[l->members[j->member].first + i];
+	a->entry = l->entry_of[a->number];
+	esgz_index_entry(l->ix, a->entry, &e);
+	esgz_index_chunk(l->ix, a->number, &a->c);
+	a->of_file = a->number - e.first_chunk;
 	pthread_mutex_lock(&d->lock);
-	f = member_file(d, l, j->member, i, &fl);
-	if (awaited_only ? !fl : l->published[entry] && !fl) {
+	a->f = member_file(d, l, j->member, i, &fl);
+	if (awaited_only ? !fl : l->published[a->entry] && !fl) {
 		pthread_mutex_unlock(&d->lock);
-		return true;
+		return false;
 	}
-	if (!f)
-		f = file_of_entry(d, l, entry, &e);
-	f->busy++;
+	if (!a->f)
+		a->f = file_of_entry(d, l, a->entry, &e);
+	a->f->busy++;
 	pthread_mutex_unlock(&d->lock);
 
-	err = xmalloc(sizeof(*err));
-	if (file_probe(d, f, err) < 0)
-		log_debug("look for an object: %s", err->msg);
+	if (file_probe(d, a->f, &err) < 0)
+		log_debug("look for an object: %s", err.msg);
 	pthread_mutex_lock(&d->lock);
-	wanted = flight_find(f, number - e.first_chunk) ||
-	         (f->state == FILE_FILLING && !bit_get(f->present, number - e.first_chunk));
-	if (f->state == FILE_PUBLISHED)
-		l->published[entry] = 1;
+	wanted = flight_find(a->f, a->of_file) || (a->f->state == FILE_FILLING && !bit_get(a->f->present, a->of_file));
+	if (a->f->state == FILE_PUBLISHED)
+		l->published[a->entry] = 1;
+	if (!wanted)
+		file_unbusy(d, a->f);
 	pthread_mutex_unlock(&d->lock);
+	if (wanted)
+		a->buf = cbuf_new(d, a->c.bytes);
+	return wanted;
+}
 
-	if (wanted) {
-		buf = cbuf_new(d, c.bytes);
-		ok = esgz_inflate_chunk(z, l->info->compression, str_make(j->bytes, j->n), &c, buf->bytes, err) == 0;
-		if (ok)
-			chunk_verified(d, f, number - e.first_chunk, buf, j->warm);
-		cbuf_unref(buf);
-	}
-	pthread_mutex_lock(&d->lock);
-	if (!ok) {
-		d->counters.corrupt_chunks++;
+/* Its bytes are in the buffer, or `why` not. */
+static void chunk_end(struct job *j, struct arriving *a, int result, const struct err *why)
+{
+	struct ffs_data *d = j->d;
+	AUTO_FREE struct err *err = NULL;
+	struct flight *fl;
+
+	if (result == 0)
+		chunk_verified(d, a->f, a->of_file, a->buf, j->warm);
+	cbuf_unref(STEAL(a->buf));
+	if (result < 0) {
+		err = xmalloc(sizeof(*err));
+		*err = *why;
 		err_wrap(err, "chunk at %llu of the file does not come as the image promises",
-		         (unsigned long long)c.file_offset);
-		fl = flight_find(f, number - e.first_chunk);
+		         (unsigned long long)a->c.file_offset);
+	}
+	pthread_mutex_lock(&d->lock);
+	if (err) {
+		d->counters.corrupt_chunks++;
+		fl = flight_find(a->f, a->of_file);
 		if (!fl)
-			file_complain(d, f, err->msg);
-		else if (fl->from == l)
+			file_complain(d, a->f, err->msg);
+		else if (fl->from == j->layer)
 			flight_failed(d, fl, err);
 	}
-	file_unbusy(d, f);
+	file_unbusy(d, a->f);
 	pthread_mutex_unlock(&d->lock);
+}
+
+/* Of a member with many chunks: those that somebody waits for come before the others. */
+static bool member_awaited_first(struct job *j, struct esgz_inflater *z, uint32_t n)
+{
+	enum esgz_compression comp = j->layer->info->compression;
+	bool ok = true;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct arriving a = {0};
+		AUTO_FREE struct err *err = NULL;
+		int r;
+
+		if (!chunk_begin(j, i, true, &a))
+			continue;
+		err = xmalloc(sizeof(*err));
+		r = esgz_inflate_chunk(z, comp, str_make(j->bytes, j->n), &a.c, a.buf->bytes, err);
+		chunk_end(j, &a, r, err);
+		ok &= r == 0;
+	}
 	return ok;
+}
+
+/* A member on its way through the inflater. */
+struct passing {
+	struct job *j;
+	struct arriving at;
+	bool ok;
+	struct buf gap;
+};
+
+static uint8_t *on_chunk_begin(void *arg, uint32_t i)
+{
+	struct passing *p = arg;
+
+	p->at = (struct arriving){0};
+	return chunk_begin(p->j, i, false, &p->at) ? p->at.buf->bytes : NULL;
+}
+
+static void on_chunk(void *arg, uint32_t i, int result, const struct err *err)
+{
+	struct passing *p = arg;
+
+	chunk_end(p->j, &p->at, result, err);
+	p->ok &= result == 0;
+}
+
+static bool on_gap(void *arg, struct str plain)
+{
+	struct passing *p = arg;
+
+	if (plain.n > GAPS_PIECE_MAX - p->gap.n)
+		return false;
+	buf_addstr(&p->gap, plain);
+	return true;
+}
+
+static void gaps_job(struct pool_job *pool)
+{
+	struct job *j = CONTAINER_OF(pool, struct job, pool);
+	struct ffs_data *d = j->d;
+	struct err err;
+
+	if (gaps_flush(j->layer->gaps, &err) < 0)
+		disk_failed(d, &err);
+	pthread_mutex_lock(&d->lock);
+	layer_unref(j->layer);
+	pthread_mutex_unlock(&d->lock);
+	free(j);
+	fetch_job_end(d);
+}
+
+/* They are written when nobody has anything better to do. */
+static void gaps_flush_later(struct ffs_data *d, struct layer *l)
+{
+	struct job *j = xcalloc(1, sizeof(*j));
+
+	*j = (struct job){.pool = {.fn = gaps_job}, .d = d, .layer = l};
+	pthread_mutex_lock(&d->lock);
+	layer_ref(l);
+	d->n_jobs++;
+	pthread_mutex_unlock(&d->lock);
+	pool_submit(d->pool, POOL_BACKGROUND, &j->pool);
+}
+
+/* All chunks of the member in one pass, and behind them, for the proof, what is no chunk. */
+static bool member_pass(struct job *j, struct esgz_inflater *z, uint32_t n)
+{
+	struct layer *l = j->layer;
+	const struct member *m = &l->members[j->member];
+	struct passing p = {.j = j, .ok = true, .gap = BUF_INIT};
+	struct esgz_member_sink sink = {.begin = on_chunk_begin, .chunk = on_chunk, .arg = &p};
+	AUTO_FREE struct esgz_chunk *chunks = xcalloc(n + 1, sizeof(*chunks));
+	bool whole;
+
+	for (uint32_t i = 0; i < n; i++)
+		esgz_index_chunk(l->ix, l->order[m->first + i], &chunks[i]);
+	if (j->gaps)
+		sink.gap = on_gap;
+	whole = esgz_inflate_member(z, l->info->compression, str_make(j->bytes, j->n), chunks, n,
+	                            j->bulk ? SIZE_MAX : TAIL_BYTES_MAX, &sink);
+	if (whole && gaps_add(l->gaps, m->offset, m->offset + j->n, n, buf_str(&p.gap)))
+		gaps_flush_later(j->d, l);
+	buf_fini(&p.gap);
+	return p.ok;
 }
 
 static void member_job(struct pool_job *pool)
@@ -258,13 +384,10 @@ static void member_job(struct pool_job *pool)
 	struct ffs_data *d = j->d;
 	struct inflater_slot *z = inflater_take(d);
 	uint32_t n = member_chunks(j->layer, j->member);
-	bool ok = true;
+	bool ok;
 
-	for (uint32_t i = 0; i < n; i++)
-		ok &= job_chunk(j, z->z, i, true);
 	/* What was just found broken is not tried again from the same bytes, and nothing of them is kept. */
-	for (uint32_t i = 0; ok && i < n; i++)
-		ok = job_chunk(j, z->z, i, false);
+	ok = (n == 1 || member_awaited_first(j, z->z, n)) && member_pass(j, z->z, n);
 	inflater_give(d, z);
 
 	pthread_mutex_lock(&d->lock);
@@ -301,6 +424,7 @@ static void member_arrived(struct request *r)
 	layer_ref(r->layer);
 	j->warm = r->lane == FFS_DEMAND;
 	j->bulk = r->lane != FFS_DEMAND;
+	j->gaps = prover_wants_gaps(d, r->layer, j->bulk);
 	lane = member_awaited(d, r->layer, r->member) ? POOL_DEMAND
 	       : r->lane == FFS_DEMAND                ? POOL_READAHEAD
 	                                              : (enum pool_lane)r->lane;

@@ -107,6 +107,8 @@ void ffs_data_set_pinned(struct ffs_data *d, const struct digest *index_key, boo
 		for (f = d->fills; f && !pinned; f = f->next)
 			if (f->layer == l && !f->id)
 				fill_cancel(d, f, ERR_CANCELLED, "unpinned");
+		if (pinned && !l->n_members)
+			prover_add(d, l);
 		if (pinned && l->n_members && d->opts.background != FFS_BACKGROUND_OFF) {
 			f = xcalloc(1, sizeof(*f));
 			*f = (struct fill){
@@ -396,6 +398,8 @@ static void fill_end(struct ffs_data *d, struct fill *f)
 	*at = f->next;
 	if (!f->id && f->err.code == ERR_OK)
 		log_info("layer of %s is here as a whole", layer_reference(f->layer));
+	if (f->err.code == ERR_OK)
+		prover_add(d, f->layer);
 	pthread_mutex_unlock(&d->lock);
 	if (f->done)
 		f->done(f->arg, -(int)f->err.code, &f->err);

@@ -1,4 +1,4 @@
-/* Layer indexes on disk, and where their blobs come from. */
+/* Layer indexes on disk, where their blobs come from, and what is known of them. */
 #include "fusefs/store_internal.h"
 
 #include "base/failpoint.h"
@@ -13,7 +13,8 @@
 #include <sys/stat.h>
 
 #define INDEX_BYTES_MAX (1ull << 32)
-#define SOURCE_BYTES_MAX 4096
+#define SOURCE_BYTES_MAX 16384
+#define DIFFERENCE_MAX 1000
 #define SOURCE_SUFFIX ".source"
 #define SOURCE_NAME_MAX (64 + sizeof(SOURCE_SUFFIX))
 
@@ -22,6 +23,7 @@ void ffs_source_fini(struct ffs_source *src)
 	free(src->reference);
 	free(src->owner);
 	free(src->media_type);
+	free(src->facts.difference);
 	memset(src, 0, sizeof(*src));
 }
 
@@ -31,6 +33,34 @@ static char *source_name(const struct digest *key, char dst[static SOURCE_NAME_M
 
 	snprintf(dst, SOURCE_NAME_MAX, "%s" SOURCE_SUFFIX, digest_hex(key, hex));
 	return dst;
+}
+
+char *ffs_gaps_name(const struct digest *key, char dst[static FFS_GAPS_NAME_MAX])
+{
+	char hex[65];
+
+	snprintf(dst, FFS_GAPS_NAME_MAX, "%s" FFS_GAPS_SUFFIX, digest_hex(key, hex));
+	return dst;
+}
+
+static const char *const TREES[] = {
+    [FFS_TREE_UNKNOWN] = "unknown",
+    [FFS_TREE_SAME] = "same",
+    [FFS_TREE_DIFFERS] = "differs",
+};
+
+static void facts_encode(const struct ffs_facts *f, struct json_writer *w)
+{
+	char text[DIGEST_TEXT_MAX];
+
+	if (digest_is_zero(&f->diff_id))
+		return;
+	json_w_kcstr(w, "diffId", digest_text(&f->diff_id, text));
+	json_w_kcstr(w, "tree", TREES[f->tree]);
+	if (f->difference) {
+		json_w_key(w, "difference");
+		json_w_str(w, str_sub(str_of(f->difference), 0, DIFFERENCE_MAX));
+	}
 }
 
 static void source_encode(const struct ffs_source *src, struct buf *out)
@@ -45,6 +75,9 @@ static void source_encode(const struct ffs_source *src, struct buf *out)
 	json_w_kcstr(&w, "blob", digest_text(&src->blob, text));
 	json_w_ki64(&w, "bytes", (int64_t)src->blob_bytes);
 	json_w_kcstr(&w, "mediaType", src->media_type ? src->media_type : "");
+	if (!digest_is_zero(&src->promised))
+		json_w_kcstr(&w, "promised", digest_text(&src->promised, text));
+	facts_encode(&src->facts, &w);
 	json_w_object_end(&w);
 }
 
@@ -63,25 +96,6 @@ static int put_fast(int dir_fd, const char *name, struct str data, struct err *e
 	if (renameat(dir_fd, tmp, dir_fd, name) < 0)
 		return err_errno(err, errno, "rename index/%s", tmp);
 	return 0;
-}
-
-/* The source goes first: an index without one would be listed, and could not be fetched from. */
-int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str index, const struct ffs_source *src,
-                  bool durable, struct err *err)
-{
-	int dir = s->dirs[FFS_DIR_INDEX];
-	AUTO(buf) struct buf source = BUF_INIT;
-	char hex[65], name[SOURCE_NAME_MAX];
-
-	digest_hex(key, hex);
-	source_name(key, name);
-	source_encode(src, &source);
-	TRY(put_fast(dir, name, buf_str(&source), err));
-	FAILPOINT("index-source");
-	TRY(put_fast(dir, hex, index, err));
-	FAILPOINT("index-written");
-	/* One sync of all instead of four: what a crash in between tears, the checksum shows, and nobody was told of it. */
-	return durable ? ffs_objects_sync(s, err) : 0;
 }
 
 bool ffs_index_has(struct ffs_store *s, const struct digest *key)
@@ -127,6 +141,14 @@ static int take_text(struct json_reader *j, char **out, struct err *err)
 	return 0;
 }
 
+static int take_digest(struct json_reader *j, struct digest *out, struct err *err)
+{
+	struct str text;
+
+	TRY(json_string(j, &text, err));
+	return digest_parse(text, out, err);
+}
+
 static int source_field(struct json_reader *j, struct str key, struct ffs_source *src, struct err *err)
 {
 	struct str text;
@@ -139,9 +161,20 @@ static int source_field(struct json_reader *j, struct str key, struct ffs_source
 		return take_text(j, &src->media_type, err);
 	if (str_eqc(key, "bytes"))
 		return json_u64(j, &src->blob_bytes, err);
-	if (str_eqc(key, "blob")) {
+	if (str_eqc(key, "blob"))
+		return take_digest(j, &src->blob, err);
+	if (str_eqc(key, "promised"))
+		return take_digest(j, &src->promised, err);
+	if (str_eqc(key, "diffId"))
+		return take_digest(j, &src->facts.diff_id, err);
+	if (str_eqc(key, "difference"))
+		return take_text(j, &src->facts.difference, err);
+	if (str_eqc(key, "tree")) {
 		TRY(json_string(j, &text, err));
-		return digest_parse(text, &src->blob, err);
+		for (unsigned i = 0; i < ARRAY_LEN(TREES); i++)
+			if (str_eqc(text, TREES[i]))
+				src->facts.tree = (enum ffs_tree)i;
+		return 0;
 	}
 	return json_skip(j, err);
 }
@@ -178,33 +211,179 @@ int ffs_index_source(struct ffs_store *s, const struct digest *key, struct ffs_s
 	return 0;
 }
 
-int ffs_index_set_origin(struct ffs_store *s, const struct digest *key, const char *reference, const char *owner,
-                         struct err *err)
+/* What an earlier one of that key says and the new one does not know. */
+static void keep_known(struct ffs_store *s, const struct digest *key, struct ffs_source *src)
 {
-	AUTO(ffs_source) struct ffs_source src = {0};
+	AUTO(ffs_source) struct ffs_source old = {0};
+
+	if (ffs_index_source(s, key, &old, NULL) < 0)
+		return;
+	if (digest_is_zero(&src->promised))
+		src->promised = old.promised;
+	if (digest_is_zero(&src->facts.diff_id)) {
+		src->facts = old.facts;
+		old.facts.difference = NULL;
+	}
+}
+
+static int source_put(struct ffs_store *s, const struct digest *key, const struct ffs_source *src, struct err *err)
+{
 	AUTO(buf) struct buf text = BUF_INIT;
 	char name[SOURCE_NAME_MAX];
 
-	TRY(ffs_index_source(s, key, &src, err));
-	if (!strcmp(src.reference, reference) && !strcmp(src.owner, owner))
-		return 0;
-	free(src.reference);
-	free(src.owner);
-	src.reference = xstrdup(reference);
-	src.owner = xstrdup(owner);
-	source_encode(&src, &text);
+	source_encode(src, &text);
 	return put_fast(s->dirs[FFS_DIR_INDEX], source_name(key, name), buf_str(&text), err);
+}
+
+static int source_put_new(struct ffs_store *s, const struct digest *key, const struct ffs_source *src, struct err *err)
+{
+	struct ffs_source with = *src;
+	int r;
+
+	pthread_mutex_lock(&s->source_lock);
+	keep_known(s, key, &with);
+	r = source_put(s, key, &with, err);
+	pthread_mutex_unlock(&s->source_lock);
+	if (with.facts.difference != src->facts.difference)
+		free(with.facts.difference);
+	return r;
+}
+
+/* The source goes first: an index without one would be listed, and could not be fetched from. */
+int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str index, const struct ffs_source *src,
+                  bool durable, struct err *err)
+{
+	int dir = s->dirs[FFS_DIR_INDEX];
+	char hex[65];
+
+	digest_hex(key, hex);
+	TRY(source_put_new(s, key, src, err));
+	FAILPOINT("index-source");
+	TRY(put_fast(dir, hex, index, err));
+	FAILPOINT("index-written");
+	/* One sync of all instead of four: what a crash in between tears, the checksum shows, and nobody was told of it. */
+	return durable ? ffs_objects_sync(s, err) : 0;
+}
+
+/* Reads a source, has `change` change it (0: not), writes it again. */
+static int source_change(struct ffs_store *s, const struct digest *key,
+                         bool (*change)(struct ffs_source *src, void *arg), void *arg, struct err *err)
+{
+	AUTO(ffs_source) struct ffs_source src = {0};
+	int r;
+
+	pthread_mutex_lock(&s->source_lock);
+	r = ffs_index_source(s, key, &src, err);
+	if (r >= 0 && change(&src, arg))
+		r = source_put(s, key, &src, err);
+	pthread_mutex_unlock(&s->source_lock);
+	return r;
+}
+
+struct new_origin {
+	const char *reference, *owner;
+};
+
+static bool change_origin(struct ffs_source *src, void *arg)
+{
+	const struct new_origin *to = arg;
+
+	if (!strcmp(src->reference, to->reference) && !strcmp(src->owner, to->owner))
+		return false;
+	free(src->reference);
+	free(src->owner);
+	src->reference = xstrdup(to->reference);
+	src->owner = xstrdup(to->owner);
+	return true;
+}
+
+int ffs_index_set_origin(struct ffs_store *s, const struct digest *key, const char *reference, const char *owner,
+                         struct err *err)
+{
+	struct new_origin to = {reference, owner};
+
+	return source_change(s, key, change_origin, &to, err);
+}
+
+static bool change_promised(struct ffs_source *src, void *arg)
+{
+	const struct digest *diff_id = arg;
+
+	if (digest_eq(&src->promised, diff_id))
+		return false;
+	src->promised = *diff_id;
+	return true;
+}
+
+int ffs_index_set_promised(struct ffs_store *s, const struct digest *key, const struct digest *diff_id, struct err *err)
+{
+	struct digest to = *diff_id;
+
+	return source_change(s, key, change_promised, &to, err);
+}
+
+static bool change_facts(struct ffs_source *src, void *arg)
+{
+	const struct ffs_facts *to = arg;
+
+	free(src->facts.difference);
+	src->facts = *to;
+	src->facts.difference = to->difference ? xstrdup(to->difference) : NULL;
+	return true;
+}
+
+int ffs_index_set_facts(struct ffs_store *s, const struct digest *key, const struct ffs_facts *facts, struct err *err)
+{
+	struct ffs_facts to = *facts;
+
+	TRY(source_change(s, key, change_facts, &to, err));
+	FAILPOINT("proof-stored");
+	return 0;
+}
+
+/* ---- the verdict ---- */
+
+const char *ffs_verdict_name(enum ffs_verdict v)
+{
+	return v == FFS_PROVEN ? "proven" : v == FFS_FALSE ? "false" : "unproven";
+}
+
+enum ffs_verdict ffs_facts_verdict(const struct ffs_facts *f, const struct digest *promised, struct buf *why)
+{
+	char have[DIGEST_TEXT_MAX], want[DIGEST_TEXT_MAX];
+
+	if (digest_is_zero(&f->diff_id) || digest_is_zero(promised))
+		return FFS_UNPROVEN;
+	if (!digest_eq(&f->diff_id, promised)) {
+		if (why)
+			buf_addf(why, "its DiffID is %s, the configuration says %s", digest_text(&f->diff_id, have),
+			         digest_text(promised, want));
+		return FFS_FALSE;
+	}
+	if (why && f->difference)
+		buf_adds(why, f->difference);
+	return f->tree == FFS_TREE_SAME ? FFS_PROVEN : f->tree == FFS_TREE_DIFFERS ? FFS_FALSE : FFS_UNPROVEN;
+}
+
+static bool is_false(struct ffs_store *s, const struct digest *key)
+{
+	AUTO(ffs_source) struct ffs_source src = {0};
+
+	return ffs_index_source(s, key, &src, NULL) >= 0 &&
+	       ffs_facts_verdict(&src.facts, &src.promised, NULL) == FFS_FALSE;
 }
 
 int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err)
 {
+	char hex[65], name[SOURCE_NAME_MAX], gaps[FFS_GAPS_NAME_MAX];
 	int dir = s->dirs[FFS_DIR_INDEX];
-	char hex[65], name[SOURCE_NAME_MAX];
 
 	if (unlinkat(dir, digest_hex(key, hex), 0) < 0 && errno != ENOENT)
 		return err_errno(err, errno, "remove index/%s", hex);
 	FAILPOINT("index-removed");
-	if (unlinkat(dir, source_name(key, name), 0) < 0 && errno != ENOENT)
+	if (unlinkat(dir, ffs_gaps_name(key, gaps), 0) < 0 && errno != ENOENT)
+		return err_errno(err, errno, "remove index/%s", gaps);
+	if (!is_false(s, key) && unlinkat(dir, source_name(key, name), 0) < 0 && errno != ENOENT)
 		return err_errno(err, errno, "remove index/%s", name);
 	return 0;
 }

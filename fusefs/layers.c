@@ -139,6 +139,11 @@ int layer_load(struct ffs_store *store, const struct digest *key, struct layer *
 	l->state = xcalloc((size_t)l->n_members + 1, 1);
 	l->published = xcalloc((size_t)l->info->n_entries + 1, 1);
 	l->window = FFS_WINDOW_MIN;
+	l->promised = l->source.promised;
+	l->facts = l->source.facts;
+	l->source.facts.difference = NULL;
+	if (l->info->trust == ESGZ_TRUST_TOC)
+		l->gaps = gaps_new(store, key);
 	*out = STEAL(l);
 	return 0;
 }
@@ -147,6 +152,8 @@ void layer_free(struct layer *l)
 {
 	if (!l)
 		return;
+	gaps_free(l->gaps);
+	free(l->facts.difference);
 	free(l->state);
 	free(l->published);
 	free(l->members);

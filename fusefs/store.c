@@ -65,9 +65,31 @@ static int open_dirs(struct ffs_store *s, const char *root, struct err *err)
 	return 0;
 }
 
+/* A job may have written on while its layer was deleted. */
+static int sweep_gaps(struct ffs_store *s, struct err *err)
+{
+	int dir = s->dirs[FFS_DIR_INDEX], more;
+	AUTO_DIR DIR *d = NULL;
+	struct dirent *e;
+
+	TRY(dir_iter_open(dir, &d, err));
+	while ((more = dir_iter_next(d, &e, err)) > 0) {
+		struct str name = str_of(e->d_name);
+		AUTO_FREE char *index = NULL;
+
+		if (!str_ends(name, STR(FFS_GAPS_SUFFIX)))
+			continue;
+		index = str_dup(str_sub(name, 0, name.n - strlen(FFS_GAPS_SUFFIX)));
+		if (faccessat(dir, index, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+			unlinkat(dir, e->d_name, 0);
+	}
+	return more;
+}
+
 static int clean(struct ffs_store *s, struct err *err)
 {
 	spread_batches(s);
+	TRY(sweep_gaps(s, err));
 	TRY(sweep(s, FFS_DIR_PARTIAL, STR(FFS_BATCH_PREFIX), err));
 	TRY(sweep(s, FFS_DIR_INDEX, STR("."), err));
 	return sweep(s, FFS_DIR_PINS, STR("."), err);
@@ -82,6 +104,7 @@ int ffs_store_look(const char *root, struct ffs_store **out, struct err *err)
 		s->dirs[i] = -1;
 	pthread_rwlock_init(&s->deleting, NULL);
 	pthread_mutex_init(&s->relied_lock, NULL);
+	pthread_mutex_init(&s->source_lock, NULL);
 	r = open_dirs(s, root, err);
 	if (r < 0) {
 		ffs_store_close(s);
@@ -110,6 +133,7 @@ void ffs_store_close(struct ffs_store *s)
 			close(s->dirs[i]);
 	map_fini(&s->relied);
 	pthread_mutex_destroy(&s->relied_lock);
+	pthread_mutex_destroy(&s->source_lock);
 	pthread_rwlock_destroy(&s->deleting);
 	free(s);
 }

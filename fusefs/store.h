@@ -2,7 +2,8 @@
  * What contentfs keeps on disk below the root:
  *	objects/<2 hex>/<62 hex>   complete, verified, immutable file contents, by key (keys: estargz/index/index.h)
  *	partial/                   files being filled, and unpack-XXXXXX/ of batches that are not published yet
- *	index/<64 hex>             layer indexes; <64 hex>.source beside each: where its blob can be fetched
+ *	index/<64 hex>             layer indexes; <64 hex>.source beside each: where its blob can be fetched, and what is known
+ *	                           of it; <64 hex>.gaps: see proof/gaps.h
  *	pins/<64 hex>              pins, by the hash of their name
  * contentfs alone writes here. Publishing never writes in place: data, then sync, then link or rename, then the
  * directory. Any thread may call anything here; the file system is the only shared state, batches have one owner.
@@ -79,18 +80,40 @@ int ffs_batch_publish(struct ffs_batch *b, struct err *err);
 
 /* ---- indexes ---- */
 
-/* Where a layer's blob comes from. */
+enum ffs_tree {
+	FFS_TREE_UNKNOWN, /* not looked at, or its tar cannot be read */
+	FFS_TREE_SAME,    /* TOC and tar say the same */
+	FFS_TREE_DIFFERS,
+};
+
+/* What was found of a lazy layer once all of its blob had been here (proof/README.md). */
+struct ffs_facts {
+	struct digest diff_id; /* zeros: nothing yet */
+	enum ffs_tree tree;
+	char *difference; /* DIFFERS: the first one; UNKNOWN: why; else NULL */
+};
+
+enum ffs_verdict { FFS_UNPROVEN, FFS_PROVEN, FFS_FALSE };
+/* "unproven", "proven", "false" */
+const char *ffs_verdict_name(enum ffs_verdict v);
+/* What follows from the facts for a configuration that promises this DiffID (zeros: none is known); `why` (may be NULL)
+ * gets the reason for FALSE, and for UNPROVEN if there is one. */
+enum ffs_verdict ffs_facts_verdict(const struct ffs_facts *f, const struct digest *promised, struct buf *why);
+
+/* Where a layer's blob comes from, and what is known of it. */
 struct ffs_source {
 	char *reference; /* registry host and repository: "docker.io/library/alpine" */
 	char *owner;     /* by whose account (secrets.h); NULL is "" */
 	struct digest blob;
 	uint64_t blob_bytes;
 	char *media_type;
+	struct digest promised; /* DiffID of the last configuration that named the layer; zeros: none known */
+	struct ffs_facts facts;
 };
 void ffs_source_fini(struct ffs_source *src);
 DEFINE_AUTO_FINI(ffs_source);
 
-/* Writes an index and its source; replaces what is there. durable: on disk when it returns; else a power loss may lose or
+/* Writes an index and its source; replaces what is there, but facts and promise that `src` does not have stay. durable: on disk when it returns; else a power loss may lose or
  * tear it, which its checksum shows (lazy ones: they can be fetched again). */
 int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str index, const struct ffs_source *src,
                   bool durable, struct err *err);
@@ -106,7 +129,13 @@ int ffs_index_source(struct ffs_store *s, const struct digest *key, struct ffs_s
 int ffs_index_set_origin(struct ffs_store *s, const struct digest *key, const char *reference, const char *owner,
                          struct err *err);
 
-/* Removes index and source; absent is fine. */
+/* The same for what is promised, and for what was found. */
+int ffs_index_set_promised(struct ffs_store *s, const struct digest *key, const struct digest *diff_id,
+                           struct err *err);
+int ffs_index_set_facts(struct ffs_store *s, const struct digest *key, const struct ffs_facts *facts, struct err *err);
+
+/* Removes the index and what is beside it; absent is fine. The source of a layer that was found false stays: who asks for
+ * the layer again is told. */
 int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err);
 
 struct ffs_keys {

@@ -14,8 +14,15 @@ struct ffs_store {
 	pthread_rwlock_t deleting;
 	pthread_mutex_t relied_lock;
 	struct map relied; /* digest -> number of batches with that file; relied_lock */
+
+	pthread_mutex_t source_lock; /* held while a source is read and written again, which is short */
 };
 
 #define FFS_BATCH_PREFIX "unpack-"
+
+#define FFS_GAPS_SUFFIX ".gaps"
+#define FFS_GAPS_NAME_MAX (64 + sizeof(FFS_GAPS_SUFFIX))
+/* The file below index/ that proof/gaps.h is about. */
+char *ffs_gaps_name(const struct digest *key, char dst[static FFS_GAPS_NAME_MAX]);
 
 #endif
