@@ -147,12 +147,13 @@ static int open_contentfs(struct cd_daemon *d, struct err *err)
 	AUTO_FREE char *background = xasprintf("--background=%s", d->config.fetch_background);
 	AUTO_FREE char *quiet = xasprintf("--background-quiet-ms=%lld", (long long)d->config.fetch_background_quiet_ms);
 	AUTO_FREE char *window = xasprintf("--window=%s", d->config.fetch_window);
+	AUTO_FREE char *prove = xasprintf("--prove=%s", d->config.fetch_prove ? "on" : "off");
 	AUTO_FREE char *timeout = xasprintf("--read-timeout-ms=%lld", (long long)d->config.fetch_read_timeout_ms);
 	AUTO_FREE char *answer = xasprintf("--answer-timeout-ms=%lld", (long long)d->config.fetch_answer_timeout_ms);
 	AUTO_FREE char *certs = xasprintf("--certs-dir=%s", d->config.fetch_certs_dir);
 	AUTO_FREE char *level = xasprintf("--log-level=%s", log_level_name(log_level_get()));
 	AUTO_FREE char *format = xasprintf("--log-format=%s", log_is_json() ? "json" : "text");
-	const char *const args[] = {background, quiet, window, timeout, answer, certs, level, format, NULL};
+	const char *const args[] = {background, quiet, window, prove, timeout, answer, certs, level, format, NULL};
 	struct ffs_client_opts opts = {.root = d->config.root,
 	                               .state = d->config.state,
 	                               .program = program,

@@ -138,6 +138,19 @@ static PB(Descriptor) * descriptor_of(struct rpc_call *c, const struct reg_descr
 	return d;
 }
 
+/* Held against what this configuration promises; it is also what the layer will be proven by. */
+static const char *judge(struct open *o, struct open_layer *l, const struct digest *diff_id)
+{
+	AUTO(buf) struct buf why = BUF_INIT;
+	enum ffs_verdict v;
+
+	ffs_data_promise(o->s->w->data, &l->key, diff_id);
+	v = ffs_data_verdict(o->s->w->data, &l->key, diff_id, &why);
+	if (v == FFS_FALSE)
+		open_layer_refuse(l, buf_cstr(&why));
+	return ffs_verdict_name(v);
+}
+
 /* Without a DiffID when the configuration was not looked into. A layer that is not opened lazily may be here from an
  * earlier unpacking, known by the DiffID of the configuration. */
 static PB(Layer) * layer_answer(struct open *o, struct rpc_call *c, struct open_layer *l)
@@ -146,6 +159,7 @@ static PB(Layer) * layer_answer(struct open *o, struct rpc_call *c, struct open_
 	PB(Layer) *out = pb_new(rpc_arena(c), &contentd__contentfs__v1__layer__descriptor);
 	struct digest key = l->key;
 	char hex[65], text[DIGEST_TEXT_MAX];
+	const char *verdict = l->found && diff_id ? judge(o, l, diff_id) : l->refused ? "false" : "";
 	bool found = l->found;
 
 	if (!found && diff_id) {
@@ -158,6 +172,7 @@ static PB(Layer) * layer_answer(struct open *o, struct rpc_call *c, struct open_
 		out->diff_id = arena_strdup(rpc_arena(c), digest_text(diff_id, text));
 	if (found)
 		out->index_key = arena_strdup(rpc_arena(c), digest_hex(&key, hex));
+	out->verdict = (char *)(found && !l->found && !l->refused ? "proven" : verdict);
 	out->lazy = l->found;
 	out->failed = l->failed;
 	if (!l->found)

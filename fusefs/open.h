@@ -30,6 +30,7 @@ struct open_layer {
 	struct reg_request *request; /* guarded by open.lock */
 	bool found;                  /* its index is in the store and loaded; final when the part has ended */
 	bool failed;                 /* for now; final as well */
+	bool refused;                /* it was found false; final once the call's thread has told of it */
 	struct err why;              /* why it is not lazy; final as well */
 	bool ended;                  /* guarded by open.lock */
 	Contentd__Contentfs__V1__Layer *answer; /* the call's thread's: it was told of */
@@ -91,6 +92,9 @@ int open_layer_refused(const struct reg_answer *answer, struct err *why);
  * this fails. */
 int open_toc_begin(struct open_layer *l, struct err *err);
 void open_tocs_fini(struct open_tocs *t);
+
+/* It is false: used as an ordinary one. */
+void open_layer_refuse(struct open_layer *l, const char *why);
 
 /* Whether the index is here and its blob comes from the repository whose manifest this caller has just read. */
 bool open_comes_from_here(const struct open *o, const struct digest *key);

@@ -224,6 +224,28 @@ static uint64_t tail_bytes(const struct open_layer *l)
 	return n < blob_bytes ? n : blob_bytes;
 }
 
+void open_layer_refuse(struct open_layer *l, const char *why)
+{
+	err_set(&l->why, ERR_DATA_LOSS, "the layer is not what the configuration says: %s", why);
+	explain(l, &l->why);
+	l->found = false;
+	l->refused = true;
+	log_warn("%s: not lazy", l->why.msg);
+}
+
+/* What was found of it when it was here, even if it is not any more. */
+static bool refused_before(struct open_layer *l)
+{
+	AUTO(ffs_source) struct ffs_source src = {0};
+	AUTO(buf) struct buf why = BUF_INIT;
+
+	if (ffs_index_source(l->open->s->w->store, &l->key, &src, NULL) < 0 ||
+	    ffs_facts_verdict(&src.facts, &src.promised, &why) != FFS_FALSE)
+		return false;
+	open_layer_refuse(l, buf_cstr(&why));
+	return true;
+}
+
 /* 1: its bytes are asked for. 0: nothing is to be asked. */
 static int begin(struct open *o, struct open_layer *l, struct err *err)
 {
@@ -236,6 +258,8 @@ static int begin(struct open *o, struct open_layer *l, struct err *err)
 	TRY(r);
 	l->claimed = true;
 	esgz_index_key(ESGZ_TRUST_TOC, &l->d->digest, esgz_anchor_key(&l->anchor), &l->key);
+	if (refused_before(l))
+		return 0;
 	/* From another repository it is only used when that delivers the same table of contents: who names the digests of what
 	 * he may not read gets nothing by it, and takes no layer away from where it can be read. */
 	l->found = open_comes_from_here(o, &l->key) && load_layer(o->s, &l->key, NULL) >= 0;

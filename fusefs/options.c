@@ -18,6 +18,7 @@ enum {
 	KEY_BACKGROUND,
 	KEY_QUIET,
 	KEY_WINDOW,
+	KEY_PROVE,
 	KEY_READ_TIMEOUT,
 	KEY_ANSWER_TIMEOUT,
 	KEY_MEMORY,
@@ -39,6 +40,8 @@ static const struct argp_option OPTIONS[] = {
     {"background", KEY_BACKGROUND, "MODE", 0, "fill pinned layers: off, on (when idle), eager (default on)", 2},
     {"background-quiet-ms", KEY_QUIET, "MS", 0, "idle means no missing read for this long (default 500)", 2},
     {"window", KEY_WINDOW, "MODE", 0, "what a miss brings along: auto (its neighbours), none (default auto)", 2},
+    {"prove", KEY_PROVE, "MODE", 0, "hold layers that are here as a whole against their image: on, off (default on)",
+     2},
     {"read-timeout-ms", KEY_READ_TIMEOUT, "MS", 0, "longest wait of one read, then EIO (default 60000)", 2},
     {"answer-timeout-ms", KEY_ANSWER_TIMEOUT, "MS", 0,
      "a registry silent for this long is asked once more, then given up (default 15000)", 2},
@@ -116,6 +119,11 @@ static int parse_one(int key, char *arg, struct argp_state *state)
 		o->data.no_window = !strcmp(arg, "none");
 		if (!o->data.no_window && strcmp(arg, "auto"))
 			argp_error(state, "window is auto or none, not '%s'", arg);
+		break;
+	case KEY_PROVE:
+		o->data.no_proof = !strcmp(arg, "off");
+		if (!o->data.no_proof && strcmp(arg, "on"))
+			argp_error(state, "prove is on or off, not '%s'", arg);
 		break;
 	case KEY_READ_TIMEOUT:
 		o->data.read_timeout_ns = (int64_t)number(state, arg, 1, 86400000) * NS_PER_MS;

@@ -66,6 +66,10 @@ static int layer_status(struct rpc_call *c, struct ffs_service *s, const struct 
 	out->files_published = st.files_published;
 	out->pinned = st.pinned;
 	out->error = arena_strdup(a, st.error);
+	out->verdict = (char *)ffs_verdict_name(st.verdict);
+	if (!digest_is_zero(&st.diff_id))
+		out->diff_id = arena_strdup(a, digest_text(&st.diff_id, text));
+	out->verdict_reason = arena_strdup(a, st.reason);
 	return 0;
 }
 

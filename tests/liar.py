@@ -4,8 +4,8 @@
     liar.py DIR SPEC
 
 SPEC is JSON: {"files": [FILE...], "base": LAYOUT, "blob_of": LAYOUT, "toc_digest": DIGEST, "diff_ids_of": LAYOUT}. FILE: {"name": NAME,
-"from": PATH or "text": TEXT, "xattrs": {NAME: TEXT}} and what the TOC says instead of the truth: "digest", "size",
-"chunk_digests" (list). "base": a layout whose layers come below. "blob_of": the layer's descriptor names the last blob
+"from": PATH or "text": TEXT, "xattrs": {NAME: TEXT}, "mode": MODE} and what the TOC says instead of the truth: "digest",
+"size", "toc_mode", "chunk_digests" (list). "base": a layout whose layers come below. "blob_of": the layer's descriptor names the last blob
 of that layout, but the layer is this one, of the same size (for a registry that serves other bytes than the digest
 promises); prints that digest and the file with the bytes. "toc_digest" overrides the annotation. "diff_ids_of": the
 configuration claims the DiffIDs, and so the chain ids, of that layout.
@@ -76,10 +76,10 @@ class Blob:
     def file(self, spec):
         data = spec["text"].encode() if "text" in spec else open(spec["from"], "rb").read()
         xattrs = spec.get("xattrs", {})
-        self.pending += self.header(spec["name"], tarfile.REGTYPE, len(data), xattrs, 0o644)
+        self.pending += self.header(spec["name"], tarfile.REGTYPE, len(data), xattrs, spec.get("mode", 0o644))
         self.flush()
-        entry = {"name": spec["name"], "type": "reg", "mode": 0o644, "size": spec.get("size", len(data)),
-                 "digest": spec.get("digest", sha(data))}
+        entry = {"name": spec["name"], "type": "reg", "mode": spec.get("toc_mode", spec.get("mode", 0o644)),
+                 "size": spec.get("size", len(data)), "digest": spec.get("digest", sha(data))}
         if xattrs:
             entry["xattrs"] = {key: base64.b64encode(value.encode()).decode() for key, value in xattrs.items()}
         claimed = spec.get("chunk_digests", [])

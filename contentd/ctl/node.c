@@ -65,9 +65,9 @@ static void print_layer(const Node__LayerFill *l)
 	char have[16], all[16];
 	double percent = l->content_bytes ? 100.0 * (double)l->present_bytes / (double)l->content_bytes : 100.0;
 
-	printf("  %.19s  %s of %s (%.0f %%)%s%s%s\n", l->blob, term_size((int64_t)l->present_bytes, have),
-	       term_size((int64_t)l->content_bytes, all), percent, l->lazy ? ", lazy" : "", *l->error ? ": " : "",
-	       l->error);
+	printf("  %.19s  %s of %s (%.0f %%)%s, %s%s%s%s%s\n", l->blob, term_size((int64_t)l->present_bytes, have),
+	       term_size((int64_t)l->content_bytes, all), percent, l->lazy ? ", lazy" : "", l->verdict,
+	       *l->verdict_reason ? ": " : "", l->verdict_reason, *l->error ? "; " : "", l->error);
 	for (size_t i = 0; i < l->n_images; i++)
 		printf("    of %s\n", l->images[i]);
 }
@@ -109,6 +109,9 @@ static void write_layers(struct json_writer *w, const Node__InfoResponse *i)
 		json_w_ki64(w, "contentBytes", (int64_t)l->content_bytes);
 		json_w_ki64(w, "presentBytes", (int64_t)l->present_bytes);
 		json_w_kcstr(w, "error", l->error);
+		json_w_kcstr(w, "verdict", l->verdict);
+		json_w_kcstr(w, "verdictReason", l->verdict_reason);
+		json_w_kcstr(w, "diffId", l->diff_id);
 		json_w_key(w, "images");
 		json_w_array_begin(w);
 		for (size_t k = 0; k < l->n_images; k++)

@@ -24,6 +24,9 @@ static Node__LayerFill *fill_new(struct arena *a, const struct cd_users *u,
 	f->content_bytes = s->content_bytes;
 	f->present_bytes = s->present_bytes;
 	f->error = s->error;
+	f->verdict = s->verdict;
+	f->diff_id = s->diff_id;
+	f->verdict_reason = s->verdict_reason;
 	if (names) {
 		f->images = arena_alloc(a, names->v.n * sizeof(*f->images));
 		memcpy(f->images, names->v.p, names->v.n * sizeof(*f->images));
