@@ -107,9 +107,9 @@ void ffs_data_set_pinned(struct ffs_data *d, const struct digest *index_key, boo
 		for (f = d->fills; f && !pinned; f = f->next)
 			if (f->layer == l && !f->id)
 				fill_cancel(d, f, ERR_CANCELLED, "unpinned");
-		if (pinned && !l->n_members)
+		if (pinned && !l->info->n_chunks)
 			prover_add(d, l);
-		if (pinned && l->n_members && d->opts.background != FFS_BACKGROUND_OFF) {
+		if (pinned && l->info->n_chunks && d->opts.background != FFS_BACKGROUND_OFF) {
 			f = xcalloc(1, sizeof(*f));
 			*f = (struct fill){
 			    .layer = l, .lane = FFS_BACKGROUND, .deadline_ns = INT64_MAX, .began_ns = clock_mono_ns()};

@@ -27,7 +27,8 @@ static uint64_t member_bound(uint64_t inflated)
 	return inflated + inflated / 16 + (4u << 20);
 }
 
-/* Bytes to fetch for the member order[first..n): up to where the next one begins, as members do not overlap. */
+/* Bytes to fetch for the member order[first..n): up to where the next one begins, as members do not overlap, if there is not
+ * much between them. What lies there (headers) is wanted for the proof. */
 static uint32_t member_bytes(const struct layer *l, uint32_t first, uint32_t n, uint64_t next_offset)
 {
 	uint64_t offset = 0, bytes = 0, inflated = 0;
@@ -46,7 +47,7 @@ static uint32_t member_bytes(const struct layer *l, uint32_t first, uint32_t n, 
 	}
 	if (inflated > FFS_MEMBER_INFLATED_MAX || offset >= l->source.blob_bytes)
 		return 0;
-	if (bytes > next_offset - offset)
+	if (bytes > next_offset - offset || next_offset - offset - bytes <= FFS_BULK_GAP)
 		bytes = next_offset - offset;
 	if (bytes > l->source.blob_bytes - offset)
 		bytes = l->source.blob_bytes - offset;

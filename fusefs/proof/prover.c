@@ -10,11 +10,12 @@
 METRIC_COUNTER(proofs_total, "contentfs_proofs_total", "Lazy layers held against their image: proven, false, unproven.",
                "verdict");
 
-#define STEP_BYTES (4u << 20)    /* of the stream, between two looks whether somebody waits */
-#define READ_BYTES (256u << 10)  /* of an object */
-#define FETCH_MIN (1u << 20)     /* what left no gaps is fetched up to this size, ... */
-#define FETCH_FRACTION 8         /* ... or this part of the blob */
-#define RETRY_NS (60 * NS_PER_S) /* when the network did not deliver */
+#define PLAIN_BYTES_MAX (64ull << 30) /* of a stream: holes, and bombs, can say more in no time */
+#define STEP_BYTES (4u << 20)         /* of the stream, between two looks whether somebody waits */
+#define READ_BYTES (256u << 10)       /* of an object */
+#define FETCH_MIN (1u << 20)          /* what left no gaps is fetched up to this size, ... */
+#define FETCH_FRACTION 8              /* ... or this part of the blob */
+#define RETRY_NS (60 * NS_PER_S)      /* when the network did not deliver */
 #define MEMBER_NONE UINT32_MAX
 
 /* One proof on its way; the prover thread's. */
@@ -28,6 +29,7 @@ struct proof {
 	struct hasher *blob;        /* when that range is all of it */
 	uint8_t *bytes;             /* READ_BYTES */
 	uint64_t stepped;           /* bytes since the last look */
+	uint64_t plain_bytes;       /* of the stream so far */
 	uint32_t entry;             /* whose object is open */
 	int fd;
 };
@@ -47,8 +49,11 @@ DEFINE_AUTO_FINI(proof);
 static int step(struct proof *p, size_t n, struct err *err)
 {
 	p->stepped += n;
+	p->plain_bytes += n;
 	if (p->stepped < STEP_BYTES)
 		return 0;
+	if (p->plain_bytes > PLAIN_BYTES_MAX)
+		return err_set(err, ERR_EXHAUSTED, "its plain stream is longer than 64 GiB");
 	p->stepped = 0;
 	return prover_give_way(p->d, p->l, err);
 }
@@ -230,6 +235,7 @@ static int feed_all(struct proof *p, struct err *err)
 static void view_begin(struct proof *p)
 {
 	tarview_free(p->view);
+	p->plain_bytes = 0;
 	p->view = tarview_new(p->l->ix, read_entry, p);
 }
 
