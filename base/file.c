@@ -67,6 +67,16 @@ int fd_write_all(int fd, struct str data, struct err *err)
 	return 0;
 }
 
+int fd_write_hole(int fd, uint64_t bytes, struct err *err)
+{
+	off_t at = bytes > INT64_MAX ? -1 : lseek(fd, (off_t)bytes, SEEK_CUR);
+
+	if (at < 0 || ftruncate(fd, at) < 0)
+		return err_errno(err, bytes > INT64_MAX ? EFBIG : errno, "leave a hole of %llu bytes",
+		                 (unsigned long long)bytes);
+	return 0;
+}
+
 int fd_pwrite_all(int fd, struct str data, off_t at, struct err *err)
 {
 	while (data.n) {

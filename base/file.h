@@ -29,6 +29,9 @@ int fd_read_all(int fd, size_t max_bytes, struct buf *out, struct err *err);
 int fd_write_all(int fd, struct str data, struct err *err);
 int fd_pwrite_all(int fd, struct str data, off_t at, struct err *err);
 
+/* Goes on behind a hole of so many bytes, which read as zeros; the file has them from now on. */
+int fd_write_hole(int fd, uint64_t bytes, struct err *err);
+
 /* Reads exactly n bytes; an early end is ERR_DATA_LOSS. */
 int fd_pread_all(int fd, void *dst, size_t n, off_t at, struct err *err);
 /* The same without leaving in the page cache what was not there before, where the kernel can do that (6.14). */

@@ -143,11 +143,30 @@ static int spill(struct ffs_batch *b, struct err *err)
 	return 0;
 }
 
+static int count(struct ffs_batch *b, uint64_t bytes, struct err *err)
+{
+	if (bytes > b->size - b->got)
+		return err_set(err, ERR_DATA_LOSS, "more bytes than the %llu announced", (unsigned long long)b->size);
+	b->got += bytes;
+	return 0;
+}
+
+int ffs_batch_hole(struct ffs_batch *b, uint64_t bytes, struct err *err)
+{
+	TRY(count(b, bytes, err));
+	if (b->size <= HOLD_BYTES) {
+		buf_addz(&b->held, bytes);
+		return 0;
+	}
+	if (b->fd < 0)
+		TRY(open_file(b, err));
+	TRY_WRAP(fd_write_hole(b->fd, bytes, err), err, "write object");
+	return 0;
+}
+
 int ffs_batch_write(struct ffs_batch *b, struct str bytes, struct err *err)
 {
-	b->got += bytes.n;
-	if (b->got > b->size)
-		return err_set(err, ERR_DATA_LOSS, "more bytes than the %llu announced", (unsigned long long)b->size);
+	TRY(count(b, bytes.n, err));
 	if (b->size <= HOLD_BYTES) {
 		buf_addstr(&b->held, bytes);
 		return 0;

@@ -74,6 +74,8 @@ void ffs_batch_free(struct ffs_batch *b);
 DEFINE_AUTO_FREE(ffs_batch);
 int ffs_batch_begin(struct ffs_batch *b, uint64_t size, struct err *err);
 int ffs_batch_write(struct ffs_batch *b, struct str bytes, struct err *err);
+/* Zeros that a sparse file does not store; nor does the object, unless it is small. */
+int ffs_batch_hole(struct ffs_batch *b, uint64_t bytes, struct err *err);
 /* The content hashed to `content`: dropped when that object exists already. ERR_DATA_LOSS when not `size` bytes came. */
 int ffs_batch_end(struct ffs_batch *b, const struct digest *content, struct err *err);
 int ffs_batch_publish(struct ffs_batch *b, struct err *err);

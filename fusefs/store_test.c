@@ -165,6 +165,45 @@ static void lengths_are_checked(void **state)
 	FAILS(ffs_batch_end(b, &key, err), ERR_DATA_LOSS);
 }
 
+static void add_with_hole(struct ffs_batch *b, uint64_t hole, struct buf *content, struct digest *key)
+{
+	buf_clear(content);
+	buf_adds(content, "front");
+	buf_addz(content, hole);
+	digest_of(content->p, content->n, key);
+	OK(ffs_batch_begin(b, content->n, err));
+	OK(ffs_batch_write(b, STR("front"), err));
+	OK(ffs_batch_hole(b, hole, err));
+	OK(ffs_batch_end(b, key, err));
+}
+
+static void holes_are_zeros(void **state)
+{
+	struct world *w = *state;
+	AUTO(ffs_batch) struct ffs_batch *b = NULL;
+	const uint64_t holes[] = {100, 3 << 20};
+
+	OK(ffs_batch_new(w->store, &b, err));
+	for (size_t i = 0; i < ARRAY_LEN(holes); i++) {
+		AUTO(buf) struct buf content = BUF_INIT;
+		AUTO(buf) struct buf got = BUF_INIT;
+		struct digest key;
+		AUTO_FD int fd = -1;
+		struct stat st;
+
+		add_with_hole(b, holes[i], &content, &key);
+		OK(ffs_batch_publish(b, err));
+		OK(ffs_object_open(w->store, &key, content.n, &fd, err));
+		OK(fd_read_all(fd, content.n, &got, err));
+		assert_true(str_eq(buf_str(&got), buf_str(&content)));
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_true(st.st_blocks * 512 < 1 << 20);
+	}
+	OK(ffs_batch_begin(b, 10, err));
+	FAILS(ffs_batch_hole(b, 11, err), ERR_DATA_LOSS);
+	FAILS(ffs_batch_hole(b, UINT64_MAX, err), ERR_DATA_LOSS);
+}
+
 static void an_alias_is_the_same_file(void **state)
 {
 	struct world *w = *state;
@@ -255,6 +294,7 @@ int main(void)
 	    TEST(a_dropped_batch_leaves_nothing),
 	    TEST(what_a_dead_process_left_is_swept),
 	    TEST(lengths_are_checked),
+	    TEST(holes_are_zeros),
 	    TEST(an_alias_is_the_same_file),
 	    TEST(indexes_and_sources),
 	    TEST(pins_are_replaced_and_survive),

@@ -172,6 +172,13 @@ static int on_data(void *arg, struct str bytes, struct err *err)
 	return ffs_batch_write(u->batch, bytes, err);
 }
 
+static int on_hole(void *arg, uint64_t bytes, struct err *err)
+{
+	struct unpack *u = arg;
+
+	return ffs_batch_hole(u->batch, bytes, err);
+}
+
 static int on_end(void *arg, const struct digest *content, struct err *err)
 {
 	struct unpack *u = arg;
@@ -235,7 +242,8 @@ static int publish(struct unpack *u, struct esgz_layer *l, const struct esgz_lay
 
 static int unpack_layer(struct unpack *u, struct esgz_layer_result *r, struct err *err)
 {
-	const struct esgz_layer_sink sink = {.begin = on_begin, .data = on_data, .end = on_end, .arg = u};
+	const struct esgz_layer_sink sink = {
+	    .begin = on_begin, .data = on_data, .hole = on_hole, .end = on_end, .arg = u};
 	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
 
 	TRY(feed_all(u, l, err));

@@ -426,6 +426,13 @@ static int on_data(void *arg, struct str bytes, struct err *err)
 	return u->file_fd < 0 ? 0 : fd_write_all(u->file_fd, bytes, err);
 }
 
+static int on_hole(void *arg, uint64_t bytes, struct err *err)
+{
+	struct unpack *u = arg;
+
+	return u->file_fd < 0 ? 0 : fd_write_hole(u->file_fd, bytes, err);
+}
+
 static int on_end(void *arg, struct err *err)
 {
 	struct unpack *u = arg;
@@ -475,7 +482,8 @@ int diff_unpack(int blob_fd, int root_fd, struct rpc_call *on_behalf, struct unp
 {
 	AUTO(unpack) struct unpack u = {.at = RESOLVER_INIT(root_fd), .timed = MAP_INIT, .file_fd = -1, .dir_fd = -1};
 
-	u.tar = esgz_tar_new(&(struct esgz_tar_sink){.entry = on_entry, .data = on_data, .end = on_end, .arg = &u});
+	u.tar = esgz_tar_new(
+	    &(struct esgz_tar_sink){.entry = on_entry, .data = on_data, .end = on_end, .hole = on_hole, .arg = &u});
 	u.hasher = hasher_new();
 	TRY(feed_all(&u, blob_fd, on_behalf, err));
 	TRY(set_dir_times(&u, err));

@@ -445,6 +445,29 @@ static void unpack_as(struct world *w, enum esgz_compression kind)
 	}
 }
 
+static void sparse_files(void **state)
+{
+	struct world *w = *state;
+	AUTO_FREE char *make =
+	    xasprintf("cd %s && truncate -s 3M holes && printf end >> holes && truncate -s 5M holes && "
+	              "tar -cS --hole-detection=raw --format=pax -f layer holes && rm holes",
+	              w->dir);
+	AUTO(buf) struct buf want = BUF_INIT;
+	AUTO(buf) struct buf got = BUF_INIT;
+
+	assert_int_equal(system(make), 0);
+	OK(file_read(w->dir_fd, "layer", 1 << 20, &w->tar, err));
+	assert_int_equal(unlinkat(w->dir_fd, "layer", 0), 0);
+	OK(unpack(w, NULL, err));
+	buf_addz(&want, 3 << 20);
+	buf_adds(&want, "end");
+	buf_addz(&want, (5 << 20) - want.n);
+	OK(file_read(w->root, "holes", 8 << 20, &got, err));
+	assert_true(str_eq(buf_str(&got), buf_str(&want)));
+	assert_true(look(w->root, "holes").st_blocks * 512 < 1 << 20);
+	untouched(w);
+}
+
 static void compressions(void **state)
 {
 	unpack_as(*state, ESGZ_PLAIN);
@@ -464,6 +487,7 @@ int main(void)
 	                                   TEST(the_root_is_a_directory),
 	                                   TEST(whiteouts_and_replacements),
 	                                   TEST(attributes),
+	                                   TEST(sparse_files),
 	                                   TEST(compressions)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -326,6 +326,30 @@ static void a_bomb(void **state)
 	assert_int_equal(ingest_count(w), 0);
 }
 
+/* The same without a byte of it: a file that is all hole. */
+static void a_bomb_of_holes(void **state)
+{
+	struct world *w = *state;
+	AUTO(buf) struct buf tar = BUF_INIT;
+	struct esgz_entry e = {.type = ESGZ_REG, .mode = 0644, .path = STR("bomb")};
+	uint8_t *h;
+	unsigned sum = 0;
+
+	OK(tar_write_header(&e, NULL, 0, &tar, &w->err));
+	h = (uint8_t *)tar.p;
+	h[156] = 'S';
+	memcpy(h + 257, "ustar  ", 8);
+	memset(h + 329, 0, 171);
+	strcpy((char *)h + 483, "07777777777"); /* a GiB */
+	memset(h + 148, ' ', 8);
+	for (int i = 0; i < 512; i++)
+		sum += h[i];
+	snprintf((char *)h + 148, 8, "%06o", sum);
+	archive_end(&tar);
+	FAILS(import_archive(w, &tar, store_with_prefix(w, "x.y/z", false)), ERR_EXHAUSTED);
+	assert_int_equal(ingest_count(w), 0);
+}
+
 /* ---- docker's archives ---- */
 
 static void docker_archive(struct world *w, struct buf *tar, const char *tags, bool linked)
@@ -440,6 +464,7 @@ int main(void)
 	    TEST(encrypted_layers_are_refused),
 	    TEST(paths_with_tricks),
 	    TEST(a_bomb),
+	    TEST(a_bomb_of_holes),
 	    TEST(a_docker_archive),
 	    TEST(a_docker_archive_compressed_on_the_way),
 	    TEST(docker_archives_that_are_wrong),

@@ -75,6 +75,14 @@ static int open_file(struct cd_archive_reader *r, uint64_t bytes, struct err *er
 	return cd_deposit_begin(&r->deposit, r->t, err);
 }
 
+static int count_plain(struct cd_archive_reader *r, uint64_t bytes, struct err *err)
+{
+	r->plain_bytes += bytes;
+	if (r->plain_bytes > GROWTH_FREE_BYTES && r->plain_bytes / GROWTH_MAX > r->packed_bytes)
+		return err_set(err, ERR_EXHAUSTED, "the archive grows to more than %d times its size", GROWTH_MAX);
+	return 0;
+}
+
 static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 {
 	struct cd_archive_reader *r = arg;
@@ -82,6 +90,9 @@ static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 	if (++r->n_entries > ENTRIES_MAX)
 		return err_set(err, ERR_EXHAUSTED, "more than %d entries", ENTRIES_MAX);
 	TRY(esgz_path_clean(t->e.path, &r->name, err));
+	/* What is stored of a sparse file has its place in the stream; this is the rest, and a little more. */
+	if (t->sparse)
+		TRY(count_plain(r, t->e.size, err));
 	if (t->e.type == ESGZ_SYMLINK)
 		TRY(put_link(r, t->e.link, err));
 	return t->e.type == ESGZ_REG ? open_file(r, t->e.size, err) : 0;
@@ -152,9 +163,7 @@ static int on_plain(void *arg, struct str plain, struct err *err)
 {
 	struct cd_archive_reader *r = arg;
 
-	r->plain_bytes += plain.n;
-	if (r->plain_bytes > GROWTH_FREE_BYTES && r->plain_bytes / GROWTH_MAX > r->packed_bytes)
-		return err_set(err, ERR_EXHAUSTED, "the archive grows to more than %d times its size", GROWTH_MAX);
+	TRY(count_plain(r, plain.n, err));
 	return esgz_tar_feed(r->tar, plain, err);
 }
 

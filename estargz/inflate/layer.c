@@ -44,7 +44,7 @@ static int on_data(void *arg, struct str bytes, struct err *err)
 	return l->sink.data(l->sink.arg, bytes, err);
 }
 
-/* Of a sparse file whose holes shall be chunks; else they come as data. */
+/* A chunk of its own, where files are cut. */
 static int on_hole(void *arg, uint64_t bytes, struct err *err)
 {
 	static const uint8_t zeros[64 << 10];
@@ -52,16 +52,22 @@ static int on_hole(void *arg, uint64_t bytes, struct err *err)
 
 	if (l->marker)
 		return 0;
-	file_chunks_hole_begin(l->chunks);
-	while (bytes > 0) {
-		struct str part = str_make(zeros, bytes < sizeof(zeros) ? (size_t)bytes : sizeof(zeros));
+	if (l->chunks)
+		file_chunks_hole_begin(l->chunks);
+	for (uint64_t left = bytes; left > 0;) {
+		struct str part = str_make(zeros, left < sizeof(zeros) ? (size_t)left : sizeof(zeros));
 
-		file_chunks_hole_add(l->chunks, part);
-		TRY(l->sink.data(l->sink.arg, part, err));
-		bytes -= part.n;
+		if (l->chunks)
+			file_chunks_hole_add(l->chunks, part);
+		else
+			hasher_add(l->file, part.p, part.n);
+		if (!l->sink.hole)
+			TRY(l->sink.data(l->sink.arg, part, err));
+		left -= part.n;
 	}
-	file_chunks_hole_end(l->chunks);
-	return 0;
+	if (l->chunks)
+		file_chunks_hole_end(l->chunks);
+	return l->sink.hole ? l->sink.hole(l->sink.arg, bytes, err) : 0;
 }
 
 static int on_end(void *arg, struct err *err)
@@ -96,7 +102,8 @@ static int on_plain(void *arg, struct str plain, struct err *err)
 struct esgz_layer *esgz_layer_new(const struct esgz_layer_sink *sink)
 {
 	struct esgz_layer *l = xcalloc(1, sizeof(*l));
-	const struct esgz_tar_sink tar_sink = {.entry = on_entry, .data = on_data, .end = on_end, .arg = l};
+	const struct esgz_tar_sink tar_sink = {
+	    .entry = on_entry, .data = on_data, .end = on_end, .hole = on_hole, .arg = l};
 
 	l->sink = *sink;
 	l->stream = esgz_stream_new();
@@ -162,12 +169,7 @@ int esgz_layer_finish_plain(struct esgz_layer *l, const struct digest *blob, uin
 
 void esgz_layer_cut_files(struct esgz_layer *l)
 {
-	const struct esgz_tar_sink tar_sink = {
-	    .entry = on_entry, .data = on_data, .end = on_end, .hole = on_hole, .arg = l};
-
 	l->chunks = file_chunks_new(l->file);
-	esgz_tar_free(l->tar);
-	l->tar = esgz_tar_new(&tar_sink);
 }
 
 void esgz_layer_cut(struct esgz_layer *l)

@@ -15,6 +15,8 @@ struct esgz_layer_sink {
 	int (*data)(void *arg, struct str bytes, struct err *err);
 	/* It is complete, and this is the sha256 of what came. */
 	int (*end)(void *arg, const struct digest *content, struct err *err);
+	/* NULL, or takes the holes of sparse files, in their places; without it they come as zeros to `data`. */
+	int (*hole)(void *arg, uint64_t bytes, struct err *err);
 	void *arg;
 };
 

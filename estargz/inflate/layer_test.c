@@ -223,13 +223,58 @@ static void test_plain_half(void **state)
 	hasher_free(s.h);
 }
 
+static int on_hole(void *arg, uint64_t bytes, struct err *err)
+{
+	struct seen *s = arg;
+
+	assert_true(s->in_file && bytes > 0 && bytes <= s->left);
+	s->left -= bytes;
+	for (; bytes > 0; bytes--)
+		hasher_add(s->h, "", 1);
+	return 0;
+}
+
+/* Whoever takes holes and who wants zeros: the index is the same, and has the file as it is when it is read. */
+static void test_sparse(void **state)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf whole = BUF_INIT;
+	AUTO(buf) struct buf file = BUF_INIT;
+	struct seen s = {.log = BUF_INIT, .h = hasher_new()};
+	const struct esgz_layer_sink sink = {
+	    .begin = on_begin, .data = on_data, .end = on_end, .hole = on_hole, .arg = &s};
+	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
+	AUTO(esgz_index) struct esgz_index *ix = NULL;
+	AUTO(buf) struct buf filled = BUF_INIT;
+	struct esgz_layer_result r;
+	struct err err = ERR_INIT;
+	struct esgz_entry e;
+	struct digest want;
+
+	add(&tar, 'x', "pax", "", STR("23 GNU.sparse.size=100\n26 GNU.sparse.numblocks=1\n23 GNU.sparse.map=70,3\n"));
+	add(&tar, '0', "holes", "", STR("abc"));
+	buf_addz(&tar, 1024);
+	buf_addz(&whole, 70);
+	buf_adds(&whole, "abc");
+	buf_addz(&whole, 27);
+	digest_of(whole.p, whole.n, &want);
+	if (esgz_layer_feed(l, buf_str(&tar), &err) < 0 || esgz_layer_finish(l, &r, &err) < 0 ||
+	    esgz_layer_index(l, &file, &err) < 0 || esgz_index_open(buf_str(&file), &ix, &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_int_equal(find(ix, "holes").size, 100);
+	e = find(ix, "holes");
+	assert_true(digest_eq(&e.content, &want));
+	assert_int_equal(read_layer(buf_str(&tar), 100, &s, &r, &filled, &err), 0);
+	assert_true(str_eq(buf_str(&filled), buf_str(&file)));
+	buf_fini(&s.log);
+	hasher_free(s.h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_compressions),
-	    cmocka_unit_test(test_cut_layers),
-	    cmocka_unit_test(test_sink_fails),
-	    cmocka_unit_test(test_plain_half),
+	    cmocka_unit_test(test_compressions), cmocka_unit_test(test_cut_layers), cmocka_unit_test(test_sink_fails),
+	    cmocka_unit_test(test_plain_half),   cmocka_unit_test(test_sparse),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

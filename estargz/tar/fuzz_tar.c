@@ -33,11 +33,19 @@ static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 {
 	struct state *s = arg;
 	volatile uint64_t sum = str_hash(t->e.path) + str_hash(t->e.link);
+	uint64_t end = 0;
 
 	if (s->in_file || t->e.mode > 07777 || t->e.mtime_ns > 999999999 || t->payload_offset <= t->header_offset)
 		abort();
 	for (uint32_t i = 0; i < t->n_xattrs; i++)
 		sum += str_hash(t->xattrs[i].name) + str_hash(t->xattrs[i].value);
+	for (uint32_t i = 0; i < t->n_extents; i++) {
+		if (!t->sparse || t->extents[i].bytes == 0 || t->extents[i].offset < end)
+			abort();
+		end = t->extents[i].offset + t->extents[i].bytes;
+	}
+	if (end > t->e.size)
+		abort();
 	s->in_file = t->e.type == ESGZ_REG;
 	s->left = t->e.size;
 	return 0;
@@ -54,6 +62,16 @@ static int on_data(void *arg, struct str bytes, struct err *err)
 	return 0;
 }
 
+static int on_hole(void *arg, uint64_t bytes, struct err *err)
+{
+	struct state *s = arg;
+
+	if (!s->in_file || bytes == 0 || bytes > s->left)
+		abort();
+	s->left -= bytes;
+	return 0;
+}
+
 static int on_end(void *arg, struct err *err)
 {
 	struct state *s = arg;
@@ -67,7 +85,8 @@ static int on_end(void *arg, struct err *err)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	struct state s = {0};
-	const struct esgz_tar_sink sink = {.entry = on_entry, .data = on_data, .end = on_end, .raw = on_raw, .arg = &s};
+	const struct esgz_tar_sink sink = {
+	    .entry = on_entry, .data = on_data, .end = on_end, .hole = on_hole, .raw = on_raw, .arg = &s};
 	AUTO(esgz_tar) struct esgz_tar *t = esgz_tar_new(&sink);
 	struct err err = ERR_INIT;
 	struct str in;

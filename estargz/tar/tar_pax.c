@@ -41,17 +41,21 @@ bool tar_number(const uint8_t *field, size_t n, int64_t *out)
 void pax_fini(struct pax *p)
 {
 	vec_fini(&p->xattrs);
+	vec_fini(&p->sparse.extents);
 }
 
 void pax_clear(struct pax *p)
 {
-	struct pax empty = {.xattrs = {p->xattrs.p, 0, p->xattrs.cap}};
+	struct pax empty = {
+	    .xattrs = {p->xattrs.p, 0, p->xattrs.cap},
+	    .sparse.extents = {p->sparse.extents.p, 0, p->sparse.extents.cap},
+	};
 
 	*p = empty;
 }
 
 /* Seconds since 1970 with a sign and a fraction: "-1.25" is 1.25 s before. */
-static bool parse_time(struct str v, int64_t *s, uint32_t *ns)
+static bool parse_time(struct str v, struct esgz_tar_time *t)
 {
 	struct str whole = v, fraction = STR_NONE;
 	ptrdiff_t dot = str_find(v, '.');
@@ -64,17 +68,17 @@ static bool parse_time(struct str v, int64_t *s, uint32_t *ns)
 	}
 	if (negative && str_eqc(whole, "-"))
 		whole = STR("0");
-	if (!str_i64(whole, s) || *s == INT64_MIN)
+	if (!str_i64(whole, &t->s) || t->s == INT64_MIN)
 		return false;
-	*ns = 0;
+	t->ns = 0;
 	for (size_t i = 0; i < fraction.n; i++, scale /= 10) {
 		if (fraction.p[i] < '0' || fraction.p[i] > '9')
 			return false;
-		*ns += (uint32_t)(fraction.p[i] - '0') * scale;
+		t->ns += (uint32_t)(fraction.p[i] - '0') * scale;
 	}
-	if (negative && *ns > 0) {
-		*s -= 1;
-		*ns = 1000000000 - *ns;
+	if (negative && t->ns > 0) {
+		t->s -= 1;
+		t->ns = 1000000000 - t->ns;
 	}
 	return true;
 }
@@ -105,6 +109,49 @@ static int set_xattr(struct pax *p, struct str name, struct str value, struct er
 	return 0;
 }
 
+static bool set_time(struct esgz_tar_time *t, struct str value)
+{
+	t->given = value.n > 0;
+	return !t->given || parse_time(value, t);
+}
+
+/* Forms 0.0 and 0.1 call the real size `size`, form 1.0 `realsize`. Form 0.0 has its extents as records of two keys in
+ * turns. */
+static bool set_sparse(struct pax_sparse *s, struct str key, struct str value)
+{
+	uint64_t bytes;
+
+	s->seen = true;
+	if (str_eqc(key, "major")) {
+		s->major = value;
+	} else if (str_eqc(key, "minor")) {
+		s->minor = value;
+	} else if (str_eqc(key, "name")) {
+		s->name = value;
+	} else if (str_eqc(key, "map")) {
+		s->list = value;
+	} else if (str_eqc(key, "size") || str_eqc(key, "realsize")) {
+		s->has_size = true;
+		return str_u64(value, 10, &s->size);
+	} else if (str_eqc(key, "numblocks")) {
+		s->has_count = true;
+		return str_u64(value, 10, &s->count);
+	} else if (str_eqc(key, "offset")) {
+		bool in_turn = !s->has_offset;
+
+		s->has_offset = true;
+		return str_u64(value, 10, &s->offset) && in_turn;
+	} else if (str_eqc(key, "numbytes")) {
+		bool in_turn = s->has_offset;
+
+		s->has_offset = false;
+		if (!in_turn || !str_u64(value, 10, &bytes) || s->extents.n >= ESGZ_EXTENTS_MAX)
+			return false;
+		vec_push(&s->extents, (struct esgz_extent){s->offset, bytes});
+	}
+	return true;
+}
+
 static int set_record(struct pax *p, struct str key, struct str value, struct err *err)
 {
 	bool given = value.n > 0, ok = true;
@@ -124,8 +171,11 @@ static int set_record(struct pax *p, struct str key, struct str value, struct er
 		p->has_gid = given;
 		ok = !given || parse_u32(value, &p->gid);
 	} else if (str_eqc(key, "mtime")) {
-		p->has_mtime = given;
-		ok = !given || parse_time(value, &p->mtime_s, &p->mtime_ns);
+		ok = set_time(&p->mtime, value);
+	} else if (str_eqc(key, "atime")) {
+		ok = set_time(&p->atime, value);
+	} else if (str_eqc(key, "ctime")) {
+		ok = set_time(&p->ctime, value);
 	} else if (str_eqc(key, "SCHILY.devmajor")) {
 		p->has_major = given;
 		ok = !given || parse_u32(value, &p->major);
@@ -134,8 +184,8 @@ static int set_record(struct pax *p, struct str key, struct str value, struct er
 		ok = !given || parse_u32(value, &p->minor);
 	} else if (str_skip(&name, STR("SCHILY.xattr."))) {
 		return set_xattr(p, name, value, err);
-	} else if (str_starts(key, STR("GNU.sparse."))) {
-		p->sparse = true;
+	} else if (str_skip(&name, STR("GNU.sparse."))) {
+		ok = set_sparse(&p->sparse, name, value);
 	}
 	if (!ok)
 		return err_set(err, ERR_INVALID, "pax header with " STR_FMT "=" STR_FMT, STR_ARG(key), STR_ARG(value));

@@ -5,21 +5,28 @@
 #ifndef ESTARGZ_TAR_PAX_H
 #define ESTARGZ_TAR_PAX_H
 
-#include "base/vec.h"
-#include "estargz/tar/tar.h"
+#include "estargz/tar/sparse.h"
 
 /* A number of a header field: octal text, or base-256 of two's complement when the first bit is set. False on junk. */
 bool tar_number(const uint8_t *field, size_t n, int64_t *out);
 
+/* What GNU.sparse.* records say. */
+struct pax_sparse {
+	bool seen;
+	struct str major, minor, name, list; /* empty: absent */
+	bool has_size, has_count, has_offset;
+	uint64_t size, count, offset; /* offset: of the extent whose length is next */
+	VEC(struct esgz_extent) extents;
+};
+
 /* The values that pax records set; what is absent stays with the header. Views point into the records. */
 struct pax {
-	bool has_size, has_uid, has_gid, has_mtime, has_major, has_minor;
-	bool sparse;           /* GNU.sparse.* was seen */
+	bool has_size, has_uid, has_gid, has_major, has_minor;
 	struct str path, link; /* empty: absent */
 	uint64_t size;
 	uint32_t uid, gid, major, minor;
-	int64_t mtime_s;
-	uint32_t mtime_ns;
+	struct esgz_tar_time mtime, atime, ctime;
+	struct pax_sparse sparse;
 	VEC(struct esgz_xattr) xattrs;
 };
 
