@@ -13,8 +13,9 @@
  * of an earlier conversion are dropped, and a landmark says what is to be fetched before it is used.
  *
  * The result is a function of source, options and the versions of libdeflate and libzstd: bit for bit the same whatever
- * the number of threads. Memory: 2 * threads + 1 units (a chunk, or min_chunk_bytes, and 1 MiB) plain and packed, about
- * 500 bytes for each entry and chunk, and the contents of the files that `priority` names. One owner; blocking.
+ * the number of threads. Memory: 2 * threads + 1 units, plain and packed (a chunk, which is up to 16 MiB in zstd:chunked,
+ * min_chunk_bytes, and 1 MiB; ordinary layers 1 to 4 MiB), about 500 bytes for each entry and chunk, the TOC at the end,
+ * and the contents of the files that `priority` names. One owner; blocking.
  */
 #ifndef ESTARGZ_CONVERT_H
 #define ESTARGZ_CONVERT_H
