@@ -243,6 +243,54 @@ static void test_big_directory(void **state)
 	check_image(p);
 }
 
+/* All that is large at once: 100 000 entries; one file of more names than 16 bits count, across directories; owners and
+ * times at their limits. */
+static void test_large_tree(void **state)
+{
+	AUTO(stack) struct stack s = {0};
+	const struct place *p = *state;
+	AUTO(buf) struct buf path = BUF_INIT;
+	struct stat first, st;
+
+	stack_push(&s);
+	struct stack_entry *e = stack_file(&s, "first", 9, 1);
+	e->uid = 4294967294;
+	e->gid = 4294967294;
+	e->mtime_s = -1;
+	e->mtime_ns = 999999999;
+	for (unsigned i = 1; i < 65540; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "d%u/%u", i % 97, i);
+		stack_link(&s, ESGZ_HARDLINK, name, "first");
+	}
+	for (unsigned i = 0; i < 34460; i++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "d%u/sub%u/%x", i % 97, i % 13, i);
+		stack_file(&s, name, i, i > 0);
+	}
+	mount_image(p, &s);
+	buf_addf(&path, "%s/first", p->bare);
+	assert_int_equal(lstat(path.p, &first), 0);
+	assert_int_equal(first.st_nlink, 65540);
+	assert_int_equal(first.st_uid, 4294967294);
+	assert_int_equal(first.st_gid, 4294967294);
+	assert_int_equal(first.st_mtim.tv_sec, -1);
+	assert_int_equal(first.st_mtim.tv_nsec, 999999999);
+	vec_each(&s.layers.p[0].entries, it) {
+		buf_clear(&path);
+		buf_addf(&path, "%s/%s", p->bare, it->path);
+		assert_int_equal(lstat(path.p, &st), 0);
+		if (it->type == ESGZ_HARDLINK)
+			assert_int_equal(st.st_ino, first.st_ino);
+		else
+			assert_int_equal(st.st_size, it->size);
+	}
+	unmount_image(p);
+	check_image(p);
+}
+
 /* Nothing of the object directory is to be seen through the root. */
 static void test_objects_do_not_show(void **state)
 {
@@ -276,7 +324,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_random_stacks),       cmocka_unit_test(test_awkward_names),
 	    cmocka_unit_test(test_attributes),          cmocka_unit_test(test_big_directory),
-	    cmocka_unit_test(test_objects_do_not_show),
+	    cmocka_unit_test(test_objects_do_not_show), cmocka_unit_test(test_large_tree),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
