@@ -383,7 +383,7 @@ static void test_sink_ends_it(void **state)
 	buf_fini(&c.bytes);
 }
 
-/* Layers that are reached from checkpoints have no chunks that stand alone: whoever asks is told, and writes nothing. */
+/* Layers that are read from points have no chunks that stand alone: whoever asks is told, and writes nothing. */
 static void test_chunk_of_a_seekable_layer(void **state)
 {
 	AUTO(esgz_inflater) struct esgz_inflater *z = esgz_inflater_new();
@@ -392,7 +392,7 @@ static void test_chunk_of_a_seekable_layer(void **state)
 	struct err err = ERR_INIT;
 
 	assert_int_equal(esgz_inflate_chunk(z, ESGZ_GZIP_SEEK, STR("data"), &c, dst, &err), -ERR_INVALID);
-	assert_non_null(strstr(err.msg, "checkpoints"));
+	assert_non_null(strstr(err.msg, "read from points"));
 	assert_string_equal((char *)dst, "abc");
 	esgz_inflater_free(NULL);
 }
