@@ -55,7 +55,7 @@
 	  "(less bytes, more requests: with background = \"off\" nothing comes that nobody has read).") \
 	X(SWITCH, fetch_prove, "fetch.prove", "true", ANY, START, \
 	  "Lazy layers that are here as a whole are held against their image: the DiffID, and the table of contents against\n" \
-	  "the tar. What is false is pulled as an ordinary layer from then on. Costs about a tenth of the CPU of a fill.") \
+	  "the tar. What is false is pulled as an ordinary layer from then on. Costs about a fifth of the CPU of a fill.") \
 	X(NUMBER, fetch_read_timeout_ms, "fetch.read_timeout_ms", "60000", RANGE(1, 86400000), START, \
 	  "A read of a file that is not here yet fails with EIO after this many milliseconds.") \
 	X(NUMBER, fetch_answer_timeout_ms, "fetch.answer_timeout_ms", "15000", RANGE(1, 86400000), START, \
