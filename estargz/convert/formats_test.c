@@ -607,6 +607,49 @@ static void test_layers_that_cannot_be_kept(void **state)
 	refuses(buf_str(&behind_global), &storage, "a: behind a header for all");
 }
 
+/* A sparse file (pax, GNU's format 0.1): written anew with its holes as zeros, or refused. */
+static void test_sparse(void **state)
+{
+	static const char records[] = "25 GNU.sparse.size=20000\n26 GNU.sparse.numblocks=2\n"
+				      "25 GNU.sparse.name=holes\n30 GNU.sparse.map=0,3,10000,4\n";
+	const struct esgz_convert_opts storage = {.format = ESGZ_F_ZSTD_CHUNKED};
+	const struct esgz_convert_opts kept = {.format = ESGZ_F_ZSTD_STARGZ, .keep_diff_id = true};
+	static const struct str list[] = {{"holes", 5}};
+	struct esgz_convert_opts anew = {.format = ESGZ_F_ESTARGZ, .chunk_bytes = 8192};
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(made) struct made m = {0};
+	AUTO(made) struct made first = {0};
+
+	tar_entry(&tar, 'x', "pax", "", sizeof(records) - 1, str_make(records, sizeof(records) - 1));
+	tar_entry(&tar, '0', "GNUSparseFile.0/holes", "", 7, STR("abcdefg"));
+	refuses(buf_str(&tar), &storage, "holes: a sparse file");
+	refuses(buf_str(&tar), &kept, "holes: a sparse file");
+	OK(convert_memory(buf_str(&tar), &anew, &m, err));
+	check_made(buf_str(&tar), &m);
+	assert_true(m.r.plain_bytes > 20000);
+	anew.priority = list;
+	anew.n_priority = 1;
+	OK(convert_memory(buf_str(&tar), &anew, &first, err));
+	check_made(buf_str(&tar), &first);
+}
+
+/* containers/storage compares the times of each entry with those in its headers. */
+static void test_all_times(void **state)
+{
+	static const char records[] = "20 atime=1600000001\n22 ctime=1600000002.5\n";
+	const struct esgz_convert_opts storage = {.format = ESGZ_F_ZSTD_CHUNKED};
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf json = BUF_INIT;
+	AUTO(made) struct made m = {0};
+
+	tar_entry(&tar, 'x', "pax", "", sizeof(records) - 1, str_make(records, sizeof(records) - 1));
+	tar_entry(&tar, '0', "a", "", 1, STR("1"));
+	OK(convert_memory(buf_str(&tar), &storage, &m, err));
+	toc_json(&m, &json);
+	assert_non_null(strstr(buf_cstr(&json), "\"accesstime\":\"2020-09-13T12:26:41Z\""));
+	assert_non_null(strstr(buf_cstr(&json), "\"changetime\":\"2020-09-13T12:26:42.5Z\""));
+}
+
 /* ---- programs that read ordinary layers ---- */
 
 static void run(const char *const *argv)
@@ -656,6 +699,7 @@ int main(void)
 	    cmocka_unit_test(test_packing),          cmocka_unit_test(test_order),
 	    cmocka_unit_test(test_order_of_nothing), cmocka_unit_test(test_source_that_changes),
 	    cmocka_unit_test(test_options),          cmocka_unit_test(test_layers_that_cannot_be_kept),
+	    cmocka_unit_test(test_sparse),           cmocka_unit_test(test_all_times),
 	    cmocka_unit_test(test_ordinary_readers),
 	};
 
