@@ -160,7 +160,8 @@ static int read_tag(struct reg_client *c, const struct reg_ref *ref, struct reg_
 		return r;
 	}
 	if (m->kind != REG_IMAGE_INDEX)
-		return err_set(err, ERR_INVALID, "%s/%s:%s is not an index of referrers", at.host, at.repository, at.tag);
+		return err_set(err, ERR_INVALID, "%s/%s:%s is not an index of referrers", at.host, at.repository,
+		               at.tag);
 	*out = STEAL(m);
 	return 0;
 }
@@ -195,7 +196,8 @@ int reg_referrers_fetch(struct reg_client *c, const struct reg_ref *ref, struct 
                         const struct digest *subject, const char *artifact_type, int64_t deadline_ns,
                         struct reg_manifest **out, struct err *err)
 {
-	AUTO(listing) struct listing l = {
+	AUTO(listing)
+	struct listing l = {
 	    .client = c, .ref = ref, .account = account, .artifact_type = artifact_type, .deadline_ns = deadline_ns};
 	struct reg_manifest *tagged = NULL;
 	char text[DIGEST_TEXT_MAX];
@@ -207,7 +209,8 @@ int reg_referrers_fetch(struct reg_client *c, const struct reg_ref *ref, struct 
 	l.subject = xstrdup(digest_text(subject, text));
 	r = read_pages(&l, &why);
 	if (r < 0 && !is_without_api(&l))
-		return err_set(err, why.code, "%s/%s: referrers of %s: %s", ref->host, ref->repository, l.subject, why.msg);
+		return err_set(err, why.code, "%s/%s: referrers of %s: %s", ref->host, ref->repository, l.subject,
+		               why.msg);
 	if (r < 0)
 		TRY(read_tag(c, ref, account, REG_CAN_RESOLVE, subject, deadline_ns, &tagged, err));
 	if (tagged)
@@ -263,7 +266,8 @@ static int add_to_tag(struct reg_client *c, const struct reg_ref *ref, struct re
 		if (i < TAG_ATTEMPTS)
 			TRY(write_tag(c, ref, account, subject, index, entry, deadline_ns, err));
 	}
-	return err_set(err, ERR_ABORTED, "%s/%s: others keep changing the index of referrers", ref->host, ref->repository);
+	return err_set(err, ERR_ABORTED, "%s/%s: others keep changing the index of referrers", ref->host,
+	               ref->repository);
 }
 
 int reg_referrer_push(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, struct str manifest,

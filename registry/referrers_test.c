@@ -105,8 +105,9 @@ static void by_the_tag(void **state)
 }
 
 #define FOREIGN                                                                                                        \
-	"{\"mediaType\":\"m/n\",\"digest\":\"sha512:00\",\"size\":1,\"x\":[1.0]},{\"mediaType\":\"m/"                          \
-	"n\",\"digest\":\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\",\"size\":0,\"new\":{}}"
+	"{\"mediaType\":\"m/n\",\"digest\":\"sha512:00\",\"size\":1,\"x\":[1.0]},{\"mediaType\":\"m/"                  \
+	"n\",\"digest\":\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\",\"size\":0,"       \
+	"\"new\":{}}"
 
 static void entries_of_others_stay(void **state)
 {
@@ -115,7 +116,8 @@ static void entries_of_others_stay(void **state)
 	testregistry_put(&registry, tag(), STR("{\"schemaVersion\":2,\"manifests\":[" FOREIGN "],\"more\":true}"));
 	push(w, "t/a", "1");
 	assert_int_equal(count(w, NULL), 2);
-	assert_non_null(strstr(buf_cstr(testregistry_get(&registry, tag())), "\"digest\":\"sha512:00\",\"size\":1,\"x\":[1.0]}"));
+	assert_non_null(
+	    strstr(buf_cstr(testregistry_get(&registry, tag())), "\"digest\":\"sha512:00\",\"size\":1,\"x\":[1.0]}"));
 	assert_non_null(strstr(buf_cstr(testregistry_get(&registry, tag())), "\"size\":0,\"new\":{}}"));
 	assert_non_null(strstr(buf_cstr(testregistry_get(&registry, tag())), "\"more\":true"));
 }
@@ -130,9 +132,10 @@ static void rival(struct testregistry *r)
 	if (!b || !rivals || strstr(buf_cstr(b), "t/rival"))
 		return;
 	rivals--;
-	testregistry_put(r, tag(),
-	                 STR("{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"m/n\",\"artifactType\":\"t/rival\",\"digest\":"
-	                     "\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\",\"size\":0}]}"));
+	testregistry_put(
+	    r, tag(),
+	    STR("{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"m/n\",\"artifactType\":\"t/rival\",\"digest\":"
+	        "\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\",\"size\":0}]}"));
 }
 
 static void two_writers(void **state)
@@ -175,7 +178,8 @@ static bool serve_many(struct exchange *x)
 	for (unsigned i = 0; i < 3000; i++)
 		buf_addf(&text, "%s{\"mediaType\":\"m/n\",\"size\":0,\"digest\":\"sha256:%064x\"}", i ? "," : "", i);
 	buf_adds(&text, "]}");
-	return exchange_reply(x, 200, x->n ? "" : "Link: </v2/some/image/referrers/x?n=1>; rel=\"next\"\r\n", buf_str(&text));
+	return exchange_reply(x, 200, x->n ? "" : "Link: </v2/some/image/referrers/x?n=1>; rel=\"next\"\r\n",
+	                      buf_str(&text));
 }
 
 static bool serve_denied(struct exchange *x)
@@ -226,12 +230,9 @@ static void bad_questions(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    CASE(by_the_api),
-	    CASE(page_by_page),
-	    CASE(by_the_tag),
-	    CASE(entries_of_others_stay),
-	    CASE(two_writers),
-	    CASE(answers_are_bounded_and_checked),
+	    CASE(by_the_api),    CASE(page_by_page),
+	    CASE(by_the_tag),    CASE(entries_of_others_stay),
+	    CASE(two_writers),   CASE(answers_are_bounded_and_checked),
 	    CASE(bad_questions),
 	};
 

@@ -75,7 +75,7 @@ static int choose_server(struct push *p, struct err *err)
 }
 
 int push_init(struct push *p, struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
-                     const char *from, int64_t deadline_ns, struct err *err)
+              const char *from, int64_t deadline_ns, struct err *err)
 {
 	*p = (struct push){.client = c, .ref = ref, .account = account, .deadline_ns = deadline_ns};
 	if (!ref || !ref->host[0] || !ref->repository[0] || deadline_ns <= 0)
@@ -244,8 +244,8 @@ struct step *session_patch(const struct push *p, const struct session *u, uint64
 {
 	struct step *s = step_new(p, "PATCH", xstrdup(u->location), w);
 
-	s->content_range = xasprintf("%llu-%llu", (unsigned long long)u->kept_bytes,
-	                             (unsigned long long)(u->kept_bytes + bytes) - 1);
+	s->content_range =
+	    xasprintf("%llu-%llu", (unsigned long long)u->kept_bytes, (unsigned long long)(u->kept_bytes + bytes) - 1);
 	return s;
 }
 

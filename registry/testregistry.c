@@ -148,7 +148,8 @@ static bool serve_manifest(struct testregistry *r, struct exchange *x, const cha
 		if (reg_manifest_parse(x->body, exchange_header(x, "Content-Type"), &m, NULL) < 0)
 			return exchange_reply(x, 400, "", STR("MANIFEST_INVALID"));
 		testregistry_put(r, digest_text(&m->digest, text), x->body);
-		return exchange_reply(x, 201, r->has_referrers && m->has_subject ? "OCI-Subject: it\r\n" : "", STR_NONE);
+		return exchange_reply(x, 201, r->has_referrers && m->has_subject ? "OCI-Subject: it\r\n" : "",
+		                      STR_NONE);
 	}
 	if (r->before_tag && !strchr(name, ':'))
 		r->before_tag(r);
@@ -205,7 +206,8 @@ static bool serve_referrers(struct testregistry *r, struct exchange *x, const ch
 	if (r->page_entries && index.n_entries > r->page_entries) {
 		index.n_entries = r->page_entries;
 		snprintf(headers + strlen(headers), sizeof(headers) - strlen(headers),
-		         "Link: </v2/some/image/referrers/%s?page=%zu>; rel=\"next\"\r\n", subject, skip + r->page_entries);
+		         "Link: </v2/some/image/referrers/%s?page=%zu>; rel=\"next\"\r\n", subject,
+		         skip + r->page_entries);
 	}
 	reg_manifest_write(&index, &text);
 	ok = exchange_reply(x, 200, headers, buf_str(&text));

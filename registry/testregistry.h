@@ -14,26 +14,26 @@
 
 struct testregistry {
 	/* Set by the test before its requests. */
-	bool has_referrers;  /* the API, and OCI-Subject */
-	bool filters;        /* by artifactType */
-	size_t page_entries; /* of referrers; 0: all on one page */
-	size_t piece_min;    /* OCI-Chunk-Min-Length */
-	size_t body_max;     /* 413 beyond; 0: any */
-	bool loses_partly;   /* a broken PATCH leaves half of its bytes, else none */
-	bool forgets;        /* a broken PATCH ends the upload */
+	bool has_referrers;                         /* the API, and OCI-Subject */
+	bool filters;                               /* by artifactType */
+	size_t page_entries;                        /* of referrers; 0: all on one page */
+	size_t piece_min;                           /* OCI-Chunk-Min-Length */
+	size_t body_max;                            /* 413 beyond; 0: any */
+	bool loses_partly;                          /* a broken PATCH leaves half of its bytes, else none */
+	bool forgets;                               /* a broken PATCH ends the upload */
 	void (*before_tag)(struct testregistry *r); /* the lock is held; called as a tag is about to be read */
 
 	pthread_mutex_t lock;
-	unsigned breaks;         /* lock; so many PATCHes, or PUTs of blobs, lose their connection */
-	unsigned silent_puts;    /* lock; so many PUTs of blobs are done, but not answered */
-	struct buf upload;       /* lock; of the one upload there is */
-	bool is_open;            /* lock */
-	unsigned patches, drops; /* lock */
-	size_t broken_at;        /* lock; bytes of the upload after the last break; 0: none */
-	unsigned resumed;        /* lock; PATCHes that were taken from there on */
-	struct buf blob;         /* lock; the last one that was ended */
+	unsigned breaks;                 /* lock; so many PATCHes, or PUTs of blobs, lose their connection */
+	unsigned silent_puts;            /* lock; so many PUTs of blobs are done, but not answered */
+	struct buf upload;               /* lock; of the one upload there is */
+	bool is_open;                    /* lock */
+	unsigned patches, drops;         /* lock */
+	size_t broken_at;                /* lock; bytes of the upload after the last break; 0: none */
+	unsigned resumed;                /* lock; PATCHes that were taken from there on */
+	struct buf blob;                 /* lock; the last one that was ended */
 	char blob_text[DIGEST_TEXT_MAX]; /* lock */
-	struct map manifests;    /* lock; tag or digest -> struct buf */
+	struct map manifests;            /* lock; tag or digest -> struct buf */
 };
 
 void testregistry_init(struct testregistry *r);

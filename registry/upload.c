@@ -2,7 +2,7 @@
 
 #include "registry/session.h"
 
-#define ATTEMPTS 5                  /* in a row without a byte that the registry has kept */
+#define ATTEMPTS 5                   /* in a row without a byte that the registry has kept */
 #define PIECE_BYTES_MIN (256u << 10) /* a server that does not take these takes no blobs */
 #define ABANDON_NS (10 * NS_PER_S)
 

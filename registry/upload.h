@@ -28,7 +28,8 @@ struct reg_upload_opts {
 };
 
 /* Nothing is sent before the first piece is full. */
-int reg_upload_begin(struct reg_client *c, const struct reg_upload_opts *opts, struct reg_upload **out, struct err *err);
+int reg_upload_begin(struct reg_client *c, const struct reg_upload_opts *opts, struct reg_upload **out,
+                     struct err *err);
 
 /* May wait for the piece before. After an error only reg_upload_free. */
 int reg_upload_write(struct reg_upload *u, struct str bytes, struct err *err);

@@ -1,7 +1,8 @@
 /*
  * Places that hold images: an OCI layout directory, an OCI archive, or a repository of a registry, behind one table of
- * functions. Names as skopeo writes them: "oci:DIR[:TAG]", "oci-archive:FILE[:TAG]", "[docker://]REFERENCE". Blocking;
- * one thread.
+ * functions. Names as skopeo writes them: "oci:DIR[:TAG]", "oci-archive:FILE[:TAG]", "[docker://]REFERENCE". Blobs come
+ * and go as streams: nothing here holds a whole one. Blocking; one thread, but for place_cancel and for a source, which
+ * another thread may read.
  */
 #ifndef CONVERT_PLACE_H
 #define CONVERT_PLACE_H
@@ -14,22 +15,48 @@
 
 struct place;
 
+/* The bytes of a blob, one after the other; not verified. */
+struct place_source {
+	/* Up to `n` bytes; *got = 0 at the end. */
+	int (*read)(struct place_source *s, void *dst, size_t n, size_t *got, struct err *err);
+	void (*free)(struct place_source *s);
+};
+void place_source_free(struct place_source *s); /* NULL is fine */
+DEFINE_AUTO_FREE(place_source);
+
+/* A blob that is being written. */
+struct place_sink {
+	int (*write)(struct place_sink *s, struct str bytes, struct err *err);
+	/* It is this blob, of so many bytes: from now on it is there. */
+	int (*finish)(struct place_sink *s, const struct digest *digest, uint64_t bytes, struct err *err);
+	void (*free)(struct place_sink *s); /* without finish nothing is left of it */
+};
+void place_sink_free(struct place_sink *s); /* NULL is fine */
+DEFINE_AUTO_FREE(place_sink);
+
 struct place_ops {
-	/* Bytes and media type of the document that the name means: a manifest or an index. */
-	int (*get_root)(struct place *p, struct buf *bytes, struct buf *media_type, struct err *err);
-	/* A manifest that an index names, or a configuration that a manifest names. Digest and size are checked by the
-	 * caller. */
-	int (*get_document)(struct place *p, const struct reg_descriptor *d, bool is_manifest, struct buf *bytes,
-	                    struct err *err);
-	/* Writes the whole blob into fd, from offset 0; not verified. */
-	int (*get_blob)(struct place *p, const struct reg_descriptor *d, int fd, struct err *err);
-	/* 1 when a blob is there already. NULL: never. */
-	int (*has_blob)(struct place *p, const struct digest *digest, struct err *err);
-	/* Stores a blob from fd [0, size) or, with fd < 0, from `bytes`. */
-	int (*put_blob)(struct place *p, const struct digest *digest, uint64_t size, int fd, struct str bytes,
+	/* Bytes and media type of the document that the name means, a manifest or an index. With a suffix: that the tag with
+	 * this at its end means. ERR_NOT_FOUND. */
+	int (*get_root)(struct place *p, const char *suffix, struct buf *bytes, struct buf *media_type,
 	                struct err *err);
-	/* Stores the manifest under the name; the last step. */
-	int (*put_manifest)(struct place *p, struct str bytes, struct str media_type, struct err *err);
+	/* A manifest that an index names. Digest and size are checked by the caller. */
+	int (*get_manifest)(struct place *p, const struct reg_descriptor *d, struct buf *bytes, struct err *err);
+	int (*open_blob)(struct place *p, const struct reg_descriptor *d, struct place_source **out, struct err *err);
+
+	/* 1 when a blob is there already, else 0. */
+	int (*has_blob)(struct place *p, const struct digest *digest, struct err *err);
+	/* Whether blobs may come from there without being sent; NULL: never. Then mount_blob tries: 1 when a blob is there
+	 * now, 2 when it was there already, 0 when it has to be sent. */
+	bool (*can_mount)(struct place *p, struct place *from);
+	int (*mount_blob)(struct place *p, struct place *from, const struct reg_descriptor *d, struct err *err);
+	int (*begin_blob)(struct place *p, struct place_sink **out, struct err *err); /* one at a time */
+	/* Stores a manifest or an index: under the name's tag with a suffix ("" for the name itself, the last step), or,
+	 * with NULL, by its digest alone. */
+	int (*put_manifest)(struct place *p, const char *suffix, struct str bytes, struct str media_type,
+	                    struct err *err);
+	/* NULL, or why suffixes are impossible for this name. */
+	const char *(*why_untagged)(struct place *p);
+	void (*cancel)(struct place *p); /* NULL: nothing that takes long */
 	void (*free)(struct place *p);
 };
 
@@ -46,15 +73,42 @@ struct place_opts {
 
 /* writing: a layout is made when absent. */
 int place_open(const char *name, bool writing, const struct place_opts *opts, struct place **out, struct err *err);
+/* What was written, but is reached by no name, is removed where that is possible. */
 void place_free(struct place *p);
 DEFINE_AUTO_FREE(place);
+
+/* Ends what it is doing and all that comes, with ERR_CANCELLED, but for what cleans up. Any thread. */
+void place_cancel(struct place *p);
+
+/* A document by its descriptor, whole and verified; is_manifest: else a blob. */
+int place_get(struct place *p, const struct reg_descriptor *d, bool is_manifest, struct buf *out, struct err *err);
+/* Stores a small blob, unless it is there. */
+int place_put(struct place *p, struct str bytes, struct digest *digest, struct err *err);
+
+bool place_can_mount(struct place *to, struct place *from);
+
+enum place_copied { PLACE_PRESENT, PLACE_MOUNTED, PLACE_COPIED };
+/* Brings a blob from one place into another, by the cheapest way, verified. `progress` may be NULL. */
+int place_copy(struct place *to, struct place *from, const struct reg_descriptor *d, enum place_copied *how,
+               void (*progress)(void *arg, uint64_t bytes), void *arg, struct err *err);
 
 /* For place_open. */
 int place_layout_open(const char *name, const char *dir, const char *tag, bool writing, struct place **out,
                       struct err *err);
 int place_archive_open(const char *name, const char *file, const char *tag, bool writing, struct place **out,
                        struct err *err);
-int place_registry_open(const char *name, const char *reference, const struct place_opts *opts, struct place **out,
-                        struct err *err);
+int place_registry_open(const char *name, const char *reference, bool writing, const struct place_opts *opts,
+                        struct place **out, struct err *err);
+
+/* index.json of layouts and archives (image-spec image-layout.md): */
+#define PLACE_LAYOUT_TEXT "{\"imageLayoutVersion\":\"1.0.0\"}"
+/* The image of this tag (NULL: the only one), into `out`; views live as long as the index. */
+int place_index_find(const struct reg_manifest *index, const char *tag, const char *name, struct reg_descriptor *out,
+                     struct err *err);
+/* The text of an index that is `old` (or NULL) but for this tag. */
+void place_index_write(const struct reg_manifest *old, const char *tag, struct str media_type, struct str manifest,
+                       struct buf *out);
+/* The tag with a suffix, of one that may be NULL; heap. */
+char *place_tag(const char *tag, const char *suffix);
 
 #endif

@@ -1,10 +1,14 @@
 /*
- * OCI archives: a layout in a tar file. Reading unpacks it into a directory of its own beside the system's temporary
- * files, writing packs such a directory at the end; both by libarchive, which keeps entries beneath the directory.
+ * OCI archives: a layout in a tar file. Reading goes through the file once for the places of its blobs, which are then read
+ * from there; one that is compressed is unpacked into an unnamed temporary file before. Writing goes to FILE.new: blobs
+ * as they come, each behind a header that is filled in at its end.
  */
 #include "contentd/convert/place.h"
 
 #include "base/file.h"
+#include "base/vec.h"
+#include "estargz/tar/tar.h"
+#include "estargz/tar/tar_write.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -13,17 +17,38 @@
 #include <stdio.h>
 
 #define BLOCK_BYTES (1u << 20)
+#define BLOBS_MAX 65536
+#define BLOBS_DIR "blobs/sha256/"
+
+/* A blob in the file. */
+struct blob {
+	struct digest digest;
+	uint64_t at, bytes;
+};
 
 struct archive_place {
 	struct place base;
-	struct place *layout;
-	char *dir, *file;
+	char *file, *tmp, *tag; /* tmp: FILE.new, while it is there */
+	int fd;
+	uint64_t end; /* writing: where the next entry goes */
+	VEC(struct blob) blobs;
+	struct reg_manifest *index; /* reading; writing: what is there so far, or NULL */
 };
 
 static struct archive_place *archive_of(struct place *p)
 {
 	return (struct archive_place *)p;
 }
+
+static const struct blob *find(struct archive_place *a, const struct digest *digest)
+{
+	vec_each(&a->blobs, b)
+		if (digest_eq(&b->digest, digest))
+			return b;
+	return NULL;
+}
+
+/* ---- opening ---- */
 
 static int archive_error(struct archive *a, const char *file, struct err *err)
 {
@@ -32,217 +57,390 @@ static int archive_error(struct archive *a, const char *file, struct err *err)
 	return err_set(err, ERR_DATA_LOSS, "archive %s: %s", file, why ?: "unknown error");
 }
 
+static int unpack_to(struct archive *in, struct archive_place *a, int fd, struct err *err)
+{
+	AUTO_FREE char *block = xmalloc(BLOCK_BYTES);
+	struct archive_entry *e;
+	la_ssize_t n;
+
+	archive_read_support_format_raw(in);
+	archive_read_support_format_empty(in);
+	archive_read_support_filter_all(in);
+	if (archive_read_open_fd(in, a->fd, BLOCK_BYTES) != ARCHIVE_OK ||
+	    archive_read_next_header(in, &e) != ARCHIVE_OK)
+		return archive_error(in, a->file, err);
+	while ((n = archive_read_data(in, block, BLOCK_BYTES)) > 0)
+		TRY(fd_write_all(fd, str_make(block, (size_t)n), err));
+	return n < 0 ? archive_error(in, a->file, err) : 0;
+}
+
+/* What is no tar as it is may be a compressed one. */
+static int unpack(struct archive_place *a, struct err *err)
+{
+	const char *dir = getenv("TMPDIR") ?: "/var/tmp";
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), r;
+	struct archive *in;
+
+	if (fd < 0)
+		return err_errno(err, errno, "temporary file in %s", dir);
+	in = archive_read_new();
+	r = unpack_to(in, a, fd, err);
+	archive_read_free(in);
+	close(r < 0 ? fd : a->fd);
+	if (r >= 0)
+		a->fd = fd;
+	return r;
+}
+
+struct scan {
+	struct archive_place *place;
+	bool is_index;
+	struct buf index;
+};
+
+static int scan_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
+{
+	struct scan *s = arg;
+	struct str path = t->e.path;
+	struct blob b = {.at = t->payload_offset, .bytes = t->e.size};
+
+	str_skip(&path, STR("./"));
+	s->is_index = t->e.type == ESGZ_REG && str_eqc(path, "index.json");
+	if (s->is_index)
+		buf_clear(&s->index);
+	if (t->e.type != ESGZ_REG || t->sparse || !str_skip(&path, STR(BLOBS_DIR)) || !digest_from_hex(path, &b.digest))
+		return 0;
+	if (s->place->blobs.n == BLOBS_MAX)
+		return err_set(err, ERR_EXHAUSTED, "more than %d blobs", BLOBS_MAX);
+	vec_push(&s->place->blobs, b);
+	return 0;
+}
+
+static int scan_data(void *arg, struct str bytes, struct err *err)
+{
+	struct scan *s = arg;
+
+	if (!s->is_index)
+		return 0;
+	if (s->index.n + bytes.n > REG_MANIFEST_BYTES_MAX)
+		return err_set(err, ERR_EXHAUSTED, "index.json is too large");
+	buf_addstr(&s->index, bytes);
+	return 0;
+}
+
+static int scan_end(void *arg, struct err *err)
+{
+	((struct scan *)arg)->is_index = false;
+	return 0;
+}
+
+static int scan(struct archive_place *a, struct scan *s, struct err *err)
+{
+	const struct esgz_tar_sink sink = {.entry = scan_entry, .data = scan_data, .end = scan_end, .arg = s};
+	AUTO(esgz_tar) struct esgz_tar *t = esgz_tar_new(&sink);
+	AUTO_FREE char *block = xmalloc(BLOCK_BYTES);
+	off_t at = 0;
+	ssize_t n;
+
+	while ((n = pread(a->fd, block, BLOCK_BYTES, at)) > 0) {
+		TRY(esgz_tar_feed(t, str_make(block, (size_t)n), err));
+		at += n;
+	}
+	if (n < 0)
+		return err_errno(err, errno, "read");
+	return esgz_tar_finish(t, err);
+}
+
+static int open_reading(struct archive_place *a, struct err *err)
+{
+	struct scan s = {.place = a};
+	char magic[512];
+	int r = 0;
+
+	a->fd = open(a->file, O_RDONLY | O_CLOEXEC);
+	if (a->fd < 0)
+		return err_errno(err, errno, "open %s", a->file);
+	if (pread(a->fd, magic, sizeof(magic), 0) != sizeof(magic) || memcmp(magic + 257, "ustar", 5) != 0)
+		r = unpack(a, err);
+	if (r >= 0)
+		r = scan(a, &s, err);
+	if (r >= 0 && !s.index.n)
+		r = err_set(err, ERR_INVALID, "not an OCI archive: there is no index.json");
+	if (r >= 0)
+		r = reg_manifest_parse(buf_str(&s.index), STR(REG_MT_OCI_INDEX), &a->index, err);
+	buf_fini(&s.index);
+	return r < 0 ? err_wrap(err, "archive %s", a->file) : 0;
+}
+
+/* With the first byte that is written, not before: a plan leaves nothing. */
+static int make_file(struct archive_place *a, struct err *err)
+{
+	AUTO_FREE char *tmp = xasprintf("%s.new", a->file);
+
+	if (a->tmp)
+		return 0;
+	a->fd = open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (a->fd < 0)
+		return err_errno(err, errno, "create %s", tmp);
+	a->tmp = STEAL(tmp);
+	return 0;
+}
+
 /* ---- reading ---- */
 
-static bool is_layout_entry(const char *path)
-{
-	struct str p = str_of(path);
+struct part_source {
+	struct place_source base;
+	int fd; /* borrowed */
+	uint64_t at, left;
+};
 
-	str_skip(&p, STR("./"));
-	return str_eqc(p, "oci-layout") || str_eqc(p, "index.json") || str_starts(p, STR("blobs/"));
+static int part_read(struct place_source *s, void *dst, size_t n, size_t *got, struct err *err)
+{
+	struct part_source *p = (struct part_source *)s;
+
+	*got = p->left < n ? (size_t)p->left : n;
+	if (*got)
+		TRY(fd_pread_all(p->fd, dst, *got, (off_t)p->at, err));
+	p->at += *got;
+	p->left -= *got;
+	return 0;
 }
 
-static int unpack_one(struct archive *in, struct archive *out, struct archive_entry *e, const char *dir,
-                      const char *file, struct err *err)
+static void part_free(struct place_source *s)
 {
-	AUTO_FREE char *path = xasprintf("%s/%s", dir, archive_entry_pathname(e));
-	const void *block;
-	size_t n;
-	la_int64_t at;
-	int r;
-
-	archive_entry_set_pathname(e, path);
-	archive_entry_set_perm(e, archive_entry_filetype(e) == AE_IFDIR ? 0755 : 0644);
-	if (archive_write_header(out, e) < ARCHIVE_WARN)
-		return archive_error(out, file, err);
-	while ((r = archive_read_data_block(in, &block, &n, &at)) == ARCHIVE_OK)
-		if (archive_write_data_block(out, block, n, at) < ARCHIVE_WARN)
-			return archive_error(out, file, err);
-	return r == ARCHIVE_EOF ? 0 : archive_error(in, file, err);
+	free(s);
 }
 
-static int unpack_all(struct archive *in, struct archive *out, const char *dir, const char *file, struct err *err)
+static int packed_open_blob(struct place *p, const struct reg_descriptor *d, struct place_source **out, struct err *err)
 {
-	struct archive_entry *e;
-	int r;
+	struct archive_place *a = archive_of(p);
+	const struct blob *b = find(a, &d->digest);
+	struct part_source *s;
+	char text[DIGEST_TEXT_MAX];
 
-	while ((r = archive_read_next_header(in, &e)) == ARCHIVE_OK) {
-		int type = (int)archive_entry_filetype(e);
-
-		/* A layout is files and directories; links could lead elsewhere. */
-		if ((type != AE_IFREG && type != AE_IFDIR) || archive_entry_hardlink(e) || !archive_entry_pathname(e) ||
-		    !is_layout_entry(archive_entry_pathname(e)))
-			continue;
-		TRY(unpack_one(in, out, e, dir, file, err));
-	}
-	return r == ARCHIVE_EOF ? 0 : archive_error(in, file, err);
+	if (!b)
+		return err_set(err, ERR_NOT_FOUND, "%s: no blob %s", p->name, digest_text(&d->digest, text));
+	s = xcalloc(1, sizeof(*s));
+	*s = (struct part_source){{part_read, part_free}, a->fd, b->at, b->bytes};
+	*out = &s->base;
+	return 0;
 }
 
-static int unpack(const char *file, const char *dir, struct err *err)
+static int packed_get_manifest(struct place *p, const struct reg_descriptor *d, struct buf *bytes, struct err *err)
 {
-	struct archive *in = archive_read_new(), *out = archive_write_disk_new();
-	int r;
+	AUTO(place_source) struct place_source *s = NULL;
+	size_t got;
 
-	archive_read_support_format_tar(in);
-	archive_read_support_filter_all(in);
-	archive_write_disk_set_options(out, ARCHIVE_EXTRACT_SECURE_NODOTDOT | ARCHIVE_EXTRACT_SECURE_SYMLINKS);
-	if (archive_read_open_filename(in, file, BLOCK_BYTES) != ARCHIVE_OK)
-		r = archive_error(in, file, err);
-	else
-		r = unpack_all(in, out, dir, file, err);
-	if (r >= 0 && archive_write_close(out) < ARCHIVE_WARN)
-		r = archive_error(out, file, err);
-	archive_read_free(in);
-	archive_write_free(out);
-	return r;
+	if (d->size > REG_MANIFEST_BYTES_MAX)
+		return err_set(err, ERR_EXHAUSTED, "%s: a manifest of %llu bytes", p->name,
+		               (unsigned long long)d->size);
+	TRY(packed_open_blob(p, d, &s, err));
+	TRY(s->read(s, buf_reserve(bytes, d->size), d->size, &got, err));
+	bytes->n += got;
+	return 0;
+}
+
+static int packed_get_root(struct place *p, const char *suffix, struct buf *bytes, struct buf *media_type,
+                           struct err *err)
+{
+	struct archive_place *a = archive_of(p);
+	AUTO_FREE char *tag = a->tag || *suffix ? place_tag(a->tag, suffix) : NULL;
+	struct reg_descriptor d;
+
+	if (!a->index)
+		return err_set(err, ERR_NOT_FOUND, "%s is only being written", p->name);
+	TRY(place_index_find(a->index, tag, p->name, &d, err));
+	buf_addstr(media_type, d.media_type);
+	return packed_get_manifest(p, &d, bytes, err);
 }
 
 /* ---- writing ---- */
 
-static int pack_one(struct archive *in, struct archive *out, struct archive_entry *e, size_t strip, const char *file,
-                    struct err *err)
+static void put_number(char *field, size_t n, uint64_t v)
 {
-	const char *path = archive_entry_pathname(e);
-	AUTO_FREE char *below = xstrdup(strlen(path) > strip ? path + strip + 1 : "");
-	const void *block;
-	size_t n;
-	la_int64_t at;
-	int r;
+	if (v >> (3 * (n - 1)) == 0) {
+		AUTO_FREE char *octal = xasprintf("%0*llo", (int)n - 1, (unsigned long long)v);
 
-	if (!*below)
-		return 0;
-	archive_entry_set_pathname(e, below);
-	archive_entry_set_uid(e, 0);
-	archive_entry_set_gid(e, 0);
-	archive_entry_set_uname(e, NULL);
-	archive_entry_set_gname(e, NULL);
-	archive_entry_set_mtime(e, 0, 0);
-	archive_entry_unset_atime(e);
-	archive_entry_unset_ctime(e);
-	if (archive_write_header(out, e) < ARCHIVE_WARN)
-		return archive_error(out, file, err);
-	if (archive_entry_filetype(e) != AE_IFREG)
-		return 0;
-	while ((r = archive_read_data_block(in, &block, &n, &at)) == ARCHIVE_OK)
-		if (archive_write_data(out, block, n) < 0)
-			return archive_error(out, file, err);
-	return r == ARCHIVE_EOF ? 0 : archive_error(in, file, err);
-}
-
-static int pack_all(struct archive *in, struct archive *out, size_t strip, const char *file, struct err *err)
-{
-	struct archive_entry *e = archive_entry_new();
-	int r, result = 0;
-
-	while ((r = archive_read_next_header2(in, e)) == ARCHIVE_OK && result >= 0) {
-		archive_read_disk_descend(in);
-		result = pack_one(in, out, e, strip, file, err);
+		memcpy(field, octal, n);
+		return;
 	}
-	if (result >= 0 && r != ARCHIVE_EOF)
-		result = archive_error(in, file, err);
-	archive_entry_free(e);
-	return result;
+	field[0] = (char)0x80; /* GNU's binary numbers, for what has more than 8 GiB */
+	for (size_t i = n - 1; i > 0; i--, v >>= 8)
+		field[i] = (char)(v & 0xff);
 }
 
-static int pack(const char *dir, const char *file, struct err *err)
+/* One block whatever the size, so that it can be written last. */
+static void make_header(char block[static TAR_BLOCK], const char *path, uint64_t size, bool is_dir)
 {
-	struct archive *in = archive_read_disk_new(), *out = archive_write_new();
-	AUTO_FREE char *tmp = xasprintf("%s.new", file);
-	int r;
+	unsigned sum = 0;
 
-	archive_write_set_format_pax_restricted(out);
-	if (archive_write_open_filename(out, tmp) != ARCHIVE_OK)
-		r = archive_error(out, tmp, err);
-	else if (archive_read_disk_open(in, dir) != ARCHIVE_OK)
-		r = archive_error(in, dir, err);
-	else
-		r = pack_all(in, out, strlen(dir), tmp, err);
-	if (r >= 0 && archive_write_close(out) < ARCHIVE_WARN)
-		r = archive_error(out, tmp, err);
-	archive_read_free(in);
-	archive_write_free(out);
-	if (r >= 0 && rename(tmp, file) < 0)
-		r = err_errno(err, errno, "rename %s", tmp);
-	if (r < 0)
-		unlink(tmp);
-	return r;
+	memset(block, 0, TAR_BLOCK);
+	strcpy(block, path);
+	put_number(block + 100, 8, is_dir ? 0755 : 0644);
+	put_number(block + 108, 8, 0);
+	put_number(block + 116, 8, 0);
+	put_number(block + 124, 12, size);
+	put_number(block + 136, 12, 0);
+	block[156] = is_dir ? '5' : '0';
+	memcpy(block + 257, "ustar\00000", 8);
+	memset(block + 148, ' ', 8);
+	for (size_t i = 0; i < TAR_BLOCK; i++)
+		sum += (unsigned char)block[i];
+	put_number(block + 148, 7, sum);
 }
 
-/* ---- the place ---- */
-
-static int packed_get_root(struct place *p, struct buf *bytes, struct buf *media_type, struct err *err)
+static int put_at_end(struct archive_place *a, struct str bytes, struct err *err)
 {
-	struct place *l = archive_of(p)->layout;
-
-	return l->ops->get_root(l, bytes, media_type, err);
+	TRY_WRAP(fd_pwrite_all(a->fd, bytes, (off_t)a->end, err), err, "%s", a->tmp);
+	a->end += bytes.n;
+	return 0;
 }
 
-static int packed_get_document(struct place *p, const struct reg_descriptor *d, bool is_manifest, struct buf *bytes,
-                               struct err *err)
+static int put_padding(struct archive_place *a, uint64_t size, struct err *err)
 {
-	struct place *l = archive_of(p)->layout;
+	AUTO(buf) struct buf zeros = BUF_INIT;
 
-	return l->ops->get_document(l, d, is_manifest, bytes, err);
+	tar_write_padding(size, &zeros);
+	return put_at_end(a, buf_str(&zeros), err);
 }
 
-static int packed_get_blob(struct place *p, const struct reg_descriptor *d, int fd, struct err *err)
+static int put_file(struct archive_place *a, const char *path, struct str bytes, struct err *err)
 {
-	struct place *l = archive_of(p)->layout;
+	char header[TAR_BLOCK];
 
-	return l->ops->get_blob(l, d, fd, err);
+	make_header(header, path, bytes.n, false);
+	TRY(put_at_end(a, str_make(header, sizeof(header)), err));
+	TRY(put_at_end(a, bytes, err));
+	return put_padding(a, bytes.n, err);
+}
+
+static int put_directories(struct archive_place *a, struct err *err)
+{
+	static const char *const dirs[] = {"blobs/", BLOBS_DIR};
+	char header[TAR_BLOCK];
+
+	for (size_t i = 0; a->end < sizeof(header) * ARRAY_LEN(dirs); i++) {
+		make_header(header, dirs[i], 0, true);
+		TRY(put_at_end(a, str_make(header, sizeof(header)), err));
+	}
+	return 0;
+}
+
+struct entry_sink {
+	struct place_sink base;
+	struct archive_place *place;
+	uint64_t header;
+	bool done;
+};
+
+static int entry_write(struct place_sink *s, struct str bytes, struct err *err)
+{
+	return put_at_end(((struct entry_sink *)s)->place, bytes, err);
+}
+
+static int entry_finish(struct place_sink *s, const struct digest *digest, uint64_t bytes, struct err *err)
+{
+	struct entry_sink *e = (struct entry_sink *)s;
+	struct archive_place *a = e->place;
+	struct blob b = {*digest, e->header + TAR_BLOCK, bytes};
+	char header[TAR_BLOCK], hex[65];
+	AUTO_FREE char *path = xasprintf(BLOBS_DIR "%s", digest_hex(digest, hex));
+
+	if (find(a, digest))
+		return 0; /* once is enough: this one is dropped */
+	make_header(header, path, bytes, false);
+	TRY(fd_pwrite_all(a->fd, str_make(header, sizeof(header)), (off_t)e->header, err));
+	TRY(put_padding(a, bytes, err));
+	vec_push(&a->blobs, b);
+	e->done = true;
+	return 0;
+}
+
+static void entry_free(struct place_sink *s)
+{
+	struct entry_sink *e = (struct entry_sink *)s;
+
+	if (!e->done)
+		e->place->end = e->header;
+	free(e);
+}
+
+static int packed_begin_blob(struct place *p, struct place_sink **out, struct err *err)
+{
+	struct archive_place *a = archive_of(p);
+	struct entry_sink *e;
+
+	TRY(make_file(a, err));
+	TRY(put_directories(a, err));
+	e = xcalloc(1, sizeof(*e));
+	*e = (struct entry_sink){{entry_write, entry_finish, entry_free}, a, a->end, false};
+	a->end += TAR_BLOCK;
+	*out = &e->base;
+	return 0;
 }
 
 static int packed_has_blob(struct place *p, const struct digest *digest, struct err *err)
 {
-	struct place *l = archive_of(p)->layout;
-
-	return l->ops->has_blob(l, digest, err);
+	return find(archive_of(p), digest) != NULL;
 }
 
-static int packed_put_blob(struct place *p, const struct digest *digest, uint64_t size, int fd, struct str bytes,
-                           struct err *err)
+static int complete(struct archive_place *a, struct str index, struct err *err)
 {
-	struct place *l = archive_of(p)->layout;
+	AUTO(buf) struct buf zeros = BUF_INIT;
 
-	return l->ops->put_blob(l, digest, size, fd, bytes, err);
+	TRY(put_file(a, "oci-layout", STR(PLACE_LAYOUT_TEXT), err));
+	TRY(put_file(a, "index.json", index, err));
+	buf_addz(&zeros, 2 * TAR_BLOCK);
+	TRY(put_at_end(a, buf_str(&zeros), err));
+	/* What was dropped may have reached beyond. */
+	if (ftruncate(a->fd, (off_t)a->end) < 0 || fsync(a->fd) < 0 || rename(a->tmp, a->file) < 0)
+		return err_errno(err, errno, "store %s", a->file);
+	free(STEAL(a->tmp));
+	return 0;
 }
 
-static int packed_put_manifest(struct place *p, struct str bytes, struct str media_type, struct err *err)
+static int packed_put_manifest(struct place *p, const char *suffix, struct str bytes, struct str media_type,
+                               struct err *err)
 {
 	struct archive_place *a = archive_of(p);
+	AUTO_FREE char *tag = place_tag(a->tag, suffix ?: "");
+	AUTO(buf) struct buf text = BUF_INIT;
+	struct reg_manifest *index = NULL;
+	struct digest digest;
 
-	TRY(a->layout->ops->put_manifest(a->layout, bytes, media_type, err));
-	return pack(a->dir, a->file, err);
+	TRY(place_put(p, bytes, &digest, err));
+	if (!suffix)
+		return 0;
+	place_index_write(a->index, tag, media_type, bytes, &text);
+	TRY(reg_manifest_parse(buf_str(&text), STR(REG_MT_OCI_INDEX), &index, err));
+	reg_manifest_free(a->index);
+	a->index = index;
+	return *suffix ? 0 : complete(a, buf_str(&text), err);
 }
 
 static void packed_free(struct place *p)
 {
 	struct archive_place *a = archive_of(p);
 
-	place_free(a->layout);
-	if (a->dir) {
-		char *slash = strrchr(a->dir, '/');
-		int fd;
-
-		*slash = '\0';
-		fd = open(a->dir, O_DIRECTORY | O_CLOEXEC);
-		if (fd >= 0) {
-			dir_remove(fd, slash + 1, NULL);
-			close(fd);
-		}
-	}
-	free(a->dir);
+	if (a->tmp)
+		unlink(a->tmp);
+	if (a->fd >= 0)
+		close(a->fd);
+	vec_fini(&a->blobs);
+	reg_manifest_free(a->index);
+	free(a->tmp);
 	free(a->file);
+	free(a->tag);
 	free(a->base.name);
 	free(a);
 }
 
 static const struct place_ops ARCHIVE_OPS = {
     .get_root = packed_get_root,
-    .get_document = packed_get_document,
-    .get_blob = packed_get_blob,
+    .get_manifest = packed_get_manifest,
+    .open_blob = packed_open_blob,
     .has_blob = packed_has_blob,
-    .put_blob = packed_put_blob,
+    .begin_blob = packed_begin_blob,
     .put_manifest = packed_put_manifest,
     .free = packed_free,
 };
@@ -252,18 +450,14 @@ int place_archive_open(const char *name, const char *file, const char *tag, bool
 {
 	AUTO(place) struct place *guard = NULL;
 	struct archive_place *a = xcalloc(1, sizeof(*a));
-	const char *tmp = getenv("TMPDIR") ?: "/var/tmp";
-	AUTO_FREE char *dir = xasprintf("%s/content-convert-XXXXXX", tmp);
 
 	a->base = (struct place){&ARCHIVE_OPS, xstrdup(name)};
 	a->file = xstrdup(file);
+	a->tag = tag ? xstrdup(tag) : NULL;
+	a->fd = -1;
 	guard = &a->base;
-	if (!mkdtemp(dir))
-		return err_errno(err, errno, "make a directory in %s", tmp);
-	a->dir = STEAL(dir);
 	if (!writing)
-		TRY(unpack(file, a->dir, err));
-	TRY(place_layout_open(name, a->dir, tag, writing, &a->layout, err));
+		TRY(open_reading(a, err));
 	*out = STEAL(guard);
 	return 0;
 }

@@ -2,21 +2,19 @@
 #include "contentd/convert/place.h"
 
 #include "base/file.h"
-#include "base/json.h"
+#include "base/vec.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-#define LAYOUT_TEXT "{\"imageLayoutVersion\":\"1.0.0\"}"
-#define TAG_ANNOTATION "org.opencontainers.image.ref.name"
-#define COPY_BYTES (8u << 20)
-
 struct layout {
 	struct place base;
 	char *dir, *tag; /* tag NULL: the only image */
 	int dir_fd, blobs_fd;
+	VEC(struct digest) made; /* blobs that no name reaches yet */
+	bool made_dirs;          /* nor these */
 };
 
 static struct layout *layout_of(struct place *p)
@@ -24,187 +22,215 @@ static struct layout *layout_of(struct place *p)
 	return (struct layout *)p;
 }
 
-static int read_blob_bytes(struct layout *l, const struct digest *digest, size_t max, struct buf *out, struct err *err)
+static int open_dirs(struct layout *l, struct err *err)
 {
-	char hex[65];
+	AUTO_FREE char *blobs = xasprintf("%s/blobs/sha256", l->dir);
 
-	TRY_WRAP(file_read(l->blobs_fd, digest_hex(digest, hex), max, out, err), err, "%s", l->base.name);
+	if (l->dir_fd < 0)
+		l->dir_fd = open(l->dir, O_DIRECTORY | O_CLOEXEC);
+	if (l->blobs_fd < 0)
+		l->blobs_fd = open(blobs, O_DIRECTORY | O_CLOEXEC);
+	if (l->dir_fd < 0 || l->blobs_fd < 0)
+		return err_errno(err, errno, "%s is not an OCI layout: %s", l->dir, l->dir_fd < 0 ? l->dir : blobs);
 	return 0;
 }
 
-static bool is_wanted(const struct layout *l, const struct reg_manifest *index, const struct reg_descriptor *d)
+/* With the first byte that is written, not before: a plan leaves nothing. */
+static int make_dirs(struct layout *l, struct err *err)
 {
-	struct str tag = reg_annotation_get(d->annotations, d->n_annotations, STR(TAG_ANNOTATION));
+	AUTO_FREE char *blobs = xasprintf("%s/blobs/sha256", l->dir);
 
-	return l->tag ? str_eqc(tag, l->tag) : index->n_entries == 1;
+	if (l->blobs_fd >= 0)
+		return 0;
+	TRY_WRAP(dir_make(blobs, 0755, err), err, "%s", l->base.name);
+	l->made_dirs = l->dir_fd < 0;
+	return open_dirs(l, err);
 }
+
+/* ---- reading ---- */
 
 static int read_index(struct layout *l, struct reg_manifest **out, struct err *err)
 {
 	AUTO(buf) struct buf text = BUF_INIT;
 
+	if (l->dir_fd < 0)
+		return err_set(err, ERR_NOT_FOUND, "%s is not there yet", l->base.name);
 	TRY_WRAP(file_read(l->dir_fd, "index.json", REG_MANIFEST_BYTES_MAX, &text, err), err, "%s", l->base.name);
 	TRY_WRAP(reg_manifest_parse(buf_str(&text), STR(REG_MT_OCI_INDEX), out, err), err, "%s/index.json", l->dir);
 	return 0;
 }
 
-static int layout_get_root(struct place *p, struct buf *bytes, struct buf *media_type, struct err *err)
+static int layout_get_manifest(struct place *p, const struct reg_descriptor *d, struct buf *bytes, struct err *err)
 {
 	struct layout *l = layout_of(p);
-	AUTO(reg_manifest) struct reg_manifest *index = NULL;
-	const struct reg_descriptor *found = NULL;
-
-	TRY(read_index(l, &index, err));
-	for (size_t i = 0; i < index->n_entries; i++)
-		if (is_wanted(l, index, &index->entries[i]))
-			found = &index->entries[i];
-	if (!found && l->tag)
-		return err_set(err, ERR_NOT_FOUND, "%s: no image is tagged %s", l->dir, l->tag);
-	if (!found)
-		return err_set(err, ERR_INVALID, "%s holds %zu images: name one as %s:TAG", l->dir, index->n_entries,
-		               l->base.name);
-	buf_addstr(media_type, found->media_type);
-	return read_blob_bytes(l, &found->digest, REG_MANIFEST_BYTES_MAX, bytes, err);
-}
-
-static int layout_get_document(struct place *p, const struct reg_descriptor *d, bool is_manifest, struct buf *bytes,
-                               struct err *err)
-{
-	return read_blob_bytes(layout_of(p), &d->digest, REG_MANIFEST_BYTES_MAX, bytes, err);
-}
-
-static int copy_fd(int from, int to, struct err *err)
-{
-	AUTO_FREE char *bytes = xmalloc(COPY_BYTES);
-	ssize_t n;
-
-	while ((n = read(from, bytes, COPY_BYTES)) > 0)
-		TRY(fd_write_all(to, str_make(bytes, (size_t)n), err));
-	return n < 0 ? err_errno(err, errno, "read") : 0;
-}
-
-static int layout_get_blob(struct place *p, const struct reg_descriptor *d, int fd, struct err *err)
-{
 	char hex[65];
-	AUTO_FD int from =
-	    openat(layout_of(p)->blobs_fd, digest_hex(&d->digest, hex), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
-	if (from < 0)
-		return err_errno(err, errno, "%s: blob %s", p->name, hex);
-	TRY_WRAP(copy_fd(from, fd, err), err, "%s: blob %s", p->name, hex);
+	TRY_WRAP(file_read(l->blobs_fd, digest_hex(&d->digest, hex), REG_MANIFEST_BYTES_MAX, bytes, err), err, "%s",
+	         p->name);
 	return 0;
 }
 
-static int layout_has_blob(struct place *p, const struct digest *digest, struct err *err)
-{
-	char hex[65];
-
-	(void)err;
-	return faccessat(layout_of(p)->blobs_fd, digest_hex(digest, hex), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-static int put_from_fd(struct layout *l, const char *hex, int from, struct err *err)
-{
-	AUTO_FREE char *tmp = xasprintf(".%s.new", hex);
-	AUTO_FD int fd = openat(l->blobs_fd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-	if (fd < 0 || lseek(from, 0, SEEK_SET) < 0)
-		return err_errno(err, errno, "create blob %s", hex);
-	if (copy_fd(from, fd, err) < 0) {
-		unlinkat(l->blobs_fd, tmp, 0);
-		return err_wrap(err, "write blob %s", hex);
-	}
-	if (fsync(fd) < 0 || renameat(l->blobs_fd, tmp, l->blobs_fd, hex) < 0)
-		return err_errno(err, errno, "store blob %s", hex);
-	return 0;
-}
-
-static int layout_put_blob(struct place *p, const struct digest *digest, uint64_t size, int fd, struct str bytes,
+static int layout_get_root(struct place *p, const char *suffix, struct buf *bytes, struct buf *media_type,
                            struct err *err)
 {
 	struct layout *l = layout_of(p);
-	char hex[65];
+	AUTO(reg_manifest) struct reg_manifest *index = NULL;
+	AUTO_FREE char *tag = l->tag || *suffix ? place_tag(l->tag, suffix) : NULL;
+	struct reg_descriptor d;
 
-	(void)size;
-	digest_hex(digest, hex);
-	if (fd >= 0)
-		TRY_WRAP(put_from_fd(l, hex, fd, err), err, "%s", p->name);
-	else
-		TRY_WRAP(file_write_atomic(l->blobs_fd, hex, bytes, 0644, err), err, "%s", p->name);
+	TRY(read_index(l, &index, err));
+	TRY(place_index_find(index, tag, p->name, &d, err));
+	buf_addstr(media_type, d.media_type);
+	return layout_get_manifest(p, &d, bytes, err);
+}
+
+struct file_source {
+	struct place_source base;
+	int fd;
+};
+
+static int file_source_read(struct place_source *s, void *dst, size_t n, size_t *got, struct err *err)
+{
+	ssize_t r;
+
+	do {
+		r = read(((struct file_source *)s)->fd, dst, n);
+	} while (r < 0 && errno == EINTR);
+	if (r < 0)
+		return err_errno(err, errno, "read a blob");
+	*got = (size_t)r;
 	return 0;
 }
 
-static void write_entry(struct json_writer *w, const struct layout *l, const struct digest *digest, size_t size,
-                        struct str media_type)
+static void file_source_free(struct place_source *s)
 {
-	char text[DIGEST_TEXT_MAX];
-
-	json_w_object_begin(w);
-	json_w_kstr(w, "mediaType", media_type);
-	json_w_kcstr(w, "digest", digest_text(digest, text));
-	json_w_ki64(w, "size", (int64_t)size);
-	json_w_key(w, "annotations");
-	json_w_object_begin(w);
-	json_w_kcstr(w, TAG_ANNOTATION, l->tag ?: "latest");
-	json_w_object_end(w);
-	json_w_object_end(w);
+	close(((struct file_source *)s)->fd);
+	free(s);
 }
 
-static void copy_entry(struct json_writer *w, const struct reg_descriptor *d)
+static int layout_open_blob(struct place *p, const struct reg_descriptor *d, struct place_source **out, struct err *err)
 {
-	char text[DIGEST_TEXT_MAX];
+	char hex[65];
+	int fd = openat(layout_of(p)->blobs_fd, digest_hex(&d->digest, hex), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct file_source *s;
 
-	json_w_object_begin(w);
-	json_w_kstr(w, "mediaType", d->media_type);
-	json_w_kcstr(w, "digest", digest_text(&d->digest, text));
-	json_w_ki64(w, "size", (int64_t)d->size);
-	json_w_key(w, "annotations");
-	json_w_object_begin(w);
-	for (size_t i = 0; i < d->n_annotations; i++) {
-		json_w_key_str(w, d->annotations[i].key);
-		json_w_str(w, d->annotations[i].value);
+	if (fd < 0)
+		return err_errno(err, errno, "%s: blob %s", p->name, hex);
+	s = xcalloc(1, sizeof(*s));
+	*s = (struct file_source){{file_source_read, file_source_free}, fd};
+	*out = &s->base;
+	return 0;
+}
+
+/* ---- writing ---- */
+
+static int layout_has_blob(struct place *p, const struct digest *digest, struct err *err)
+{
+	int dir = layout_of(p)->blobs_fd;
+	char hex[65];
+
+	(void)err;
+	return dir >= 0 && faccessat(dir, digest_hex(digest, hex), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+struct file_sink {
+	struct place_sink base;
+	struct layout *layout;
+	char name[40]; /* "" when it is not there any more */
+	int fd;
+};
+
+static int file_sink_write(struct place_sink *s, struct str bytes, struct err *err)
+{
+	return fd_write_all(((struct file_sink *)s)->fd, bytes, err);
+}
+
+static int file_sink_finish(struct place_sink *s, const struct digest *digest, uint64_t bytes, struct err *err)
+{
+	struct file_sink *f = (struct file_sink *)s;
+	struct layout *l = f->layout;
+	char hex[65];
+	int had = layout_has_blob(&l->base, digest, err);
+
+	(void)bytes;
+	digest_hex(digest, hex);
+	if (fsync(f->fd) < 0 || renameat(l->blobs_fd, f->name, l->blobs_fd, hex) < 0)
+		return err_errno(err, errno, "%s: store blob %s", l->base.name, hex);
+	f->name[0] = '\0';
+	if (!had)
+		vec_push(&l->made, *digest);
+	return 0;
+}
+
+static void file_sink_free(struct place_sink *s)
+{
+	struct file_sink *f = (struct file_sink *)s;
+
+	if (f->name[0])
+		unlinkat(f->layout->blobs_fd, f->name, 0);
+	close(f->fd);
+	free(f);
+}
+
+static int layout_begin_blob(struct place *p, struct place_sink **out, struct err *err)
+{
+	struct file_sink *f;
+
+	TRY(make_dirs(layout_of(p), err));
+	f = xcalloc(1, sizeof(*f));
+	f->base = (struct place_sink){file_sink_write, file_sink_finish, file_sink_free};
+	f->layout = layout_of(p);
+	snprintf(f->name, sizeof(f->name), ".%d.new", (int)getpid());
+	f->fd = openat(f->layout->blobs_fd, f->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (f->fd < 0) {
+		free(f);
+		return err_errno(err, errno, "%s: create a blob", p->name);
 	}
-	json_w_object_end(w);
-	json_w_object_end(w);
+	*out = &f->base;
+	return 0;
 }
 
-static int layout_put_manifest(struct place *p, struct str bytes, struct str media_type, struct err *err)
+static int layout_put_manifest(struct place *p, const char *suffix, struct str bytes, struct str media_type,
+                               struct err *err)
 {
 	struct layout *l = layout_of(p);
 	AUTO(reg_manifest) struct reg_manifest *old = NULL;
 	AUTO(buf) struct buf text = BUF_INIT;
-	struct json_writer w;
+	AUTO_FREE char *tag = place_tag(l->tag, suffix ?: "");
 	struct digest digest;
 
-	digest_of(bytes.p, bytes.n, &digest);
-	TRY(layout_put_blob(p, &digest, bytes.n, -1, bytes, err));
+	TRY(place_put(p, bytes, &digest, err));
+	if (!suffix)
+		return 0;
 	if (faccessat(l->dir_fd, "index.json", F_OK, 0) == 0)
 		TRY(read_index(l, &old, err));
-	json_writer_init(&w, &text, NULL);
-	json_w_object_begin(&w);
-	json_w_ki64(&w, "schemaVersion", 2);
-	json_w_kcstr(&w, "mediaType", REG_MT_OCI_INDEX);
-	json_w_key(&w, "manifests");
-	json_w_array_begin(&w);
-	for (size_t i = 0; old && i < old->n_entries; i++) {
-		struct str tag =
-		    reg_annotation_get(old->entries[i].annotations, old->entries[i].n_annotations, STR(TAG_ANNOTATION));
-
-		if (!str_eqc(tag, l->tag ?: "latest"))
-			copy_entry(&w, &old->entries[i]);
-	}
-	write_entry(&w, l, &digest, bytes.n, media_type);
-	json_w_array_end(&w);
-	json_w_object_end(&w);
-	TRY_WRAP(file_write_atomic(l->dir_fd, "oci-layout", STR(LAYOUT_TEXT), 0644, err), err, "%s", p->name);
+	place_index_write(old, tag, media_type, bytes, &text);
+	TRY_WRAP(file_write_atomic(l->dir_fd, "oci-layout", STR(PLACE_LAYOUT_TEXT), 0644, err), err, "%s", p->name);
 	TRY_WRAP(file_write_atomic(l->dir_fd, "index.json", buf_str(&text), 0644, err), err, "%s", p->name);
+	vec_clear(&l->made);
+	l->made_dirs = false;
 	return 0;
+}
+
+static void remove_made(struct layout *l)
+{
+	char hex[65];
+
+	vec_each(&l->made, d)
+		unlinkat(l->blobs_fd, digest_hex(d, hex), 0);
+	vec_fini(&l->made);
+	if (!l->made_dirs)
+		return;
+	unlinkat(l->dir_fd, "blobs/sha256", AT_REMOVEDIR);
+	unlinkat(l->dir_fd, "blobs", AT_REMOVEDIR);
+	rmdir(l->dir);
 }
 
 static void layout_free(struct place *p)
 {
 	struct layout *l = layout_of(p);
 
+	remove_made(l);
 	if (l->dir_fd >= 0)
 		close(l->dir_fd);
 	if (l->blobs_fd >= 0)
@@ -217,10 +243,10 @@ static void layout_free(struct place *p)
 
 static const struct place_ops LAYOUT_OPS = {
     .get_root = layout_get_root,
-    .get_document = layout_get_document,
-    .get_blob = layout_get_blob,
+    .get_manifest = layout_get_manifest,
+    .open_blob = layout_open_blob,
     .has_blob = layout_has_blob,
-    .put_blob = layout_put_blob,
+    .begin_blob = layout_begin_blob,
     .put_manifest = layout_put_manifest,
     .free = layout_free,
 };
@@ -230,19 +256,16 @@ int place_layout_open(const char *name, const char *dir, const char *tag, bool w
 {
 	AUTO(place) struct place *guard = NULL;
 	struct layout *l = xcalloc(1, sizeof(*l));
-	AUTO_FREE char *blobs = xasprintf("%s/blobs/sha256", dir);
 
 	l->base = (struct place){&LAYOUT_OPS, xstrdup(name)};
 	l->dir = xstrdup(dir);
 	l->tag = tag ? xstrdup(tag) : NULL;
 	l->dir_fd = l->blobs_fd = -1;
 	guard = &l->base;
-	if (writing)
-		TRY_WRAP(dir_make(blobs, 0755, err), err, "%s", name);
-	l->dir_fd = open(dir, O_DIRECTORY | O_CLOEXEC);
-	l->blobs_fd = open(blobs, O_DIRECTORY | O_CLOEXEC);
-	if (l->dir_fd < 0 || l->blobs_fd < 0)
-		return err_errno(err, errno, "%s is not an OCI layout: %s", dir, l->dir_fd < 0 ? dir : blobs);
+	if (!writing)
+		TRY(open_dirs(l, err));
+	else
+		open_dirs(l, NULL); /* what is not there is made */
 	*out = STEAL(guard);
 	return 0;
 }

@@ -2,18 +2,21 @@
 #include "contentd/convert/place.h"
 
 #include "base/clock.h"
+#include "contentd/convert/download.h"
+#include "registry/upload.h"
 
-#include <errno.h>
-#include <pthread.h>
+#include <stdatomic.h>
 
 #define DOCUMENT_PATIENCE (60 * NS_PER_S)
-#define BLOB_PATIENCE (3600 * NS_PER_S)
+#define BLOB_PATIENCE (24 * 3600 * NS_PER_S) /* of a layer that is converted as it comes; silence ends it sooner */
 #define HELPER_PATIENCE (30 * NS_PER_S)
 
 struct registry {
 	struct place base;
 	struct reg_client *client;
 	struct reg_ref ref;
+	bool writing;
+	struct reg_canceller canceller;
 };
 
 static struct registry *registry_of(struct place *p)
@@ -21,138 +24,171 @@ static struct registry *registry_of(struct place *p)
 	return (struct registry *)p;
 }
 
+static int64_t soon(void)
+{
+	return clock_mono_ns() + DOCUMENT_PATIENCE;
+}
+
+/* ---- reading ---- */
+
 static int fetch(struct registry *r, const struct reg_ref *ref, struct buf *bytes, struct buf *media_type,
                  struct err *err)
 {
 	AUTO(reg_manifest) struct reg_manifest *m = NULL;
 
-	TRY(reg_manifest_fetch(r->client, ref, NULL, clock_mono_ns() + DOCUMENT_PATIENCE, &m, err));
+	TRY(reg_manifest_fetch(r->client, ref, NULL, soon(), &m, err));
 	buf_addstr(bytes, m->bytes);
 	if (media_type)
 		buf_addstr(media_type, m->media_type);
 	return 0;
 }
 
-static int registry_get_root(struct place *p, struct buf *bytes, struct buf *media_type, struct err *err)
+static int set_suffix(struct reg_ref *ref, const char *suffix, struct err *err)
+{
+	AUTO_FREE char *tag = NULL;
+
+	if (!*suffix)
+		return 0;
+	if (ref->has_digest || !ref->tag[0])
+		return err_set(err, ERR_NOT_FOUND, "%s/%s: no tag", ref->host, ref->repository);
+	tag = xasprintf("%s%s", ref->tag, suffix);
+	return reg_ref_set_tag(ref, str_of(tag), err);
+}
+
+static int registry_get_root(struct place *p, const char *suffix, struct buf *bytes, struct buf *media_type,
+                             struct err *err)
+{
+	struct registry *r = registry_of(p);
+	struct reg_ref ref = r->ref;
+
+	TRY(set_suffix(&ref, suffix, err));
+	return fetch(r, &ref, bytes, media_type, err);
+}
+
+static int registry_get_manifest(struct place *p, const struct reg_descriptor *d, struct buf *bytes, struct err *err)
+{
+	struct registry *r = registry_of(p);
+	struct reg_ref ref = r->ref;
+
+	reg_ref_set_digest(&ref, &d->digest);
+	return fetch(r, &ref, bytes, NULL, err);
+}
+
+static int registry_open_blob(struct place *p, const struct reg_descriptor *d, struct place_source **out,
+                              struct err *err)
 {
 	struct registry *r = registry_of(p);
 
-	return fetch(r, &r->ref, bytes, media_type, err);
+	return download_open(r->client, &r->ref, d, clock_mono_ns() + BLOB_PATIENCE, out, err);
 }
 
-static int registry_get_document(struct place *p, const struct reg_descriptor *d, bool is_manifest, struct buf *bytes,
+/* ---- writing ---- */
+
+static int registry_has_blob(struct place *p, const struct digest *digest, struct err *err)
+{
+	struct registry *r = registry_of(p);
+	struct reg_blob_push q = {.ref = &r->ref,
+	                          .digest = *digest,
+	                          .fd = -1,
+	                          .only_ask = true,
+	                          .deadline_ns = soon(),
+	                          .canceller = &r->canceller};
+	int how = reg_blob_push(r->client, &q, err);
+
+	return how < 0 ? how : how == REG_PUSH_PRESENT;
+}
+
+static bool registry_can_mount(struct place *p, struct place *from)
+{
+	struct registry *r = registry_of(p);
+
+	return from->ops == p->ops && !strcmp(registry_of(from)->ref.host, r->ref.host);
+}
+
+static int registry_mount_blob(struct place *p, struct place *from, const struct reg_descriptor *d, struct err *err)
+{
+	struct registry *r = registry_of(p);
+	struct reg_blob_push q = {.ref = &r->ref,
+	                          .digest = d->digest,
+	                          .size = d->size,
+	                          .fd = -1,
+	                          .only_ask = true,
+	                          .deadline_ns = soon(),
+	                          .canceller = &r->canceller};
+	int how;
+
+	/* From itself there is nothing to mount: what is not there is not there. */
+	if (strcmp(registry_of(from)->ref.repository, r->ref.repository) != 0)
+		q.mount_from = registry_of(from)->ref.repository;
+	how = reg_blob_push(r->client, &q, err);
+	if (how < 0)
+		return how;
+	return how == REG_PUSH_MOUNTED ? 1 : how == REG_PUSH_PRESENT ? 2 : 0;
+}
+
+struct upload_sink {
+	struct place_sink base;
+	struct reg_upload *upload;
+};
+
+static int upload_write(struct place_sink *s, struct str bytes, struct err *err)
+{
+	return reg_upload_write(((struct upload_sink *)s)->upload, bytes, err);
+}
+
+static int upload_finish(struct place_sink *s, const struct digest *digest, uint64_t bytes, struct err *err)
+{
+	return reg_upload_finish(((struct upload_sink *)s)->upload, digest, err);
+}
+
+static void upload_free(struct place_sink *s)
+{
+	reg_upload_free(((struct upload_sink *)s)->upload);
+	free(s);
+}
+
+static int registry_begin_blob(struct place *p, struct place_sink **out, struct err *err)
+{
+	struct registry *r = registry_of(p);
+	struct reg_upload_opts o = {
+	    .ref = &r->ref, .deadline_ns = clock_mono_ns() + BLOB_PATIENCE, .canceller = &r->canceller};
+	struct reg_upload *upload = NULL;
+	struct upload_sink *s;
+
+	TRY(reg_upload_begin(r->client, &o, &upload, err));
+	s = xcalloc(1, sizeof(*s));
+	*s = (struct upload_sink){{upload_write, upload_finish, upload_free}, upload};
+	*out = &s->base;
+	return 0;
+}
+
+static int registry_put_manifest(struct place *p, const char *suffix, struct str bytes, struct str media_type,
                                  struct err *err)
 {
 	struct registry *r = registry_of(p);
 	struct reg_ref ref = r->ref;
 
-	if (!is_manifest)
-		return reg_blob_fetch(r->client, &r->ref, d, REG_CONFIG_BYTES_MAX, clock_mono_ns() + DOCUMENT_PATIENCE,
-		                      bytes, err);
-	reg_ref_set_digest(&ref, &d->digest);
-	return fetch(r, &ref, bytes, NULL, err);
+	if (suffix)
+		TRY(set_suffix(&ref, suffix, err));
+	else
+		ref.tag[0] = '\0';
+	return reg_manifest_push(r->client, &ref, NULL, bytes, media_type, soon(), &r->canceller, err);
 }
 
-/* ---- blobs ---- */
-
-/* A download that its caller waits for; the callbacks run on the client's thread. */
-struct download {
-	int fd;
-	pthread_mutex_t lock;
-	pthread_cond_t ended;
-	bool is_over; /* lock */
-	int result;
-	struct err err;
-	int write_errno;
-};
-
-static enum reg_flow take_bytes(void *arg, uint64_t offset, struct str bytes)
+static const char *registry_why_untagged(struct place *p)
 {
-	struct download *d = arg;
-
-	while (bytes.n) {
-		ssize_t n = pwrite(d->fd, bytes.p, bytes.n, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			d->write_errno = n < 0 ? errno : ENOSPC;
-			return REG_FLOW_STOP;
-		}
-		bytes = str_sub(bytes, (size_t)n, bytes.n);
-		offset += (uint64_t)n;
-	}
-	return REG_FLOW_MORE;
+	return registry_of(p)->ref.has_digest ? "it names a digest, give a tag" : NULL;
 }
 
-static void end_download(void *arg, struct reg_answer *answer)
-{
-	struct download *d = arg;
-
-	pthread_mutex_lock(&d->lock);
-	d->result = answer->result;
-	d->err = *answer->err;
-	d->is_over = true;
-	pthread_cond_signal(&d->ended);
-	pthread_mutex_unlock(&d->lock);
-}
-
-static int registry_get_blob(struct place *p, const struct reg_descriptor *d, int fd, struct err *err)
-{
-	struct registry *r = registry_of(p);
-	struct download down = {.fd = fd, .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
-	struct reg_blob_get q = {.ref = &r->ref,
-	                         .digest = d->digest,
-	                         .blob_size = d->size,
-	                         .length = REG_TO_END,
-	                         .lane = REG_BULK,
-	                         .deadline_ns = clock_mono_ns() + BLOB_PATIENCE,
-	                         .data = take_bytes,
-	                         .done = end_download,
-	                         .arg = &down};
-
-	TRY(reg_blob_get(r->client, &q, NULL, err));
-	pthread_mutex_lock(&down.lock);
-	while (!down.is_over)
-		pthread_cond_wait(&down.ended, &down.lock);
-	pthread_mutex_unlock(&down.lock);
-	if (down.write_errno)
-		return err_errno(err, down.write_errno, "write a temporary file");
-	return down.result < 0 ? err_set(err, down.err.code, "%s", down.err.msg) : 0;
-}
-
-static int registry_has_blob(struct place *p, const struct digest *digest, struct err *err)
-{
-	struct registry *r = registry_of(p);
-	struct err why = ERR_INIT;
-	uint64_t size;
-
-	if (reg_blob_stat(r->client, &r->ref, digest, clock_mono_ns() + DOCUMENT_PATIENCE, &size, &why) >= 0)
-		return 1;
-	return why.code == ERR_NOT_FOUND ? 0 : err_set(err, why.code, "%s", why.msg);
-}
-
-static int registry_put_blob(struct place *p, const struct digest *digest, uint64_t size, int fd, struct str bytes,
-                             struct err *err)
-{
-	struct registry *r = registry_of(p);
-	struct reg_blob_push q = {.ref = &r->ref,
-	                          .digest = *digest,
-	                          .size = size,
-	                          .fd = fd,
-	                          .bytes = bytes,
-	                          .deadline_ns = clock_mono_ns() + BLOB_PATIENCE};
-
-	TRY(reg_blob_push(r->client, &q, err));
-	return 0;
-}
-
-static int registry_put_manifest(struct place *p, struct str bytes, struct str media_type, struct err *err)
+/* What is written to has to be told what was given up: its client goes on. */
+static void registry_cancel(struct place *p)
 {
 	struct registry *r = registry_of(p);
 
-	return reg_manifest_push(r->client, &r->ref, NULL, bytes, media_type, clock_mono_ns() + DOCUMENT_PATIENCE, NULL,
-	                         err);
+	if (r->writing)
+		reg_canceller_cancel(&r->canceller);
+	else
+		reg_client_stop(r->client);
 }
 
 static void registry_free(struct place *p)
@@ -160,17 +196,22 @@ static void registry_free(struct place *p)
 	struct registry *r = registry_of(p);
 
 	reg_client_free(r->client);
+	reg_canceller_fini(&r->canceller);
 	free(r->base.name);
 	free(r);
 }
 
 static const struct place_ops REGISTRY_OPS = {
     .get_root = registry_get_root,
-    .get_document = registry_get_document,
-    .get_blob = registry_get_blob,
+    .get_manifest = registry_get_manifest,
+    .open_blob = registry_open_blob,
     .has_blob = registry_has_blob,
-    .put_blob = registry_put_blob,
+    .can_mount = registry_can_mount,
+    .mount_blob = registry_mount_blob,
+    .begin_blob = registry_begin_blob,
     .put_manifest = registry_put_manifest,
+    .why_untagged = registry_why_untagged,
+    .cancel = registry_cancel,
     .free = registry_free,
 };
 
@@ -195,13 +236,15 @@ static int set_up(struct registry *r, const struct place_opts *opts, struct err 
 	return 0;
 }
 
-int place_registry_open(const char *name, const char *reference, const struct place_opts *opts, struct place **out,
-                        struct err *err)
+int place_registry_open(const char *name, const char *reference, bool writing, const struct place_opts *opts,
+                        struct place **out, struct err *err)
 {
 	AUTO(place) struct place *guard = NULL;
 	struct registry *r = xcalloc(1, sizeof(*r));
 
 	r->base = (struct place){&REGISTRY_OPS, xstrdup(name)};
+	r->writing = writing;
+	reg_canceller_init(&r->canceller);
 	guard = &r->base;
 	TRY_WRAP(reg_ref_parse(str_of(reference), &r->ref, err), err, "image %s", name);
 	TRY(set_up(r, opts, err));

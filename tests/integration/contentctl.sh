@@ -218,21 +218,7 @@ watching() {
 	retire_contentd
 }
 
-conversions() {
-	check "convert a layout" "$contentctl" convert "oci:$T/tiny" "oci:$T/converted:v1"
-	check "its result is an image" umoci unpack --image "$T/converted:v1" "$T/converted.bundle"
-	check "into an archive" "$contentctl" convert --threads 1 "oci:$T/tiny:latest" "oci-archive:$T/tiny.tar"
-	check "out of an archive" "$contentctl" convert "oci-archive:$T/tiny.tar" "oci:$T/again:v1"
-	check_eq "threads make no difference" "$(jq -r '.manifests[0].digest' "$T/again/index.json")" \
-		"$(jq -r '.manifests[0].digest' "$T/converted/index.json")"
-	check "registry to registry" "$contentctl" convert "$REGISTRY/test/tiny:plain" "$REGISTRY/test/tiny:converted"
-	check_eq "what is not there" "$(status_of "$contentctl" convert "oci:$T/absent" "oci:$T/x")" 125
-	check_match "is named" "$(cat "$T/status.out")" "$T/absent"
-	check_eq "an unknown format" "$(status_of "$contentctl" convert --format tarball "oci:$T/tiny" "oci:$T/x")" 64
-}
-
 usage
-conversions
 watching
 at_levels running
 finish

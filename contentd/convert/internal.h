@@ -1,0 +1,59 @@
+/* Inside contentd/convert: what plan, layers, manifests and reuse share. */
+#ifndef CONVERT_INTERNAL_H
+#define CONVERT_INTERNAL_H
+
+#include "contentd/convert/convert.h"
+#include "estargz/annotations.h"
+
+#define CONVERT_DEPTH_MAX 2 /* indexes in an index */
+
+/* A document of the source, and what becomes of it. */
+struct convert_node {
+	struct reg_manifest *doc;
+	struct reg_descriptor d;             /* as the index above names it, or will name it when it is done */
+	VEC(struct convert_node *) children; /* of an index: what is taken over */
+	bool drops_entries;                  /* not all are */
+	struct reg_config *config;           /* of an image */
+	VEC(struct convert_layer *) layers;  /* of an image */
+	bool as_is;                          /* no image: copied as it is */
+	bool changes;                        /* it will have another digest */
+};
+
+/* A layer that was made from `source` in the way that is wanted now. */
+struct convert_reuse {
+	struct digest source, diff_id;
+	const struct reg_descriptor *layer;
+	const struct reg_descriptor *toc; /* estargz-external-toc */
+	struct place *place;
+};
+
+/* plan.c */
+static inline struct str convert_annotation(const struct reg_descriptor *d, const char *key)
+{
+	return reg_annotation_get(d->annotations, d->n_annotations, str_of(key));
+}
+/* Reads and parses a document that `d` names; it lives as long as the conversion. */
+int convert_document(struct convert *c, struct place *p, const struct reg_descriptor *d, struct reg_manifest **out,
+                     struct err *err);
+/* The document that the place's name means, with a suffix. */
+int convert_root(struct convert *c, struct place *p, const char *suffix, struct reg_manifest **out, struct err *err);
+int convert_read_config(struct place *p, const struct reg_manifest *m, struct reg_config **out, struct err *err);
+/* The layer of a TOC image (NULL: none) that belongs to this blob. */
+const struct reg_descriptor *convert_find_toc(const struct reg_manifest *image, const struct digest *blob);
+static inline bool convert_is_external(const struct convert *c)
+{
+	return c->opts.layer.format == ESGZ_F_ESTARGZ_EXTERNAL;
+}
+int convert_check_cancelled(struct convert *c, struct err *err);
+
+/* reuse.c: fills c->reuse. */
+int convert_find_reuse(struct convert *c, struct err *err);
+const struct convert_reuse *convert_reuse_of(const struct convert *c, const struct digest *source);
+
+/* layers.c: brings layer i to the destination. */
+int convert_layer_run(struct convert *c, size_t i, struct err *err);
+
+/* manifests.c: all documents, when the layers are there. */
+int convert_put_documents(struct convert *c, struct err *err);
+
+#endif
