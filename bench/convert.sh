@@ -61,7 +61,6 @@ for ((i = 1; i <= pairs; i++)); do
 		example.com/bench:latest example.com/bench:lazy
 	[ "$i" != 1 ] || sizes=("$(layers "$T/ours.d")" "$(theirs_layers)")
 	remote images rm example.com/bench:lazy >/dev/null
-	remote content prune references >/dev/null 2>&1 || true
 	printf 'pair %d: ours %s s, ctr-remote %s s\n' "$i" "$(tail -1 "$T/ours")" "$(tail -1 "$T/theirs")"
 done
 printf 'layers: ours %d bytes, ctr-remote %d bytes\n' "${sizes[@]}"
