@@ -95,6 +95,8 @@ struct layer {
 	char unproven[256];     /* why it could not be proven, the last time; empty: not tried, or it could */
 	bool filled;            /* all of its files were published, once */
 	int64_t prove_ns;       /* when the prover is to take it up; 0: not wanted */
+	int64_t prove_retry_ns; /* how long it waited for the last time; 0: it did not fail yet */
+	unsigned prove_wholes;  /* times that it fetched the blob for nothing */
 	uint32_t window;        /* bytes of a demand request */
 	uint32_t run_end;       /* member behind the last demand request */
 	uint64_t run_bytes;     /* of that request */

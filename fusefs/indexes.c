@@ -365,17 +365,29 @@ enum ffs_verdict ffs_facts_verdict(const struct ffs_facts *f, const struct diges
 	return f->tree == FFS_TREE_SAME ? FFS_PROVEN : f->tree == FFS_TREE_DIFFERS ? FFS_FALSE : FFS_UNPROVEN;
 }
 
-static bool is_false(struct ffs_store *s, const struct digest *key)
+bool ffs_facts_always_false(const struct ffs_facts *f)
+{
+	return !digest_is_zero(&f->diff_id) && f->tree == FFS_TREE_DIFFERS;
+}
+
+/* Not between reading and writing of one who changes it: it would come back. */
+static int source_remove(struct ffs_store *s, const struct digest *key, struct err *err)
 {
 	AUTO(ffs_source) struct ffs_source src = {0};
+	char name[SOURCE_NAME_MAX];
+	int r = 0;
 
-	return ffs_index_source(s, key, &src, NULL) >= 0 &&
-	       ffs_facts_verdict(&src.facts, &src.promised, NULL) == FFS_FALSE;
+	pthread_mutex_lock(&s->source_lock);
+	if ((ffs_index_source(s, key, &src, NULL) < 0 || !ffs_facts_always_false(&src.facts)) &&
+	    unlinkat(s->dirs[FFS_DIR_INDEX], source_name(key, name), 0) < 0 && errno != ENOENT)
+		r = err_errno(err, errno, "remove index/%s", name);
+	pthread_mutex_unlock(&s->source_lock);
+	return r;
 }
 
 int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err)
 {
-	char hex[65], name[SOURCE_NAME_MAX], gaps[FFS_GAPS_NAME_MAX];
+	char hex[65], gaps[FFS_GAPS_NAME_MAX];
 	int dir = s->dirs[FFS_DIR_INDEX];
 
 	if (unlinkat(dir, digest_hex(key, hex), 0) < 0 && errno != ENOENT)
@@ -383,9 +395,7 @@ int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *
 	FAILPOINT("index-removed");
 	if (unlinkat(dir, ffs_gaps_name(key, gaps), 0) < 0 && errno != ENOENT)
 		return err_errno(err, errno, "remove index/%s", gaps);
-	if (!is_false(s, key) && unlinkat(dir, source_name(key, name), 0) < 0 && errno != ENOENT)
-		return err_errno(err, errno, "remove index/%s", name);
-	return 0;
+	return source_remove(s, key, err);
 }
 
 int ffs_index_list(struct ffs_store *s, struct ffs_keys *out, struct err *err)

@@ -138,16 +138,18 @@ static PB(Descriptor) * descriptor_of(struct rpc_call *c, const struct reg_descr
 	return d;
 }
 
-/* Held against what this configuration promises; it is also what the layer will be proven by. */
+/* Held against what this configuration promises; it is also what the layer will be proven by, unless it is known to be
+ * wrong: then it is this image alone that does not get the layer. */
 static const char *judge(struct open *o, struct open_layer *l, const struct digest *diff_id)
 {
 	AUTO(buf) struct buf why = BUF_INIT;
 	enum ffs_verdict v;
 
-	ffs_data_promise(o->s->w->data, &l->key, diff_id);
 	v = ffs_data_verdict(o->s->w->data, &l->key, diff_id, &why);
 	if (v == FFS_FALSE)
 		open_layer_refuse(l, buf_cstr(&why));
+	else
+		ffs_data_promise(o->s->w->data, &l->key, diff_id);
 	return ffs_verdict_name(v);
 }
 

@@ -233,16 +233,15 @@ void open_layer_refuse(struct open_layer *l, const char *why)
 	log_warn("%s: not lazy", l->why.msg);
 }
 
-/* What was found of it when it was here, even if it is not any more. */
+/* What was found of it when it was here, even if it is not any more. Only what holds under every configuration: what another
+ * image has promised of the layer says nothing about this one. */
 static bool refused_before(struct open_layer *l)
 {
 	AUTO(ffs_source) struct ffs_source src = {0};
-	AUTO(buf) struct buf why = BUF_INIT;
 
-	if (ffs_index_source(l->open->s->w->store, &l->key, &src, NULL) < 0 ||
-	    ffs_facts_verdict(&src.facts, &src.promised, &why) != FFS_FALSE)
+	if (ffs_index_source(l->open->s->w->store, &l->key, &src, NULL) < 0 || !ffs_facts_always_false(&src.facts))
 		return false;
-	open_layer_refuse(l, buf_cstr(&why));
+	open_layer_refuse(l, src.facts.difference ?: "its TOC is not what its tar says");
 	return true;
 }
 

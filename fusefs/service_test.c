@@ -201,6 +201,61 @@ static void lies_about_the_toc(void **state)
 	assert_nothing_published(w);
 }
 
+static void becomes_false(struct world *w, const char *index_key)
+{
+	struct ffs_layer_status st;
+	struct digest key;
+
+	assert_true(digest_from_hex(str_of(index_key), &key));
+	while (true) {
+		OK(ffs_data_layer_status(w->w.data, &key, true, &st, err));
+		if (st.verdict == FFS_FALSE)
+			return;
+		usleep(1000);
+	}
+}
+
+static void opens_with(struct world *w, bool lazy, const char *verdict)
+{
+	AUTO(pb) PB(OpenResponse) *rsp = NULL;
+
+	OK(ask_open(w, true, &rsp, err));
+	assert_int_equal(rsp->layers[0]->lazy, lazy);
+	assert_string_equal(rsp->layers[0]->verdict, verdict);
+}
+
+static void opens_now_and_later(struct world *w, bool lazy, const char *verdict)
+{
+	opens_with(w, lazy, verdict);
+	worker_end(w);
+	worker_start(w);
+	opens_with(w, lazy, verdict);
+}
+
+/* An image whose configuration promises another DiffID does not get the layer lazily, and takes it from nobody else. */
+static void a_wrong_promise_is_one_images(void **state)
+{
+	struct world *w = *state;
+	AUTO_FREE char *key = NULL;
+	struct digest right;
+	struct layer l;
+
+	layer_lazy(&l, 1, 10);
+	right = l.diff_id;
+	l.diff_id.b[0] ^= 1;
+	add_image(w, &l, 1, 1);
+	key = open_and_fill(w);
+	becomes_false(w, key);
+	opens_now_and_later(w, false, "false");
+	vec_each(&w->resources, r)
+		if (!strcmp(r->path, "manifests/latest"))
+			strcpy(r->path, "manifests/wrong");
+	l.diff_id = right;
+	add_image(w, &l, 1, 1);
+	opens_now_and_later(w, true, "proven");
+	layer_fini(&l);
+}
+
 static void images_that_make_no_sense(void **state)
 {
 	struct world *w = *state;
@@ -561,6 +616,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(two_round_trips, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(an_unpacked_layer_is_known, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(lies_about_the_toc, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_wrong_promise_is_one_images, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(images_that_make_no_sense, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_registry_that_loses_a_layer, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(layers_are_told_of_one_by_one, set_up, tear_down),

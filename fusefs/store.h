@@ -101,6 +101,8 @@ const char *ffs_verdict_name(enum ffs_verdict v);
 /* What follows from the facts for a configuration that promises this DiffID (zeros: none is known); `why` (may be NULL)
  * gets the reason for FALSE, and for UNPROVEN if there is one. */
 enum ffs_verdict ffs_facts_verdict(const struct ffs_facts *f, const struct digest *promised, struct buf *why);
+/* Whether that is FFS_FALSE whatever is promised: two trees in one layer. */
+bool ffs_facts_always_false(const struct ffs_facts *f);
 
 /* Where a layer's blob comes from, and what is known of it. */
 struct ffs_source {
@@ -136,8 +138,8 @@ int ffs_index_set_promised(struct ffs_store *s, const struct digest *key, const 
                            struct err *err);
 int ffs_index_set_facts(struct ffs_store *s, const struct digest *key, const struct ffs_facts *facts, struct err *err);
 
-/* Removes the index and what is beside it; absent is fine. The source of a layer that was found false stays: who asks for
- * the layer again is told. */
+/* Removes the index and what is beside it; absent is fine. The source of a layer that is false under any configuration
+ * stays: who asks for the layer again is told. */
 int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err);
 
 struct ffs_keys {

@@ -15,7 +15,9 @@ METRIC_COUNTER(proofs_total, "contentfs_proofs_total", "Lazy layers held against
 #define READ_BYTES (256u << 10)       /* of an object */
 #define FETCH_MIN (1u << 20)          /* what left no gaps is fetched up to this size, ... */
 #define FETCH_FRACTION 8              /* ... or this part of the blob */
-#define RETRY_NS (60 * NS_PER_S)      /* when the network did not deliver */
+#define RETRY_NS (60 * NS_PER_S)      /* when the network did not deliver; twice as long each time, ... */
+#define RETRY_NS_MAX (60 * RETRY_NS)  /* ... up to this */
+#define WHOLE_TRIES 4                 /* of fetching all of a blob */
 #define MEMBER_NONE UINT32_MAX
 
 /* One proof on its way; the prover thread's. */
@@ -46,16 +48,23 @@ static void proof_fini(struct proof *p)
 }
 DEFINE_AUTO_FINI(proof);
 
-static int step(struct proof *p, size_t n, struct err *err)
+/* Looks now and then whether somebody waits, or it is to end. */
+static int look_up(struct proof *p, size_t n, struct err *err)
 {
 	p->stepped += n;
-	p->plain_bytes += n;
 	if (p->stepped < STEP_BYTES)
 		return 0;
-	if (p->plain_bytes > PLAIN_BYTES_MAX)
-		return err_set(err, ERR_EXHAUSTED, "its plain stream is longer than 64 GiB");
 	p->stepped = 0;
 	return prover_give_way(p->d, p->l, err);
+}
+
+static int step(struct proof *p, size_t n, struct err *err)
+{
+	p->plain_bytes += n;
+	/* No code of something that another try could mend. */
+	if (p->plain_bytes > PLAIN_BYTES_MAX)
+		return err_set(err, ERR_OUT_OF_RANGE, "its plain stream is longer than 64 GiB");
+	return look_up(p, n, err);
 }
 
 /* ---- contents ---- */
@@ -76,12 +85,17 @@ static int open_entry(struct proof *p, uint32_t entry, struct err *err)
 	return 0;
 }
 
-static int read_entry(void *arg, uint32_t entry, uint64_t at, uint8_t *dst, size_t n, struct err *err)
+static int read_entry(struct proof *p, uint32_t entry, uint64_t at, uint8_t *dst, size_t n, struct err *err)
 {
-	struct proof *p = arg;
-
 	TRY(open_entry(p, entry, err));
 	return partial_read(p->fd, dst, n, at, err);
+}
+
+/* For the view: once more, so it is none of the stream's bytes, but takes its time. */
+static int reread_entry(void *arg, uint32_t entry, uint64_t at, uint8_t *dst, size_t n, struct err *err)
+{
+	TRY(read_entry(arg, entry, at, dst, n, err));
+	return look_up(arg, n, err);
 }
 
 static int feed_chunk(struct proof *p, uint32_t chunk, const struct esgz_chunk *c, struct err *err)
@@ -236,7 +250,7 @@ static void view_begin(struct proof *p)
 {
 	tarview_free(p->view);
 	p->plain_bytes = 0;
-	p->view = tarview_new(p->l->ix, read_entry, p);
+	p->view = tarview_new(p->l->ix, reread_entry, p);
 }
 
 /* From what is here, and little that is not. 1: these are the facts, as nothing but the true stream has that DiffID. 0: something
@@ -286,14 +300,19 @@ static int prove_from_blob(struct proof *p, struct tarview_result *out, struct e
 
 /* ---- the outcome ---- */
 
-/* ERR_OK in `why`: it has facts. Lock held. */
-static void note_unproven(struct ffs_data *d, struct layer *l, const struct err *why)
+/* Lock held. `whole`: after having fetched the blob, which is not done for ever. */
+static void note_unproven(struct ffs_data *d, struct layer *l, bool whole, const struct err *why)
 {
 	bool later = err_is_transient(why);
 
 	snprintf(l->unproven, sizeof(l->unproven), "%.*s", (int)sizeof(l->unproven) - 1, why->msg);
-	if (later && !l->removed)
-		l->prove_ns = clock_mono_ns() + RETRY_NS;
+	l->prove_wholes += whole;
+	if (later && !l->removed && l->prove_wholes < WHOLE_TRIES) {
+		l->prove_retry_ns = l->prove_retry_ns ? 2 * l->prove_retry_ns : RETRY_NS;
+		if (l->prove_retry_ns > RETRY_NS_MAX)
+			l->prove_retry_ns = RETRY_NS_MAX;
+		l->prove_ns = clock_mono_ns() + l->prove_retry_ns;
+	}
 	log_debug("layer of %s is not proven: %s", layer_reference(l), why->msg);
 	metric_add(&proofs_total, 1, ffs_verdict_name(FFS_UNPROVEN));
 }
@@ -305,8 +324,8 @@ static void tell(struct ffs_data *d, struct layer *l, enum ffs_verdict v, const 
 	metric_add(&proofs_total, 1, ffs_verdict_name(v));
 	digest_text(&l->info->blob, text);
 	if (v == FFS_FALSE)
-		log_error("image %s, layer %s is false: %s; it is not used lazily any more", layer_reference(l), text,
-		          why);
+		log_error("image %s, layer %s is false: %s; such images do not use it lazily any more",
+		          layer_reference(l), text, why);
 	else if (v == FFS_PROVEN)
 		log_info("image %s, layer %s is proven", layer_reference(l), text);
 	else
@@ -331,6 +350,7 @@ static void note_facts(struct proof *p, const struct tarview_result *result)
 	free(l->facts.difference);
 	l->facts = facts;
 	l->unproven[0] = 0;
+	l->prove_ns = 0; /* another promise, made meanwhile, needs no other facts */
 	d->counters.proven += v == FFS_PROVEN;
 	d->counters.proven_false += v == FFS_FALSE;
 	pthread_mutex_unlock(&d->lock);
@@ -355,7 +375,7 @@ static void prove(struct ffs_data *d, struct layer *l, const struct digest *prom
 		note_facts(&p, &result);
 	} else {
 		pthread_mutex_lock(&d->lock);
-		note_unproven(d, l, &err);
+		note_unproven(d, l, p.blob != NULL, &err);
 		pthread_mutex_unlock(&d->lock);
 	}
 	buf_fini(&result.difference);
