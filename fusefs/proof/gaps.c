@@ -34,6 +34,7 @@ struct gaps {
 	pthread_mutex_t io;   /* one writer at a time; held while it writes; guards what follows */
 	int fd;               /* -1: not open yet */
 	uint64_t end;         /* of what checks */
+	bool closed;          /* forgotten: nothing is written any more */
 };
 
 struct gaps *gaps_new(struct ffs_store *store, const struct digest *index_key)
@@ -111,10 +112,8 @@ static int map_log(int fd, struct str *bytes, struct err *err)
 	*bytes = STR_NONE;
 	if (fstat(fd, &st) < 0)
 		return err_errno(err, errno, "stat a gaps log");
-	if (st.st_size == 0)
+	if (st.st_size == 0 || (uint64_t)st.st_size > LOG_BYTES_MAX)
 		return 0;
-	if ((uint64_t)st.st_size > LOG_BYTES_MAX)
-		return err_set(err, ERR_DATA_LOSS, "a gaps log of %lld bytes", (long long)st.st_size);
 	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return err_errno(err, errno, "map a gaps log");
@@ -153,15 +152,18 @@ static uint64_t checked_bytes(struct str bytes)
 	return at;
 }
 
-/* What an earlier process has left is kept as far as it checks. */
-static int open_log(struct gaps *g, struct err *err)
+/* What an earlier process has left is kept as far as it checks. Without `create` it may have left nothing. */
+static int open_log(struct gaps *g, bool create, struct err *err)
 {
+	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0);
 	AUTO_FD int fd = -1;
 	struct str bytes;
 
 	if (g->fd >= 0)
 		return 0;
-	fd = openat(g->store->dirs[FFS_DIR_INDEX], g->name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	fd = openat(g->store->dirs[FFS_DIR_INDEX], g->name, flags, 0600);
+	if (fd < 0 && errno == ENOENT && !create)
+		return 0;
 	if (fd < 0)
 		return err_errno(err, errno, "index/%s", g->name);
 	TRY(map_log(fd, &bytes, err));
@@ -175,8 +177,10 @@ static int open_log(struct gaps *g, struct err *err)
 
 static int append(struct gaps *g, struct str record, struct err *err)
 {
-	int r = open_log(g, err);
+	int r = open_log(g, true, err);
 
+	if (r >= 0 && g->end + record.n > LOG_BYTES_MAX)
+		return 0; /* what it lacks is fetched again */
 	if (r >= 0)
 		r = fd_pwrite_all(g->fd, record, (off_t)g->end, err);
 	if (r < 0)
@@ -190,18 +194,19 @@ int gaps_flush(struct gaps *g, struct err *err)
 {
 	AUTO(buf) struct buf plain = BUF_INIT;
 	AUTO(buf) struct buf record = BUF_INIT;
-	int r;
+	int r = 0;
 
 	pthread_mutex_lock(&g->lock);
 	plain = g->pending;
 	g->pending = BUF_INIT;
 	g->due = false;
 	pthread_mutex_unlock(&g->lock);
-	if (!plain.n)
-		return 0;
-	TRY(pack(buf_str(&plain), &record, err));
+	if (plain.n)
+		TRY(pack(buf_str(&plain), &record, err));
 	pthread_mutex_lock(&g->io);
-	r = append(g, buf_str(&record), err);
+	/* Opened in any case: it is not cut under one who maps it afterwards. */
+	if (!g->closed)
+		r = plain.n ? append(g, buf_str(&record), err) : open_log(g, false, err);
 	pthread_mutex_unlock(&g->io);
 	return r;
 }
@@ -215,6 +220,7 @@ void gaps_forget(struct gaps *g)
 	if (g->fd >= 0)
 		close(STEAL_FD(g->fd));
 	unlinkat(g->store->dirs[FFS_DIR_INDEX], g->name, 0);
+	g->closed = true;
 	pthread_mutex_unlock(&g->io);
 }
 

@@ -104,6 +104,10 @@ static void test_written_and_read(void **state)
 	assert_int_equal(check(w, 400), 400);
 	gaps_forget(g);
 	assert_int_equal(check(w, 400), 0);
+	/* One who comes late brings no log back. */
+	add(g, 0);
+	OK(gaps_flush(g, err));
+	assert_int_equal(open_log(w, O_RDONLY), -1);
 	gaps_free(g);
 }
 
@@ -138,6 +142,8 @@ static void test_torn(void **state)
 			int fd;
 
 			gaps_forget(g);
+			gaps_free(g);
+			g = gaps_new(w->store, &w->key);
 			for (unsigned i = 0; i < 3; i++) {
 				add(g, i);
 				OK(gaps_flush(g, err));
