@@ -57,6 +57,11 @@ kill "$(cat "$D/state/contentfs.pid")"
 wait_for 10 test ! -e "$D/state/contentfs.pid" || bail "contentfs does not end"
 R=$D/root
 fsck() { "$BIN/contentctl" fsck --root "$R" --state "$D/state" "$@"; }
+# What proofs leave beside indexes: gaps, also of a layer that was deleted under a job; the source of a false layer.
+an_index=$(find "$R/index" -type f -name '*.source' | sort | head -n 1)
+cp /dev/null "${an_index%.source}.gaps"
+cp /dev/null "$R/index/$(printf '%064d' 11).gaps"
+jq -c --arg have "sha256:$(printf '%064d' 12)" '.reference = "127.0.0.1:1/false" | .promised = $have | .diffId = $have | .tree = "differs"' "$an_index" >"$R/index/$(printf '%064d' 13).source"
 check "a good root" fsck --contents
 check_match "of which much was looked at" "$(fsck)" "[1-9][0-9]* records, [1-9][0-9]* snapshots, [1-9][0-9]* blobs, [0-9]+ ingests, [1-9][0-9]* layer indexes, [1-9][0-9]* objects"
 mv "$D/root" "$D/good"
@@ -133,6 +138,7 @@ damage "a file that is no blob" "blob notes.txt: is no blob" write "$BLOBS/notes
 damage "an ingest that says nothing" "ingest $(zeros 3): does not say what" mkdir "$R/content/ingest/$(zeros 3)"
 damage "an index under another name" "index $(zeros 5): it is the index of another layer" other_index
 damage "a source without an index" "index $(zeros 6).source: there is no index" write "$R/index/$(zeros 6).source" '{}'
+damage "gaps of what is no index" "index x.gaps: is no name" write "$R/index/x.gaps" x
 damage "a file that is no index" "index readme: is no name" write "$R/index/readme" x
 damage "a file that is no object" "object aaxyz: is no name" write "$R/objects/aa/xyz" x
 damage "a partial file of no layer" "partial $(zeros 9): no layer has" write "$R/partial/00/$(printf '%062d' 9)" x
@@ -146,7 +152,7 @@ damage "a key that nobody has" "record zzz: nothing has keys" kvedit put zzz y
 damage "something kept by no lease" "lease default/nolease" kvedit put 'r%00default%00nolease%00content%00x' '%01%0a%07content%12%01x'
 verify
 check_eq "what nobody knows is in lost+found" "$(lost blobs)$(lost ingests)$(lost snapshots)$(lost index)$(lost objects)" \
-	"$(zeros 7) notes.txt $(zeros 3) 4711 readme xyz "
+	"$(zeros 7) notes.txt $(zeros 3) 4711 readme x.gaps xyz "
 
 fresh
 damage "a blob of another size" "blob $HELLO: has not the size" write "$BLOBS/$HELLO" 'hello and more'
