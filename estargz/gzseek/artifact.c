@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "estargz/gzseek/points_format.h"
+#include "estargz/index/holes.h"
 
 #include <inttypes.h>
 #include <zstd.h>
@@ -78,6 +79,26 @@ int esgz_gzseek_match(const struct esgz_points *points, const struct esgz_index 
 	return 0;
 }
 
+/* A hole is read as zeros whatever its digest says, and its file has the name of an honest one with that digest. */
+static int check_holes(const struct esgz_index *index, struct err *err)
+{
+	AUTO(esgz_holes) struct esgz_holes holes = {0};
+	const struct esgz_hole *wrong;
+
+	for (uint32_t i = 0; i < esgz_index_get_info(index)->n_chunks; i++) {
+		struct esgz_chunk c;
+
+		esgz_index_chunk(index, i, &c);
+		if (c.hole && !esgz_holes_add(&holes, c.bytes, &c.digest, i))
+			return err_set(err, ERR_DATA_LOSS, "gzip index: more than %llu bytes of holes",
+			               ESGZ_HOLES_BYTES_MAX);
+	}
+	wrong = esgz_holes_wrong(&holes);
+	return wrong ? err_set(err, ERR_DATA_LOSS, "gzip index: chunk %u is %" PRIu64 " zeros with another digest",
+	                       wrong->id, wrong->bytes)
+	             : 0;
+}
+
 static int check(const struct esgz_gzseek_of *of, const struct buf *points, const struct buf *index, struct err *err)
 {
 	AUTO(esgz_points) struct esgz_points *p = NULL;
@@ -91,7 +112,7 @@ static int check(const struct esgz_gzseek_of *of, const struct buf *points, cons
 	if (!digest_eq(&info->blob, &of->blob) || info->blob_bytes != of->blob_bytes ||
 	    (!digest_is_zero(&of->diff_id) && !digest_eq(&info->diff_id, &of->diff_id)))
 		return err_set(err, ERR_DATA_LOSS, "gzip index: of another layer");
-	return 0;
+	return check_holes(ix, err);
 }
 
 int esgz_gzseek_unpack(struct str packed, const struct esgz_gzseek_of *of, struct buf *points, struct buf *index,

@@ -355,13 +355,34 @@ static void test_bombs(void **state)
 	FAILS(unpack(buf_str(&packed), &of, err), ERR_DATA_LOSS);
 }
 
-/* An index that is right in itself, and lies about where chunks are. */
+/* The first file becomes a hole of so many bytes. */
+static void make_hole(struct buf *index, size_t file, char *single, uint64_t bytes)
+{
+	char *sum = index->p + H_CONTENT_BYTES;
+
+	put_le64(sum, get_le64(sum) - get_le64(index->p + file) + bytes);
+	put_le64(index->p + file, bytes);
+	put_le64(single, INDEX_HOLE);
+	put_le64(single + 8, 0);
+}
+
+/* An index that is right in itself, and lies about where chunks are, or about what zeros are. */
 static void test_lies(void **state)
 {
 	AUTO(buf) struct buf tar = BUF_INIT;
 	AUTO(built) struct built b = {0};
+	static const char *const says[] = {
+	    NULL,
+	    "lies behind no point",
+	    "goes beyond the span",
+	    "index and points are of different layers",
+	    "3000 zeros with another digest",
+	    NULL, /* such a digest is checked with its file */
+	    "more than 68719476736 bytes of holes",
+	};
+	static const uint64_t holes[] = {3000, 60ull << 30, 65ull << 30};
 	uint32_t n_entries, n_single;
-	size_t singles;
+	size_t files, singles;
 
 	make_tar(&tar);
 	zlib_pack(&b.blob, buf_str(&tar), &(struct zlib_way){.level = 6});
@@ -372,23 +393,35 @@ static void test_lies(void **state)
 	singles = H_END + (size_t)n_entries * ENTRY_BYTES;
 	for (int s = S_NSEC; s < S_SINGLES; s++)
 		singles += (size_t)get_le32(b.index.p + H_COUNTS + 4 * s) * SECTION_RECORD_BYTES[s];
-	for (unsigned lie = 0; lie < 3; lie++) {
+	files = singles - (size_t)get_le32(b.index.p + H_COUNTS + 4 * S_FILES) * FILE_BYTES;
+	for (unsigned lie = 0; lie < ARRAY_LEN(says); lie++) {
 		AUTO(buf) struct buf index = BUF_INIT;
 		AUTO(buf) struct buf packed = BUF_INIT;
 		const struct esgz_gzseek_of of = {b.result.blob, b.blob.n, b.result.diff_id};
+		struct err why = ERR_INIT;
 		char *first;
 
 		buf_addstr(&index, buf_str(&b.index));
 		first = index.p + singles;
-		if (lie == 1)
+		if (lie == 1) {
+			/* One byte shorter than to the end of the blob, where the place of the first file might be. */
 			put_le64(first, get_le64(first) + 1);
+			put_le32(first + 8, get_le32(first + 8) - 1);
+		}
 		if (lie == 2)
 			put_le32(first + 12, 9u << 20);
+		if (lie == 3)
+			index.p[H_BLOB] ^= 1;
+		if (lie >= 4)
+			make_hole(&index, files, first, holes[lie - 4]);
 		OK(esgz_gzseek_pack(buf_str(&b.points), buf_str(&index), &packed, err));
-		if (lie)
-			FAILS(unpack(buf_str(&packed), &of, err), ERR_DATA_LOSS);
-		else
+		if (!says[lie]) {
 			OK(unpack(buf_str(&packed), &of, err));
+			continue;
+		}
+		assert_int_equal(unpack(buf_str(&packed), &of, &why), -ERR_DATA_LOSS);
+		if (!strstr(why.msg, says[lie]))
+			fail_msg("\"%s\" does not say \"%s\"", why.msg, says[lie]);
 	}
 }
 

@@ -8,13 +8,12 @@
 #ifndef ESTARGZ_TAR_H
 #define ESTARGZ_TAR_H
 
+#include "estargz/index/holes.h"
 #include "estargz/index/index.h"
 
 #define ESGZ_PAX_BYTES_MAX (1u << 20) /* extended header records of one entry */
 #define ESGZ_XATTRS_MAX 1024          /* xattrs of one entry: more than Linux can list (64 KiB of names) in practice */
 #define ESGZ_EXTENTS_MAX (1u << 20)   /* of one sparse file */
-/* Holes of one archive. They cost it nothing, but whoever hashes the files a minute. */
-#define ESGZ_HOLES_BYTES_MAX (64ull << 30)
 
 /* A piece of a sparse file that is stored. */
 struct esgz_extent {

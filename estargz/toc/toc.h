@@ -49,13 +49,12 @@ struct esgz_toc_found {
  * not that of zeros. `found` may be NULL.
  *
  * Chunks without a digest of their own (legacy stargz): the file is one chunk from its first offset on, which may span
- * members; its digest is the file's. A chunk of zeros has no size limit; its digest is checked up to
- * ESGZ_HOLE_CHECKED_MAX (above, it is when the whole file is). A file larger than ESGZ_CHUNK_BYTES_MAX in a single chunk is
- * taken for a hole if its digest is that of zeros: containers/storage does not mark these.
+ * members; its digest is the file's. Chunks of zeros may be longer than others, up to ESGZ_HOLES_BYTES_MAX
+ * in sum (ERR_EXHAUSTED); the digest of one is checked up to ESGZ_HOLE_CHECKED_MAX (above, it is when the whole file is). A
+ * file larger than ESGZ_CHUNK_BYTES_MAX in a single chunk is taken for a hole if its digest is that of zeros:
+ * containers/storage does not mark these.
  */
 int esgz_toc_to_index(const struct esgz_toc_source *src, struct buf *json, struct buf *index_out,
                       struct esgz_toc_found *found, struct err *err);
-
-#define ESGZ_HOLE_CHECKED_MAX (1ull << 30) /* half a second of hashing, once per TOC whatever it holds */
 
 #endif

@@ -3,14 +3,12 @@
 #include "estargz/toc/toc.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
-
-#define ZEROS_BYTES (64u << 10)
 
 void toc_chunks_fini(struct toc_chunks *t)
 {
 	vec_fini(&t->list);
-	vec_fini(&t->holes);
+	esgz_holes_fini(&t->holes);
+	vec_fini(&t->hole_files);
 }
 
 /* ---- one chunk ---- */
@@ -42,10 +40,13 @@ static int read_digest(struct toc_chunks *t, const struct toc_entry *file, const
 	return 0;
 }
 
-static void note_hole(struct toc_chunks *t, const struct toc_entry *file, const struct esgz_chunk *c, bool guessed)
+static int note_hole(struct toc_chunks *t, const struct toc_entry *file, const struct esgz_chunk *c, bool guessed,
+                     struct err *err)
 {
-	if (c->bytes <= ESGZ_HOLE_CHECKED_MAX)
-		vec_push(&t->holes, (struct toc_hole){c->bytes, c->digest, file->text[F_NAME], guessed});
+	if (!esgz_holes_add(&t->holes, c->bytes, &c->digest, (uint32_t)t->hole_files.n))
+		return err_set(err, ERR_EXHAUSTED, "files with more than %llu bytes of holes", ESGZ_HOLES_BYTES_MAX);
+	vec_push(&t->hole_files, (struct toc_hole){file->text[F_NAME], guessed});
+	return 0;
 }
 
 static int too_large(uint64_t bytes, struct err *err)
@@ -72,12 +73,12 @@ int toc_chunks_add(struct toc_chunks *t, const struct toc_entry *file, const str
 		c.bytes = size - c.file_offset;
 	TRY(read_digest(t, file, e, c.bytes, &c, err));
 	if (c.hole) {
-		note_hole(t, file, &c, false);
+		TRY(note_hole(t, file, &c, false, err));
 	} else if (c.bytes > ESGZ_CHUNK_BYTES_MAX && t->undigested == 0) {
 		if (c.bytes != size || size > ESGZ_HOLE_CHECKED_MAX)
 			return too_large(c.bytes, err);
 		c.hole = true;
-		note_hole(t, file, &c, true);
+		TRY(note_hole(t, file, &c, true, err));
 	}
 	/* A blob begins with a tar header: data is never its first byte. */
 	if (!c.hole && (c.blob_offset >= t->data_end || (c.blob_offset == 0 && c.inner_offset == 0)))
@@ -149,43 +150,17 @@ int toc_chunks_end(struct toc_chunks *t, const struct toc_entry *file, struct er
 
 /* ---- zeros ---- */
 
-static int cmp_hole(const void *a, const void *b)
-{
-	const struct toc_hole *x = a, *y = b;
-
-	return (x->bytes > y->bytes) - (x->bytes < y->bytes);
-}
-
-static int wrong_hole(const struct toc_hole *h, struct err *err)
-{
-	if (h->guessed)
-		too_large(h->bytes, err);
-	else
-		err_set(err, ERR_INVALID, "%" PRIu64 " zeros with another digest than theirs", h->bytes);
-	return err_wrap(err, STR_FMT, STR_ARG(h->name));
-}
-
 int toc_chunks_check_holes(struct toc_chunks *t, struct err *err)
 {
-	static const uint8_t zeros[ZEROS_BYTES];
-	AUTO(hasher) struct hasher *h = NULL;
-	struct digest got;
-	uint64_t at = 0;
+	const struct esgz_hole *wrong = esgz_holes_wrong(&t->holes);
+	const struct toc_hole *of;
 
-	if (t->holes.n == 0)
+	if (!wrong)
 		return 0;
-	h = hasher_new();
-	qsort(t->holes.p, t->holes.n, sizeof(*t->holes.p), cmp_hole);
-	vec_each(&t->holes, it) {
-		if (at < it->bytes) {
-			for (uint64_t n; at < it->bytes; at += n) {
-				n = it->bytes - at < ZEROS_BYTES ? it->bytes - at : ZEROS_BYTES;
-				hasher_add(h, zeros, n);
-			}
-			hasher_peek(h, &got);
-		}
-		if (!digest_eq(&got, &it->digest))
-			return wrong_hole(it, err);
-	}
-	return 0;
+	of = &t->hole_files.p[wrong->id];
+	if (of->guessed)
+		too_large(wrong->bytes, err);
+	else
+		err_set(err, ERR_INVALID, "%" PRIu64 " zeros with another digest than theirs", wrong->bytes);
+	return err_wrap(err, STR_FMT, STR_ARG(of->name));
 }

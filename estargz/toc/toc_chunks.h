@@ -5,12 +5,10 @@
 #ifndef ESTARGZ_TOC_CHUNKS_H
 #define ESTARGZ_TOC_CHUNKS_H
 
+#include "estargz/index/holes.h"
 #include "estargz/toc/toc_entry.h"
 
-/* A claim that so many zeros have this digest. */
 struct toc_hole {
-	uint64_t bytes;
-	struct digest digest;
 	struct str name; /* of the file */
 	bool guessed;    /* nobody calls it a hole: it is one if the digest is right, else too large */
 };
@@ -18,9 +16,10 @@ struct toc_hole {
 struct toc_chunks {
 	uint64_t data_end; /* payload lies before */
 	struct digest content;
-	VEC(struct esgz_chunk) list; /* of the file */
-	uint32_t undigested;         /* of these */
-	VEC(struct toc_hole) holes;  /* of all files */
+	VEC(struct esgz_chunk) list;     /* of the file */
+	uint32_t undigested;             /* of these */
+	struct esgz_holes holes;         /* of all files */
+	VEC(struct toc_hole) hole_files; /* by their ids */
 };
 
 void toc_chunks_fini(struct toc_chunks *t);
@@ -32,7 +31,7 @@ int toc_chunks_add(struct toc_chunks *t, const struct toc_entry *file, const str
 /* The file's last chunk has come: list and content are what the index takes. */
 int toc_chunks_end(struct toc_chunks *t, const struct toc_entry *file, struct err *err);
 
-/* Checks the digests of all holes: hashes as many zeros as the largest has, once. */
+/* Checks the digests of all holes. */
 int toc_chunks_check_holes(struct toc_chunks *t, struct err *err);
 
 #endif

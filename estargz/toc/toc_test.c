@@ -380,22 +380,34 @@ static void test_storage_dialect(void **state)
 	"{\"type\":\"chunk\",\"chunkOffset\":" at ",\"chunkSize\":" size                                               \
 	",\"chunkType\":\"zeros\",\"chunkDigest\":" digest "}"
 
+/* 60 GiB, and 5. */
+#define TWO_HOLES                                                                                                      \
+	REG("a", "64424509440", "\"chunkType\":\"zeros\",\"digest\":" DA)                                              \
+	"," REG("b", "5368709120", "\"chunkType\":\"zeros\",\"digest\":" DB)
+
 static void test_holes(void **state)
 {
+	struct err err = ERR_INIT;
 	AUTO(buf) struct buf file = BUF_INIT;
 	AUTO(esgz_index)
-	struct esgz_index *ix = index_of(REG("huge", "1099511628776",
+	struct esgz_index *ix = index_of(REG("huge", "64424510440",
 	                                     "\"offset\":100,\"endOffset\":300,\"chunkSize\":1000,\"chunkDigest\":" DA
-	                                     ",\"digest\":" DB) "," ZEROS("1000", "1099511627776", DC),
+	                                     ",\"digest\":" DB) "," ZEROS("1000", "64424509440", DC),
 	                                 &file);
 	struct esgz_entry e = find(ix, "huge");
 
 	/* A hole without an offset does not end the chunk before it. */
 	assert_chunk(ix, e.first_chunk, 100, 200, 0, 0, 1000, 0xaa);
-	assert_hole(ix, e.first_chunk + 1, 1000, 1ull << 40);
+	assert_hole(ix, e.first_chunk + 1, 1000, 60ull << 30);
 	refused(REG("f", "4000", "\"offset\":100,\"chunkSize\":1000,\"chunkDigest\":" DA ",\"digest\":" DB) "," ZEROS(
 		    "1000", "3000", DC),
 	        "f: 3000 zeros with another digest than theirs");
+	/* Whoever hashes the files has to end some day. */
+	buf_clear(&file);
+	assert_int_equal(
+	    index_of_kind(ESGZ_FOOTER_ESTARGZ, "{\"version\":1,\"entries\":[" TWO_HOLES "]}", &file, NULL, &err),
+	    -ERR_EXHAUSTED);
+	assert_non_null(strstr(err.msg, "b: files with more than 68719476736 bytes of holes"));
 	refused(REG("f", "4000", "\"offset\":100,\"chunkSize\":1000,\"chunkType\":\"ones\",\"digest\":" DB),
 	        "f: chunk of unknown type ones");
 	refused(REG("f", "4000", "\"offset\":100,\"endOffset\":90001,\"digest\":" DB),
