@@ -402,6 +402,7 @@ struct fill {
 	unsigned pass;      /* members that failed get a second one */
 	uint32_t cursor;    /* members */
 	uint32_t entry;     /* entries below it are published */
+	uint32_t hole;      /* entries below it that are nothing but holes are on their way to objects */
 	unsigned inflight;  /* requests */
 	int64_t began_ns;   /* the background's own: when its layer was pinned */
 	int64_t not_before; /* after failures */

@@ -186,13 +186,14 @@ static void fill_probe(struct ffs_data *d, struct layer *l)
 			pthread_mutex_unlock(&d->lock);
 			continue;
 		}
-		if (!is_hole(l, &e) && (e.n_chunks == 1 || !partial_exists(partial_dir, &e.claim)))
+		if (e.n_chunks == 1 || !partial_exists(partial_dir, &e.claim))
 			continue;
 		pthread_mutex_lock(&d->lock);
 		f = file_of_entry(d, l, i, &e);
 		f->busy++;
 		pthread_mutex_unlock(&d->lock);
-		(void)file_probe(d, f, &err);
+		if (file_probe(d, f, &err) < 0)
+			disk_failed(d, &err);
 		pthread_mutex_lock(&d->lock);
 		for (uint32_t c = 0; c < e.n_chunks && f->present; c++)
 			here[e.first_chunk + c] = bit_get(f->present, c);
@@ -209,6 +210,44 @@ static void fill_probe(struct ffs_data *d, struct layer *l)
 			l->state[m] = MEMBER_DONE;
 	}
 	pthread_mutex_unlock(&d->lock);
+}
+
+/* Makes files of what is nothing but holes; each is complete at once, so that only the publisher makes them fewer. True
+ * when none is left to make. Lock held, and given up in between. */
+static bool fill_make_holes(struct ffs_data *d, struct fill *fill)
+{
+	struct layer *l = fill->layer;
+
+	if (l->n_holes == 0)
+		fill->hole = l->info->n_entries;
+	for (; fill->hole < l->info->n_entries; fill->hole++) {
+		struct esgz_entry e;
+		struct ffs_file *f;
+		struct err err;
+		int r;
+
+		if (fill->ended)
+			return false;
+		esgz_index_entry(l->ix, fill->hole, &e);
+		if (e.type != ESGZ_REG || !e.n_chunks || l->published[fill->hole] || !is_hole(l, &e))
+			continue;
+		if (d->n_open > d->opts.open_files)
+			return false;
+		f = file_of_entry(d, l, fill->hole, &e);
+		f->busy++;
+		pthread_mutex_unlock(&d->lock);
+		r = file_probe(d, f, &err);
+		pthread_mutex_lock(&d->lock);
+		if (r >= 0) /* one that mounts know stays when it could not be made before */
+			r = file_open_partial(d, f, &err);
+		file_unbusy(d, f);
+		if (r < 0) {
+			pthread_mutex_unlock(&d->lock);
+			disk_failed(d, &err);
+			pthread_mutex_lock(&d->lock);
+		}
+	}
+	return !fill->ended;
 }
 
 /* ---- one fill, one step ---- */
@@ -287,7 +326,7 @@ static void fill_forget_lost(struct ffs_data *d, struct fill *f)
 	for (uint32_t i = f->entry; i < f->layer->info->n_entries; i++)
 		if (entry_state(d, f->layer, i, &ignored) == PUBLISH_LOST)
 			entry_forget_members(f->layer, i);
-	f->cursor = 0;
+	f->cursor = f->hole = 0;
 }
 
 /* All members were asked for. True when the fill is over. Lock held. */
@@ -376,7 +415,7 @@ static int64_t fill_step(struct ffs_data *d, struct fill *f, int64_t now)
 		if (bulk_requests(d) >= FFS_BULK_REQUESTS)
 			return INT64_MAX;
 		if (!plan_bulk(f->layer, f->cursor, FFS_BULK_BYTES, FFS_BULK_GAP, &first, &end)) {
-			if (!f->inflight)
+			if (!f->inflight && fill_make_holes(d, f))
 				fill_check_end(d, f);
 			/* A publisher's batch, or another's transfer, wakes us; a file may also be just let go. */
 			return f->ended ? now : now + 10 * NS_PER_MS;
@@ -415,7 +454,7 @@ static bool fill_restart(struct ffs_data *d, struct fill *f, int64_t now)
 		return false;
 	log_warn("background fill of %s: %s", layer_reference(f->layer), f->err.msg);
 	f->ended = false;
-	f->pass = f->cursor = f->entry = 0;
+	f->pass = f->cursor = f->entry = f->hole = 0;
 	f->not_before = now + RETRY_MAX_NS;
 	f->err = ERR_INIT;
 	return true;

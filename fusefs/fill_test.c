@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 static void test_fill(void **state)
 {
@@ -135,6 +136,90 @@ static void test_false_hole(void **state)
 	layer_fini(f, &l);
 }
 
+/* A hole that takes minutes to hash holds up nothing once its layer is removed, nor the end. */
+static void test_endless_hole(void **state)
+{
+	const uint64_t hole = 1ull << 40;
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct result r = RESULT_INIT;
+	struct test_layer endless[2], l;
+
+	for (unsigned i = 0; i < 2; i++) {
+		test_layer_init(&endless[i], "127.0.0.1:1/endless");
+		test_layer_add_sparse(&endless[i], "hole", 0, hole + i, 1);
+	}
+	layer_ready(f, &endless[0], 1);
+	assert_int_equal(read_at(f, &test_layer_file(&endless[0], "hole")->claim, hole / 2, 10, &r), ERR_OK);
+	ffs_data_remove_layer(f->data, &endless[0].key);
+	sample_layer(&l);
+	layer_ready(f, &l, 3);
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	layer_ready(f, &endless[1], 2); /* of the same content */
+	assert_int_equal(read_at(f, &test_layer_file(&endless[1], "hole")->claim, hole / 2, 10, &r), ERR_OK);
+	buf_fini(&r.bytes);
+	layer_fini(f, &l);
+	for (unsigned i = 0; i < 2; i++)
+		test_layer_fini(&endless[i]);
+}
+
+/* Each of many holes is complete at once; they wait for the publisher, and do not use up the descriptors. */
+static void test_many_holes(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct rlimit before, few;
+	struct test_layer l;
+	int next;
+
+	ffs_data_free(f->data);
+	f->opts.open_files = 8;
+	data_open(f);
+	test_layer_init(&l, "127.0.0.1:1/sample");
+	for (unsigned i = 0; i < 300; i++) {
+		char path[16];
+
+		snprintf(path, sizeof(path), "%u", i);
+		test_layer_add_sparse(&l, path, 0, 100000 + i, i);
+	}
+	layer_ready(f, &l, 1);
+	next = dup(0);
+	assert_true(next >= 0);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = (struct rlimit){.rlim_cur = (rlim_t)next + 40, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	vec_each(&l.files, t)
+		assert_true(object_has(f, &t->claim, 100000 + (uint64_t)(t - l.files.p)));
+	layer_fini(f, &l);
+}
+
+/* Why a hole could not be kept is told, and the next fill keeps it. */
+static void test_hole_not_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct rlimit before, none;
+	struct test_layer l;
+
+	test_layer_init(&l, "127.0.0.1:1/sample");
+	test_layer_add_sparse(&l, "hole", 0, 100000, 1);
+	layer_ready(f, &l, 1);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	none = (struct rlimit){.rlim_cur = 1, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	(void)find(f, &test_layer_file(&l, "hole")->claim, &(uint64_t){0}); /* mounts know it from now on */
+	assert_int_not_equal(fill(f, &l, &x), ERR_OK);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_non_null(strstr(x.r.msg, "File too large"));
+	assert_int_equal(fill(f, &l, &x), ERR_OK);
+	assert_true(object_has(f, &test_layer_file(&l, "hole")->digest, 100000));
+	layer_fini(f, &l);
+}
+
 /* Nothing can be written for a while: reads go on, fills say why not, and afterwards bring what was not kept. */
 static void test_disk_full(void **state)
 {
@@ -164,8 +249,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_fill),       T(test_fill_fails), T(test_impossible_member),
-	    T(test_fill_holes), T(test_false_hole), T(test_disk_full),
+	    T(test_fill),         T(test_fill_fails), T(test_impossible_member), T(test_fill_holes), T(test_false_hole),
+	    T(test_endless_hole), T(test_many_holes), T(test_hole_not_kept),     T(test_disk_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,7 +7,7 @@
 
 #define SYNCFS_FROM 8 /* one syncfs is cheaper than this many journal commits */
 #define HASH_STEP (1u << 20)
-#define HASH_LONG (1u << 30) /* bytes that even an end waits for */
+#define HASH_LOOK (16u << 20) /* so many bytes of a batch are hashed between looks at whether that is still wanted */
 
 void publisher_add(struct ffs_data *d, struct ffs_file *f)
 {
@@ -33,19 +33,41 @@ void whole_waits_run(struct ffs_data *d, struct whole_wait *w, bool published, c
 #define UNWANTED 2
 #define STOPPED 3
 
-static bool publisher_ends(struct ffs_data *d)
-{
-	bool ends;
+#define NOT_CLAIMED "no layer that is here delivers it any more"
 
-	pthread_mutex_lock(&d->lock);
-	ends = d->publisher_stopping;
-	pthread_mutex_unlock(&d->lock);
-	return ends;
+static bool is_claimed(struct ffs_data *d, const struct ffs_file *f)
+{
+	return ffs_data_is_claimed(d, &f->key) || ffs_data_is_claimed(d, &f->content);
+}
+
+/* What has been hashed of a batch. */
+struct hashed {
+	uint64_t bytes, next_look;
+	bool ends; /* the publisher is to end */
+};
+
+/* Holes make files of any size, and there may be many: 0, STOPPED, or UNWANTED. */
+static int still_wanted(struct ffs_data *d, const struct ffs_file *f, struct hashed *hashed, struct err *err)
+{
+	bool removed = false;
+
+	if (!hashed->ends && hashed->bytes >= hashed->next_look) {
+		hashed->next_look = hashed->bytes + HASH_LOOK;
+		pthread_mutex_lock(&d->lock);
+		hashed->ends = d->publisher_stopping;
+		removed = f->home && f->home->removed;
+		pthread_mutex_unlock(&d->lock);
+	}
+	if (hashed->ends)
+		return err_set(err, ERR_CANCELLED, "contentfs ends"), STOPPED;
+	if (removed && !is_claimed(d, f))
+		return err_set(err, ERR_NOT_FOUND, NOT_CLAIMED), UNWANTED;
+	return 0;
 }
 
 /* Is the whole what it is claimed to be? A file of one chunk was verified when that chunk was, unless that is a hole.
- * VERIFY_FALSE (and err): it is not. STOPPED: it is long, and we are to end. */
-static int verify_whole(struct ffs_data *d, struct ffs_file *f, int fd, struct err *err)
+ * VERIFY_FALSE (and err): it is not. STOPPED, UNWANTED: it was not hashed to its end. */
+static int verify_whole(struct ffs_data *d, struct ffs_file *f, int fd, struct hashed *hashed, struct err *err)
 {
 	AUTO(hasher) struct hasher *h = NULL;
 	AUTO_FREE uint8_t *buf = NULL;
@@ -58,12 +80,13 @@ static int verify_whole(struct ffs_data *d, struct ffs_file *f, int fd, struct e
 	buf = xmalloc(HASH_STEP);
 	for (uint64_t at = 0; at < f->size;) {
 		size_t n = f->size - at < HASH_STEP ? f->size - at : HASH_STEP;
+		int r = still_wanted(d, f, hashed, err);
 
-		/* Holes make files of any size. */
-		if (at > 0 && at % HASH_LONG == 0 && publisher_ends(d))
-			return err_set(err, ERR_CANCELLED, "contentfs ends"), STOPPED;
+		if (r)
+			return r;
 		TRY(partial_read(fd, buf, n, at, err));
 		hasher_add(h, buf, n);
+		hashed->bytes += n;
 		at += n;
 	}
 	hasher_done(h, &sum);
@@ -77,10 +100,8 @@ static int verify_whole(struct ffs_data *d, struct ffs_file *f, int fd, struct e
 /* Gives the file its two names. When another image published the content first, that object gets the claim's name. */
 static int link_wanted(struct ffs_data *d, struct ffs_file *f, int fd, struct err *err)
 {
-	if (!ffs_data_is_claimed(d, &f->key) && !ffs_data_is_claimed(d, &f->content)) {
-		err_set(err, ERR_NOT_FOUND, "no layer that is here delivers it any more");
-		return UNWANTED;
-	}
+	if (!is_claimed(d, f))
+		return err_set(err, ERR_NOT_FOUND, NOT_CLAIMED), UNWANTED;
 	TRY(ffs_object_link(d->store, fd, &f->content, err));
 	if (!ffs_object_has(d->store, &f->content, f->size))
 		return err_set(err, ERR_INTERNAL, "the object of that content has another size: it is damaged");
@@ -146,13 +167,14 @@ static void publish_end(struct ffs_data *d, struct ffs_file *f, int result, cons
 /* Verify, sync, link. The files are busy, so their descriptors stay open. */
 static void publish_batch(struct ffs_data *d, struct ffs_file *first)
 {
+	struct hashed hashed = {.next_look = HASH_LOOK};
 	bool synced_all;
 	struct err err;
 	unsigned n = 0;
 
 	for (struct ffs_file **at = &first; *at;) {
 		struct ffs_file *f = *at;
-		int r = verify_whole(d, f, f->fd, &err);
+		int r = verify_whole(d, f, f->fd, &hashed, &err);
 
 		if (r == 0 && f->n_chunks > 1) /* a nameless one has its size */
 			r = partial_seal(f->fd, f->size, &err);
