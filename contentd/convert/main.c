@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "contentd/ctl/term.h"
+#include "registry/reference.h"
 
 #include <argp.h>
 #include <fcntl.h>
@@ -271,15 +272,30 @@ static int read_list(struct program *p, struct err *err)
 	return 0;
 }
 
+/* True if the places are of one registry, so that the credentials of one may be shown to the other. */
+static bool same_registry(const char *a, const char *b)
+{
+	struct str x = str_of(a), y = str_of(b);
+	struct reg_ref at, other;
+
+	str_skip(&x, STR("docker://"));
+	str_skip(&y, STR("docker://"));
+	return reg_ref_parse(x, &at, NULL) >= 0 && reg_ref_parse(y, &other, NULL) >= 0 &&
+	       strcmp(at.host, other.host) == 0;
+}
+
 static int open_places(struct program *p, struct err *err)
 {
 	struct args *a = p->args;
 
 	TRY(place_open(a->src, false, &a->src_opts, &p->from, err));
 	vec_each(&a->reuse, name) {
+		struct place_opts opts = a->dst_opts;
 		struct place *reuse;
 
-		TRY(place_open(*name, false, &a->dst_opts, &reuse, err));
+		if (!same_registry(*name, a->dst))
+			opts.creds = same_registry(*name, a->src) ? a->src_opts.creds : NULL;
+		TRY(place_open(*name, false, &opts, &reuse, err));
 		vec_push(&p->reuse, reuse);
 	}
 	return place_open(a->dst, true, &a->dst_opts, &p->to, err);

@@ -251,7 +251,7 @@ static int packed_get_root(struct place *p, const char *suffix, struct buf *byte
 		return err_set(err, ERR_NOT_FOUND, "%s is only being written", p->name);
 	TRY(place_index_find(a->index, tag, p->name, &d, err));
 	buf_addstr(media_type, d.media_type);
-	return packed_get_manifest(p, &d, bytes, err);
+	return place_get(p, &d, true, bytes, err);
 }
 
 /* ---- writing ---- */

@@ -81,7 +81,7 @@ static int layout_get_root(struct place *p, const char *suffix, struct buf *byte
 	TRY(read_index(l, &index, err));
 	TRY(place_index_find(index, tag, p->name, &d, err));
 	buf_addstr(media_type, d.media_type);
-	return layout_get_manifest(p, &d, bytes, err);
+	return place_get(p, &d, true, bytes, err);
 }
 
 struct file_source {
