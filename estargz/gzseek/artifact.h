@@ -10,6 +10,15 @@
 
 #define ESGZ_ARTIFACT_BYTES_MAX (256u << 20) /* inflated */
 
+/*
+ * In a registry. The indexes of one image are one manifest, whose subject is the manifest of the image: a referrer, of this
+ * artifact type, with the empty configuration. Each of its layers is an artifact, of this media type and annotated with the
+ * digest of the layer that it is of, as in the manifest of the image. Layers that have none are not listed.
+ */
+#define ESGZ_GZIP_INDEX_ARTIFACT "application/vnd.contentd.gzip-index.v1"
+#define ESGZ_GZIP_INDEX_MEDIA_TYPE "application/vnd.contentd.gzip-index.layer.v1+zstd"
+#define ESGZ_ANN_GZIP_INDEX_LAYER "io.contentd.gzip-index.layer"
+
 /* Appends the blob. Both are files as esgz_gzseek_write makes them. */
 int esgz_gzseek_pack(struct str points, struct str index, struct buf *out, struct err *err);
 
