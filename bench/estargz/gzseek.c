@@ -6,146 +6,24 @@
 
 #include "base/clock.h"
 #include "estargz/gzseek/artifact.h"
-#include "estargz/gzseek/build.h"
 #include "estargz/gzseek/points.h"
+#include "estargz/gzseek/produce.h"
 
-#include <pthread.h>
-
-#define BLOCK_BYTES (1u << 20)
-#define BLOCKS 8
-#define FEED_BYTES (256u << 10)
-
-struct block {
-	bool cut; /* a cut is due behind it */
-	size_t n;
-	char bytes[BLOCK_BYTES];
-};
-
-/* One thread fills blocks in turn, the other one empties them. */
-struct pipe {
-	pthread_mutex_t lock;
-	pthread_cond_t moved;
-	unsigned filled, emptied; /* so many in all; guarded by lock */
-	bool over;
-	struct block blocks[BLOCKS];
-	/* The filling thread's, until it is over. */
-	struct esgz_gzseek *s;
-	struct str blob;
-	struct err err;
-	int result;
-};
-
-static struct block *block_to_fill(struct pipe *p)
+static int read_blob(void *arg, void *dst, size_t n, size_t *got, struct err *err)
 {
-	pthread_mutex_lock(&p->lock);
-	while (p->filled - p->emptied == BLOCKS)
-		pthread_cond_wait(&p->moved, &p->lock);
-	pthread_mutex_unlock(&p->lock);
-	return &p->blocks[p->filled % BLOCKS];
-}
+	struct str *rest = arg;
 
-static void pass_on(struct pipe *p, bool cut)
-{
-	p->blocks[p->filled % BLOCKS].cut = cut;
-	pthread_mutex_lock(&p->lock);
-	p->filled++;
-	pthread_cond_signal(&p->moved);
-	pthread_mutex_unlock(&p->lock);
-	block_to_fill(p)->n = 0;
-}
-
-static int on_plain(void *arg, struct str plain, struct err *err)
-{
-	struct pipe *p = arg;
-
-	while (plain.n > 0) {
-		struct block *b = &p->blocks[p->filled % BLOCKS];
-		struct str part = str_sub(plain, 0, BLOCK_BYTES - b->n);
-
-		memcpy(b->bytes + b->n, part.p, part.n);
-		b->n += part.n;
-		plain = str_sub(plain, part.n, plain.n);
-		if (b->n == BLOCK_BYTES)
-			pass_on(p, false);
-	}
+	*got = n < rest->n ? n : rest->n;
+	memcpy(dst, rest->p, *got);
+	*rest = str_sub(*rest, *got, rest->n);
 	return 0;
-}
-
-static int on_cut(void *arg, struct err *err)
-{
-	pass_on(arg, true);
-	return 0;
-}
-
-static void *fill(void *arg)
-{
-	struct pipe *p = arg;
-	const struct esgz_gzseek_flow flow = {on_plain, on_cut, p};
-	struct str rest = p->blob;
-
-	while (rest.n > 0 && p->result >= 0) {
-		p->result = esgz_gzseek_blob(p->s, str_sub(rest, 0, FEED_BYTES), &flow, &p->err);
-		rest = str_sub(rest, FEED_BYTES, rest.n);
-	}
-	if (p->result >= 0)
-		p->result = esgz_gzseek_blob_end(p->s, &p->err);
-	pass_on(p, false);
-	pthread_mutex_lock(&p->lock);
-	p->over = true;
-	pthread_cond_signal(&p->moved);
-	pthread_mutex_unlock(&p->lock);
-	return NULL;
-}
-
-static struct block *block_to_empty(struct pipe *p)
-{
-	struct block *b = NULL;
-
-	pthread_mutex_lock(&p->lock);
-	while (p->filled == p->emptied && !p->over)
-		pthread_cond_wait(&p->moved, &p->lock);
-	if (p->filled != p->emptied)
-		b = &p->blocks[p->emptied % BLOCKS];
-	pthread_mutex_unlock(&p->lock);
-	return b;
-}
-
-static int empty_all(struct pipe *p, struct err *err)
-{
-	struct block *b;
-	int r = 0;
-
-	while ((b = block_to_empty(p))) {
-		if (r >= 0)
-			r = esgz_gzseek_plain(p->s, str_make(b->bytes, b->n), err);
-		if (b->cut)
-			esgz_gzseek_cut(p->s);
-		pthread_mutex_lock(&p->lock);
-		p->emptied++;
-		pthread_cond_signal(&p->moved);
-		pthread_mutex_unlock(&p->lock);
-	}
-	return r;
 }
 
 static int build(struct str blob, struct buf *index, struct buf *points, struct esgz_layer_result *out, struct err *err)
 {
 	AUTO(esgz_gzseek) struct esgz_gzseek *s = esgz_gzseek_new(NULL);
-	AUTO_FREE struct pipe *p = xcalloc(1, sizeof(*p));
-	pthread_t thread;
-	int r;
 
-	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->moved, NULL);
-	p->s = s;
-	p->blob = blob;
-	if (pthread_create(&thread, NULL, fill, p))
-		return err_set(err, ERR_EXHAUSTED, "no thread");
-	r = empty_all(p, err);
-	pthread_join(thread, NULL);
-	if (p->result < 0)
-		return err_set(err, p->err.code, "%s", p->err.msg);
-	TRY(r);
+	TRY(esgz_gzseek_run(s, read_blob, &blob, err));
 	TRY(esgz_gzseek_finish(s, out, err));
 	return esgz_gzseek_write(s, index, points, err);
 }

@@ -64,7 +64,8 @@ struct convert_opts {
 struct convert {
 	struct place *from, *to;
 	struct convert_opts opts;
-	char *how; /* value of CONVERT_ANN_HOW */
+	char *how;          /* value of CONVERT_ANN_HOW */
+	bool leaves_layers; /* index.h: they are only looked at, whatever they are */
 	VEC(struct convert_layer *) layers;
 	VEC(char *) notes;      /* what was left out, a sentence each */
 	struct digest manifest; /* after convert_run */

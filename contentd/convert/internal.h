@@ -32,6 +32,8 @@ static inline struct str convert_annotation(const struct reg_descriptor *d, cons
 {
 	return reg_annotation_get(d->annotations, d->n_annotations, str_of(key));
 }
+/* All documents of the source that are wanted; each layer gets its action. */
+int convert_read_tree(struct convert *c, struct err *err);
 /* Reads and parses a document that `d` names; it lives as long as the conversion. */
 int convert_document(struct convert *c, struct place *p, const struct reg_descriptor *d, struct reg_manifest **out,
                      struct err *err);

@@ -22,6 +22,7 @@ struct args {
 	struct convert_opts convert;
 	VEC(struct reg_platform) platforms;
 	VEC(const char *) reuse;
+	bool index_only, says_how; /* how layers are to be converted */
 	bool dry_run, json, quiet;
 };
 
@@ -48,6 +49,7 @@ enum {
 	OPT_REUSE,
 	OPT_DROP_LAZY,
 	OPT_KEEP_ATTESTATIONS,
+	OPT_INDEX_ONLY,
 	OPT_DRY_RUN,
 	OPT_SRC_CREDS,
 	OPT_DST_CREDS,
@@ -76,6 +78,10 @@ static const struct argp_option OPTIONS[] = {
     {"drop-lazy", OPT_DROP_LAZY, NULL, 0, "make ordinary layers of lazy ones, if --format says so", 2},
     {"keep-attestations", OPT_KEEP_ATTESTATIONS, NULL, 0,
      "copy attestations of images that change, although they are of other bytes", 2},
+    {"index-only", OPT_INDEX_ONLY, NULL, 0,
+     "convert nothing: put indexes, with which the gzip layers of SRC can be fetched on demand, beside it in its "
+     "registry",
+     2},
     {"dry-run", OPT_DRY_RUN, NULL, 0, "show what would be done, and do nothing", 2},
     {NULL, 0, NULL, 0, "Where from, where to:", 3},
     {"src-creds", OPT_SRC_CREDS, "USER:PASSWORD", 0, "for the source registry (default: docker login's)", 3},
@@ -137,6 +143,21 @@ static error_t parse_layer(int key, char *arg, struct argp_state *state)
 	}
 }
 
+/* With --index-only there is nothing to say of formats and destinations. */
+static void check_usage(const struct args *a, struct argp_state *state)
+{
+	const struct convert_opts *o = &a->convert;
+
+	if (!a->index_only && !a->dst)
+		argp_error(state, "from where to where?");
+	if (!a->index_only)
+		return;
+	if (!a->src || a->dst)
+		argp_error(state, "--index-only takes one image: its indexes come into the same repository");
+	if (a->says_how || a->priority_list || a->reuse.n || a->dst_opts.creds || o->drop_lazy || o->keep_attestations)
+		argp_error(state, "--index-only converts nothing: of the options for that none fits");
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct args *a = state->input;
@@ -156,6 +177,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_KEEP_ATTESTATIONS:
 		a->convert.keep_attestations = true;
+		return 0;
+	case OPT_INDEX_ONLY:
+		a->index_only = true;
 		return 0;
 	case OPT_DRY_RUN:
 		a->dry_run = true;
@@ -184,10 +208,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		*(a->src ? &a->dst : &a->src) = arg;
 		return 0;
 	case ARGP_KEY_END:
-		if (!a->dst)
-			argp_error(state, "from where to where?");
+		check_usage(a, state);
 		return 0;
 	default:
+		a->says_how |= (key >= OPT_FORMAT && key <= OPT_MIN_CHUNK) || key == 't';
 		return parse_layer(key, arg, state);
 	}
 }
@@ -246,10 +270,10 @@ static void show(void *arg, size_t i, uint64_t done)
 	static const char *const states[] = {"converting", "copying", "reusing"};
 	struct program *p = arg;
 	const struct convert_layer *l = p->convert->layers.p[i];
+	const char *state = p->args->index_only ? "indexing" : states[l->action];
 	AUTO_FREE char *name = xasprintf("layer %zu of %zu", i + 1, p->convert->layers.n);
 
-	term_progress_set(&p->bars, name, done < l->from->size ? states[l->action] : "done", (int64_t)done,
-	                  (int64_t)l->from->size);
+	term_progress_set(&p->bars, name, done < l->from->size ? state : "done", (int64_t)done, (int64_t)l->from->size);
 }
 
 static int read_list(struct program *p, struct err *err)
@@ -301,7 +325,27 @@ static int open_places(struct program *p, struct err *err)
 	return place_open(a->dst, true, &a->dst_opts, &p->to, err);
 }
 
-static int run(struct program *p, struct err *err)
+static int run_index(struct program *p, struct err *err)
+{
+	struct args *a = p->args;
+	AUTO(indexing) struct indexing *x = NULL;
+	int r;
+
+	TRY(place_open(a->src, false, &a->src_opts, &p->from, err));
+	TRY(place_open(a->src, true, &a->src_opts, &p->to, err));
+	x = indexing_new(p->from, p->to, &a->convert);
+	set_current(p, x->convert);
+	r = indexing_plan(x, err);
+	if (r >= 0 && !a->dry_run)
+		r = indexing_run(x, err);
+	set_current(p, NULL);
+	term_progress_end(&p->bars, true);
+	if (r >= 0)
+		report_indexes(x, !a->dry_run, a->json);
+	return r;
+}
+
+static int run_convert(struct program *p, struct err *err)
 {
 	struct args *a = p->args;
 	AUTO(convert) struct convert *c = NULL;
@@ -310,12 +354,8 @@ static int run(struct program *p, struct err *err)
 	if (a->priority_list)
 		TRY(read_list(p, err));
 	TRY(open_places(p, err));
-	a->convert.platforms = a->platforms.p;
-	a->convert.n_platforms = a->platforms.n;
 	a->convert.reuse = p->reuse.p;
 	a->convert.n_reuse = p->reuse.n;
-	a->convert.progress = show;
-	a->convert.arg = p;
 	c = convert_new(p->from, p->to, &a->convert);
 	set_current(p, c);
 	r = convert_plan(c, err);
@@ -326,6 +366,17 @@ static int run(struct program *p, struct err *err)
 	if (r >= 0)
 		(a->dry_run ? report_plan : report_result)(c, a->json);
 	return r;
+}
+
+static int run(struct program *p, struct err *err)
+{
+	struct convert_opts *o = &p->args->convert;
+
+	o->platforms = p->args->platforms.p;
+	o->n_platforms = p->args->platforms.n;
+	o->progress = show;
+	o->arg = p;
+	return p->args->index_only ? run_index(p, err) : run_convert(p, err);
 }
 
 static void close_places(struct program *p)
@@ -346,7 +397,7 @@ int main(int argc, char **argv)
 	struct argp argp = {
 	    OPTIONS,
 	    parse,
-	    "SRC DST",
+	    "SRC DST\n--index-only SRC",
 	    "Brings the layers of an image into a format that can be fetched on demand, or back.\v"
 	    "SRC and DST: oci:DIR[:TAG], oci-archive:FILE[:TAG], or a reference of a registry. Layers are "
 	    "converted as they come and are stored nowhere else; what is the same is not sent again.",

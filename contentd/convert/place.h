@@ -54,6 +54,11 @@ struct place_ops {
 	 * with NULL, by its digest alone. */
 	int (*put_manifest)(struct place *p, const char *suffix, struct str bytes, struct str media_type,
 	                    struct err *err);
+	/* Whether a manifest of this digest and artifact type refers to a subject: 1 or 0. Then one is stored, whose blobs
+	 * are there, so that it is found by its subject. NULL: impossible here. */
+	int (*has_referrer)(struct place *p, const struct digest *subject, struct str artifact_type,
+	                    const struct digest *digest, struct err *err);
+	int (*put_referrer)(struct place *p, struct str manifest, struct err *err);
 	/* NULL, or why suffixes are impossible for this name. */
 	const char *(*why_untagged)(struct place *p);
 	void (*cancel)(struct place *p); /* NULL: nothing that takes long */

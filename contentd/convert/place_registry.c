@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "contentd/convert/download.h"
+#include "registry/referrers.h"
 #include "registry/upload.h"
 
 #include <stdatomic.h>
@@ -175,6 +176,27 @@ static int registry_put_manifest(struct place *p, const char *suffix, struct str
 	return reg_manifest_push(r->client, &ref, NULL, bytes, media_type, soon(), &r->canceller, err);
 }
 
+static int registry_has_referrer(struct place *p, const struct digest *subject, struct str artifact_type,
+                                 const struct digest *digest, struct err *err)
+{
+	struct registry *r = registry_of(p);
+	AUTO(reg_manifest) struct reg_manifest *index = NULL;
+	AUTO_FREE char *type = str_dup(artifact_type);
+
+	TRY(reg_referrers_fetch(r->client, &r->ref, NULL, subject, type, soon(), &index, err));
+	for (size_t i = 0; i < index->n_entries; i++)
+		if (digest_eq(&index->entries[i].digest, digest))
+			return 1;
+	return 0;
+}
+
+static int registry_put_referrer(struct place *p, struct str manifest, struct err *err)
+{
+	struct registry *r = registry_of(p);
+
+	return reg_referrer_push(r->client, &r->ref, NULL, manifest, soon(), err);
+}
+
 static const char *registry_why_untagged(struct place *p)
 {
 	return registry_of(p)->ref.has_digest ? "it names a digest, give a tag" : NULL;
@@ -210,6 +232,8 @@ static const struct place_ops REGISTRY_OPS = {
     .mount_blob = registry_mount_blob,
     .begin_blob = registry_begin_blob,
     .put_manifest = registry_put_manifest,
+    .has_referrer = registry_has_referrer,
+    .put_referrer = registry_put_referrer,
     .why_untagged = registry_why_untagged,
     .cancel = registry_cancel,
     .free = registry_free,

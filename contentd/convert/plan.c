@@ -134,7 +134,7 @@ static void decide(struct convert *c, struct convert_layer *l)
 	enum esgz_format lazy;
 
 	l->from_format = lazy_format(c, l->from, &lazy) ? esgz_format_name(lazy) : ordinary_format(l->from);
-	if (is_wanted_already(c->opts.layer.format, l->from_format)) {
+	if (c->leaves_layers || is_wanted_already(c->opts.layer.format, l->from_format)) {
 		l->action = CONVERT_KEEP;
 		l->mounts = place_can_mount(c->to, c->from);
 		return;
@@ -161,7 +161,8 @@ static int plan_layer(struct convert *c, struct convert_node *n, size_t i, struc
 		    str_eq((*it)->from->media_type, d->media_type))
 			l = *it;
 	if (!l) {
-		TRY(check_layer(c, d, err));
+		if (!c->leaves_layers)
+			TRY(check_layer(c, d, err));
 		l = xcalloc(1, sizeof(*l));
 		vec_push(&c->layers, l);
 		l->from = d;
@@ -347,19 +348,25 @@ static int check_name(const struct convert *c, struct err *err)
 	return err_set(err, ERR_INVALID, "%s: what comes out has a digest of its own, and %s", c->to->name, why);
 }
 
+int convert_read_tree(struct convert *c, struct err *err)
+{
+	c->root = xcalloc(1, sizeof(*c->root));
+	TRY(convert_root(c, c->from, "", &c->root->doc, err));
+	c->root->d = (struct reg_descriptor){
+	    .media_type = c->root->doc->media_type, .digest = c->root->doc->digest, .size = c->root->doc->bytes.n};
+	TRY(plan_node(c, c->root, 0, err));
+	unwrap(c);
+	if (c->root->as_is || !c->layers.n)
+		return err_set(err, ERR_INVALID, "%s is no image with layers", c->from->name);
+	return 0;
+}
+
 int convert_plan(struct convert *c, struct err *err)
 {
 	c->how = describe_how(&c->opts);
 	TRY(esgz_convert_check(&c->opts.layer, err));
 	TRY(check_name(c, err));
-	c->root = xcalloc(1, sizeof(*c->root));
-	TRY(convert_root(c, c->from, "", &c->root->doc, err));
-	c->root->d = (struct reg_descriptor){
-	    .media_type = c->root->doc->media_type, .digest = c->root->doc->digest, .size = c->root->doc->bytes.n};
 	TRY(convert_find_reuse(c, err));
-	TRY(plan_node(c, c->root, 0, err));
-	unwrap(c);
-	if (c->root->as_is || !c->layers.n)
-		return err_set(err, ERR_INVALID, "%s is no image with layers", c->from->name);
+	TRY(convert_read_tree(c, err));
 	return check_laziness(c, err);
 }

@@ -3,8 +3,11 @@
 #define CONVERT_REPORT_H
 
 #include "contentd/convert/convert.h"
+#include "contentd/convert/index.h"
 
 void report_plan(const struct convert *c, bool json);
 void report_result(const struct convert *c, bool json);
+/* report_index.c: of an indexing that is planned, or done. */
+void report_indexes(const struct indexing *x, bool done, bool json);
 
 #endif

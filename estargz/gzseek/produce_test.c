@@ -1,0 +1,104 @@
+#include "estargz/gzseek/produce.h"
+
+#include "base/testing.h"
+#include "estargz/gzseek/artifact.h"
+#include "estargz/gzseek/test_gzip.h"
+#include "estargz/testing/test_blob.h"
+
+struct source {
+	struct str rest;
+	size_t step, fails_at; /* with so many bytes left; SIZE_MAX: never */
+};
+
+static int read_source(void *arg, void *dst, size_t n, size_t *got, struct err *err)
+{
+	struct source *s = arg;
+
+	if (s->rest.n <= s->fails_at && s->fails_at != SIZE_MAX)
+		return err_set(err, ERR_UNAVAILABLE, "the line broke");
+	*got = n < s->step ? n : s->step;
+	*got = *got < s->rest.n ? *got : s->rest.n;
+	memcpy(dst, s->rest.p, *got);
+	s->rest = str_sub(s->rest, *got, SIZE_MAX);
+	return 0;
+}
+
+static int produce(struct source s, struct esgz_layer_result *result, struct buf *artifact, struct err *err)
+{
+	AUTO(esgz_gzseek) struct esgz_gzseek *z = esgz_gzseek_new(NULL);
+
+	TRY(esgz_gzseek_run(z, read_source, &s, err));
+	TRY(esgz_gzseek_finish(z, result, err));
+	return esgz_gzseek_produce(z, result, artifact, err);
+}
+
+/* 24 MB, so that the first half has to wait for the second one. */
+static void make_tar(struct buf *tar)
+{
+	AUTO(buf) struct buf content = BUF_INIT;
+
+	words(&content, 12 << 20, 1);
+	tar_entry(tar, '0', "one", "", content.n, buf_str(&content));
+	tar_entry(tar, '0', "two", "", content.n, buf_str(&content));
+	buf_addz(tar, 1024);
+}
+
+static void test_same(void **state)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf blob = BUF_INIT;
+	AUTO(buf) struct buf first = BUF_INIT;
+	AUTO(buf) struct buf points = BUF_INIT;
+	AUTO(buf) struct buf index = BUF_INIT;
+	struct esgz_layer_result result;
+
+	make_tar(&tar);
+	zlib_pack(&blob, buf_str(&tar), &(struct zlib_way){.level = 1});
+	for (size_t step = 1000; step <= 1000000; step *= 10) {
+		AUTO(buf) struct buf artifact = BUF_INIT;
+
+		buf_adds(&artifact, "before");
+		OK(produce((struct source){buf_str(&blob), step, SIZE_MAX}, &result, &artifact, err));
+		if (!first.n)
+			buf_addstr(&first, buf_str(&artifact));
+		assert_int_equal(artifact.n, first.n);
+		assert_memory_equal(artifact.p, first.p, first.n);
+	}
+	assert_int_equal(result.plain_bytes, tar.n);
+	assert_memory_equal(first.p, "before", 6);
+	OK(esgz_gzseek_unpack(str_sub(buf_str(&first), 6, SIZE_MAX),
+	                      &(struct esgz_gzseek_of){result.blob, blob.n, result.diff_id}, &points, &index, err));
+}
+
+/* Whichever half breaks, the other one ends, and the reason is told. */
+static void test_broken(void **state)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf blob = BUF_INIT;
+	AUTO(buf) struct buf artifact = BUF_INIT;
+	struct esgz_layer_result result;
+	struct err why = ERR_INIT;
+
+	make_tar(&tar);
+	zlib_pack(&blob, buf_str(&tar), &(struct zlib_way){.level = 1});
+	assert_int_equal(produce((struct source){buf_str(&blob), 100000, blob.n / 2}, &result, &artifact, &why),
+	                 -ERR_UNAVAILABLE);
+	assert_string_equal(why.msg, "the line broke");
+	assert_int_equal(produce((struct source){str_sub(buf_str(&blob), 0, blob.n / 2), 100000, SIZE_MAX}, &result,
+	                         &artifact, &why),
+	                 -ERR_DATA_LOSS);
+	memset(tar.p, 'x', 512); /* no header of a tar */
+	buf_clear(&blob);
+	zlib_pack(&blob, buf_str(&tar), &(struct zlib_way){.level = 1});
+	assert_int_equal(produce((struct source){buf_str(&blob), 100000, SIZE_MAX}, &result, &artifact, &why),
+	                 -ERR_INVALID);
+	assert_null(strstr(why.msg, "no more is wanted"));
+	assert_int_equal(artifact.n, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_same), cmocka_unit_test(test_broken)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
