@@ -264,9 +264,25 @@ static inline const struct reg_manifest *reg_image_manifest(const struct reg_ima
 	return i->documents[i->n_documents - 1];
 }
 
-/* Fetches and parses one manifest or index. */
+/* Ends what it was given to, from any thread: reg_canceller_cancel(k) fits rpc_on_cancel. One thing at a time. */
+struct reg_canceller {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;      /* cancelled */
+	struct reg_request *current; /* lock */
+	bool cancelled;              /* lock */
+};
+void reg_canceller_init(struct reg_canceller *k);
+void reg_canceller_fini(struct reg_canceller *k);
+void reg_canceller_cancel(void *canceller);
+/* For a request of the caller's own: from now on it is ended, too; at once, if the call was before. Until _leave, which
+ * comes before its handle is given back. */
+void reg_canceller_enter(struct reg_canceller *k, struct reg_request *r);
+void reg_canceller_leave(struct reg_canceller *k);
+
+/* Fetches and parses one manifest or index. canceller NULL: it cannot be cancelled. */
 int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
-                       int64_t deadline_ns, struct reg_manifest **out, struct err *err);
+                       int64_t deadline_ns, struct reg_canceller *canceller, struct reg_manifest **out,
+                       struct err *err);
 
 /* Fetches the reference and, through an index, the manifest for `platform` (NULL = reg_platform_host()). One round trip
  * for a plain manifest, two through an index, plus one for a token that is not cached. */
@@ -281,16 +297,6 @@ int reg_blob_fetch(struct reg_client *c, const struct reg_ref *ref, const struct
 /* Size of a blob; ERR_NOT_FOUND when the repository lacks it. */
 int reg_blob_stat(struct reg_client *c, const struct reg_ref *ref, const struct digest *digest, int64_t deadline_ns,
                   uint64_t *size, struct err *err);
-
-/* Ends the pushes that were given it, from any thread: reg_canceller_cancel(k) fits rpc_on_cancel. One push at a time. */
-struct reg_canceller {
-	pthread_mutex_t lock;
-	struct reg_request *current; /* lock */
-	bool cancelled;              /* lock */
-};
-void reg_canceller_init(struct reg_canceller *k);
-void reg_canceller_fini(struct reg_canceller *k);
-void reg_canceller_cancel(void *canceller);
 
 /*
  * Pushes one blob, unless the repository has it already: HEAD, then a mount from `mount_from` (a repository of the same

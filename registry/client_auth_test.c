@@ -91,11 +91,11 @@ static void token_for_credentials(void **state)
 	struct err err = ERR_INIT;
 
 	reg_client_set_credentials(w->client, w->ref.host, &wrong);
-	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), &m, &err), -ERR_UNAUTHENTICATED);
+	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), NULL, &m, &err), -ERR_UNAUTHENTICATED);
 	assert_non_null(strstr(err.msg, "incorrect username or password"));
 	assert_null(strstr(err.msg, "other"));
 	reg_client_set_credentials(w->client, w->ref.host, &right);
-	if (reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), &m, &err) < 0)
+	if (reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), NULL, &m, &err) < 0)
 		fail_msg("%s", err.msg);
 	reg_manifest_free(m);
 	/* The password went to the token server alone. */
@@ -131,7 +131,7 @@ static void identity_tokens(void **state)
 		struct err err = ERR_INIT;
 
 		reg_client_set_credentials(w->client, w->ref.host, &c);
-		if (reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), &m, &err) < 0)
+		if (reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), NULL, &m, &err) < 0)
 			fail_msg("%s", err.msg);
 		reg_manifest_free(m);
 	}
@@ -191,7 +191,7 @@ static void refused_token_is_replaced(void **state)
 		struct reg_manifest *m = NULL;
 
 		strcpy(w->ref.tag, tags[i]);
-		if (reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), &m, &err) < 0)
+		if (reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), NULL, &m, &err) < 0)
 			fail_msg("%s", err.msg);
 		reg_manifest_free(m);
 	}
@@ -214,7 +214,7 @@ static void endless_401_ends(void **state)
 	struct reg_manifest *m = NULL;
 	struct err err = ERR_INIT;
 
-	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), &m, &err), -ERR_UNAUTHENTICATED);
+	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), NULL, &m, &err), -ERR_UNAUTHENTICATED);
 	assert_non_null(strstr(err.msg, "DENIED"));
 	assert_true(testserver_count(w->server, "GET") <= 3);
 }
@@ -457,7 +457,7 @@ static void warm_learns_the_challenge(void **state)
 	/* The answer to /v2/ may still be on its way; the manifest queues behind it only in the client's head, so ask a
 	 * few: at most the first can be without a token. */
 	for (int i = 0; i < 3; i++) {
-		if (reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), &m, &err) < 0)
+		if (reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), NULL, &m, &err) < 0)
 			fail_msg("%s", err.msg);
 		reg_manifest_free(m);
 	}

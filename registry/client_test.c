@@ -26,12 +26,12 @@ static void manifest_digest_is_checked(void **state)
 
 	digest_of(MANIFEST, strlen(MANIFEST), &d);
 	reg_ref_set_digest(&w->ref, &d);
-	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), &m, &err), 0);
+	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), NULL, &m, &err), 0);
 	assert_true(digest_eq(&m->digest, &d));
 	reg_manifest_free(m);
 	m = NULL;
 	reg_ref_set_digest(&w->ref, &DIGEST_EMPTY);
-	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), &m, &err), -ERR_DATA_LOSS);
+	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(10), NULL, &m, &err), -ERR_DATA_LOSS);
 	assert_non_null(strstr(err.msg, "digest mismatch"));
 	assert_null(m);
 }
@@ -52,7 +52,7 @@ static void endless_manifest_is_bounded(void **state)
 	struct reg_manifest *m = NULL;
 	struct err err = ERR_INIT;
 
-	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(20), &m, &err), -ERR_EXHAUSTED);
+	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(20), NULL, &m, &err), -ERR_EXHAUSTED);
 }
 
 static bool serve_half_a_manifest(struct exchange *x)
@@ -68,7 +68,7 @@ static void manifest_that_never_comes_whole_ends(void **state)
 	struct reg_manifest *m = NULL;
 	struct err err = ERR_INIT;
 
-	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(60), &m, &err), -ERR_UNAVAILABLE);
+	assert_int_equal(reg_manifest_fetch(w->client, &w->ref, NULL, in_s(60), NULL, &m, &err), -ERR_UNAVAILABLE);
 	assert_non_null(strstr(err.msg, "after 6 attempts"));
 }
 

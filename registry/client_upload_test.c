@@ -1,4 +1,5 @@
 /* Blobs whose size is not known when their upload begins. */
+#include "base/clock.h"
 #include "base/testing.h"
 #include "registry/testregistry.h"
 #include "registry/testworld.h"
@@ -142,6 +143,59 @@ static void bytes_that_are_gone_are_told(void **state)
 	assert_int_equal(registry.drops, 1);
 }
 
+/* Says that it is busy to so many requests that follow the first PATCH, that one included. */
+static unsigned busy_from_patch;
+
+static bool serve_busy(struct exchange *x)
+{
+	pthread_mutex_lock(&registry.lock);
+	if (str_eqc(x->method, "PATCH")) {
+		registry.busy = busy_from_patch;
+		busy_from_patch = 0;
+	}
+	pthread_mutex_unlock(&registry.lock);
+	return serve(x);
+}
+
+static void a_busy_registry_is_waited_for(void **state)
+{
+	AUTO(world) struct world *w = world_new(serve_busy, NULL);
+	int64_t before = clock_mono_ns();
+
+	registry.busy_status = 429;
+	registry.busy_headers = "";
+	busy_from_patch = 5; /* the PATCH, and the questions after it */
+	OK(upload(w, BYTES, err));
+	assert_stored(BYTES);
+	registry.busy = 3; /* POST, and PUTs of all bytes */
+	OK(upload(w, 1000, err));
+	registry.busy_status = 503;
+	busy_from_patch = 1;
+	OK(upload(w, BYTES, err));
+	assert_stored(BYTES);
+	registry.busy_status = 429;
+	registry.busy_headers = "Retry-After: 1\r\n";
+	busy_from_patch = 1;
+	OK(upload(w, BYTES, err));
+	assert_stored(BYTES);
+	assert_true(clock_mono_ns() - before >= NS_PER_S);
+}
+
+static void one_that_wants_much_time_is_not(void **state)
+{
+	AUTO(world) struct world *w = world_new(serve_busy, NULL);
+	struct err why = ERR_INIT;
+
+	registry.busy_status = 429;
+	registry.busy_headers = "Retry-After: 1200\r\n";
+	busy_from_patch = 1;
+	assert_int_equal(upload(w, BYTES, &why), -ERR_EXHAUSTED);
+	assert_non_null(strstr(why.msg, "1200 s"));
+	registry.busy_headers = "";
+	busy_from_patch = 1000;
+	FAILS(upload(w, BYTES, err), ERR_EXHAUSTED);
+}
+
 static void a_small_one_is_begun_anew(void **state)
 {
 	AUTO(world) struct world *w = world_new(serve, NULL);
@@ -220,6 +274,34 @@ static void a_cancelled_one_is_dropped(void **state)
 	assert_int_equal(registry.drops, 1);
 }
 
+static bool serve_busy_and_cancel(struct exchange *x)
+{
+	bool ok = serve_busy(x);
+
+	if (str_eqc(x->method, "PATCH")) {
+		usleep(50000); /* it has read the answer */
+		reg_canceller_cancel(&canceller);
+	}
+	return ok;
+}
+
+static void one_that_waits_can_be_cancelled(void **state)
+{
+	AUTO(world) struct world *w = world_new(serve_busy_and_cancel, NULL);
+	struct reg_upload_opts o = {.ref = &w->ref, .deadline_ns = in_s(600), .canceller = &canceller};
+	struct reg_upload *u = NULL;
+
+	registry.busy_status = 429;
+	registry.busy_headers = "Retry-After: 500\r\n";
+	busy_from_patch = 1;
+	reg_canceller_init(&canceller);
+	OK(reg_upload_begin(w->client, &o, &u, err));
+	FAILS(write_all(u, BYTES, err) < 0 ? -1 : reg_upload_finish(u, &digest, err), ERR_CANCELLED);
+	reg_upload_free(u);
+	reg_canceller_fini(&canceller);
+	assert_int_equal(registry.drops, 1);
+}
+
 static void a_wrong_digest_is_refused(void **state)
 {
 	AUTO(world) struct world *w = world_new(serve, NULL);
@@ -241,11 +323,14 @@ int main(void)
 	    CASE(a_broken_piece_goes_on_where_it_stopped),
 	    CASE(a_lost_upload_is_told),
 	    CASE(bytes_that_are_gone_are_told),
+	    CASE(a_busy_registry_is_waited_for),
+	    CASE(one_that_wants_much_time_is_not),
 	    CASE(a_small_one_is_begun_anew),
 	    CASE(the_last_answer_may_be_lost),
 	    CASE(too_large_pieces_are_halved),
 	    CASE(what_is_given_up_is_dropped),
 	    CASE(a_cancelled_one_is_dropped),
+	    CASE(one_that_waits_can_be_cancelled),
 	    CASE(a_wrong_digest_is_refused),
 	};
 

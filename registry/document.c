@@ -93,8 +93,22 @@ int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, str
 	return get_manifest(c, q, q->ref ? usual_need(q->ref) : 0, out, err);
 }
 
+/* Waits for a request that may be ended from elsewhere; the handle is given back. */
+static int wait_cancellable(struct waiter *w, struct reg_canceller *k, TAKE(struct reg_request *) r, struct err *err)
+{
+	int result;
+
+	if (k)
+		reg_canceller_enter(k, r);
+	result = waiter_wait(w, err);
+	if (k)
+		reg_canceller_leave(k);
+	reg_request_unref(r);
+	return result;
+}
+
 int manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, unsigned need,
-                   int64_t deadline_ns, struct reg_manifest **out, struct err *err)
+                   int64_t deadline_ns, struct reg_canceller *canceller, struct reg_manifest **out, struct err *err)
 {
 	char text[REG_REF_TEXT_MAX];
 	AUTO(waiter) struct waiter w;
@@ -106,19 +120,20 @@ int manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_a
 	    .done = waiter_done,
 	    .arg = &w,
 	};
+	struct reg_request *request = NULL;
 
 	waiter_init(&w);
-	TRY(get_manifest(c, &q, need, NULL, err));
-	TRY(waiter_wait(&w, err));
+	TRY(get_manifest(c, &q, need, &request, err));
+	TRY(wait_cancellable(&w, canceller, request, err));
 	TRY_WRAP(reg_manifest_parse(buf_str(&w.body), str_of(w.media_type), out, err), err, "%s",
 	         reg_ref_text(ref, text));
 	return 0;
 }
 
 int reg_manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
-                       int64_t deadline_ns, struct reg_manifest **out, struct err *err)
+                       int64_t deadline_ns, struct reg_canceller *canceller, struct reg_manifest **out, struct err *err)
 {
-	return manifest_fetch(c, ref, account, usual_need(ref), deadline_ns, out, err);
+	return manifest_fetch(c, ref, account, usual_need(ref), deadline_ns, canceller, out, err);
 }
 
 void reg_image_free(struct reg_image *image)
@@ -142,7 +157,7 @@ int reg_image_resolve(struct reg_client *c, const struct reg_ref *ref, struct re
 		const struct reg_descriptor *next;
 		struct reg_manifest *m = NULL;
 
-		TRY(reg_manifest_fetch(c, &at, account, deadline_ns, &m, err));
+		TRY(reg_manifest_fetch(c, &at, account, deadline_ns, NULL, &m, err));
 		image->documents[image->n_documents++] = m;
 		if (m->kind == REG_IMAGE_MANIFEST)
 			break;

@@ -333,7 +333,7 @@ void account_forget_locked(struct reg_client *c, const struct reg_account *a);
 
 /* document.c: reg_manifest_fetch, from a server that can do what is needed (REG_CAN_...). */
 int manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, unsigned need,
-                   int64_t deadline_ns, struct reg_manifest **out, struct err *err);
+                   int64_t deadline_ns, struct reg_canceller *canceller, struct reg_manifest **out, struct err *err);
 
 /* token.c [io] */
 enum token_state { TOKEN_READY, TOKEN_WAIT, TOKEN_FAILED };
@@ -360,6 +360,7 @@ struct waiter {
 	char media_type[REG_MEDIA_TYPE_MAX + 1];
 	struct digest digest;
 	uint64_t length, blob_size, piece_min;
+	int64_t retry_after_ns;
 	bool has_subject;
 	char *location;
 };

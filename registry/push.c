@@ -19,7 +19,7 @@ static void set_body(struct step *s, const struct reg_blob_push *q, uint64_t at)
 	s->base.upload_arg = q->arg;
 }
 
-static int put_blob(const struct push *p, const struct reg_blob_push *q, const char *digest, struct session *u,
+static int put_blob(struct push *p, const struct reg_blob_push *q, const char *digest, struct session *u,
                     struct err *err)
 {
 	AUTO(waiter) struct waiter w;
@@ -32,7 +32,7 @@ static int put_blob(const struct push *p, const struct reg_blob_push *q, const c
 	return step_run(p, s, &w, err);
 }
 
-static int patch(const struct push *p, const struct reg_blob_push *q, struct session *u, struct err *err)
+static int patch(struct push *p, const struct reg_blob_push *q, struct session *u, struct err *err)
 {
 	uint64_t bytes = q->size - u->kept_bytes;
 	AUTO(waiter) struct waiter w;
@@ -46,7 +46,7 @@ static int patch(const struct push *p, const struct reg_blob_push *q, struct ses
 	return 0;
 }
 
-static int put_end(const struct push *p, const struct session *u, const char *digest, struct err *err)
+static int put_end(struct push *p, const struct session *u, const char *digest, struct err *err)
 {
 	AUTO(waiter) struct waiter w;
 
@@ -58,7 +58,7 @@ static int put_end(const struct push *p, const struct session *u, const char *di
 
 /* One push, over all its attempts. */
 struct pushing {
-	const struct push *p;
+	struct push *p;
 	const struct reg_blob_push *q;
 	char digest[DIGEST_TEXT_MAX];
 	const char *from;
@@ -90,7 +90,7 @@ static int resume(struct pushing *t, struct err *err)
 
 	if (session_ask(t->p, t->q->size, &t->session, &why) >= 0)
 		return 0;
-	if (why.code == ERR_UNAVAILABLE || why.code == ERR_DEADLINE || why.code == ERR_CANCELLED) {
+	if (push_may_pass(&why) || why.code == ERR_DEADLINE || why.code == ERR_CANCELLED) {
 		*err = why;
 		return -(int)why.code;
 	}
@@ -114,26 +114,23 @@ static int push_once(struct pushing *t, struct err *err)
 
 static int push_all(struct pushing *t, struct err *err)
 {
-	struct reg_client *c = t->p->client;
 	struct err e = ERR_INIT;
 	uint64_t before = 0;
 
 	for (unsigned i = 1;; i++) {
 		int r = push_once(t, &e);
-		int64_t wait = c->backoff_ns << i;
-		struct timespec pause = {wait / NS_PER_S, wait % NS_PER_S};
 
 		if (r >= 0)
 			return r;
 		if (t->session.kept_bytes > before)
 			i = 1;
 		before = t->session.kept_bytes;
-		if (e.code != ERR_UNAVAILABLE || i == PUSH_ATTEMPTS || clock_mono_ns() + wait >= t->q->deadline_ns) {
+		if (!push_may_pass(&e) || i == PUSH_ATTEMPTS) {
 			if (err)
 				*err = e;
 			return r;
 		}
-		nanosleep(&pause, NULL);
+		TRY(push_pause(t->p, i, &e, err));
 	}
 }
 

@@ -151,7 +151,7 @@ static int read_tag(struct reg_client *c, const struct reg_ref *ref, struct reg_
 	int r;
 
 	TRY(set_tag(&at, subject, err));
-	r = manifest_fetch(c, &at, account, need, deadline_ns, &m, &why);
+	r = manifest_fetch(c, &at, account, need, deadline_ns, NULL, &m, &why);
 	if (r < 0 && why.code == ERR_NOT_FOUND)
 		return 0;
 	if (r < 0) {

@@ -30,6 +30,7 @@ static void step_finish(struct reg_request *r, struct reg_answer *a)
 		url_resolve(r->target, str_of(r->response.location), &w->location, NULL);
 	w->piece_min = r->response.piece_min;
 	w->has_subject = r->response.has_subject;
+	w->retry_after_ns = r->response.retry_after_s * NS_PER_S;
 	a->length = r->response.kept_bytes;
 	waiter_done(w, a);
 }
@@ -141,16 +142,17 @@ int step_submit(const struct push *p, TAKE(struct step *) s, struct err *err)
 	return p->canceller ? step_enter(p->canceller, s, err) : request_submit(&s->base, NULL, err);
 }
 
-int step_wait(const struct push *p, struct waiter *w, struct err *err)
+int step_wait(struct push *p, struct waiter *w, struct err *err)
 {
 	int r = waiter_wait(w, err);
 
 	if (p->canceller)
 		step_leave(p->canceller);
+	p->retry_after_ns = r < 0 ? w->retry_after_ns : 0;
 	return r;
 }
 
-int step_run(const struct push *p, TAKE(struct step *) s, struct waiter *w, struct err *err)
+int step_run(struct push *p, TAKE(struct step *) s, struct waiter *w, struct err *err)
 {
 	TRY(step_submit(p, s, err));
 	return step_wait(p, w, err);
@@ -168,12 +170,19 @@ void step_set_body(struct step *s, struct str bytes)
 
 void reg_canceller_init(struct reg_canceller *k)
 {
+	pthread_condattr_t monotonic;
+
 	*k = (struct reg_canceller){.current = NULL};
 	pthread_mutex_init(&k->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&k->changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 }
 
 void reg_canceller_fini(struct reg_canceller *k)
 {
+	pthread_cond_destroy(&k->changed);
 	pthread_mutex_destroy(&k->lock);
 }
 
@@ -185,10 +194,62 @@ void reg_canceller_cancel(void *canceller)
 	k->cancelled = true;
 	if (k->current)
 		reg_request_cancel(k->current);
+	pthread_cond_broadcast(&k->changed);
 	pthread_mutex_unlock(&k->lock);
 }
 
-int push_head(const struct push *p, const char *digest, bool *present, struct err *err)
+void reg_canceller_enter(struct reg_canceller *k, struct reg_request *r)
+{
+	pthread_mutex_lock(&k->lock);
+	k->current = r;
+	if (k->cancelled)
+		reg_request_cancel(r);
+	pthread_mutex_unlock(&k->lock);
+}
+
+void reg_canceller_leave(struct reg_canceller *k)
+{
+	pthread_mutex_lock(&k->lock);
+	k->current = NULL;
+	pthread_mutex_unlock(&k->lock);
+}
+
+/* False: cancelled before. */
+static bool canceller_sleep(struct reg_canceller *k, int64_t until_ns)
+{
+	struct timespec until = {until_ns / NS_PER_S, until_ns % NS_PER_S};
+	bool cancelled;
+
+	pthread_mutex_lock(&k->lock);
+	while (!k->cancelled && clock_mono_ns() < until_ns)
+		pthread_cond_timedwait(&k->changed, &k->lock, &until);
+	cancelled = k->cancelled;
+	pthread_mutex_unlock(&k->lock);
+	return !cancelled;
+}
+
+int push_pause(struct push *p, unsigned attempt, const struct err *why, struct err *err)
+{
+	int64_t wait = p->client->backoff_ns << attempt;
+
+	if (wait < p->retry_after_ns)
+		wait = p->retry_after_ns;
+	if (p->retry_after_ns > PUSH_PAUSE_MAX_NS)
+		return err_set(err, why->code, "%s (it asks for %lld s of peace)", why->msg,
+		               (long long)(p->retry_after_ns / NS_PER_S));
+	if (clock_mono_ns() + wait >= p->deadline_ns) {
+		if (err)
+			*err = *why;
+		return -(int)why->code;
+	}
+	if (p->canceller && !canceller_sleep(p->canceller, clock_mono_ns() + wait))
+		return err_set(err, ERR_CANCELLED, "cancelled");
+	if (!p->canceller)
+		nanosleep(&(struct timespec){wait / NS_PER_S, wait % NS_PER_S}, NULL);
+	return 0;
+}
+
+int push_head(struct push *p, const char *digest, bool *present, struct err *err)
 {
 	AUTO(waiter) struct waiter w;
 	struct err e = ERR_INIT;
@@ -221,7 +282,7 @@ static void go_on(struct session *u, struct waiter *w)
 	u->location = STEAL(w->location);
 }
 
-int session_open(const struct push *p, const char *digest, const char *from, struct session *u, struct err *err)
+int session_open(struct push *p, const char *digest, const char *from, struct session *u, struct err *err)
 {
 	AUTO(waiter) struct waiter w;
 	char *url = from ? xasprintf("%s/%s/blobs/uploads/?mount=%s&from=%s", p->base, p->ref->repository, digest, from)
@@ -255,7 +316,7 @@ void session_patched(struct session *u, struct waiter *w, uint64_t bytes)
 	u->kept_bytes += bytes;
 }
 
-int session_ask(const struct push *p, uint64_t most, struct session *u, struct err *err)
+int session_ask(struct push *p, uint64_t most, struct session *u, struct err *err)
 {
 	AUTO(waiter) struct waiter w;
 
@@ -275,7 +336,7 @@ struct step *session_put(const struct push *p, const struct session *u, const ch
 	return s;
 }
 
-int session_drop(const struct push *p, struct session *u, struct err *err)
+int session_drop(struct push *p, struct session *u, struct err *err)
 {
 	AUTO(waiter) struct waiter w;
 

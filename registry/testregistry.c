@@ -99,6 +99,10 @@ static bool put_blob(struct testregistry *r, struct exchange *x)
 
 static bool serve_upload(struct testregistry *r, struct exchange *x)
 {
+	if (r->busy) {
+		r->busy--;
+		return exchange_reply(x, r->busy_status, r->busy_headers, STR("busy"));
+	}
 	if (is_method(x, "POST")) {
 		buf_clear(&r->upload);
 		r->is_open = true;

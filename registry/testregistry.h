@@ -26,6 +26,9 @@ struct testregistry {
 	pthread_mutex_t lock;
 	unsigned breaks;                 /* lock; so many PATCHes, or PUTs of blobs, lose their connection */
 	unsigned silent_puts;            /* lock; so many PUTs of blobs are done, but not answered */
+	unsigned busy;                   /* lock; so many requests of an upload are answered as the next two say */
+	int busy_status;                 /* lock */
+	const char *busy_headers;        /* lock */
 	struct buf upload;               /* lock; of the one upload there is */
 	bool is_open;                    /* lock */
 	unsigned patches, drops;         /* lock */

@@ -2,7 +2,7 @@
 
 #include "registry/session.h"
 
-#define ATTEMPTS 5                   /* in a row without a byte that the registry has kept */
+#define ATTEMPTS 8                   /* in a row without a byte that the registry has kept: 25 s, if it fails at once */
 #define PIECE_BYTES_MIN (256u << 10) /* a server that does not take these takes no blobs */
 #define ABANDON_NS (10 * NS_PER_S)
 
@@ -88,7 +88,7 @@ static int find_place(struct reg_upload *u, struct err *err)
 	struct err why = ERR_INIT;
 
 	if (session_ask(&u->push, UINT64_MAX, &u->session, &why) < 0) {
-		if (why.code == ERR_UNAVAILABLE || why.code == ERR_DEADLINE || why.code == ERR_CANCELLED) {
+		if (push_may_pass(&why) || why.code == ERR_DEADLINE || why.code == ERR_CANCELLED) {
 			*err = why;
 			return -(int)why.code;
 		}
@@ -103,15 +103,10 @@ static int find_place(struct reg_upload *u, struct err *err)
 
 static int wait_a_while(struct reg_upload *u, unsigned attempt, const struct err *why, struct err *err)
 {
-	int64_t wait = u->push.client->backoff_ns << attempt;
-	struct timespec pause = {wait / NS_PER_S, wait % NS_PER_S};
-
-	if (attempt >= ATTEMPTS || clock_mono_ns() + wait >= u->push.deadline_ns) {
-		*err = *why;
-		return -(int)why->code;
-	}
-	nanosleep(&pause, NULL);
-	return 0;
+	if (attempt < ATTEMPTS)
+		return push_pause(&u->push, attempt, why, err);
+	*err = *why;
+	return -(int)why->code;
 }
 
 static bool is_worth_another_try(const struct reg_upload *u, const struct err *why, int status)
@@ -119,7 +114,7 @@ static bool is_worth_another_try(const struct reg_upload *u, const struct err *w
 	if (status == 413) /* said before it had read the body: the line may be broken, too */
 		return u->piece_bytes / 2 >= PIECE_BYTES_MIN && u->piece_bytes / 2 >= u->session.piece_min;
 	/* Of the latter two the upload itself is asked. The client's HTTP library may have sent the same bytes twice. */
-	return why->code == ERR_UNAVAILABLE || status == 416 || status == 404;
+	return push_may_pass(why) || status == 416 || status == 404;
 }
 
 static int send_rest(struct reg_upload *u, int *status, struct err *err)
@@ -279,7 +274,7 @@ static int end(struct reg_upload *u, const char *digest, struct err *err)
 
 		if (put(u, digest, &status, &why) >= 0)
 			return 0;
-		if (why.code != ERR_UNAVAILABLE && status != 404 && !(status == 413 && is_one_piece(u))) {
+		if (!push_may_pass(&why) && status != 404 && !(status == 413 && is_one_piece(u))) {
 			*err = why;
 			return -(int)why.code;
 		}

@@ -4,6 +4,8 @@
  * this holds two in memory. A piece that breaks is gone on with where the registry says that it stopped (GET of the
  * upload, its Range); one that is too large for a server on the way (413) is halved. What fits into one piece is one POST
  * and one PUT, as a small blob of reg_blob_push, and begun anew if it breaks.
+ * What may pass (5xx, 429, a broken line) is waited for: longer each time, and as long as the server asks for (Retry-After;
+ * more than ten minutes ends it).
  *
  * Errors as in client.h, and ERR_ABORTED: the registry has lost bytes that it had taken; the blob must be made again, with
  * a new upload. One owner, one thread at a time; not the I/O thread.

@@ -231,7 +231,7 @@ static int refer(struct run *r, char **argv, struct err *err)
 	char digest[DIGEST_TEXT_MAX];
 	struct digest d;
 
-	TRY(reg_manifest_fetch(r->client, &r->ref, NULL, r->deadline_ns, &m, err));
+	TRY(reg_manifest_fetch(r->client, &r->ref, NULL, r->deadline_ns, NULL, &m, err));
 	TRY(file_read(AT_FDCWD, argv[1], 1u << 30, &b, err));
 	subject = reg_descriptor_of(m->media_type, m->bytes);
 	layer = reg_descriptor_of(STR("application/octet-stream"), buf_str(&b));
@@ -250,7 +250,7 @@ static int referrers(struct run *r, char **argv, struct err *err)
 	AUTO(reg_manifest) struct reg_manifest *index = NULL;
 	char text[DIGEST_TEXT_MAX];
 
-	TRY(reg_manifest_fetch(r->client, &r->ref, NULL, r->deadline_ns, &m, err));
+	TRY(reg_manifest_fetch(r->client, &r->ref, NULL, r->deadline_ns, NULL, &m, err));
 	TRY(reg_referrers_fetch(r->client, &r->ref, NULL, &m->digest, argv[0], r->deadline_ns, &index, err));
 	for (size_t i = 0; i < index->n_entries; i++)
 		printf("%s " STR_FMT "\n", digest_text(&index->entries[i].digest, text),

@@ -37,7 +37,7 @@ static int fetch(struct registry *r, const struct reg_ref *ref, struct buf *byte
 {
 	AUTO(reg_manifest) struct reg_manifest *m = NULL;
 
-	TRY(reg_manifest_fetch(r->client, ref, NULL, soon(), &m, err));
+	TRY(reg_manifest_fetch(r->client, ref, NULL, soon(), NULL, &m, err));
 	buf_addstr(bytes, m->bytes);
 	if (media_type)
 		buf_addstr(media_type, m->media_type);
