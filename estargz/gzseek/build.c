@@ -164,3 +164,9 @@ int esgz_gzseek_write(struct esgz_gzseek *s, struct buf *index, struct buf *poin
 	esgz_points_write(s->points, &info, points);
 	return 0;
 }
+
+int esgz_gzseek_unpacked(struct esgz_gzseek *s, struct buf *index, struct err *err)
+{
+	esgz_layer_drop_chunks(s->layer, ESGZ_GZIP);
+	return esgz_layer_index(s->layer, index, err);
+}

@@ -46,5 +46,7 @@ int esgz_gzseek_feed(struct esgz_gzseek *s, struct str bytes, struct err *err);
 int esgz_gzseek_finish(struct esgz_gzseek *s, struct esgz_layer_result *out, struct err *err);
 /* Then, once: appends the index and the points. A layer that cannot be read in parts: ERR_PRECONDITION. */
 int esgz_gzseek_write(struct esgz_gzseek *s, struct buf *index, struct buf *points, struct err *err);
+/* After that, or instead of it: appends the index that esgz_layer_index makes of this layer, for who has unpacked it. */
+int esgz_gzseek_unpacked(struct esgz_gzseek *s, struct buf *index, struct err *err);
 
 #endif

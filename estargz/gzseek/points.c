@@ -11,6 +11,9 @@
 /* Against 9: 7 % more bytes for a third of the time (README.md). */
 #define WINDOW_LEVEL 3
 
+/* Ordinary layers hold 2 KB a point, so that this is 30 GB of them; a hostile one can make it 32 KB. */
+#define HELD_BYTES_MAX (64u << 20)
+
 static uint64_t file_crc(const char *file, size_t n)
 {
 	return crc64_ecma_refl(0, (const uint8_t *)file + P_CRC + 8, n - (P_CRC + 8));
@@ -29,6 +32,7 @@ struct esgz_point_collector {
 	VEC(struct candidate) all; /* all that came; after thinning the ones that stay */
 	struct buf windows;
 	ZSTD_CCtx *zstd;
+	bool gave_up; /* it holds nothing any more */
 };
 
 struct esgz_point_collector *esgz_point_collector_new(void)
@@ -44,35 +48,6 @@ void esgz_point_collector_free(struct esgz_point_collector *c)
 	buf_fini(&c->windows);
 	ZSTD_freeCCtx(c->zstd);
 	free(c);
-}
-
-int esgz_point_collect(void *collector, const struct esgz_gzip_place *p, struct err *err)
-{
-	struct esgz_point_collector *c = collector;
-
-	if (c->all.n >= ESGZ_POINTS_MAX)
-		return err_set(err, ERR_PRECONDITION, "gzip: more than %u points", ESGZ_POINTS_MAX);
-	vec_push(&c->all, (struct candidate){.place = *p});
-	return 0;
-}
-
-int esgz_point_collect_window(void *collector, const uint8_t *window, struct err *err)
-{
-	struct esgz_point_collector *c = collector;
-	struct candidate *last = vec_last(&c->all);
-	size_t room = ZSTD_compressBound(ESGZ_DEFLATE_WINDOW), n;
-
-	if (!c->zstd && !(c->zstd = ZSTD_createCCtx()))
-		return err_set(err, ERR_EXHAUSTED, "zstd: no memory for an encoder");
-	n = ZSTD_compressCCtx(c->zstd, buf_reserve(&c->windows, room), room, window, ESGZ_DEFLATE_WINDOW, WINDOW_LEVEL);
-	if (ZSTD_isError(n))
-		return err_set(err, ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(n));
-	last->window = c->windows.n;
-	last->window_bytes = (uint32_t)n;
-	c->windows.n += n;
-	if (c->windows.n > UINT32_MAX)
-		return err_set(err, ERR_PRECONDITION, "gzip: more than 4 GiB of windows");
-	return 0;
 }
 
 static uint64_t plain_at(const struct esgz_point_collector *c, size_t i, uint64_t plain_bytes)
@@ -99,10 +74,91 @@ static uint64_t choose(struct esgz_point_collector *c, uint64_t plain_bytes, uin
 	return bytes;
 }
 
+static void keep_chosen(struct esgz_point_collector *c)
+{
+	size_t n = 0, at = 0;
+
+	for (size_t i = 0; i < c->all.n; i++) {
+		struct candidate k = c->all.p[i];
+
+		if (!k.kept)
+			continue;
+		memmove(c->windows.p + at, c->windows.p + k.window, k.window_bytes);
+		k.window = at;
+		at += k.window_bytes;
+		c->all.p[n++] = k;
+	}
+	c->all.n = n;
+	c->windows.n = at;
+}
+
+/* ---- memory ---- */
+
+static uint64_t held_bytes(const struct esgz_point_collector *c)
+{
+	return c->windows.n + c->all.n * sizeof(*c->all.p);
+}
+
+static void give_up(struct esgz_point_collector *c)
+{
+	c->gave_up = true;
+	vec_fini(&c->all);
+	buf_fini(&c->windows);
+}
+
+/* Thins what is there so far, by half at least; the last one stays: what comes is measured from it. */
+static void make_room(struct esgz_point_collector *c)
+{
+	uint64_t end = vec_last(&c->all)->place.plain_offset;
+
+	for (uint64_t apart = 2 * ESGZ_SPAN_BYTES; apart < ESGZ_SPAN_BYTES_THIN; apart += ESGZ_SPAN_BYTES)
+		if (choose(c, end, apart) <= HELD_BYTES_MAX / 2)
+			break;
+	vec_last(&c->all)->kept = true;
+	keep_chosen(c);
+	if (held_bytes(c) > HELD_BYTES_MAX / 4 * 3)
+		give_up(c);
+}
+
+/* ---- what comes ---- */
+
+int esgz_point_collect(void *collector, const struct esgz_gzip_place *p, struct err *err)
+{
+	struct esgz_point_collector *c = collector;
+
+	if (c->all.n >= ESGZ_POINTS_MAX)
+		give_up(c);
+	if (!c->gave_up)
+		vec_push(&c->all, (struct candidate){.place = *p});
+	return 0;
+}
+
+int esgz_point_collect_window(void *collector, const uint8_t *window, struct err *err)
+{
+	struct esgz_point_collector *c = collector;
+	size_t room = ZSTD_compressBound(ESGZ_DEFLATE_WINDOW), n;
+	struct candidate *last;
+
+	if (c->gave_up)
+		return 0;
+	if (!c->zstd && !(c->zstd = ZSTD_createCCtx()))
+		return err_set(err, ERR_EXHAUSTED, "zstd: no memory for an encoder");
+	n = ZSTD_compressCCtx(c->zstd, buf_reserve(&c->windows, room), room, window, ESGZ_DEFLATE_WINDOW, WINDOW_LEVEL);
+	if (ZSTD_isError(n))
+		return err_set(err, ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(n));
+	last = vec_last(&c->all);
+	last->window = c->windows.n;
+	last->window_bytes = (uint32_t)n;
+	c->windows.n += n;
+	if (held_bytes(c) > HELD_BYTES_MAX)
+		make_room(c);
+	return 0;
+}
+
 int esgz_points_thin(struct esgz_point_collector *c, uint64_t plain_bytes, uint64_t budget, struct err *err)
 {
-	size_t n = 0;
-
+	if (c->gave_up)
+		return err_set(err, ERR_PRECONDITION, "gzip: its points take more than %u bytes", HELD_BYTES_MAX);
 	assert(c->all.n > 0);
 	for (size_t i = 0; i < c->all.n; i++) {
 		uint64_t span = plain_at(c, i + 1, plain_bytes) - plain_at(c, i, plain_bytes);
@@ -116,10 +172,7 @@ int esgz_points_thin(struct esgz_point_collector *c, uint64_t plain_bytes, uint6
 	     apart += ESGZ_SPAN_BYTES / 8)
 		if (P_END + choose(c, plain_bytes, apart) <= budget)
 			break;
-	for (size_t i = 0; i < c->all.n; i++)
-		if (c->all.p[i].kept)
-			c->all.p[n++] = c->all.p[i];
-	c->all.n = n;
+	keep_chosen(c);
 	return 0;
 }
 

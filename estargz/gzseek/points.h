@@ -39,13 +39,14 @@ struct esgz_point_collector *esgz_point_collector_new(void);
 void esgz_point_collector_free(struct esgz_point_collector *c);
 DEFINE_AUTO_FREE(esgz_point_collector);
 
-/* What gunzip calls; `arg` of both is the collector. */
+/* What gunzip calls; `arg` of both is the collector. It holds 64 MiB at most: points that take more are thinned as they come,
+ * and when that does not do, given up, which esgz_points_thin tells. */
 int esgz_point_collect(void *collector, const struct esgz_gzip_place *p, struct err *err);
 int esgz_point_collect_window(void *collector, const uint8_t *window, struct err *err);
 
 /* At the end of the layer: keeps as many points as `budget` bytes hold (but makes no span longer than
  * ESGZ_SPAN_BYTES_THIN, whatever that takes): the first one in each so many bytes, for the least number that fits.
- * A span over ESGZ_SPAN_BYTES_MAX, which a writer of endless blocks makes: ERR_PRECONDITION. */
+ * A span over ESGZ_SPAN_BYTES_MAX, which a writer of endless blocks makes, or points that were given up: ERR_PRECONDITION. */
 int esgz_points_thin(struct esgz_point_collector *c, uint64_t plain_bytes, uint64_t budget, struct err *err);
 
 /* The point before, or at, a plain offset, and where the span behind it ends: in the blob, and plain. */

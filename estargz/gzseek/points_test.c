@@ -45,6 +45,70 @@ static void written(const struct esgz_point_collector *c, struct buf *out)
 	memmove(out->p, out->p + 1, --out->n);
 }
 
+/* n of them, each with a window that does not compress. */
+static struct esgz_point_collector *collect_bulky(unsigned n)
+{
+	struct esgz_point_collector *c = esgz_point_collector_new();
+	uint8_t window[ESGZ_DEFLATE_WINDOW];
+	uint32_t seed = 1;
+
+	for (size_t k = 0; k < sizeof(window); k++) {
+		seed = seed * 1664525 + 1013904223;
+		window[k] = (uint8_t)(seed >> 24);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		OK(esgz_point_collect(c,
+		                      &(struct esgz_gzip_place){.blob_offset = i * 40000ull,
+		                                                .plain_offset = i * (MiB + 100ull),
+		                                                .inside = i > 0},
+		                      err));
+		put_le32(window, i);
+		if (i > 0)
+			OK(esgz_point_collect_window(c, window, err));
+	}
+	return c;
+}
+
+/* More than is held: thinned as they come, into a file that is right; and where that does not do, given up. */
+static void test_too_many(void **state)
+{
+	static const unsigned numbers[] = {2000, 7000, 14000};
+
+	for (size_t t = 0; t < ARRAY_LEN(numbers); t++) {
+		AUTO(esgz_point_collector) struct esgz_point_collector *c = collect_bulky(numbers[t]);
+		struct esgz_points_info info = {.blob_bytes = numbers[t] * 40000ull,
+		                                .plain_bytes = numbers[t] * (MiB + 100ull)};
+		AUTO(esgz_points) struct esgz_points *p = NULL;
+		AUTO(buf) struct buf file = BUF_INIT;
+		struct err why = ERR_INIT;
+
+		if (t == 2) {
+			assert_int_equal(esgz_points_thin(c, info.plain_bytes, UINT64_MAX, &why), -ERR_PRECONDITION);
+			assert_non_null(strstr(why.msg, "more than 67108864 bytes"));
+			continue;
+		}
+		OK(esgz_points_thin(c, info.plain_bytes, UINT64_MAX, err));
+		esgz_points_write(c, &info, &file);
+		OK(esgz_points_open(buf_str(&file), &p, err));
+		if (t == 0)
+			assert_int_equal(esgz_points_get_info(p)->n, 2000);
+		else
+			assert_in_range(esgz_points_get_info(p)->n, 7000 / 8, 2100);
+		for (uint32_t i = 0; i < esgz_points_get_info(p)->n; i++) {
+			char window[ESGZ_DEFLATE_WINDOW];
+			struct esgz_point at;
+
+			esgz_points_get(p, i, &at);
+			assert_true(esgz_points_span_end(p, i) - at.place.plain_offset <= ESGZ_SPAN_BYTES_THIN);
+			if (i == 0)
+				continue;
+			assert_int_equal(ZSTD_decompress(window, sizeof(window), at.window.p, at.window.n),
+			                 sizeof(window));
+			assert_int_equal(get_le32(window), at.place.blob_offset / 40000);
+		}
+	}
+}
+
 static void test_round(void **state)
 {
 	AUTO(esgz_point_collector) struct esgz_point_collector *c = collect(20, true);
@@ -206,8 +270,8 @@ static void test_lies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_round),  cmocka_unit_test(test_thin), cmocka_unit_test(test_endless_block),
-	    cmocka_unit_test(test_damage), cmocka_unit_test(test_lies),
+	    cmocka_unit_test(test_too_many),      cmocka_unit_test(test_round),  cmocka_unit_test(test_thin),
+	    cmocka_unit_test(test_endless_block), cmocka_unit_test(test_damage), cmocka_unit_test(test_lies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

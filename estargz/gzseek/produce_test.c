@@ -23,6 +23,21 @@ static int read_source(void *arg, void *dst, size_t n, size_t *got, struct err *
 	return 0;
 }
 
+static int no_begin(void *arg, uint64_t size, struct err *err)
+{
+	return 0;
+}
+
+static int no_data(void *arg, struct str bytes, struct err *err)
+{
+	return 0;
+}
+
+static int no_end(void *arg, const struct digest *content, struct err *err)
+{
+	return 0;
+}
+
 static int produce(struct source s, struct esgz_layer_result *result, struct buf *artifact, struct err *err)
 {
 	AUTO(esgz_gzseek) struct esgz_gzseek *z = esgz_gzseek_new(NULL);
@@ -70,6 +85,34 @@ static void test_same(void **state)
 	                      &(struct esgz_gzseek_of){result.blob, blob.n, result.diff_id}, &points, &index, err));
 }
 
+/* Who unpacks a layer on the way gets the index that it would have without. */
+static void test_unpacked(void **state)
+{
+	static const struct esgz_layer_sink nobody = {no_begin, no_data, no_end, NULL, NULL};
+	AUTO(esgz_gzseek) struct esgz_gzseek *z = esgz_gzseek_new(NULL);
+	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&nobody);
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(buf) struct buf blob = BUF_INIT;
+	AUTO(buf) struct buf artifact = BUF_INIT;
+	AUTO(buf) struct buf got = BUF_INIT;
+	AUTO(buf) struct buf want = BUF_INIT;
+	struct esgz_layer_result result, same;
+
+	make_tar(&tar);
+	zlib_pack(&blob, buf_str(&tar), &(struct zlib_way){.level = 1});
+	OK(esgz_layer_feed(l, buf_str(&blob), err));
+	OK(esgz_layer_finish(l, &same, err));
+	OK(esgz_layer_index(l, &want, err));
+	OK(esgz_gzseek_feed(z, buf_str(&blob), err));
+	OK(esgz_gzseek_blob_end(z, err));
+	OK(esgz_gzseek_finish(z, &result, err));
+	OK(esgz_gzseek_produce(z, &result, &artifact, err));
+	OK(esgz_gzseek_unpacked(z, &got, err));
+	assert_memory_equal(&result, &same, sizeof(result));
+	assert_int_equal(got.n, want.n);
+	assert_memory_equal(got.p, want.p, want.n);
+}
+
 /* Whichever half breaks, the other one ends, and the reason is told. */
 static void test_broken(void **state)
 {
@@ -98,7 +141,8 @@ static void test_broken(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_same), cmocka_unit_test(test_broken)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_same), cmocka_unit_test(test_unpacked),
+	                                   cmocka_unit_test(test_broken)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

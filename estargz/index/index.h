@@ -146,8 +146,11 @@ int esgz_index_add(struct esgz_index_builder *b, const struct esgz_entry *e, con
  * is taken as it is. For those who learn where the bytes lie after the files. */
 void esgz_index_place(struct esgz_index_builder *b, void (*place)(void *arg, struct esgz_chunk *c), void *arg);
 
+/* Before finish: no file has chunks any more, as in the index of an unpacked layer. */
+void esgz_index_drop_chunks(struct esgz_index_builder *b);
+
 /* Sorts, links, checks and appends the file's bytes to `out`. info: blob, trusted, trust, compression, blob_bytes,
- * prefetch_end are taken from it. The builder is used up. */
+ * prefetch_end are taken from it. May be done again, for another file of the same. */
 int esgz_index_finish(struct esgz_index_builder *b, const struct esgz_index_info *info, struct buf *out,
                       struct err *err);
 

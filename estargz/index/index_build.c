@@ -347,6 +347,14 @@ void esgz_index_place(struct esgz_index_builder *b, void (*place)(void *arg, str
 			place(arg, c);
 }
 
+void esgz_index_drop_chunks(struct esgz_index_builder *b)
+{
+	vec_each(&b->records, r)
+		if (r->type == ESGZ_REG)
+			r->reg.first_chunk = r->reg.n_chunks = 0;
+	vec_clear(&b->chunks);
+}
+
 /* The chunks must tile the file: in order, without gaps, each of a size that a reader can allocate. */
 static int check_chunks(const struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_chunk *chunks,
                         uint32_t n, struct err *err)

@@ -183,6 +183,12 @@ void esgz_layer_place_chunks(struct esgz_layer *l, void (*place)(void *arg, stru
 	l->result.compression = ESGZ_GZIP_SEEK;
 }
 
+void esgz_layer_drop_chunks(struct esgz_layer *l, enum esgz_compression compression)
+{
+	esgz_index_drop_chunks(l->b);
+	l->result.compression = compression;
+}
+
 int esgz_layer_index(struct esgz_layer *l, struct buf *index_out, struct err *err)
 {
 	const struct esgz_index_info info = {.blob = l->result.blob,

@@ -53,6 +53,9 @@ void esgz_layer_cut(struct esgz_layer *l);
  * the blob (esgz_index_place). The index is for ESGZ_GZIP_SEEK then. */
 void esgz_layer_place_chunks(struct esgz_layer *l, void (*place)(void *arg, struct esgz_chunk *c), void *arg);
 
+/* After finish: the index is that of files which were not cut, of a layer of this compression. */
+void esgz_layer_drop_chunks(struct esgz_layer *l, enum esgz_compression compression);
+
 /* After finish: appends the bytes of the index (trust = DiffID). */
 int esgz_layer_index(struct esgz_layer *l, struct buf *index_out, struct err *err);
 
