@@ -9,6 +9,7 @@
 #	zstd           the same tars in zstd, by skopeo
 #	estargz        eStargz by our own converter, of this tree's build or that of BUILD=DIR: chunks of 256 KiB
 #	estargz-64k    ... in chunks of 64 KiB; estargz-128k, -512k, -1m, -4m likewise
+#	estargz-pack64k  ... with small files together in members of 64 KiB; estargz-pack256k likewise
 #	esgz           eStargz by ctr-remote
 #	esgz-opt       ... optimized: it runs the image until it is ready, what was read stands in front
 #	zstdchunked    zstd:chunked as podman reads it, by the skopeo of Debian sid
@@ -24,7 +25,8 @@ here=$(dirname "$(readlink -f "$0")")
 cache=${CONTENTD_CACHE:-/var/cache/contentd-tests}
 store=$cache/forms
 bin=${BUILD:-$here/../build}/bin
-forms=(gzip zstd estargz estargz-64k estargz-128k estargz-512k estargz-1m estargz-4m esgz esgz-opt zstdchunked)
+forms=(gzip zstd estargz estargz-64k estargz-128k estargz-512k estargz-1m estargz-4m
+	estargz-pack64k estargz-pack256k esgz esgz-opt zstdchunked)
 
 say() { printf 'forms: %s\n' "$*" >&2; }
 die() {
@@ -42,6 +44,8 @@ make_estargz-128k() { ours "$1" --format estargz --chunk-size 128; }
 make_estargz-512k() { ours "$1" --format estargz --chunk-size 512; }
 make_estargz-1m() { ours "$1" --format estargz --chunk-size 1024; }
 make_estargz-4m() { ours "$1" --format estargz --chunk-size 4096; }
+make_estargz-pack64k() { ours "$1" --format estargz --min-chunk-size 64; }
+make_estargz-pack256k() { ours "$1" --format estargz --min-chunk-size 256; }
 
 make_zstdchunked() {
 	peer sid skopeo copy --quiet --insecure-policy --dest-compress-format zstd:chunked --dest-force-compress-format \

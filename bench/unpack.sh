@@ -1,5 +1,6 @@
 #!/bin/bash
-# Compares how long this contentd and the containerd that is installed take to pull and unpack an ordinary gzip image.
+# Compares how long this contentd and a containerd (the one that is installed, or with PEER=sid that of Debian sid) take to pull
+# and unpack an ordinary gzip image.
 #
 #	sudo bench/unpack.sh [IMAGE [ROUNDS]]      IMAGE of bench/images.sh, python unless given; 5 rounds
 #
@@ -18,8 +19,8 @@ ref=$REGISTRY/bench/$image:gzip
 
 ours_pull() { "$BIN/contentctl" --address "$OURS" pull --lazy=off "$ref"; }
 ours_clean() { "$BIN/contentctl" --address "$OURS" rmi "$ref"; }
-theirs_pull() { ctr --address "$THEIRS" images pull --plain-http "$ref"; }
-theirs_clean() { ctr --address "$THEIRS" images rm --sync "$ref"; }
+theirs_pull() { theirs ctr --address "$THEIRS" images pull --plain-http "$ref"; }
+theirs_clean() { theirs ctr --address "$THEIRS" images rm --sync "$ref"; }
 
 # pull SIDE: prints milliseconds
 pull() {

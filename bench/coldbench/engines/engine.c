@@ -26,8 +26,9 @@ static const struct engine_kind *added[8];
 static size_t n_added;
 
 static const char *const FORMS[] = {
-    "gzip",       "zstd",       "estargz", "estargz-64k", "estargz-128k", "estargz-512k",
-    "estargz-1m", "estargz-4m", "esgz",    "esgz-opt",    "zstdchunked",
+    "gzip",       "zstd",       "estargz",         "estargz-64k",      "estargz-128k", "estargz-512k",
+    "estargz-1m", "estargz-4m", "estargz-pack64k", "estargz-pack256k", "esgz",         "esgz-opt",
+    "zstdchunked",
 };
 
 const struct engine_kind *engine_at(size_t i)
