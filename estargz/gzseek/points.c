@@ -83,7 +83,8 @@ static void keep_chosen(struct esgz_point_collector *c)
 
 		if (!k.kept)
 			continue;
-		memmove(c->windows.p + at, c->windows.p + k.window, k.window_bytes);
+		if (k.window_bytes)
+			memmove(c->windows.p + at, c->windows.p + k.window, k.window_bytes);
 		k.window = at;
 		at += k.window_bytes;
 		c->all.p[n++] = k;
