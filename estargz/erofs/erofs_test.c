@@ -1,12 +1,11 @@
+#include "estargz/erofs/erofs_xattrs.h"
+#include "estargz/index/index_format.h"
 #include "estargz/testing/test_stack.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
+#include "base/testing.h"
+
 #include <stdio.h>
 #include <sys/stat.h>
-
-#include <cmocka.h>
 
 /* ---- random stacks: the image must be what extraction gives ---- */
 
@@ -234,6 +233,57 @@ static void test_xattrs(void **state)
 	assert_null(memmem(at + 1, (size_t)(o.im.image.p + o.im.image.n - at - 1), "shared by all", 13));
 }
 
+/* Where the name ends and the value begins makes two of them, NUL bytes or not. */
+static void test_xattrs_are_told_apart(void **state)
+{
+	static const struct {
+		struct str rest, value;
+	} pairs[] = {{STR("a"), STR("b\0c")},
+	             {STR("a\0b"), STR("c")},
+	             {STR("ab"), STR("c")},
+	             {STR("a"), STR("bc")},
+	             {STR(""), STR("abc")}};
+	AUTO(erofs_xattrs) struct erofs_xattrs x = {0};
+
+	for (unsigned round = 0; round < 2; round++)
+		for (uint32_t i = 0; i < ARRAY_LEN(pairs); i++)
+			assert_int_equal(erofs_xattrs_add(&x, 1, pairs[i].rest, pairs[i].value), i);
+	assert_int_equal(erofs_xattrs_add(&x, 2, pairs[0].rest, pairs[0].value), ARRAY_LEN(pairs));
+}
+
+/* A small index can say that many files have many xattrs: here all have those of the first. */
+static void test_xattrs_are_bounded_in_sum(void **state)
+{
+	AUTO(stack_image) struct stack_image im = {0};
+	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
+	const struct esgz_index_info info = {.trust = ESGZ_TRUST_DIFFID};
+	struct buf *file = vec_add(&im.indexes);
+	const uint32_t n = (16u << 20) / ESGZ_XATTRS_MAX;
+	struct esgz_xattr x[ESGZ_XATTRS_MAX];
+	char names[ESGZ_XATTRS_MAX][16], path[16];
+	struct esgz_index *ix;
+
+	for (unsigned i = 0; i < ESGZ_XATTRS_MAX; i++) {
+		snprintf(names[i], sizeof(names[i]), "user.%u", i);
+		x[i] = (struct esgz_xattr){str_of(names[i]), STR("v")};
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		struct esgz_entry e = {.type = ESGZ_FIFO};
+
+		snprintf(path, sizeof(path), "f%u", i);
+		e.path = str_of(path);
+		OK(esgz_index_add(b, &e, x, i ? 0 : ESGZ_XATTRS_MAX, NULL, 0, NULL, err));
+	}
+	OK(esgz_index_finish(b, &info, file, err));
+	for (uint32_t i = 0; i <= n; i++)
+		put_le32(file->p + H_END + (size_t)i * ENTRY_BYTES + E_ATTR, 1);
+	put_le64(file->p + H_CRC, index_crc(file->p, file->n));
+	OK(esgz_index_open(buf_str(file), &ix, err));
+	vec_push(&im.opened, ix);
+	OK(esgz_tree_build((const struct esgz_index *const *)im.opened.p, 1, &im.tree, err));
+	FAILS(esgz_erofs_write(im.tree, NULL, NULL, &im.image, err), ERR_EXHAUSTED);
+}
+
 /* Namespaces that EROFS does not have are left out, an oversized value is refused. */
 static void test_xattrs_that_do_not_fit(void **state)
 {
@@ -401,6 +451,8 @@ int main(void)
 	    cmocka_unit_test(test_big_directory),
 	    cmocka_unit_test(test_huge_files),
 	    cmocka_unit_test(test_xattrs),
+	    cmocka_unit_test(test_xattrs_are_told_apart),
+	    cmocka_unit_test(test_xattrs_are_bounded_in_sum),
 	    cmocka_unit_test(test_xattrs_that_do_not_fit),
 	    cmocka_unit_test(test_long_symlinks),
 	    cmocka_unit_test(test_objects),

@@ -16,6 +16,7 @@
 #define LINK_MAX_BYTES 4095        /* what readlink(2) can give */
 #define FILE_BYTES_MAX ((uint64_t)1 << 50)
 #define IMAGE_BYTES_MAX ((uint64_t)4 << 30)
+#define XATTR_USES_MAX (16u << 20) /* of all inodes: an index says many in few bytes */
 
 #define PREFIX_TRUSTED 4
 #define REDIRECT_NAME STR("overlay.redirect")
@@ -98,6 +99,8 @@ static int gather_xattrs(struct writer *w, struct inode *ino, const struct esgz_
 		if (rest.n > UINT8_MAX || value.n > UINT16_MAX)
 			return err_set(err, ERR_INVALID, "/" STR_FMT ": xattr " STR_FMT " is too large (%zu bytes)",
 			               STR_ARG(e->path), STR_ARG(name), value.n);
+		if (w->xattr_ids.n >= XATTR_USES_MAX)
+			return err_set(err, ERR_EXHAUSTED, "files with more than %u xattrs in sum", XATTR_USES_MAX);
 		use_xattr(w, ino, prefix, rest, value);
 	}
 	return 0;

@@ -17,8 +17,8 @@ uint32_t erofs_xattrs_add(struct erofs_xattrs *x, uint8_t prefix, struct str res
 
 	buf_clear(&x->key);
 	buf_addc(&x->key, (char)prefix);
+	buf_addc(&x->key, (char)rest.n);
 	buf_addstr(&x->key, rest);
-	buf_addc(&x->key, '\0');
 	buf_addstr(&x->key, value);
 	number = (uintptr_t)map_get(&x->numbers, buf_str(&x->key));
 	if (number == 0) {

@@ -22,7 +22,7 @@ struct erofs_xattr_item {
 
 struct erofs_xattrs {
 	VEC(struct erofs_xattr_item) items;
-	struct map numbers; /* prefix, name, NUL, value -> item + 1 */
+	struct map numbers; /* prefix, bytes of rest, rest, value -> item + 1 */
 	struct buf key;
 	uint64_t shared_bytes;
 };
@@ -30,7 +30,7 @@ struct erofs_xattrs {
 void erofs_xattrs_fini(struct erofs_xattrs *x);
 DEFINE_AUTO_FINI(erofs_xattrs);
 
-/* The number of an xattr, used by one inode more. The value has at most 65535 bytes. */
+/* The number of an xattr, used by one inode more. `rest` has at most 255 bytes, the value at most 65535. */
 uint32_t erofs_xattrs_add(struct erofs_xattrs *x, uint8_t prefix, struct str rest, struct str value);
 
 /* Decides which are shared, and where they lie. */

@@ -171,14 +171,15 @@ static int check_tables(const struct esgz_index *ix, struct err *err)
 		const uint8_t *r = record_at(ix, S_ATTRS, i);
 		uint32_t first = get_le32(r + 12), n = get_le32(r + 16);
 
-		if (get_le32(r) > 07777 || first > ix->counts[S_XATTRS] || n > ix->counts[S_XATTRS] - first)
+		if (get_le32(r) > 07777 || first > ix->counts[S_XATTRS] || n > ix->counts[S_XATTRS] - first ||
+		    n > ESGZ_XATTRS_MAX)
 			return damaged(err, "attribute set", i);
 	}
 	for (uint32_t i = 0; i < ix->counts[S_XATTRS]; i++) {
 		const uint8_t *r = record_at(ix, S_XATTRS, i);
 
 		if (get_le32(r + 4) == 0 || get_le32(r + 4) > 255 || get_le32(r + 12) > 65536 ||
-		    !string_fits(ix, get_le32(r), get_le32(r + 4)) ||
+		    !string_fits(ix, get_le32(r), get_le32(r + 4)) || memchr(string_at(ix, r).p, 0, get_le32(r + 4)) ||
 		    !string_fits(ix, get_le32(r + 8), get_le32(r + 12)))
 			return damaged(err, "xattr", i);
 	}

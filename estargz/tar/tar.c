@@ -480,6 +480,33 @@ static int read_entry(struct esgz_tar *t, const uint8_t *h, int64_t size, struct
 	return t->state == EXTENTS || t->state == MAP ? 0 : begin_content(t, err);
 }
 
+/* A describing header is complete. */
+static int end_meta(struct esgz_tar *t, struct err *err)
+{
+	struct str text = field_text((const uint8_t *)buf_cstr(&t->meta), t->meta.n);
+
+	switch (t->meta_type) {
+	case 'L':
+		buf_clear(&t->long_name);
+		buf_addstr(&t->long_name, text);
+		t->has_name = true;
+		return 0;
+	case 'K':
+		buf_clear(&t->long_link);
+		buf_addstr(&t->long_link, text);
+		t->has_link = true;
+		return 0;
+	case 'g':
+		/* For all entries from here on; it is no part of the next one. */
+		buf_addstr(&t->global, buf_str(&t->meta));
+		t->in_entry = t->has_name || t->has_link || t->local.n > 0;
+		return 0;
+	default:
+		buf_addstr(&t->local, buf_str(&t->meta));
+		return 0;
+	}
+}
+
 static int read_header(struct esgz_tar *t, const uint8_t *h, struct err *err)
 {
 	int64_t size;
@@ -513,40 +540,13 @@ static int read_header(struct esgz_tar *t, const uint8_t *h, struct err *err)
 		t->meta_type = (char)h[O_TYPE];
 		buf_clear(&t->meta);
 		expect_content(t, META, (uint64_t)size);
-		return 0;
+		return size > 0 ? 0 : end_meta(t, err);
 	case 'V': /* volume label: no entry */
 		t->extra_headers = true;
 		forget_entry(t);
 		return 0;
 	default:
 		return read_entry(t, h, size, err);
-	}
-}
-
-/* A describing header is complete. */
-static int end_meta(struct esgz_tar *t, struct err *err)
-{
-	struct str text = field_text((const uint8_t *)t->meta.p, t->meta.n);
-
-	switch (t->meta_type) {
-	case 'L':
-		buf_clear(&t->long_name);
-		buf_addstr(&t->long_name, text);
-		t->has_name = true;
-		return 0;
-	case 'K':
-		buf_clear(&t->long_link);
-		buf_addstr(&t->long_link, text);
-		t->has_link = true;
-		return 0;
-	case 'g':
-		/* For all entries from here on; it is no part of the next one. */
-		buf_addstr(&t->global, buf_str(&t->meta));
-		t->in_entry = t->has_name || t->has_link || t->local.n > 0;
-		return 0;
-	default:
-		buf_addstr(&t->local, buf_str(&t->meta));
-		return 0;
 	}
 }
 

@@ -12,7 +12,6 @@
 #include "estargz/index/index.h"
 
 #define ESGZ_PAX_BYTES_MAX (1u << 20) /* extended header records of one entry */
-#define ESGZ_XATTRS_MAX 1024          /* xattrs of one entry: more than Linux can list (64 KiB of names) in practice */
 #define ESGZ_EXTENTS_MAX (1u << 20)   /* of one sparse file */
 
 /* A piece of a sparse file that is stored. */

@@ -111,17 +111,19 @@ static int set_xattr(struct pax *p, struct str name, struct str value, struct er
 
 static bool set_time(struct esgz_tar_time *t, struct str value)
 {
-	t->given = value.n > 0;
+	*t = (struct esgz_tar_time){.given = value.n > 0};
 	return !t->given || parse_time(value, t);
 }
 
 /* Forms 0.0 and 0.1 call the real size `size`, form 1.0 `realsize`. Form 0.0 has its extents as records of two keys in
- * turns. */
+ * turns. An empty value is none that GNU tar reads: half a description cannot be taken back. */
 static bool set_sparse(struct pax_sparse *s, struct str key, struct str value)
 {
 	uint64_t bytes;
 
 	s->seen = true;
+	if (value.n == 0)
+		return false;
 	if (str_eqc(key, "major")) {
 		s->major = value;
 	} else if (str_eqc(key, "minor")) {

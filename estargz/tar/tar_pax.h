@@ -34,7 +34,8 @@ void pax_fini(struct pax *p);
 void pax_clear(struct pax *p); /* keeps memory */
 DEFINE_AUTO_FINI(pax);
 
-/* Adds the records ("<length> <key>=<value>\n"), which override what is there; an empty value takes a key away. */
+/* Adds the records ("<length> <key>=<value>\n"), which override what is there; an empty value takes a key away (POSIX; GNU
+ * tar refuses most), but of GNU.sparse.* it is ERR_INVALID. */
 int pax_parse(struct pax *p, struct str records, struct err *err);
 
 #endif
