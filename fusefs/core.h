@@ -347,6 +347,8 @@ void flights_tell_failed(struct ffs_data *d);
 /* Verified bytes of a chunk: to those who wait, to the cache (warm: neighbours of what was missed, too), to the disk. f is
  * busy; no lock held. */
 void chunk_verified(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, struct cbuf *buf, bool warm);
+/* The same for zeros: what is a hole in one of the layers that claim the file is data in another. */
+void chunk_is_zeros(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, uint32_t bytes);
 struct flight *flight_find(struct ffs_file *f, uint32_t chunk);
 struct flight *flight_new(struct ffs_file *f, uint32_t chunk);
 /* Takes it off its file and the retries, and frees it; its waiters must be gone. */
@@ -359,6 +361,8 @@ int64_t flights_retry(struct ffs_data *d, int64_t now);
 void fetch_preempt(struct ffs_data *d);
 /* Verifies a chunk that an earlier boot wrote, then goes on as for any flight. Lock held. */
 void fetch_verify_local(struct ffs_data *d, struct flight *f);
+/* The chunk is a hole in the layer that the file is at home in now, and was data in the one before. Lock held. */
+void fetch_zeros(struct ffs_data *d, struct flight *f, uint32_t bytes);
 /* Ends all; returns when no request and no job is left. */
 void fetch_stop(struct ffs_data *d);
 /* Notes and logs why reads of a file fail: image, layer, path. Lock held. */

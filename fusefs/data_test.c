@@ -643,16 +643,66 @@ static void test_holes(void **state)
 	test_layer_fini(&other);
 }
 
+/* What somebody waits for as data may turn out to be a hole, once the layer that has the data is gone. */
+static void test_data_becomes_hole(void **state)
+{
+	struct result r = RESULT_INIT, r2 = RESULT_INIT;
+	struct fixture *f = *state;
+	struct test_layer data, holes;
+	struct digest mixed, zeros;
+	uint64_t size;
+
+	zeros_twice(&data, &holes);
+	layer_ready(f, &data, 1);
+	mixed = test_layer_file(&data, "mixed")->claim;
+	zeros = test_layer_file(&data, "zeros")->claim;
+	test_blobs_set_hold(&f->blobs, true);
+	ffs_data_read(f->data, find(f, &mixed, &size), 12000, 1000, on_read, &r);
+	ffs_data_read(f->data, find(f, &zeros, &size), 0, 20000, on_read, &r2);
+	test_blobs_wait(&f->blobs, &f->blobs.n_requests, 1);
+	layer_ready(f, &holes, 2);
+	ffs_data_remove_layer(f->data, &data.key);
+	pthread_mutex_lock(&f->blobs.lock);
+	f->blobs.fail = 100;
+	f->blobs.fail_code = ERR_NOT_FOUND;
+	f->blobs.hold = false;
+	pthread_cond_broadcast(&f->blobs.changed);
+	pthread_mutex_unlock(&f->blobs.lock);
+	result_wait(&r);
+	result_wait(&r2);
+	assert_int_equal(r.code, ERR_OK);
+	assert_int_equal(r2.code, ERR_OK);
+	assert_int_equal(r.bytes.n, 1000);
+	assert_int_equal(r2.bytes.n, 20000);
+	for (size_t i = 0; i < r2.bytes.n; i++)
+		assert_int_equal(r2.bytes.p[i] | r.bytes.p[i % 1000], 0);
+	wait_object(f, &test_layer_file(&data, "zeros")->digest, 20000);
+	/* Nothing of what failed may stand in the way of a later read. */
+	pthread_mutex_lock(&f->blobs.lock);
+	f->blobs.fail = 0;
+	pthread_mutex_unlock(&f->blobs.lock);
+	check_file(f, test_layer_file(&data, "mixed"));
+	buf_fini(&r.bytes);
+	buf_fini(&r2.bytes);
+	test_layer_fini(&data);
+	layer_fini(f, &holes);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_reads),           T(test_unknown_names), T(test_single_flight), T(test_window),
-	    T(test_no_window),       T(test_run),           T(test_corrupt_once),  T(test_corrupt_always),
-	    T(test_failures),        T(test_truncated),     T(test_deadline),      T(test_poison),
-	    T(test_find_by_content), T(test_evicted),       T(test_shared_object), T(test_restart),
-	    T(test_reboot),          T(test_remove_layer),  T(test_second_source), T(test_second_source_of_two),
-	    T(test_holes),
+	    T(test_reads),           T(test_unknown_names),
+	    T(test_single_flight),   T(test_window),
+	    T(test_no_window),       T(test_run),
+	    T(test_corrupt_once),    T(test_corrupt_always),
+	    T(test_failures),        T(test_truncated),
+	    T(test_deadline),        T(test_poison),
+	    T(test_find_by_content), T(test_evicted),
+	    T(test_shared_object),   T(test_restart),
+	    T(test_reboot),          T(test_remove_layer),
+	    T(test_second_source),   T(test_second_source_of_two),
+	    T(test_holes),           T(test_data_becomes_hole),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

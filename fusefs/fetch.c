@@ -109,8 +109,12 @@ void fetch_flight(struct ffs_data *d, struct flight *fl, uint64_t need_until)
 		l = fl->file->home;
 	}
 	file_chunk(fl->file, fl->chunk, &c);
-	m = layer_member_of(l, &c);
 	fl->from = l;
+	if (c.hole && c.bytes <= ESGZ_CHUNK_BYTES_MAX) { /* larger ones are data nowhere, so nobody waits for them */
+		fetch_zeros(d, fl, (uint32_t)c.bytes);
+		return;
+	}
+	m = layer_member_of(l, &c);
 	if (l->state[m] == MEMBER_INFLIGHT) {
 		for (struct request *r = d->requests; r; r = r->next)
 			if (r->layer == l && m >= r->first && m < r->end && r->lane != FFS_DEMAND)

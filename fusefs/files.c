@@ -235,6 +235,15 @@ int file_open_object(struct ffs_data *d, const struct ffs_file *f, int *fd, stru
 	return open_by_content(d, f, fd, err);
 }
 
+/* On its way to an object once all of it is in its file. Lock held. */
+static void file_check_ready(struct ffs_data *d, struct ffs_file *f)
+{
+	if (f->state != FILE_FILLING || f->fd < 0 || f->n_present < f->n_chunks)
+		return;
+	f->state = FILE_READY;
+	publisher_add(d, f);
+}
+
 /* Nothing of the file is here but its holes. Lock held. */
 static void file_begin(struct ffs_file *f)
 {
@@ -253,6 +262,27 @@ static void file_begin(struct ffs_file *f)
 		}
 	}
 	f->n_present = f->n_holes;
+}
+
+/* Takes over what the file on disk has. What an earlier boot may have torn is no hole: it is looked at first. Lock held. */
+static void file_take_map(struct ffs_file *f, const uint64_t *present, uint64_t **unsure)
+{
+	for (uint32_t i = 0; i < f->n_chunks; i++) {
+		bool hole = bit_get(f->present, i);
+
+		if (bit_get(present, i) && !hole) {
+			bit_set(f->present, i);
+			f->n_present++;
+		} else if (*unsure && bit_get(*unsure, i) && hole) {
+			bit_clear(f->present, i);
+			f->n_present--;
+			f->n_holes--;
+		}
+	}
+	if (*unsure) {
+		free(f->unsure);
+		f->unsure = STEAL(*unsure);
+	}
 }
 
 int file_probe(struct ffs_data *d, struct ffs_file *f, struct err *err)
@@ -312,7 +342,7 @@ static int open_nameless(struct ffs_data *d, uint64_t zeros, int *fd, struct err
 int file_open_partial(struct ffs_data *d, struct ffs_file *f, struct err *err)
 {
 	size_t words = bits_words(f->n_chunks);
-	bool any_unsure = false, holes = f->n_holes > 0, fresh;
+	bool any_unsure = false, holes = f->n_holes > 0;
 	uint64_t *present, *unsure;
 	int fd = -1, r;
 
@@ -330,19 +360,11 @@ int file_open_partial(struct ffs_data *d, struct ffs_file *f, struct err *err)
 		r = partial_open(ffs_store_dir(d->store, FFS_DIR_PARTIAL), &f->key, f->size, f->n_chunks, &fd, present,
 		                 unsure, &any_unsure, err);
 	pthread_mutex_lock(&d->lock);
+	if (r == 0 && !any_unsure)
+		free(STEAL(unsure));
 	/* Bits already in memory (the file was only closed to save descriptors) are as good as the map's. */
-	fresh = r == 0 && f->n_present == f->n_holes;
-	if (fresh) {
-		for (uint32_t i = 0; i < f->n_chunks; i++)
-			if (bit_get(present, i) && !bit_get(f->present, i)) {
-				bit_set(f->present, i);
-				f->n_present++;
-			}
-		if (any_unsure) {
-			free(f->unsure);
-			f->unsure = STEAL(unsure);
-		}
-	}
+	if (r == 0 && f->n_present == f->n_holes)
+		file_take_map(f, present, &unsure);
 	if (r == 0) {
 		f->fd = fd;
 		d->n_open++;
@@ -351,11 +373,8 @@ int file_open_partial(struct ffs_data *d, struct ffs_file *f, struct err *err)
 	free(unsure);
 	f->probing = false;
 	pthread_cond_broadcast(&d->probed);
-	if (fresh && f->n_present == f->n_chunks) {
-		/* All arrived before an earlier worker could publish. */
-		f->state = FILE_READY;
-		publisher_add(d, f);
-	}
+	/* All of it may have arrived before an earlier worker could publish. */
+	file_check_ready(d, f);
 	return r;
 }
 
@@ -415,10 +434,8 @@ void file_store(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, const st
 		bit_set(f->present, chunk);
 		if (f->unsure)
 			bit_clear(f->unsure, chunk);
-		if (++f->n_present == f->n_chunks) {
-			f->state = FILE_READY;
-			publisher_add(d, f);
-		}
+		f->n_present++;
+		file_check_ready(d, f);
 	}
 	pthread_mutex_unlock(&d->lock);
 }

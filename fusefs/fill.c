@@ -145,17 +145,17 @@ void fill_request_done(struct ffs_data *d, struct fill *f, int result, const str
 
 /* ---- what is here already ---- */
 
-/* Nothing but holes: no member brings it. */
-static bool is_hole(const struct layer *l, const struct esgz_entry *e)
+/* Zeros that no member brings. */
+static bool has_hole(const struct layer *l, const struct esgz_entry *e)
 {
-	for (uint32_t k = 0; k < e->n_chunks; k++) {
+	for (uint32_t k = 0; l->n_holes > 0 && k < e->n_chunks; k++) {
 		struct esgz_chunk c;
 
 		esgz_index_chunk(l->ix, e->first_chunk + k, &c);
-		if (!c.hole)
-			return false;
+		if (c.hole)
+			return true;
 	}
-	return l->n_holes > 0;
+	return false;
 }
 
 /* Marks members whose chunks are all on this machine, so that they are not fetched again. No lock held; the layer is
@@ -212,7 +212,22 @@ static void fill_probe(struct ffs_data *d, struct layer *l)
 	pthread_mutex_unlock(&d->lock);
 }
 
-/* Makes files of what is nothing but holes; each is complete at once, so that only the publisher makes them fewer. True
+/* Holes that the file lacks: it was begun for a layer where they are data. Lock held, and given up in between. */
+static void store_holes(struct ffs_data *d, struct ffs_file *f, const struct layer *l, const struct esgz_entry *e)
+{
+	for (uint32_t i = 0; i < e->n_chunks; i++) {
+		struct esgz_chunk c;
+
+		esgz_index_chunk(l->ix, e->first_chunk + i, &c);
+		if (!c.hole || c.bytes > ESGZ_CHUNK_BYTES_MAX || f->state != FILE_FILLING || bit_get(f->present, i))
+			continue;
+		pthread_mutex_unlock(&d->lock);
+		chunk_is_zeros(d, f, i, (uint32_t)c.bytes);
+		pthread_mutex_lock(&d->lock);
+	}
+}
+
+/* Makes files of what lacks nothing but holes; each is complete at once, so that only the publisher makes them fewer. True
  * when none is left to make. Lock held, and given up in between. */
 static bool fill_make_holes(struct ffs_data *d, struct fill *fill)
 {
@@ -229,7 +244,7 @@ static bool fill_make_holes(struct ffs_data *d, struct fill *fill)
 		if (fill->ended)
 			return false;
 		esgz_index_entry(l->ix, fill->hole, &e);
-		if (e.type != ESGZ_REG || !e.n_chunks || l->published[fill->hole] || !is_hole(l, &e))
+		if (e.type != ESGZ_REG || !e.n_chunks || l->published[fill->hole] || !has_hole(l, &e))
 			continue;
 		if (d->n_open > d->opts.open_files)
 			return false;
@@ -238,7 +253,10 @@ static bool fill_make_holes(struct ffs_data *d, struct fill *fill)
 		pthread_mutex_unlock(&d->lock);
 		r = file_probe(d, f, &err);
 		pthread_mutex_lock(&d->lock);
-		if (r >= 0) /* one that mounts know stays when it could not be made before */
+		if (r >= 0)
+			store_holes(d, f, l, &e);
+		if (r >= 0 &&
+		    f->n_present == f->n_chunks) /* one that mounts know stays when it could not be made before */
 			r = file_open_partial(d, f, &err);
 		file_unbusy(d, f);
 		if (r < 0) {

@@ -118,6 +118,30 @@ static void test_fill_holes(void **state)
 	layer_fini(f, &l);
 }
 
+/* Files whose zeros another layer stores are begun for that one; where they are holes nothing brings them. */
+static void test_holes_elsewhere_data(void **state)
+{
+	struct fixture *f = *state;
+	struct fill_result x = {.r = RESULT_INIT};
+	struct result r = RESULT_INIT;
+	struct test_layer data, holes;
+
+	zeros_twice(&data, &holes);
+	layer_ready(f, &data, 1);
+	f->blobs.fail = 100;
+	f->blobs.fail_code = ERR_NOT_FOUND;
+	vec_each(&data.files, t)
+		assert_int_equal(read_at(f, &t->claim, 0, 10, &r), ERR_NOT_FOUND);
+	f->blobs.fail = 0;
+	layer_ready(f, &holes, 2);
+	assert_int_equal(fill(f, &holes, &x), ERR_OK);
+	vec_each(&data.files, t)
+		assert_true(object_has(f, &t->digest, 20000));
+	buf_fini(&r.bytes);
+	test_layer_fini(&data);
+	layer_fini(f, &holes);
+}
+
 /* A hole whose digest is not that of its zeros never becomes an object. */
 static void test_false_hole(void **state)
 {
@@ -249,8 +273,10 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_fill),         T(test_fill_fails), T(test_impossible_member), T(test_fill_holes), T(test_false_hole),
-	    T(test_endless_hole), T(test_many_holes), T(test_hole_not_kept),     T(test_disk_full),
+	    T(test_fill),       T(test_fill_fails),    T(test_impossible_member),
+	    T(test_fill_holes), T(test_false_hole),    T(test_endless_hole),
+	    T(test_many_holes), T(test_hole_not_kept), T(test_holes_elsewhere_data),
+	    T(test_disk_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

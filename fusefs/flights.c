@@ -144,7 +144,9 @@ void flight_failed(struct ffs_data *d, struct flight *fl, const struct err *err)
 		flight_retry(d, fl, now + (wait < BACKOFF_MAX_NS ? wait : BACKOFF_MAX_NS));
 		return;
 	}
-	if (++fl->sources_tried < count_sources(d, fl->file) && file_find_home(d, fl->file, fl->file->home)) {
+	/* A layer that was removed is none of those that are counted. */
+	if ((fl->file->home->removed || ++fl->sources_tried < count_sources(d, fl->file)) &&
+	    file_find_home(d, fl->file, fl->file->home)) {
 		fl->corrupt = 0;
 		flight_retry(d, fl, now);
 		return;
@@ -190,6 +192,15 @@ void chunk_verified(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, stru
 	waiters_deliver(d, readers, f, chunk, buf);
 	file_store(d, f, chunk, buf);
 	waiters_deliver(d, others, f, chunk, buf);
+}
+
+void chunk_is_zeros(struct ffs_data *d, struct ffs_file *f, uint32_t chunk, uint32_t bytes)
+{
+	struct cbuf *buf = cbuf_new(d, bytes);
+
+	memset(buf->bytes, 0, bytes);
+	chunk_verified(d, f, chunk, buf, false);
+	cbuf_unref(buf);
 }
 
 /* ---- trying again ---- */
@@ -286,13 +297,14 @@ int64_t flights_retry(struct ffs_data *d, int64_t now)
 	return next;
 }
 
-/* ---- chunks of an earlier boot ---- */
+/* ---- chunks that are here: of an earlier boot, or zeros ---- */
 
 struct local_job {
 	struct pool_job pool;
 	struct ffs_data *d;
 	struct ffs_file *file;
 	uint32_t chunk;
+	uint32_t zeros; /* all that it is; 0: what is on disk */
 };
 
 static void local_job(struct pool_job *pool)
@@ -336,12 +348,39 @@ static void local_job(struct pool_job *pool)
 	fetch_job_end(d);
 }
 
-void fetch_verify_local(struct ffs_data *d, struct flight *fl)
+static void zeros_job(struct pool_job *pool)
+{
+	struct local_job *j = CONTAINER_OF(pool, struct local_job, pool);
+	struct ffs_data *d = j->d;
+
+	chunk_is_zeros(d, j->file, j->chunk, j->zeros);
+	pthread_mutex_lock(&d->lock);
+	file_unbusy(d, j->file);
+	pthread_mutex_unlock(&d->lock);
+	free(j);
+	fetch_job_end(d);
+}
+
+static void local_job_submit(struct ffs_data *d, const struct flight *fl, uint32_t zeros)
 {
 	struct local_job *j = xcalloc(1, sizeof(*j));
 
-	*j = (struct local_job){.pool = {.fn = local_job}, .d = d, .file = fl->file, .chunk = fl->chunk};
+	*j = (struct local_job){.pool = {.fn = zeros ? zeros_job : local_job},
+	                        .d = d,
+	                        .file = fl->file,
+	                        .chunk = fl->chunk,
+	                        .zeros = zeros};
 	fl->file->busy++;
 	d->n_jobs++;
 	pool_submit(d->pool, POOL_DEMAND, &j->pool);
+}
+
+void fetch_verify_local(struct ffs_data *d, struct flight *fl)
+{
+	local_job_submit(d, fl, 0);
+}
+
+void fetch_zeros(struct ffs_data *d, struct flight *fl, uint32_t bytes)
+{
+	local_job_submit(d, fl, bytes);
 }

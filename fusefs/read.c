@@ -338,7 +338,8 @@ static void read_filling(struct ffs_data *d, struct read_op *op)
 		if (parts[i].buf || parts[i].on_disk)
 			continue;
 		n_missing++;
-		need_until = parts[i].c.blob_offset + parts[i].c.blob_bytes;
+		if (!parts[i].c.hole)
+			need_until = parts[i].c.blob_offset + parts[i].c.blob_bytes;
 	}
 	op->single = !op->discard && n == 1;
 	if (!op->discard && !(op->single && (n_missing || parts[0].buf)))

@@ -54,6 +54,24 @@ void layer_ready(struct fixture *f, struct test_layer *l, unsigned toc)
 		fail_msg("%s", err.msg);
 }
 
+void zeros_twice(struct test_layer *data, struct test_layer *holes)
+{
+	AUTO(buf) struct buf bytes = BUF_INIT;
+
+	test_layer_init(data, "127.0.0.1:1/data");
+	test_layer_init(holes, "127.0.0.1:1/holes");
+	test_layer_add_sparse(holes, "mixed", 10000, 10000, 1);
+	test_layer_add_sparse(holes, "zeros", 0, 20000, 1);
+	buf_addstr(&bytes, buf_str(&test_layer_file(holes, "mixed")->content));
+	buf_addz(&bytes, 10000);
+	test_layer_add_bytes(data, "mixed", buf_str(&bytes), 0644, 10000, NULL);
+	buf_clear(&bytes);
+	buf_addz(&bytes, 20000);
+	test_layer_add_bytes(data, "zeros", buf_str(&bytes), 0644, 20000, NULL);
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(digest_eq(&data->files.p[i].claim, &holes->files.p[i].claim));
+}
+
 void layer_fini(struct fixture *f, struct test_layer *l)
 {
 	ffs_data_free(STEAL(f->data));

@@ -30,6 +30,8 @@ void data_open(struct fixture *f);
 void sample_layer(struct test_layer *l);
 /* Finishes a layer and makes it known; toc: see test_layer_finish. */
 void layer_ready(struct fixture *f, struct test_layer *l, unsigned toc);
+/* Two files in two layers: the first layer stores their zeros, in the other they are holes. Not finished. */
+void zeros_twice(struct test_layer *data, struct test_layer *holes);
 /* The end of a test: read-ahead may still come out of the layer. */
 void layer_fini(struct fixture *f, struct test_layer *l);
 
