@@ -91,7 +91,7 @@ struct layer {
 	unsigned refs;                /* the list, files, requests, jobs, fills */
 	bool removed, pinned;
 	struct digest promised; /* DiffID; zeros: none is known */
-	struct ffs_facts facts; /* that hold of what is promised, or of the blob whatever is */
+	struct ffs_facts facts; /* the prover's: it alone changes them */
 	char unproven[256];     /* why it could not be proven, the last time; empty: not tried, or it could */
 	bool filled;            /* all of its files were published, once */
 	int64_t prove_ns;       /* when the prover is to take it up; 0: not wanted */

@@ -46,8 +46,6 @@ int ffs_data_new(struct ffs_store *store, const struct ffs_blobs *blobs, const s
 
 void ffs_data_free(struct ffs_data *d)
 {
-	struct err err;
-
 	if (!d)
 		return;
 	pthread_mutex_lock(&d->lock);
@@ -76,8 +74,8 @@ void ffs_data_free(struct ffs_data *d)
 		struct layer *l = d->layers;
 
 		d->layers = l->next;
-		if (l->gaps && gaps_flush(l->gaps, &err) < 0)
-			log_warn("%s", err.msg);
+		if (l->gaps)
+			gaps_flush(l->gaps);
 		layer_unref(l);
 	}
 	while (d->inflaters) {
@@ -344,7 +342,10 @@ int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, bo
 	                                 .files = l->n_files};
 	memcpy(out->error, l->error, sizeof(out->error));
 	out->verdict = layer_verdict(l, &l->promised, &reason);
-	out->diff_id = l->info->trust == ESGZ_TRUST_DIFFID ? l->info->trusted : l->facts.diff_id;
+	if (l->info->trust == ESGZ_TRUST_DIFFID)
+		out->diff_id = l->info->trusted;
+	else if (ffs_facts_decide(&l->facts, &l->promised))
+		out->diff_id = l->facts.diff_id;
 	snprintf(out->reason, sizeof(out->reason), "%.*s", (int)sizeof(out->reason) - 1, buf_cstr(&reason));
 	pthread_mutex_unlock(&d->lock);
 	for (uint32_t i = 0; i < l->info->n_entries && !sizes_only; i++) {

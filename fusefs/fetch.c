@@ -336,10 +336,8 @@ static void gaps_job(struct pool_job *pool)
 {
 	struct job *j = CONTAINER_OF(pool, struct job, pool);
 	struct ffs_data *d = j->d;
-	struct err err;
 
-	if (gaps_flush(j->layer->gaps, &err) < 0)
-		disk_failed(d, &err);
+	gaps_flush(j->layer->gaps);
 	pthread_mutex_lock(&d->lock);
 	layer_unref(j->layer);
 	pthread_mutex_unlock(&d->lock);

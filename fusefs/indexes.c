@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define INDEX_BYTES_MAX (1ull << 32)
 #define SOURCE_BYTES_MAX 16384
@@ -56,6 +58,7 @@ static void facts_encode(const struct ffs_facts *f, struct json_writer *w)
 	if (digest_is_zero(&f->diff_id))
 		return;
 	json_w_kcstr(w, "diffId", digest_text(&f->diff_id, text));
+	json_w_kbool(w, "ofBlob", f->of_blob);
 	json_w_kcstr(w, "tree", TREES[f->tree]);
 	if (f->difference) {
 		json_w_key(w, "difference");
@@ -167,6 +170,8 @@ static int source_field(struct json_reader *j, struct str key, struct ffs_source
 		return take_digest(j, &src->promised, err);
 	if (str_eqc(key, "diffId"))
 		return take_digest(j, &src->facts.diff_id, err);
+	if (str_eqc(key, "ofBlob"))
+		return json_bool(j, &src->facts.of_blob, err);
 	if (str_eqc(key, "difference"))
 		return take_text(j, &src->facts.difference, err);
 	if (str_eqc(key, "tree")) {
@@ -348,11 +353,17 @@ const char *ffs_verdict_name(enum ffs_verdict v)
 	return v == FFS_PROVEN ? "proven" : v == FFS_FALSE ? "false" : "unproven";
 }
 
+bool ffs_facts_decide(const struct ffs_facts *f, const struct digest *promised)
+{
+	return !digest_is_zero(&f->diff_id) && !digest_is_zero(promised) &&
+	       (f->of_blob || digest_eq(&f->diff_id, promised));
+}
+
 enum ffs_verdict ffs_facts_verdict(const struct ffs_facts *f, const struct digest *promised, struct buf *why)
 {
 	char have[DIGEST_TEXT_MAX], want[DIGEST_TEXT_MAX];
 
-	if (digest_is_zero(&f->diff_id) || digest_is_zero(promised))
+	if (!ffs_facts_decide(f, promised))
 		return FFS_UNPROVEN;
 	if (!digest_eq(&f->diff_id, promised)) {
 		if (why)
@@ -367,7 +378,7 @@ enum ffs_verdict ffs_facts_verdict(const struct ffs_facts *f, const struct diges
 
 bool ffs_facts_always_false(const struct ffs_facts *f)
 {
-	return !digest_is_zero(&f->diff_id) && f->tree == FFS_TREE_DIFFERS;
+	return !digest_is_zero(&f->diff_id) && f->of_blob && f->tree == FFS_TREE_DIFFERS;
 }
 
 /* Not between reading and writing of one who changes it: it would come back. */
@@ -396,6 +407,88 @@ int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *
 	if (unlinkat(dir, ffs_gaps_name(key, gaps), 0) < 0 && errno != ENOENT)
 		return err_errno(err, errno, "remove index/%s", gaps);
 	return source_remove(s, key, err);
+}
+
+/* ---- sources without an index ---- */
+
+struct alone {
+	struct digest key;
+	int64_t since_s;
+};
+
+struct alones {
+	VEC(struct alone) v;
+};
+
+static void alones_fini(struct alones *a)
+{
+	vec_fini(&a->v);
+}
+DEFINE_AUTO_FINI(alones);
+
+static bool is_alone(struct ffs_store *s, const struct digest *key, int64_t *since_s)
+{
+	char hex[65], name[SOURCE_NAME_MAX];
+	struct stat st;
+
+	if (faccessat(s->dirs[FFS_DIR_INDEX], digest_hex(key, hex), F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    fstatat(s->dirs[FFS_DIR_INDEX], source_name(key, name), &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	*since_s = st.st_mtim.tv_sec;
+	return true;
+}
+
+static int youngest_first(const void *a, const void *b)
+{
+	const struct alone *x = a, *y = b;
+
+	return x->since_s != y->since_s ? x->since_s > y->since_s ? -1 : 1 : memcmp(&x->key, &y->key, sizeof(x->key));
+}
+
+static int list_alone(struct ffs_store *s, struct alones *out, struct err *err)
+{
+	AUTO_DIR DIR *d = NULL;
+	AUTO_FD int fd = -1;
+	struct dirent *e;
+	int more;
+
+	fd = openat(s->dirs[FFS_DIR_INDEX], ".", O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(err, errno, "list index/");
+	TRY(dir_iter_open(fd, &d, err));
+	while ((more = dir_iter_next(d, &e, err)) > 0) {
+		struct str name = str_of(e->d_name);
+		struct alone a;
+
+		if (str_ends(name, STR(SOURCE_SUFFIX)) &&
+		    digest_from_hex(str_sub(name, 0, name.n - strlen(SOURCE_SUFFIX)), &a.key) &&
+		    is_alone(s, &a.key, &a.since_s))
+			vec_push(&out->v, a);
+	}
+	return more;
+}
+
+int ffs_index_forget_old(struct ffs_store *s, struct err *err)
+{
+	AUTO(alones) struct alones all = {VEC_INIT};
+	int64_t before_s = (int64_t)time(NULL) - FFS_ALONE_S, since_s;
+
+	TRY(list_alone(s, &all, err));
+	if (all.v.n)
+		qsort(all.v.p, all.v.n, sizeof(*all.v.p), youngest_first);
+	for (size_t i = 0; i < all.v.n; i++) {
+		const struct alone *a = &all.v.p[i];
+		char name[SOURCE_NAME_MAX];
+
+		if (i < FFS_ALONE_MAX && a->since_s >= before_s)
+			continue;
+		/* An index that is being written is young: its source came just before. */
+		pthread_mutex_lock(&s->source_lock);
+		if (is_alone(s, &a->key, &since_s) && since_s == a->since_s)
+			unlinkat(s->dirs[FFS_DIR_INDEX], source_name(&a->key, name), 0);
+		pthread_mutex_unlock(&s->source_lock);
+	}
+	return 0;
 }
 
 int ffs_index_list(struct ffs_store *s, struct ffs_keys *out, struct err *err)

@@ -144,7 +144,7 @@ int layer_load(struct ffs_store *store, const struct digest *key, struct layer *
 	l->facts = l->source.facts;
 	l->source.facts.difference = NULL;
 	if (l->info->trust == ESGZ_TRUST_TOC)
-		l->gaps = gaps_new(store, key);
+		l->gaps = gaps_new(store, key, l->info->blob_bytes);
 	*out = STEAL(l);
 	return 0;
 }

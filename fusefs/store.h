@@ -91,6 +91,8 @@ enum ffs_tree {
 /* What was found of a lazy layer once all of its blob had been here (proof/README.md). */
 struct ffs_facts {
 	struct digest diff_id; /* zeros: nothing yet */
+	bool
+	    of_blob; /* of bytes that have the blob's digest: holds whatever is promised. Else for who promises diff_id */
 	enum ffs_tree tree;
 	char *difference; /* DIFFERS: the first one; UNKNOWN: why; else NULL */
 };
@@ -98,10 +100,12 @@ struct ffs_facts {
 enum ffs_verdict { FFS_UNPROVEN, FFS_PROVEN, FFS_FALSE };
 /* "unproven", "proven", "false" */
 const char *ffs_verdict_name(enum ffs_verdict v);
+/* Whether they say anything to a configuration that promises this DiffID. */
+bool ffs_facts_decide(const struct ffs_facts *f, const struct digest *promised);
 /* What follows from the facts for a configuration that promises this DiffID (zeros: none is known); `why` (may be NULL)
  * gets the reason for FALSE, and for UNPROVEN if there is one. */
 enum ffs_verdict ffs_facts_verdict(const struct ffs_facts *f, const struct digest *promised, struct buf *why);
-/* Whether that is FFS_FALSE whatever is promised: two trees in one layer. */
+/* Whether that is FFS_FALSE whatever is promised: two trees in one blob. */
 bool ffs_facts_always_false(const struct ffs_facts *f);
 
 /* Where a layer's blob comes from, and what is known of it. */
@@ -141,6 +145,11 @@ int ffs_index_set_facts(struct ffs_store *s, const struct digest *key, const str
 /* Removes the index and what is beside it; absent is fine. The source of a layer that is false under any configuration
  * stays: who asks for the layer again is told. */
 int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err);
+
+/* Of such sources the youngest stay, for a while: a layer that is asked for again is looked through again. */
+#define FFS_ALONE_MAX 1000
+#define FFS_ALONE_S (180ll * 24 * 3600)
+int ffs_index_forget_old(struct ffs_store *s, struct err *err);
 
 struct ffs_keys {
 	VEC(struct digest) v;

@@ -6,7 +6,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 
 struct world {
 	char dir[48];
@@ -284,6 +286,55 @@ static void pins_are_replaced_and_survive(void **state)
 	assert_int_equal(n, 0);
 }
 
+/* A layer that was false and is gone; it was found so `age_s` ago. */
+static void leave_alone(struct world *w, unsigned i, int64_t age_s, struct digest *key)
+{
+	struct ffs_source src = {.reference = (char *)"127.0.0.1:1/a", .media_type = (char *)"", .blob_bytes = 1};
+	const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = time(NULL) - age_s}};
+	char name[80], hex[65];
+
+	digest_of(&i, sizeof(i), key);
+	src.blob = src.facts.diff_id = *key;
+	src.facts.of_blob = true;
+	src.facts.tree = FFS_TREE_DIFFERS;
+	OK(ffs_index_put(w->store, key, STR("index"), &src, false, err));
+	OK(ffs_index_remove(w->store, key, err));
+	snprintf(name, sizeof(name), "%s.source", digest_hex(key, hex));
+	assert_int_equal(utimensat(ffs_store_dir(w->store, FFS_DIR_INDEX), name, times, 0), 0);
+}
+
+static bool is_known(struct world *w, const struct digest *key)
+{
+	AUTO(ffs_source) struct ffs_source src = {0};
+
+	return ffs_index_source(w->store, key, &src, NULL) >= 0 && ffs_facts_always_false(&src.facts);
+}
+
+/* What is left of false layers is bounded: by age, and by number. */
+static void old_knowledge_is_forgotten(void **state)
+{
+	struct world *w = *state;
+	struct digest keys[FFS_ALONE_MAX + 2], old, index;
+	struct ffs_source src = {.reference = (char *)"127.0.0.1:1/a", .media_type = (char *)""};
+	const struct timespec epoch[2] = {0};
+	char name[80], hex[65];
+
+	leave_alone(w, 100000, FFS_ALONE_S + 60, &old);
+	for (unsigned i = 0; i < FFS_ALONE_MAX + 2; i++)
+		leave_alone(w, i, 10 * i, &keys[i]);
+	/* That of a layer that is here stays, however old. */
+	digest_of("index", 5, &index);
+	src.blob = index;
+	OK(ffs_index_put(w->store, &index, STR("index"), &src, false, err));
+	snprintf(name, sizeof(name), "%s.source", digest_hex(&index, hex));
+	assert_int_equal(utimensat(ffs_store_dir(w->store, FFS_DIR_INDEX), name, epoch, 0), 0);
+	OK(ffs_index_forget_old(w->store, err));
+	assert_false(is_known(w, &old));
+	for (unsigned i = 0; i < FFS_ALONE_MAX + 2; i++)
+		assert_int_equal(is_known(w, &keys[i]), i < FFS_ALONE_MAX);
+	assert_true(ffs_index_has(w->store, &index));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -297,6 +348,7 @@ int main(void)
 	    TEST(holes_are_zeros),
 	    TEST(an_alias_is_the_same_file),
 	    TEST(indexes_and_sources),
+	    TEST(old_knowledge_is_forgotten),
 	    TEST(pins_are_replaced_and_survive),
 	};
 

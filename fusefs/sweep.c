@@ -1,7 +1,7 @@
 /*
  * Deleting what no layer here has any more. Indexes name objects, all indexes are loaded, so contentfs alone can tell; what
  * a running Unpack will name is known to the store (batches). A few names at a time are looked at and deleted under the
- * store's lock, which those who would begin to rely on one share.
+ * store's lock, which those who would begin to rely on one share. At last what is known of layers that are gone long since.
  */
 #include "fusefs/store_internal.h"
 #include "fusefs/verbs.h"
@@ -148,5 +148,6 @@ int verb_sweep(struct rpc_call *c, const void *request, void *svc, struct err *e
 	TRY(load_missing(&w, err));
 	TRY(sweep_dir(&w, FFS_DIR_OBJECTS, err));
 	TRY(sweep_dir(&w, FFS_DIR_PARTIAL, err));
+	TRY(ffs_index_forget_old(w.s->w->store, err));
 	return rpc_reply(c, &w.rsp.base, err);
 }

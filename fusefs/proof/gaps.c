@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/failpoint.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "fusefs/store_internal.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@
 #define PIECE_HEADER 24u
 #define BATCH_BYTES_MAX (4u << 20) /* plain; more than what comes together between FLUSH_BYTES and the flush */
 #define LOG_BYTES_MAX (1ull << 32)
+#define LOG_BYTES_MIN (1u << 20) /* may be kept of the smallest blob: as much is fetched without a thought */
 #define LEVEL 1
 #define CACHED 16 /* batches: pieces of those that readers brought lie scattered over the blob */
 
@@ -28,20 +30,23 @@
 struct gaps {
 	struct ffs_store *store;
 	char name[FFS_GAPS_NAME_MAX];
-	pthread_mutex_t lock; /* guards `pending` and `due` */
+	uint64_t most;        /* bytes of the log: its pieces come out of the blob, where they are packed as well */
+	pthread_mutex_t lock; /* guards `pending`, `due` and `failed` */
 	struct buf pending;   /* pieces */
 	bool due;             /* somebody was told to flush */
+	bool failed;          /* the log cannot be written */
 	pthread_mutex_t io;   /* one writer at a time; held while it writes; guards what follows */
 	int fd;               /* -1: not open yet */
 	uint64_t end;         /* of what checks */
 	bool closed;          /* forgotten: nothing is written any more */
 };
 
-struct gaps *gaps_new(struct ffs_store *store, const struct digest *index_key)
+struct gaps *gaps_new(struct ffs_store *store, const struct digest *index_key, uint64_t blob_bytes)
 {
 	struct gaps *g = xcalloc(1, sizeof(*g));
 
 	g->store = store;
+	g->most = blob_bytes < LOG_BYTES_MAX - LOG_BYTES_MIN ? LOG_BYTES_MIN + blob_bytes : LOG_BYTES_MAX;
 	ffs_gaps_name(index_key, g->name);
 	pthread_mutex_init(&g->lock, NULL);
 	pthread_mutex_init(&g->io, NULL);
@@ -67,7 +72,7 @@ bool gaps_add(struct gaps *g, uint64_t from, uint64_t until, uint32_t n_chunks, 
 
 	pthread_mutex_lock(&g->lock);
 	/* When the disk does not keep up it is better to fetch again than to fill the memory. */
-	if (plain.n <= GAPS_PIECE_MAX && g->pending.n + PIECE_HEADER + plain.n <= BATCH_BYTES_MAX) {
+	if (!g->failed && plain.n <= GAPS_PIECE_MAX && g->pending.n + PIECE_HEADER + plain.n <= BATCH_BYTES_MAX) {
 		buf_le64(&g->pending, from);
 		buf_le64(&g->pending, until);
 		buf_le32(&g->pending, n_chunks);
@@ -177,38 +182,49 @@ static int open_log(struct gaps *g, bool create, struct err *err)
 
 static int append(struct gaps *g, struct str record, struct err *err)
 {
-	int r = open_log(g, true, err);
-
-	if (r >= 0 && g->end + record.n > LOG_BYTES_MAX)
+	TRY(open_log(g, true, err));
+	if (g->end + record.n > g->most)
 		return 0; /* what it lacks is fetched again */
-	if (r >= 0)
-		r = fd_pwrite_all(g->fd, record, (off_t)g->end, err);
-	if (r < 0)
-		return err_wrap(err, "index/%s", g->name);
+	TRY_WRAP(fd_pwrite_all(g->fd, record, (off_t)g->end, err), err, "index/%s", g->name);
 	g->end += record.n;
 	FAILPOINT("gaps-appended");
 	return 0;
 }
 
-int gaps_flush(struct gaps *g, struct err *err)
+/* `plain`: may be empty. */
+static int keep(struct gaps *g, struct str plain, struct err *err)
 {
-	AUTO(buf) struct buf plain = BUF_INIT;
 	AUTO(buf) struct buf record = BUF_INIT;
 	int r = 0;
 
-	pthread_mutex_lock(&g->lock);
-	plain = g->pending;
-	g->pending = BUF_INIT;
-	g->due = false;
-	pthread_mutex_unlock(&g->lock);
 	if (plain.n)
-		TRY(pack(buf_str(&plain), &record, err));
+		TRY(pack(plain, &record, err));
 	pthread_mutex_lock(&g->io);
 	/* Opened in any case: it is not cut under one who maps it afterwards. */
 	if (!g->closed)
 		r = plain.n ? append(g, buf_str(&record), err) : open_log(g, false, err);
 	pthread_mutex_unlock(&g->io);
 	return r;
+}
+
+void gaps_flush(struct gaps *g)
+{
+	AUTO(buf) struct buf plain = BUF_INIT;
+	struct err err = ERR_INIT;
+	bool failed;
+
+	pthread_mutex_lock(&g->lock);
+	plain = g->pending;
+	g->pending = BUF_INIT;
+	g->due = false;
+	failed = g->failed;
+	pthread_mutex_unlock(&g->lock);
+	if (failed || keep(g, buf_str(&plain), &err) >= 0)
+		return;
+	log_warn("what the proof of a layer needs is not kept, and will be fetched again: %s", err.msg);
+	pthread_mutex_lock(&g->lock);
+	g->failed = true;
+	pthread_mutex_unlock(&g->lock);
 }
 
 void gaps_forget(struct gaps *g)

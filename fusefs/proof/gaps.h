@@ -19,7 +19,8 @@
 /* ---- collecting: any thread ---- */
 
 struct gaps;
-struct gaps *gaps_new(struct ffs_store *store, const struct digest *index_key);
+/* The log takes at most about as much as the layer's blob. */
+struct gaps *gaps_new(struct ffs_store *store, const struct digest *index_key, uint64_t blob_bytes);
 /* What was not flushed is lost. */
 void gaps_free(struct gaps *g);
 
@@ -27,8 +28,9 @@ void gaps_free(struct gaps *g);
  * enough has come together for a gaps_flush, by somebody who has time; said once until then. */
 bool gaps_add(struct gaps *g, uint64_t from, uint64_t until, uint32_t n_chunks, struct str plain);
 
-/* Compresses and appends what has come together. What cannot be written is dropped. */
-int gaps_flush(struct gaps *g, struct err *err);
+/* Compresses and appends what has come together. When that fails, it says so, and nothing more is kept: what a log lacks is
+ * fetched again. */
+void gaps_flush(struct gaps *g);
 
 /* Removes the log, and drops what has come together. */
 void gaps_forget(struct gaps *g);

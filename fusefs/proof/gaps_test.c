@@ -8,8 +8,10 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -92,21 +94,21 @@ static off_t log_size(struct world *w)
 static void test_written_and_read(void **state)
 {
 	struct world *w = *state;
-	struct gaps *g = gaps_new(w->store, &w->key);
+	struct gaps *g = gaps_new(w->store, &w->key, 1u << 20);
 
 	assert_int_equal(check(w, 0), 0);
 	/* More batches than the reader keeps, in no order. */
 	for (unsigned i = 0; i < 400; i++) {
 		add(g, i * 7 % 400);
 		if (i % 10 == 9)
-			OK(gaps_flush(g, err));
+			gaps_flush(g);
 	}
 	assert_int_equal(check(w, 400), 400);
 	gaps_forget(g);
 	assert_int_equal(check(w, 400), 0);
 	/* One who comes late brings no log back. */
 	add(g, 0);
-	OK(gaps_flush(g, err));
+	gaps_flush(g);
 	assert_int_equal(open_log(w, O_RDONLY), -1);
 	gaps_free(g);
 }
@@ -115,13 +117,13 @@ static void test_later_ones_count(void **state)
 {
 	struct world *w = *state;
 	AUTO(gaps_log) struct gaps_log *log = NULL;
-	struct gaps *g = gaps_new(w->store, &w->key);
+	struct gaps *g = gaps_new(w->store, &w->key, 1u << 20);
 	struct str plain;
 
 	for (unsigned i = 0; i < 4; i++) {
 		gaps_add(g, 5, 10, 1, str_of(i == 3 ? "new" : "old"));
 		if (i % 2)
-			OK(gaps_flush(g, err));
+			gaps_flush(g);
 	}
 	OK(gaps_log_open(w->store, &w->key, &log, err));
 	OK(gaps_log_read(log, gaps_log_find(log, 0), &plain, err));
@@ -137,16 +139,16 @@ static void test_torn(void **state)
 
 	for (int damage = 0; damage < 2; damage++)
 		for (unsigned cut = 1; cut < 40; cut++) {
-			struct gaps *g = gaps_new(w->store, &w->key);
+			struct gaps *g = gaps_new(w->store, &w->key, 1u << 20);
 			off_t at;
 			int fd;
 
 			gaps_forget(g);
 			gaps_free(g);
-			g = gaps_new(w->store, &w->key);
+			g = gaps_new(w->store, &w->key, 1u << 20);
 			for (unsigned i = 0; i < 3; i++) {
 				add(g, i);
-				OK(gaps_flush(g, err));
+				gaps_flush(g);
 				ends[i + 1] = log_size(w);
 			}
 			gaps_free(g);
@@ -161,9 +163,9 @@ static void test_torn(void **state)
 			if (damage && check(w, 3) == 3)
 				continue;
 			assert_int_equal(check(w, 3), at >= ends[2] ? 2 : at >= ends[1] ? 1 : 0);
-			g = gaps_new(w->store, &w->key);
+			g = gaps_new(w->store, &w->key, 1u << 20);
 			add(g, 3);
-			OK(gaps_flush(g, err));
+			gaps_flush(g);
 			assert_int_equal(check(w, 4), at >= ends[2] ? 3 : at >= ends[1] ? 2 : 1);
 			gaps_free(g);
 		}
@@ -172,21 +174,53 @@ static void test_torn(void **state)
 static void test_bounds(void **state)
 {
 	struct world *w = *state;
-	struct gaps *g = gaps_new(w->store, &w->key);
+	struct gaps *g = gaps_new(w->store, &w->key, 1u << 20);
 	AUTO(buf) struct buf long_one = BUF_INIT;
 	unsigned due = 0;
 
 	buf_addz(&long_one, GAPS_PIECE_MAX + 1);
 	assert_false(gaps_add(g, 0, 1, 0, buf_str(&long_one)));
-	OK(gaps_flush(g, err));
+	gaps_flush(g);
 	assert_int_equal(log_size(w), 0);
 	/* Said once, and what nobody flushes does not grow for ever. */
 	long_one.n = GAPS_PIECE_MAX;
 	for (unsigned i = 0; i < 100; i++)
 		due += gaps_add(g, i, i + 1, 0, buf_str(&long_one));
 	assert_int_equal(due, 1);
-	OK(gaps_flush(g, err));
+	gaps_flush(g);
 	assert_true(gaps_add(g, 200, 201, 0, buf_str(&long_one)));
+	gaps_free(g);
+}
+
+/* About as much as the blob has, and no more once it cannot be written. */
+static void test_log_bound(void **state)
+{
+	struct world *w = *state;
+	struct gaps *g = gaps_new(w->store, &w->key, 3u << 20);
+	AUTO(buf) struct buf noise = BUF_INIT;
+	struct rlimit before, none;
+	off_t size;
+
+	for (uint32_t x = 1; noise.n < GAPS_PIECE_MAX; x = x * 1664525 + 1013904223)
+		buf_addc(&noise, (char)(x >> 24));
+	for (unsigned i = 0; i < 10; i++) {
+		gaps_add(g, i, i + 1, 0, buf_str(&noise));
+		gaps_flush(g);
+	}
+	size = log_size(w);
+	assert_in_range(size, 3u << 20, 4u << 20);
+	gaps_free(g);
+	g = gaps_new(w->store, &w->key, 100u << 20);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	none = (struct rlimit){.rlim_cur = 1, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	add(g, 0);
+	gaps_flush(g);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	add(g, 1);
+	gaps_flush(g);
+	assert_int_equal(log_size(w), size);
 	gaps_free(g);
 }
 
@@ -194,10 +228,10 @@ static void test_bounds(void **state)
 static void test_left_over(void **state)
 {
 	struct world *w = *state;
-	struct gaps *g = gaps_new(w->store, &w->key);
+	struct gaps *g = gaps_new(w->store, &w->key, 1u << 20);
 
 	add(g, 0);
-	OK(gaps_flush(g, err));
+	gaps_flush(g);
 	gaps_free(g);
 	ffs_store_close(w->store);
 	OK(ffs_store_open(w->root, &w->store, err));
@@ -208,7 +242,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_written_and_read), T(test_later_ones_count), T(test_torn), T(test_bounds), T(test_left_over),
+	    T(test_written_and_read), T(test_later_ones_count), T(test_torn),
+	    T(test_bounds),           T(test_log_bound),        T(test_left_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

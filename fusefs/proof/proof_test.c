@@ -19,6 +19,7 @@ struct made {
 	enum esgz_compression compression;
 	struct buf tar;
 	VEC(size_t) cuts; /* of the tar: where members begin */
+	uint64_t offset;  /* of the first of them in the blob */
 	struct digest diff_id;
 	struct test_layer l;
 };
@@ -132,6 +133,7 @@ static void made_ready(struct fixture *f, struct made *m)
 		pack(m, str_sub(buf_str(&m->tar), m->cuts.p[i], until - m->cuts.p[i]));
 	}
 	vec_push(&offsets, m->l.blob.n);
+	m->offset = offsets.p[0];
 	digest_of(m->l.blob.p, m->l.blob.n, &m->l.digest);
 	vec_each(&m->l.files, t) {
 		index_file(m, t, offsets.p + chunk);
@@ -361,7 +363,36 @@ static void test_switched_off(void **state)
 	made_fini(f, &m);
 }
 
+/* Known from its index: nothing is fetched or hashed for it. */
+static void test_too_long(void **state)
+{
+	struct fixture *f = *state;
+	struct made m;
+
+	made_init(&m, ESGZ_GZIP);
+	test_layer_add_sparse(&m.l, "hole", 0, 65ull << 30, 1);
+	layer_ready(f, &m.l, 1);
+	pthread_mutex_lock(&f->data->lock);
+	layer_find(f->data, &m.l.key)->filled = true; /* hashing it takes minutes */
+	pthread_mutex_unlock(&f->data->lock);
+	digest_of("x", 1, &m.diff_id);
+	ffs_data_promise(f->data, &m.l.key, &m.diff_id);
+	assert_verdict(f, &m, FFS_UNPROVEN, "longer than 64 GiB");
+	assert_int_equal(fetched(f), 0);
+	made_fini(f, &m);
+}
+
 /* ---- what is false ---- */
+
+static struct ffs_facts facts_of(struct fixture *f, const struct made *m)
+{
+	AUTO(ffs_source) struct ffs_source src = {0};
+	struct err err;
+
+	assert_int_equal(ffs_index_source(f->store, &m->l.key, &src, &err), 0);
+	src.facts.difference = (free(src.facts.difference), NULL);
+	return src.facts;
+}
 
 /* Who unpacks it gets a setuid file, who mounts it does not. */
 static void test_two_views(void **state)
@@ -378,7 +409,7 @@ static void test_two_views(void **state)
 	ffs_data_promise(f->data, &m.l.key, &m.diff_id);
 	fill_all(f, &m);
 	assert_verdict(f, &m, FFS_FALSE, "bin/su: mode 0755 in the TOC, 4755 in the tar");
-	assert_true(fetched(f) <= m.l.blob.n + 4096);
+	assert_true(facts_of(f, &m).of_blob);
 	ffs_data_counters(f->data, &n);
 	assert_int_equal(n.proven_false, 1);
 	made_fini(f, &m);
@@ -469,6 +500,79 @@ static void test_wrong_gaps(void **state)
 	prove_now(f, &m);
 	assert_verdict(f, &m, FFS_PROVEN, "");
 	assert_int_equal(fetched(f) - before, m.l.blob.n);
+	made_fini(f, &m);
+}
+
+/* The tar as another one has it, which differs at `at` in the first header. */
+static void forge(const struct made *m, size_t at, char c, struct buf *out, struct digest *diff_id)
+{
+	unsigned sum = 0;
+
+	buf_addstr(out, buf_str(&m->tar));
+	out->p[at] = c;
+	memset(out->p + 148, ' ', 8);
+	for (unsigned i = 0; i < 512; i++)
+		sum += (uint8_t)out->p[i];
+	snprintf(out->p + 148, 8, "%06o", sum);
+	digest_of(out->p, out->n, diff_id);
+}
+
+/* A mirror sends headers that are not the blob's, and an image promises the stream that they make: whatever comes of that says
+ * nothing to an image that promises what the blob is. */
+static void check_forged(struct fixture *f, size_t at, char c, enum ffs_verdict of_liar)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	struct digest forged, honest;
+	struct made m;
+	struct err err;
+
+	sample(f, &m, ESGZ_GZIP);
+	filled_unproven(f, &m);
+	forge(&m, at, c, &tar, &forged);
+	gaps_add(layer_find(f->data, &m.l.key)->gaps, 0, m.offset, 0, str_sub(buf_str(&tar), 0, m.cuts.p[0]));
+	honest = m.diff_id;
+	m.diff_id = forged;
+	prove_now(f, &m);
+	assert_verdict(f, &m, of_liar, "");
+	/* For the other image it is as if nobody had asked, also after a start. */
+	assert_int_not_equal(ffs_data_verdict(f->data, &m.l.key, &honest, NULL), FFS_FALSE);
+	reopen(f);
+	assert_int_equal(ffs_data_add_layer(f->data, &m.l.key, &err), 0);
+	assert_int_not_equal(ffs_data_verdict(f->data, &m.l.key, &honest, NULL), FFS_FALSE);
+	m.diff_id = honest;
+	prove_now(f, &m);
+	assert_verdict(f, &m, FFS_PROVEN, "");
+	assert_true(facts_of(f, &m).of_blob);
+	assert_int_equal(ffs_data_verdict(f->data, &m.l.key, &forged, NULL), FFS_FALSE);
+	made_fini(f, &m);
+}
+
+static void test_forged_names(void **state)
+{
+	check_forged(*state, 265, 'u', FFS_PROVEN); /* a user's name, which nobody looks at */
+}
+
+static void test_forged_tree(void **state)
+{
+	check_forged(*state, 104, '4', FFS_FALSE); /* mode 0455 */
+}
+
+/* Gaps that cannot be kept are no contents that cannot be kept. */
+static void test_gaps_not_kept(void **state)
+{
+	struct fixture *f = *state;
+	char hex[65];
+	struct made m;
+
+	sample(f, &m, ESGZ_GZIP);
+	{
+		AUTO_FREE char *name = xasprintf("%s.gaps", digest_hex(&m.l.key, hex));
+
+		assert_int_equal(mkdirat(ffs_store_dir(f->store, FFS_DIR_INDEX), name, 0700), 0);
+	}
+	prove_now(f, &m);
+	assert_verdict(f, &m, FFS_PROVEN, "");
+	assert_true(f->data->disk_failed_ns == 0);
 	made_fini(f, &m);
 }
 
@@ -585,7 +689,8 @@ int main(void)
 	    T(test_proven_gzip),  T(test_proven_zstd), T(test_proven_by_readers), T(test_only_directories),
 	    T(test_switched_off), T(test_two_views),   T(test_hidden_file),       T(test_wrong_promise),
 	    T(test_torn_log),     T(test_wrong_gaps),  T(test_registry_lies),     T(test_too_much_is_missing),
-	    T(test_stop),         T(test_removed),     T(test_reader_goes_first),
+	    T(test_stop),         T(test_removed),     T(test_reader_goes_first), T(test_too_long),
+	    T(test_forged_names), T(test_forged_tree), T(test_gaps_not_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

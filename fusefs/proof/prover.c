@@ -58,13 +58,16 @@ static int look_up(struct proof *p, size_t n, struct err *err)
 	return prover_give_way(p->d, p->l, err);
 }
 
+/* No code of something that another try could mend. */
+static int too_long(struct err *err)
+{
+	return err_set(err, ERR_OUT_OF_RANGE, "its plain stream is longer than 64 GiB");
+}
+
 static int step(struct proof *p, size_t n, struct err *err)
 {
 	p->plain_bytes += n;
-	/* No code of something that another try could mend. */
-	if (p->plain_bytes > PLAIN_BYTES_MAX)
-		return err_set(err, ERR_OUT_OF_RANGE, "its plain stream is longer than 64 GiB");
-	return look_up(p, n, err);
+	return p->plain_bytes > PLAIN_BYTES_MAX ? too_long(err) : look_up(p, n, err);
 }
 
 /* ---- contents ---- */
@@ -253,15 +256,18 @@ static void view_begin(struct proof *p)
 	p->view = tarview_new(p->l->ix, reread_entry, p);
 }
 
-/* From what is here, and little that is not. 1: these are the facts, as nothing but the true stream has that DiffID. 0: something
- * of it is not what the blob is. */
+/* From what is here, and little that is not. 1: facts for who promises that DiffID, and good ones, as nothing but the true stream
+ * has it. 0: something of it is not what the blob is, or nothing good is to be said of it. */
 static int prove_from_gaps(struct proof *p, struct tarview_result *out, struct err *err)
 {
 	uint64_t blob = p->l->info->blob_bytes, missing, most = blob / FETCH_FRACTION;
 	struct err why = ERR_INIT;
 	int r;
 
-	TRY(gaps_log_open(p->d->store, &p->l->key, &p->log, err));
+	if (gaps_log_open(p->d->store, &p->l->key, &p->log, &why) < 0) {
+		log_warn("%s", why.msg);
+		p->log = gaps_log_new(STR_NONE);
+	}
 	missing = missing_bytes(p);
 	most = most < FETCH_MIN ? FETCH_MIN : most;
 	if (missing > most)
@@ -275,7 +281,7 @@ static int prove_from_gaps(struct proof *p, struct tarview_result *out, struct e
 		r = tarview_finish(p->view, out, &why);
 	if (r < 0)
 		return err_set(err, why.code, "%s", why.msg);
-	return digest_eq(&out->diff_id, &p->promised);
+	return digest_eq(&out->diff_id, &p->promised) && out->tree != FFS_TREE_DIFFERS;
 }
 
 /* From the whole blob, once more. */
@@ -285,7 +291,7 @@ static int prove_from_blob(struct proof *p, struct tarview_result *out, struct e
 	char have[DIGEST_TEXT_MAX], want[DIGEST_TEXT_MAX];
 	struct digest got;
 
-	log_info("layer of %s: what is here of it does not have the promised DiffID, its blob is fetched to see why",
+	log_info("layer of %s: what is here of it does not bear out what is promised, its blob is fetched to see why",
 	         layer_reference(p->l));
 	p->blob = hasher_new();
 	view_begin(p);
@@ -334,7 +340,7 @@ static void tell(struct ffs_data *d, struct layer *l, enum ffs_verdict v, const 
 
 static void note_facts(struct proof *p, const struct tarview_result *result)
 {
-	struct ffs_facts facts = {.diff_id = result->diff_id, .tree = result->tree};
+	struct ffs_facts facts = {.diff_id = result->diff_id, .of_blob = p->blob != NULL, .tree = result->tree};
 	AUTO(buf) struct buf reason = BUF_INIT;
 	struct ffs_data *d = p->d;
 	struct layer *l = p->l;
@@ -350,7 +356,8 @@ static void note_facts(struct proof *p, const struct tarview_result *result)
 	free(l->facts.difference);
 	l->facts = facts;
 	l->unproven[0] = 0;
-	l->prove_ns = 0; /* another promise, made meanwhile, needs no other facts */
+	l->prove_ns = 0;
+	prover_add(d, l); /* there may be another promise meanwhile, of which they say nothing */
 	d->counters.proven += v == FFS_PROVEN;
 	d->counters.proven_false += v == FFS_FALSE;
 	pthread_mutex_unlock(&d->lock);
@@ -365,9 +372,12 @@ static void prove(struct ffs_data *d, struct layer *l, const struct digest *prom
 	struct proof p = {.d = d, .l = l, .promised = *promised, .fd = -1, .bytes = xmalloc(READ_BYTES)};
 	struct tarview_result result = {0};
 	struct err err = ERR_INIT;
-	int r = gaps_flush(l->gaps, &err);
+	int r = 0;
 
-	if (r >= 0)
+	gaps_flush(l->gaps);
+	if (l->info->content_bytes > PLAIN_BYTES_MAX)
+		r = too_long(&err);
+	else if (digest_is_zero(&l->facts.diff_id)) /* else two promises contradict each other: the blob decides */
 		r = prove_from_gaps(&p, &result, &err);
 	if (r == 0)
 		r = prove_from_blob(&p, &result, &err) < 0 ? -1 : 1;
@@ -392,7 +402,7 @@ bool prover_wants_gaps(const struct ffs_data *d, const struct layer *l, bool bul
 void prover_add(struct ffs_data *d, struct layer *l)
 {
 	l->filled = true;
-	if (d->opts.no_proof || !l->gaps || digest_is_zero(&l->promised) || !digest_is_zero(&l->facts.diff_id))
+	if (d->opts.no_proof || !l->gaps || digest_is_zero(&l->promised) || ffs_facts_decide(&l->facts, &l->promised))
 		return;
 	l->prove_ns = clock_mono_ns();
 	pthread_cond_signal(&d->prove_wake);
