@@ -20,6 +20,8 @@
 #define ESGZ_ANN_CHECKSUM "manifest-checksum" /* sha256 of the TOC's compressed bytes */
 #define ESGZ_ANN_POSITION "manifest-position" /* "offset:compressed:plain:1" */
 #define ESGZ_ANN_SPLIT "tarsplit-position"    /* "offset:compressed:plain" */
+/* sha256 of the tar-split's compressed bytes: from June 2023 until the TOC said it, in April 2024. */
+#define ESGZ_ANN_SPLIT_CHECKSUM "tarsplit-checksum"
 
 /* What follows the tag of an image in that of the image with its TOCs. */
 #define ESGZ_TOC_TAG_SUFFIX "-esgztoc"

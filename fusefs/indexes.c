@@ -66,6 +66,18 @@ static void facts_encode(const struct ffs_facts *f, struct json_writer *w)
 	}
 }
 
+static void split_encode(const struct ffs_split *split, struct json_writer *w)
+{
+	char text[DIGEST_TEXT_MAX];
+
+	if (!split->packed_bytes)
+		return;
+	json_w_ki64(w, "splitOffset", (int64_t)split->offset);
+	json_w_ki64(w, "splitBytes", (int64_t)split->packed_bytes);
+	json_w_ki64(w, "splitPlainBytes", (int64_t)split->plain_bytes);
+	json_w_kcstr(w, "splitDigest", digest_text(&split->digest, text));
+}
+
 static void source_encode(const struct ffs_source *src, struct buf *out)
 {
 	struct json_writer w;
@@ -80,6 +92,7 @@ static void source_encode(const struct ffs_source *src, struct buf *out)
 	json_w_kcstr(&w, "mediaType", src->media_type ? src->media_type : "");
 	if (!digest_is_zero(&src->promised))
 		json_w_kcstr(&w, "promised", digest_text(&src->promised, text));
+	split_encode(&src->split, &w);
 	facts_encode(&src->facts, &w);
 	json_w_object_end(&w);
 }
@@ -166,6 +179,14 @@ static int source_field(struct json_reader *j, struct str key, struct ffs_source
 		return json_u64(j, &src->blob_bytes, err);
 	if (str_eqc(key, "blob"))
 		return take_digest(j, &src->blob, err);
+	if (str_eqc(key, "splitOffset"))
+		return json_u64(j, &src->split.offset, err);
+	if (str_eqc(key, "splitBytes"))
+		return json_u64(j, &src->split.packed_bytes, err);
+	if (str_eqc(key, "splitPlainBytes"))
+		return json_u64(j, &src->split.plain_bytes, err);
+	if (str_eqc(key, "splitDigest"))
+		return take_digest(j, &src->split.digest, err);
 	if (str_eqc(key, "promised"))
 		return take_digest(j, &src->promised, err);
 	if (str_eqc(key, "diffId"))

@@ -79,6 +79,24 @@ static void move(struct open *o, const struct open_layer *l)
 
 static int fetch(struct open_layer *l, uint64_t offset, uint64_t length, uint64_t suffix, struct err *err);
 
+/* Where its tar-split lies, for the proof, if TOC or image vouch for one. The image knows best: older footers are wrong. */
+static struct ffs_split split_of(const struct open_layer *l, const struct esgz_toc_found *found)
+{
+	const struct esgz_anchor *a = &l->anchor;
+	const struct esgz_footer *f = &l->footer;
+	struct ffs_split split = {.offset = f->split_offset,
+	                          .packed_bytes = f->split_bytes,
+	                          .plain_bytes = f->split_plain_bytes,
+	                          .digest = found->has_tar_split ? found->tar_split : a->split_digest};
+
+	if (a->split.packed_bytes > 0) {
+		split.offset = a->split.offset;
+		split.packed_bytes = a->split.packed_bytes;
+		split.plain_bytes = a->split.plain_bytes;
+	}
+	return found->has_tar_split || a->has_split ? split : (struct ffs_split){0};
+}
+
 int open_layer_store(struct open_layer *l, struct buf *json, struct err *err)
 {
 	AUTO(buf) struct buf index = BUF_INIT;
@@ -91,8 +109,10 @@ int open_layer_store(struct open_layer *l, struct buf *json, struct err *err)
 	                            .media_type = media_type};
 	const struct esgz_toc_source what = {
 	    .footer = &l->footer, .key = *esgz_anchor_key(&l->anchor), .blob = l->d->digest, .blob_bytes = l->d->size};
+	struct esgz_toc_found found = {0};
 
-	TRY(esgz_toc_to_index(&what, json, &index, NULL, err));
+	TRY(esgz_toc_to_index(&what, json, &index, &found, err));
+	source.split = split_of(l, &found);
 	TRY(store_layer(l->open->s, &l->key, buf_str(&index), &source, false, err));
 	move(l->open, l); /* of a layer that was loaded before, too */
 	l->found = true;

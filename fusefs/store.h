@@ -108,6 +108,12 @@ enum ffs_verdict ffs_facts_verdict(const struct ffs_facts *f, const struct diges
 /* Whether that is FFS_FALSE whatever is promised: two trees in one blob. */
 bool ffs_facts_always_false(const struct ffs_facts *f);
 
+/* The tar-split of a layer, if its TOC or its image vouches for one: a place in the blob, and the digest of what is there. */
+struct ffs_split {
+	uint64_t offset, packed_bytes, plain_bytes; /* packed_bytes 0: none */
+	struct digest digest;
+};
+
 /* Where a layer's blob comes from, and what is known of it. */
 struct ffs_source {
 	char *reference; /* registry host and repository: "docker.io/library/alpine" */
@@ -115,6 +121,7 @@ struct ffs_source {
 	struct digest blob;
 	uint64_t blob_bytes;
 	char *media_type;
+	struct ffs_split split;
 	struct digest promised; /* DiffID of the last configuration that named the layer; zeros: none known */
 	struct ffs_facts facts;
 };

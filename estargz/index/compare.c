@@ -121,32 +121,41 @@ static struct xattr *sorted_xattrs(const struct esgz_index *ix, const struct esg
 	return x;
 }
 
+/* An xattr that only the `side` has. */
+static int only_xattr(const struct compare *c, unsigned side, struct str name)
+{
+	differ(c, "xattr");
+	buf_addf(c->where, " " STR_FMT " in the %s only", STR_ARG(name), c->name[side]);
+	return ESGZ_DIFFERS;
+}
+
 static int compare_xattrs(const struct compare *c, const struct esgz_entry *a, const struct esgz_entry *b)
 {
 	AUTO_FREE struct xattr *x = NULL;
 	AUTO_FREE struct xattr *y = NULL;
-	uint32_t i = 0;
+	uint32_t i = 0, j = 0;
 
 	if (a->n_xattrs == 0 && b->n_xattrs == 0)
 		return 0;
 	x = sorted_xattrs(c->ix[0], a);
 	y = sorted_xattrs(c->ix[1], b);
-	while (i < a->n_xattrs && i < b->n_xattrs && str_eq(x[i].name, y[i].name) && str_eq(x[i].value, y[i].value))
-		i++;
-	if (i == a->n_xattrs && i == b->n_xattrs)
-		return 0;
-	if (i < a->n_xattrs && i < b->n_xattrs && str_eq(x[i].name, y[i].name)) {
-		differ(c, "xattr");
-		buf_addf(c->where, " " STR_FMT " has another value in the %s than in the %s", STR_ARG(x[i].name),
-		         c->name[0], c->name[1]);
-	} else {
-		bool in_a = i == b->n_xattrs || (i < a->n_xattrs && str_cmp(x[i].name, y[i].name) < 0);
+	while (i < a->n_xattrs || j < b->n_xattrs) {
+		int order = i == a->n_xattrs ? 1 : j == b->n_xattrs ? -1 : str_cmp(x[i].name, y[j].name);
 
-		differ(c, "xattr");
-		buf_addf(c->where, " " STR_FMT " in the %s only", STR_ARG(in_a ? x[i].name : y[i].name),
-		         c->name[!in_a]);
+		if (order < 0)
+			return only_xattr(c, 0, x[i].name);
+		if (order > 0 && (y[j].value.n > 0 || !(c->flags & ESGZ_SAME_EMPTY_XATTRS)))
+			return only_xattr(c, 1, y[j].name);
+		if (order == 0 && !str_eq(x[i].value, y[j].value)) {
+			differ(c, "xattr");
+			buf_addf(c->where, " " STR_FMT " has another value in the %s than in the %s",
+			         STR_ARG(x[i].name), c->name[0], c->name[1]);
+			return ESGZ_DIFFERS;
+		}
+		i += order == 0;
+		j++;
 	}
-	return ESGZ_DIFFERS;
+	return 0;
 }
 
 /* ---- entries ---- */

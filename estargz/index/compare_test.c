@@ -109,6 +109,27 @@ static void test_differences(void **state)
 	       "etc: directory ordinary in the TOC, opaque in the tar");
 }
 
+/* An xattr without a value may be lost on the way into a TOC, and no other. */
+static void test_empty_xattrs(void **state)
+{
+	struct tree toc = SAMPLE, tar = SAMPLE;
+
+	tar.x[1].value = STR("");
+	differs(&toc, &tar, ESGZ_SAME_EMPTY_XATTRS,
+	        "etc/passwd: xattr user.b has another value in the TOC than in the tar");
+	toc.n_xattrs = 1;
+	differs(&toc, &tar, ESGZ_SAME_EMPTY_XATTRS, NULL);
+	differs(&toc, &tar, 0, "etc/passwd: xattr user.b in the tar only");
+	differs(&tar, &toc, ESGZ_SAME_EMPTY_XATTRS, "etc/passwd: xattr user.b in the TOC only");
+	tar.x[0].name = STR("user.c"); /* before the one that both have, and alone */
+	tar.x[0].value = STR("");
+	tar.x[1] = (struct esgz_xattr){SAMPLE.x[0].name, SAMPLE.x[0].value};
+	differs(&toc, &tar, ESGZ_SAME_EMPTY_XATTRS, NULL);
+	toc.n_xattrs = 0;
+	tar.n_xattrs = 1;
+	differs(&toc, &tar, ESGZ_SAME_EMPTY_XATTRS, NULL);
+}
+
 /* Whole seconds stand for the times around them, in a TOC and there alone. */
 static void test_times(void **state)
 {
@@ -144,6 +165,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_same),
 	    cmocka_unit_test(test_differences),
+	    cmocka_unit_test(test_empty_xattrs),
 	    cmocka_unit_test(test_times),
 	};
 

@@ -158,6 +158,8 @@ int esgz_index_finish(struct esgz_index_builder *b, const struct esgz_index_info
 enum {
 	ESGZ_SAME_TOC_TIMES =
 	    1, /* times of `a` may be whole seconds, rounded to the nearest one, as stargz writes them */
+	ESGZ_SAME_EMPTY_XATTRS =
+	    2, /* xattrs without a value may be missing in `a`: containers/storage of 2022 lost them */
 };
 #define ESGZ_DIFFERS 1
 

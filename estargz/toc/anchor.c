@@ -43,13 +43,14 @@ static int read_digest(struct str text, const char *name, bool *has, struct dige
 
 /* The annotations of zstd:chunked, as one prefix has them. */
 struct chunked_names {
-	const char *checksum, *position, *split;
+	const char *checksum, *position, *split, *split_checksum;
 };
 
 static const struct chunked_names CHUNKED[] = {
-    {ESGZ_ANN_CHUNKED ESGZ_ANN_CHECKSUM, ESGZ_ANN_CHUNKED ESGZ_ANN_POSITION, ESGZ_ANN_CHUNKED ESGZ_ANN_SPLIT},
+    {ESGZ_ANN_CHUNKED ESGZ_ANN_CHECKSUM, ESGZ_ANN_CHUNKED ESGZ_ANN_POSITION, ESGZ_ANN_CHUNKED ESGZ_ANN_SPLIT,
+     ESGZ_ANN_CHUNKED ESGZ_ANN_SPLIT_CHECKSUM},
     {ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_CHECKSUM, ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_POSITION,
-     ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_SPLIT},
+     ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_SPLIT, ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_SPLIT_CHECKSUM},
 };
 
 int esgz_anchor_read(esgz_annotation_fn get, void *arg, uint64_t blob_bytes, struct esgz_anchor *out, struct err *err)
@@ -70,7 +71,8 @@ int esgz_anchor_read(esgz_annotation_fn get, void *arg, uint64_t blob_bytes, str
 	text = get(arg, names->split);
 	if (text.n > 0)
 		TRY(read_place(text, names->split, 3, blob_bytes, &out->split, err));
-	return 0;
+	return read_digest(get(arg, names->split_checksum), names->split_checksum, &out->has_split, &out->split_digest,
+	                   err);
 }
 
 const struct digest *esgz_anchor_key(const struct esgz_anchor *a)

@@ -19,7 +19,9 @@ struct esgz_place {
 
 struct esgz_anchor {
 	bool has_plain, has_packed;   /* at least one; where both are given, both must hold */
+	bool has_split;               /* the image itself vouches for a tar-split (2023: the TOC did not yet) */
 	struct digest plain, packed;  /* sha256 of the JSON; of its compressed bytes */
+	struct digest split_digest;   /* sha256 of the compressed tar-split */
 	struct esgz_place toc, split; /* of the zstd data, as the annotations place them */
 };
 

@@ -1,4 +1,6 @@
 /* Lazy layers held against their image, in the data plane: made of real tars, cut into members as eStargz does. */
+#include "base/testing.h"
+#include "estargz/tar/split.h"
 #include "fusefs/core.h"
 #include "fusefs/testdata.h"
 
@@ -21,12 +23,14 @@ struct made {
 	VEC(size_t) cuts; /* of the tar: where members begin */
 	uint64_t offset;  /* of the first of them in the blob */
 	struct digest diff_id;
+	struct esgz_split_writer *split;
+	bool with_split; /* its blob has the tar-split */
 	struct test_layer l;
 };
 
 static void made_init(struct made *m, enum esgz_compression compression)
 {
-	*m = (struct made){.compression = compression};
+	*m = (struct made){.compression = compression, .split = esgz_split_writer_new(1)};
 	test_layer_init(&m->l, "127.0.0.1:1/proof");
 }
 
@@ -48,6 +52,10 @@ static void add_tar(struct made *m, char type, const char *path, unsigned mode, 
 	buf_add(&m->tar, h, sizeof(h));
 	buf_addstr(&m->tar, content);
 	buf_addz(&m->tar, -content.n & 511);
+	OK(esgz_split_segment(m->split, str_make(h, sizeof(h)), err));
+	OK(esgz_split_file(m->split, str_of(path), content.n, esgz_split_crc64(0, content), err));
+	memset(h, 0, sizeof(h));
+	OK(esgz_split_segment(m->split, str_make(h, -content.n & 511), err));
 }
 
 /* A file of tar and TOC, in chunks of CHUNK; `toc_mode` is what the TOC says. */
@@ -112,6 +120,22 @@ static void index_file(struct made *m, struct test_file *t, const uint64_t *offs
 	vec_fini(&chunks);
 }
 
+/* In a skippable frame at the end of the blob. */
+static void add_split(struct made *m, struct ffs_split *split)
+{
+	AUTO(buf) struct buf packed = BUF_INIT;
+	char zeros[1024] = {0};
+
+	OK(esgz_split_segment(m->split, str_make(zeros, sizeof(zeros)), err));
+	OK(esgz_split_finish(m->split, &packed, &split->plain_bytes, err));
+	buf_le32(&m->l.blob, 0x184d2a50);
+	buf_le32(&m->l.blob, (uint32_t)packed.n);
+	split->offset = m->l.blob.n;
+	split->packed_bytes = packed.n;
+	digest_of(packed.p, packed.n, &split->digest);
+	buf_addstr(&m->l.blob, buf_str(&packed));
+}
+
 /* Makes blob and index, and has the source deliver it. */
 static void made_ready(struct fixture *f, struct made *m)
 {
@@ -134,6 +158,8 @@ static void made_ready(struct fixture *f, struct made *m)
 	}
 	vec_push(&offsets, m->l.blob.n);
 	m->offset = offsets.p[0];
+	if (m->with_split)
+		add_split(m, &source.split);
 	digest_of(m->l.blob.p, m->l.blob.n, &m->l.digest);
 	vec_each(&m->l.files, t) {
 		index_file(m, t, offsets.p + chunk);
@@ -159,6 +185,7 @@ static void made_fini(struct fixture *f, struct made *m)
 	layer_fini(f, &m->l);
 	buf_fini(&m->tar);
 	vec_fini(&m->cuts);
+	esgz_split_writer_free(m->split);
 }
 
 /* Files of one chunk, of several, and an empty one, between directories. */
@@ -624,6 +651,94 @@ static void test_too_much_is_missing(void **state)
 	made_fini(f, &m);
 }
 
+/* ---- a tar-split ---- */
+
+/* A layer that is here, but did not pass through: its contents came with another one, as far as it can tell. */
+static void came_with_others(struct fixture *f, struct made *m, unsigned toc_mode)
+{
+	int fd;
+
+	made_init(m, ESGZ_ZSTD);
+	m->with_split = true;
+	add_sample(m);
+	add_sample_dirs(m);
+	for (unsigned i = 0; i < 4; i++) {
+		char path[16];
+
+		snprintf(path, sizeof(path), "big%u", i);
+		add_file(m, path, 0644, i ? 0644 : toc_mode, 24 * CHUNK, 77 + i);
+	}
+	made_ready(f, m);
+	filled_unproven(f, m);
+	fd = gaps_fd(f, m, O_RDWR);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	close(fd);
+}
+
+static void test_split(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t before;
+	struct made m;
+
+	came_with_others(f, &m, 0644);
+	before = fetched(f);
+	prove_now(f, &m);
+	assert_verdict(f, &m, FFS_PROVEN, "");
+	assert_true(fetched(f) > before && fetched(f) - before < m.l.blob.n / 64);
+	assert_false(facts_of(f, &m).of_blob);
+	made_fini(f, &m);
+}
+
+static void test_split_two_views(void **state)
+{
+	struct fixture *f = *state;
+	struct made m;
+
+	came_with_others(f, &m, 0755);
+	prove_now(f, &m);
+	assert_verdict(f, &m, FFS_FALSE, "big0: mode 0755 in the TOC, 0644 in the tar");
+	assert_true(facts_of(f, &m).of_blob);
+	made_fini(f, &m);
+}
+
+static void test_split_damaged(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t before;
+	struct made m;
+
+	came_with_others(f, &m, 0644);
+	pthread_mutex_lock(&f->blobs.lock);
+	f->blobs.corrupt_at = m.l.blob.n - 10;
+	f->blobs.corrupt_times = 1;
+	before = f->blobs.bytes;
+	pthread_mutex_unlock(&f->blobs.lock);
+	prove_now(f, &m);
+	assert_verdict(f, &m, FFS_UNPROVEN, "copy of its tar-split has digest");
+	assert_true(fetched(f) - before < m.l.blob.n / 64);
+	made_fini(f, &m);
+}
+
+/* An object that is not what it was is no reason to say anything of the layer. */
+static void test_split_without_object(void **state)
+{
+	struct fixture *f = *state;
+	char path[FFS_OBJECT_PATH_MAX];
+	const struct test_file *big;
+	struct made m;
+
+	came_with_others(f, &m, 0644);
+	big = test_layer_file(&m.l, "big1");
+	test_blobs_set_hold(&f->blobs, true);
+	prove_now(f, &m);
+	assert_int_equal(unlinkat(ffs_store_dir(f->store, FFS_DIR_OBJECTS), ffs_object_path(&big->claim, path), 0), 0);
+	assert_int_equal(unlinkat(ffs_store_dir(f->store, FFS_DIR_OBJECTS), ffs_object_path(&big->digest, path), 0), 0);
+	test_blobs_set_hold(&f->blobs, false);
+	assert_verdict(f, &m, FFS_UNPROVEN, "big1");
+	made_fini(f, &m);
+}
+
 /* ---- ends in between ---- */
 
 static void stuck(struct fixture *f, struct made *m)
@@ -686,11 +801,29 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
 	const struct CMUnitTest tests[] = {
-	    T(test_proven_gzip),  T(test_proven_zstd), T(test_proven_by_readers), T(test_only_directories),
-	    T(test_switched_off), T(test_two_views),   T(test_hidden_file),       T(test_wrong_promise),
-	    T(test_torn_log),     T(test_wrong_gaps),  T(test_registry_lies),     T(test_too_much_is_missing),
-	    T(test_stop),         T(test_removed),     T(test_reader_goes_first), T(test_too_long),
-	    T(test_forged_names), T(test_forged_tree), T(test_gaps_not_kept),
+	    T(test_proven_gzip),
+	    T(test_proven_zstd),
+	    T(test_proven_by_readers),
+	    T(test_only_directories),
+	    T(test_switched_off),
+	    T(test_two_views),
+	    T(test_hidden_file),
+	    T(test_wrong_promise),
+	    T(test_torn_log),
+	    T(test_wrong_gaps),
+	    T(test_registry_lies),
+	    T(test_too_much_is_missing),
+	    T(test_stop),
+	    T(test_removed),
+	    T(test_reader_goes_first),
+	    T(test_too_long),
+	    T(test_forged_names),
+	    T(test_forged_tree),
+	    T(test_gaps_not_kept),
+	    T(test_split),
+	    T(test_split_two_views),
+	    T(test_split_damaged),
+	    T(test_split_without_object),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,6 @@
 /* The prover thread: proves layers that are here as a whole, one after the other (README.md). */
 #include "base/metrics.h"
-#include "fusefs/proof/ranges.h"
-#include "fusefs/proof/tarview.h"
+#include "fusefs/proof/proof.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,29 +11,12 @@ METRIC_COUNTER(proofs_total, "contentfs_proofs_total", "Lazy layers held against
 
 #define PLAIN_BYTES_MAX (64ull << 30) /* of a stream: holes, and bombs, can say more in no time */
 #define STEP_BYTES (4u << 20)         /* of the stream, between two looks whether somebody waits */
-#define READ_BYTES (256u << 10)       /* of an object */
 #define FETCH_MIN (1u << 20)          /* what left no gaps is fetched up to this size, ... */
 #define FETCH_FRACTION 8              /* ... or this part of the blob */
 #define RETRY_NS (60 * NS_PER_S)      /* when the network did not deliver; twice as long each time, ... */
 #define RETRY_NS_MAX (60 * RETRY_NS)  /* ... up to this */
 #define WHOLE_TRIES 4                 /* of fetching all of a blob */
 #define MEMBER_NONE UINT32_MAX
-
-/* One proof on its way; the prover thread's. */
-struct proof {
-	struct ffs_data *d;
-	struct layer *l;
-	struct digest promised;
-	struct gaps_log *log;
-	struct tarview *view;
-	struct esgz_stream *stream; /* of a range that is fetched */
-	struct hasher *blob;        /* when that range is all of it */
-	uint8_t *bytes;             /* READ_BYTES */
-	uint64_t stepped;           /* bytes since the last look */
-	uint64_t plain_bytes;       /* of the stream so far */
-	uint32_t entry;             /* whose object is open */
-	int fd;
-};
 
 static void proof_fini(struct proof *p)
 {
@@ -88,7 +70,7 @@ static int open_entry(struct proof *p, uint32_t entry, struct err *err)
 	return 0;
 }
 
-static int read_entry(struct proof *p, uint32_t entry, uint64_t at, uint8_t *dst, size_t n, struct err *err)
+int proof_read_entry(struct proof *p, uint32_t entry, uint64_t at, uint8_t *dst, size_t n, struct err *err)
 {
 	TRY(open_entry(p, entry, err));
 	return partial_read(p->fd, dst, n, at, err);
@@ -97,8 +79,20 @@ static int read_entry(struct proof *p, uint32_t entry, uint64_t at, uint8_t *dst
 /* For the view: once more, so it is none of the stream's bytes, but takes its time. */
 static int reread_entry(void *arg, uint32_t entry, uint64_t at, uint8_t *dst, size_t n, struct err *err)
 {
-	TRY(read_entry(arg, entry, at, dst, n, err));
+	TRY(proof_read_entry(arg, entry, at, dst, n, err));
 	return look_up(arg, n, err);
+}
+
+int proof_feed(struct proof *p, struct str bytes, struct err *err)
+{
+	TRY(tarview_feed(p->view, bytes, err));
+	return step(p, bytes.n, err);
+}
+
+int proof_feed_content(struct proof *p, uint32_t entry, uint64_t at, struct str bytes, struct err *err)
+{
+	TRY(tarview_feed_content(p->view, entry, at, bytes, err));
+	return step(p, bytes.n, err);
 }
 
 static int feed_chunk(struct proof *p, uint32_t chunk, const struct esgz_chunk *c, struct err *err)
@@ -106,11 +100,10 @@ static int feed_chunk(struct proof *p, uint32_t chunk, const struct esgz_chunk *
 	uint32_t entry = p->l->entry_of[chunk];
 
 	for (uint64_t at = 0; at < c->bytes;) {
-		size_t n = c->bytes - at < READ_BYTES ? (size_t)(c->bytes - at) : READ_BYTES;
+		size_t n = c->bytes - at < PROOF_READ_BYTES ? (size_t)(c->bytes - at) : PROOF_READ_BYTES;
 
-		TRY(read_entry(p, entry, c->file_offset + at, p->bytes, n, err));
-		TRY(tarview_feed_content(p->view, entry, c->file_offset + at, str_make(p->bytes, n), err));
-		TRY(step(p, n, err));
+		TRY(proof_read_entry(p, entry, c->file_offset + at, p->bytes, n, err));
+		TRY(proof_feed_content(p, entry, c->file_offset + at, str_make(p->bytes, n), err));
 		at += n;
 	}
 	return 0;
@@ -183,12 +176,6 @@ static uint64_t missing_bytes(const struct proof *p)
 	return sum;
 }
 
-static int feed_gap(struct proof *p, struct str bytes, struct err *err)
-{
-	TRY(tarview_feed(p->view, bytes, err));
-	return step(p, bytes.n, err);
-}
-
 /* A range with gaps: chunks come from objects, the rest from the log. */
 static int feed_piece(struct proof *p, const struct gaps_piece *piece, uint32_t m, struct err *err)
 {
@@ -204,17 +191,17 @@ static int feed_piece(struct proof *p, const struct gaps_piece *piece, uint32_t 
 		if (c.inner_offset < inner || c.inner_offset - inner > gap.n)
 			return err_set(err, ERR_DATA_LOSS, "gaps at %llu of the blob do not fit",
 			               (unsigned long long)piece->from);
-		TRY(feed_gap(p, str_sub(gap, 0, c.inner_offset - inner), err));
+		TRY(proof_feed(p, str_sub(gap, 0, c.inner_offset - inner), err));
 		gap = str_sub(gap, c.inner_offset - inner, SIZE_MAX);
 		TRY(feed_chunk(p, chunk, &c, err));
 		inner = c.inner_offset + c.bytes;
 	}
-	return feed_gap(p, gap, err);
+	return proof_feed(p, gap, err);
 }
 
 static int on_plain(void *arg, struct str plain, struct err *err)
 {
-	return feed_gap(arg, plain, err);
+	return proof_feed(arg, plain, err);
 }
 
 static int on_fetched(void *arg, struct str bytes, struct err *err)
@@ -247,9 +234,9 @@ static int feed_all(struct proof *p, struct err *err)
 	return 0;
 }
 
-/* ---- two ways ---- */
+/* ---- the ways ---- */
 
-static void view_begin(struct proof *p)
+void proof_begin(struct proof *p)
 {
 	tarview_free(p->view);
 	p->plain_bytes = 0;
@@ -273,7 +260,7 @@ static int prove_from_gaps(struct proof *p, struct tarview_result *out, struct e
 	if (missing > most)
 		return err_set(err, ERR_PRECONDITION, "%llu of its %llu bytes have not passed through here",
 		               (unsigned long long)missing, (unsigned long long)blob);
-	view_begin(p);
+	proof_begin(p);
 	r = feed_all(p, &why);
 	if (r == -(int)ERR_DATA_LOSS)
 		return 0;
@@ -282,6 +269,17 @@ static int prove_from_gaps(struct proof *p, struct tarview_result *out, struct e
 	if (r < 0)
 		return err_set(err, why.code, "%s", why.msg);
 	return digest_eq(&out->diff_id, &p->promised) && out->tree != FFS_TREE_DIFFERS;
+}
+
+/* From what is here, without what other images have brought, or with it when a tar-split says where it belongs. */
+static int prove_cheaply(struct proof *p, struct tarview_result *out, struct err *err)
+{
+	int r = prove_from_gaps(p, out, err);
+
+	if (r == 1 || (r < 0 && r != -(int)ERR_PRECONDITION) || !p->l->source.split.packed_bytes)
+		return r;
+	buf_fini(&out->difference);
+	return proof_by_split(p, out, err);
 }
 
 /* From the whole blob, once more. */
@@ -294,7 +292,7 @@ static int prove_from_blob(struct proof *p, struct tarview_result *out, struct e
 	log_info("layer of %s: what is here of it does not bear out what is promised, its blob is fetched to see why",
 	         layer_reference(p->l));
 	p->blob = hasher_new();
-	view_begin(p);
+	proof_begin(p);
 	buf_fini(&out->difference);
 	TRY(feed_fetched(p, 0, info->blob_bytes, err));
 	hasher_done(p->blob, &got);
@@ -369,7 +367,7 @@ static void note_facts(struct proof *p, const struct tarview_result *result)
 static void prove(struct ffs_data *d, struct layer *l, const struct digest *promised)
 {
 	AUTO(proof)
-	struct proof p = {.d = d, .l = l, .promised = *promised, .fd = -1, .bytes = xmalloc(READ_BYTES)};
+	struct proof p = {.d = d, .l = l, .promised = *promised, .fd = -1, .bytes = xmalloc(PROOF_READ_BYTES)};
 	struct tarview_result result = {0};
 	struct err err = ERR_INIT;
 	int r = 0;
@@ -378,7 +376,7 @@ static void prove(struct ffs_data *d, struct layer *l, const struct digest *prom
 	if (l->info->content_bytes > PLAIN_BYTES_MAX)
 		r = too_long(&err);
 	else if (digest_is_zero(&l->facts.diff_id)) /* else two promises contradict each other: the blob decides */
-		r = prove_from_gaps(&p, &result, &err);
+		r = prove_cheaply(&p, &result, &err);
 	if (r == 0)
 		r = prove_from_blob(&p, &result, &err) < 0 ? -1 : 1;
 	if (r > 0) {

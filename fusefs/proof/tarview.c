@@ -200,7 +200,8 @@ int tarview_finish(struct tarview *v, struct tarview_result *out, struct err *er
 		buf_addf(&out->difference, "its tar cannot be read: %s", v->unreadable.msg);
 		return 0;
 	}
-	out->tree = esgz_index_compare(v->toc, "TOC", tar, "tar", ESGZ_SAME_TOC_TIMES, &out->difference)
+	out->tree = esgz_index_compare(v->toc, "TOC", tar, "tar", ESGZ_SAME_TOC_TIMES | ESGZ_SAME_EMPTY_XATTRS,
+	                               &out->difference)
 	                ? FFS_TREE_DIFFERS
 	                : FFS_TREE_SAME;
 	return 0;

@@ -17,6 +17,17 @@ golden() { # golden IMAGE NAME...
 }
 golden stargz estargz estargz-min-chunk estargz-prefetch zstd-stargz
 golden storage zstd-chunked zstd-chunked-podman
+# Two zstd:chunked layers with the same large file.
+umoci init --layout "$T/empty" && umoci new --image "$T/empty:latest" || bail "umoci failed"
+mkdir "$T/big"
+head -c 4000000 /dev/urandom >"$T/big/data"
+for image in first second; do
+	echo "$image" >"$T/big/name"
+	tar -C "$T" -czf "$T/$image.tar.gz" big
+	python3 "$SOURCE_DIR/tests/add_layer.py" "$T/empty" "$T/$image.tar.gz" "$T/$image" || bail "add_layer.py failed"
+	"$BIN/contentctl" convert --format zstd:chunked "oci:$T/$image:latest" "$REGISTRY/test/$image" >"$T/$image.log" 2>&1 ||
+		bail "conversion failed: $(cat "$T/$image.log")"
+done
 liar views '"files": [{"name": "lies/su", "text": "#!/bin/sh\n", "mode": 2541, "toc_mode": 493}, {"name": "lies/other", "text": "x"}]'
 liar promise "\"files\": [{\"name\": \"lies/file\", \"text\": \"text\"}]"
 # Its configuration promises what the tiny image has, and one more.
@@ -62,6 +73,16 @@ honest() {
 	done
 	check_match "info says so" "$(ctl info)" ", lazy, proven"
 	check_eq "their gaps are not kept" "$(find "$CONTENTD/root" -name '*.gaps')" ""
+}
+
+# What another image brought is not fetched for it: headers are those of the tar-split, contents those that are here.
+others() {
+	local image blob
+	for image in first second; do
+		check "$image: is pulled" ctl pull "$REGISTRY/test/$image"
+		blob=$(layers_of "$REGISTRY/test/$image" | tail -n 1)
+		becomes proven "$blob" "$image: its layer"
+	done
 }
 
 # false_one IMAGE REASON: a container runs; it goes on, and who pulls again gets an ordinary layer, or nothing
@@ -118,6 +139,7 @@ dies() {
 
 start_contentd verdict 'background = "eager"'
 honest
+others
 views
 promise
 retire_contentd
