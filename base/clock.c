@@ -45,13 +45,18 @@ char *time_rfc3339(struct timespec t, char dst[static 40])
 }
 
 /* Takes exactly `digits` decimal digits off *s, and then `after` unless it is 0. */
-static bool take(struct str *s, size_t digits, char after, int *out)
+static inline bool take(struct str *s, size_t digits, char after, int *out)
 {
-	uint64_t v;
+	int v = 0;
 
-	if (s->n < digits || !str_u64(str_sub(*s, 0, digits), 10, &v))
+	if (s->n < digits)
 		return false;
-	*out = (int)v;
+	for (size_t i = 0; i < digits; i++) {
+		if (s->p[i] < '0' || s->p[i] > '9')
+			return false;
+		v = v * 10 + (s->p[i] - '0');
+	}
+	*out = v;
 	*s = str_sub(*s, digits, SIZE_MAX);
 	return !after || str_skip(s, str_make(&after, 1));
 }

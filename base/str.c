@@ -10,33 +10,6 @@ int str_cmp(struct str a, struct str b)
 	return r ? r : (a.n > b.n) - (a.n < b.n);
 }
 
-bool str_starts(struct str s, struct str prefix)
-{
-	return s.n >= prefix.n && (!prefix.n || !memcmp(s.p, prefix.p, prefix.n));
-}
-
-bool str_ends(struct str s, struct str suffix)
-{
-	return s.n >= suffix.n && (!suffix.n || !memcmp(s.p + s.n - suffix.n, suffix.p, suffix.n));
-}
-
-bool str_skip(struct str *s, struct str prefix)
-{
-	if (!str_starts(*s, prefix))
-		return false;
-	*s = str_sub(*s, prefix.n, SIZE_MAX);
-	return true;
-}
-
-struct str str_sub(struct str s, size_t from, size_t n)
-{
-	if (from > s.n)
-		from = s.n;
-	if (n > s.n - from)
-		n = s.n - from;
-	return (struct str){s.p ? s.p + from : NULL, n};
-}
-
 ptrdiff_t str_find(struct str s, char c)
 {
 	const char *at = s.n ? memchr(s.p, c, s.n) : NULL;

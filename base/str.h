@@ -44,14 +44,33 @@ static inline bool str_eqc(struct str a, const char *c)
 /* Bytewise order, shorter first on a common prefix: <0, 0, >0. */
 int str_cmp(struct str a, struct str b);
 
-bool str_starts(struct str s, struct str prefix);
-bool str_ends(struct str s, struct str suffix);
-
-/* Removes `prefix` from *s and returns true, or leaves it alone. */
-bool str_skip(struct str *s, struct str prefix);
+static inline bool str_starts(struct str s, struct str prefix)
+{
+	return s.n >= prefix.n && (!prefix.n || !memcmp(s.p, prefix.p, prefix.n));
+}
+static inline bool str_ends(struct str s, struct str suffix)
+{
+	return s.n >= suffix.n && (!suffix.n || !memcmp(s.p + s.n - suffix.n, suffix.p, suffix.n));
+}
 
 /* The bytes from `from` on, at most n; clamped to the view. */
-struct str str_sub(struct str s, size_t from, size_t n);
+static inline struct str str_sub(struct str s, size_t from, size_t n)
+{
+	if (from > s.n)
+		from = s.n;
+	if (n > s.n - from)
+		n = s.n - from;
+	return (struct str){s.p ? s.p + from : NULL, n};
+}
+
+/* Removes `prefix` from *s and returns true, or leaves it alone. */
+static inline bool str_skip(struct str *s, struct str prefix)
+{
+	if (!str_starts(*s, prefix))
+		return false;
+	*s = str_sub(*s, prefix.n, SIZE_MAX);
+	return true;
+}
 
 /* Index of the first (last) `c`, or -1. */
 ptrdiff_t str_find(struct str s, char c);
