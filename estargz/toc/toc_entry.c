@@ -37,16 +37,64 @@ void toc_entry_fini(struct toc_entry *e)
 
 /* ---- from the JSON ---- */
 
-/* The field, or F_N: an unknown one. */
-static enum toc_field find_field(struct str key, enum toc_field after)
-{
-	for (unsigned i = 1; i <= F_N; i++) {
-		enum toc_field f = (enum toc_field)((after + i) % F_N);
+#define SHAPE(n, first, sixth) ((n) << 16 | (first) << 8 | (sixth))
 
-		if (FIELD_NAMES[f].n == key.n && str_ieq(FIELD_NAMES[f], key))
-			return f;
+/* The one field that a key can be: no two have the same length and, but for upper case, the same first and sixth letters
+ * (or last ones, of the short). */
+static enum toc_field guess_field(struct str key)
+{
+	if (key.n == 0 || key.n > 11)
+		return F_N;
+	switch (SHAPE((unsigned)key.n, (uint8_t)key.p[0] | 0x20u, (uint8_t)key.p[key.n < 6 ? key.n - 1 : 5] | 0x20u)) {
+	case SHAPE(3, 'u', 'd'):
+		return F_UID;
+	case SHAPE(3, 'g', 'd'):
+		return F_GID;
+	case SHAPE(4, 'n', 'e'):
+		return F_NAME;
+	case SHAPE(4, 't', 'e'):
+		return F_TYPE;
+	case SHAPE(4, 's', 'e'):
+		return F_SIZE;
+	case SHAPE(4, 'm', 'e'):
+		return F_MODE;
+	case SHAPE(6, 'x', 's'):
+		return F_XATTRS;
+	case SHAPE(6, 'd', 't'):
+		return F_DIGEST;
+	case SHAPE(6, 'o', 't'):
+		return F_OFFSET;
+	case SHAPE(7, 'm', 'm'):
+		return F_MODTIME;
+	case SHAPE(8, 'l', 'a'):
+		return F_LINK_NAME;
+	case SHAPE(8, 'd', 'j'):
+		return F_DEV_MAJOR;
+	case SHAPE(8, 'd', 'n'):
+		return F_DEV_MINOR;
+	case SHAPE(9, 'e', 'f'):
+		return F_END_OFFSET;
+	case SHAPE(9, 'c', 's'):
+		return F_CHUNK_SIZE;
+	case SHAPE(9, 'c', 't'):
+		return F_CHUNK_TYPE;
+	case SHAPE(11, 'c', 'o'):
+		return F_CHUNK_OFFSET;
+	case SHAPE(11, 'c', 'd'):
+		return F_CHUNK_DIGEST;
+	case SHAPE(11, 'i', 'o'):
+		return F_INNER_OFFSET;
+	default:
+		return F_N;
 	}
-	return F_N;
+}
+
+/* The field, or F_N: an unknown one. */
+static enum toc_field find_field(struct str key)
+{
+	enum toc_field f = guess_field(key);
+
+	return f == F_N || str_eq(key, FIELD_NAMES[f]) || str_ieq(key, FIELD_NAMES[f]) ? f : F_N;
 }
 
 static int read_xattrs(struct json_reader *r, struct toc_entry *e, struct err *err)
@@ -79,21 +127,29 @@ static int read_xattrs(struct json_reader *r, struct toc_entry *e, struct err *e
 	return more;
 }
 
+static void clear(struct toc_entry *e)
+{
+	for (; e->given != 0; e->given &= e->given - 1) {
+		e->text[__builtin_ctz(e->given)] = STR_NONE;
+		e->number[__builtin_ctz(e->given)] = 0;
+	}
+	e->xattrs.n = 0;
+	buf_clear(&e->xattr_bytes);
+}
+
 int toc_entry_read(struct json_reader *r, struct toc_entry *e, struct err *err)
 {
-	enum toc_field f = F_N - 1;
 	struct str key;
 	int more;
 
-	memset(e->text, 0, sizeof(e->text));
-	memset(e->number, 0, sizeof(e->number));
-	e->xattrs.n = 0;
-	buf_clear(&e->xattr_bytes);
+	clear(e);
 	TRY(json_object_begin(r, err));
 	while ((more = json_object_next(r, &key, err)) > 0) {
-		enum toc_field next = find_field(key, f);
+		enum toc_field f = find_field(key);
 
-		switch (next) {
+		if (f != F_N)
+			e->given |= 1u << f;
+		switch (f) {
 		case F_NAME:
 		case F_TYPE:
 		case F_MODTIME:
@@ -101,21 +157,20 @@ int toc_entry_read(struct json_reader *r, struct toc_entry *e, struct err *err)
 		case F_DIGEST:
 		case F_CHUNK_DIGEST:
 		case F_CHUNK_TYPE:
-			TRY(json_string(r, &e->text[next], err));
+			TRY(json_string(r, &e->text[f], err));
 			break;
 		case F_XATTRS:
 			TRY(read_xattrs(r, e, err));
 			break;
 		case F_N:
 			TRY(json_skip(r, err));
-			continue;
+			break;
 		default:
-			TRY(json_i64(r, &e->number[next], err));
-			if (e->number[next] < 0)
+			TRY(json_i64(r, &e->number[f], err));
+			if (e->number[f] < 0)
 				return err_set(err, ERR_INVALID, STR_FMT " is negative", STR_ARG(key));
 			break;
 		}
-		f = next;
 	}
 	return more;
 }
@@ -162,21 +217,12 @@ int toc_entry_convert(const struct toc_entry *t, struct esgz_entry *e, struct er
 		return err_set(err, ERR_INVALID, "time " STR_FMT, STR_ARG(t->text[F_MODTIME]));
 	e->mtime_s = mtime.tv_sec == GO_TIME_ZERO ? 0 : mtime.tv_sec;
 	e->mtime_ns = (uint32_t)mtime.tv_nsec;
-	switch (e->type) {
-	case ESGZ_REG:
-		e->size = (uint64_t)t->number[F_SIZE];
-		break;
-	case ESGZ_SYMLINK:
-	case ESGZ_HARDLINK:
-		e->link = t->text[F_LINK_NAME];
-		break;
-	case ESGZ_CHAR:
-	case ESGZ_BLOCK:
+	e->size = e->type == ESGZ_REG ? (uint64_t)t->number[F_SIZE] : 0;
+	e->link = e->type == ESGZ_SYMLINK || e->type == ESGZ_HARDLINK ? t->text[F_LINK_NAME] : STR_NONE;
+	e->dev_major = e->dev_minor = 0;
+	if (e->type == ESGZ_CHAR || e->type == ESGZ_BLOCK) {
 		TRY(to_u32(t, F_DEV_MAJOR, &e->dev_major, err));
 		TRY(to_u32(t, F_DEV_MINOR, &e->dev_minor, err));
-		break;
-	default:
-		break;
 	}
 	return 0;
 }

@@ -9,7 +9,7 @@
 #include "base/vec.h"
 #include "estargz/index/index.h"
 
-/* Fields of an entry, in the order in which the writers emit them: each search goes on from the field before. */
+/* Fields of an entry. */
 enum toc_field {
 	F_NAME,
 	F_TYPE,
@@ -40,6 +40,7 @@ struct toc_xattr {
 
 /* Views live as long as the JSON. */
 struct toc_entry {
+	uint32_t given; /* 1 << field; the others are empty or 0 */
 	struct str text[F_N];
 	int64_t number[F_N]; /* none is negative */
 	VEC(struct toc_xattr) xattrs;
@@ -51,7 +52,7 @@ void toc_entry_fini(struct toc_entry *e);
 /* Reads the next element, unknown fields left out; replaces what *e held. */
 int toc_entry_read(struct json_reader *r, struct toc_entry *e, struct err *err);
 
-/* What the index takes of it, but for xattrs and contents. */
+/* What the index takes of it, but for xattrs and contents: sets the same fields of *e always. */
 int toc_entry_convert(const struct toc_entry *t, struct esgz_entry *e, struct err *err);
 
 #endif

@@ -11,6 +11,8 @@ struct toc {
 	struct toc_entry entry[2];
 	struct toc_entry *file; /* the regular file whose chunks are coming; or NULL */
 	struct toc_chunks chunks;
+	struct esgz_entry
+	    out; /* as handed to the index; not on the stack, since zeroing it takes longer than filling it */
 	VEC(struct esgz_xattr) xattrs;
 	struct buf path;
 	int64_t version;
@@ -34,8 +36,8 @@ DEFINE_AUTO_FINI(toc);
 /* Hands an entry, with the chunks that have been gathered, to the index. */
 static int emit(struct toc *t, const struct toc_entry *from, struct err *err)
 {
+	struct esgz_entry *e = &t->out;
 	bool is_file = from == t->file;
-	struct esgz_entry e = {0};
 
 	vec_clear(&t->xattrs);
 	for (size_t i = 0; i < from->xattrs.n; i++) {
@@ -43,12 +45,12 @@ static int emit(struct toc *t, const struct toc_entry *from, struct err *err)
 
 		vec_push(&t->xattrs, (struct esgz_xattr){x->name, str_make(from->xattr_bytes.p + x->off, x->n)});
 	}
-	TRY_WRAP(toc_entry_convert(from, &e, err), err, STR_FMT, STR_ARG(from->text[F_NAME]));
+	TRY_WRAP(toc_entry_convert(from, e, err), err, STR_FMT, STR_ARG(from->text[F_NAME]));
 	if (!is_file)
-		return esgz_index_add(t->b, &e, t->xattrs.p, (uint32_t)t->xattrs.n, NULL, 0, NULL, err);
-	e.content = t->chunks.content;
-	return esgz_index_add(t->b, &e, t->xattrs.p, (uint32_t)t->xattrs.n, t->chunks.list.p,
-	                      (uint32_t)t->chunks.list.n, NULL, err);
+		return esgz_index_add(t->b, e, t->xattrs.p, (uint32_t)t->xattrs.n, NULL, 0, NULL, err);
+	e->content = t->chunks.content;
+	return esgz_index_add(t->b, e, t->xattrs.p, (uint32_t)t->xattrs.n, t->chunks.list.p, (uint32_t)t->chunks.list.n,
+	                      NULL, err);
 }
 
 static int flush_file(struct toc *t, struct err *err)
