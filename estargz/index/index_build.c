@@ -28,7 +28,7 @@ void esgz_index_builder_free(struct esgz_index_builder *b)
 	buf_fini(&b->texts);
 	buf_fini(&b->path);
 	buf_fini(&b->last_dir);
-	free(b->node_set.slots);
+	vec_fini(&b->tables);
 	free(b->attr_set.slots);
 	free(b);
 }
@@ -42,19 +42,29 @@ static uint64_t mix(uint64_t a, uint64_t b)
 	return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
+static uint64_t load64(const char *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, 8);
+	return v;
+}
+
 static uint64_t hash_bytes(uint64_t h, const void *p, size_t n)
 {
 	const char *at = p;
-	uint64_t word;
+	uint64_t word = 0;
 
 	h = mix(h, n);
-	for (; n >= 8; at += 8, n -= 8) {
-		memcpy(&word, at, 8);
-		h = mix(h, word);
+	if (n >= 8) {
+		const char *last = at + n - 8; /* once more what the words before it had of it */
+
+		for (; at < last; at += 8)
+			h = mix(h, load64(at));
+		return mix(h, load64(last));
 	}
-	word = 0;
-	if (n > 0)
-		memcpy(&word, at, n);
+	for (size_t i = 0; i < n; i++)
+		word = word << 8 | (uint8_t)at[i];
 	return mix(h, word);
 }
 
@@ -103,42 +113,93 @@ static uint32_t set_next(const struct id_set *s, uint32_t hash, size_t *at)
 
 /* ---- tree of names ---- */
 
+#define TABLE_BITS_MIN 2
+
 void index_tree_expect(struct esgz_index_builder *b, size_t entries)
 {
 	vec_reserve(&b->nodes, entries);
 	vec_reserve(&b->records, entries);
 	vec_reserve(&b->chunks, entries);
+	vec_reserve(&b->tables, entries * 3);
 	buf_reserve(&b->names, entries * 16);
-	set_resize(&b->node_set, entries * 2);
+	expect_use(b->nodes.p, b->nodes.cap * sizeof(*b->nodes.p));
+	expect_use(b->records.p, b->records.cap * sizeof(*b->records.p));
+	expect_use(b->chunks.p, b->chunks.cap * sizeof(*b->chunks.p));
+	expect_use(b->tables.p, b->tables.cap * sizeof(*b->tables.p));
+	expect_use(b->names.p, b->names.cap);
 }
 
-static uint32_t node_hash(const struct esgz_index_builder *b, uint32_t parent, struct str name)
+static uint32_t name_hash(const struct esgz_index_builder *b, struct str name)
 {
-	return (uint32_t)hash_bytes(b->seed ^ parent, name.p, name.n);
+	return (uint32_t)hash_bytes(b->seed, name.p, name.n);
+}
+
+/* Each directory has a table of its own: what is added to one directory tends to come at once, and finds it in the cache. */
+static void table_put(struct id_slot *slots, uint32_t mask, struct id_slot slot)
+{
+	uint32_t at = slot.hash & mask;
+
+	while (slots[at].id != 0)
+		at = (at + 1) & mask;
+	slots[at] = slot;
+}
+
+/* In slots. */
+static uint32_t table_size(const struct node *n)
+{
+	return n->table_bits > 0 ? 1u << n->table_bits : 0;
+}
+
+/* A larger table; the one before stays unused, so that all of them take twice the room of the last ones at most. */
+static void table_grow(struct esgz_index_builder *b, struct node *n)
+{
+	uint32_t old = n->table, old_size = table_size(n);
+
+	n->table_bits = n->table_bits > 0 ? n->table_bits + 1 : TABLE_BITS_MIN;
+	/* Slots: less than 16 an entry, so their number fits. */
+	n->table = (uint32_t)b->tables.n;
+	vec_reserve(&b->tables, b->tables.n + table_size(n));
+	b->tables.n += table_size(n);
+	memset(b->tables.p + n->table, 0, table_size(n) * sizeof(*b->tables.p));
+	for (uint32_t i = 0; i < old_size; i++)
+		if (b->tables.p[old + i].id != 0)
+			table_put(b->tables.p + n->table, table_size(n) - 1, b->tables.p[old + i]);
+}
+
+/* Adds a child that is known to be absent. */
+static void table_add(struct esgz_index_builder *b, uint32_t parent, uint32_t hash, uint32_t id)
+{
+	struct node *n = &b->nodes.p[parent];
+
+	if ((uint64_t)(n->n_children + 1) * 4 > (uint64_t)table_size(n) * 3)
+		table_grow(b, n);
+	table_put(b->tables.p + n->table, table_size(n) - 1, (struct id_slot){hash, id + 1});
+	n->n_children++;
 }
 
 static uint32_t node_lookup(const struct esgz_index_builder *b, uint32_t parent, struct str name, uint32_t hash)
 {
-	size_t at = hash;
-	uint32_t i;
+	const struct node *dir = &b->nodes.p[parent];
+	uint32_t mask = table_size(dir) - 1;
+	const struct id_slot *slots;
 
-	while ((i = set_next(&b->node_set, hash, &at)) != NO_RECORD) {
-		const struct node *n = &b->nodes.p[i];
-
-		if (n->parent == parent && str_eq(node_name(b, n), name))
-			return i;
-	}
+	if (dir->table_bits == 0)
+		return NO_RECORD;
+	slots = b->tables.p + dir->table;
+	for (uint32_t at = hash & mask; slots[at].id != 0; at = (at + 1) & mask)
+		if (slots[at].hash == hash && str_eq(node_name(b, &b->nodes.p[slots[at].id - 1]), name))
+			return slots[at].id - 1;
 	return NO_RECORD;
 }
 
 uint32_t index_tree_find(const struct esgz_index_builder *b, uint32_t parent, struct str name)
 {
-	return node_lookup(b, parent, name, node_hash(b, parent, name));
+	return node_lookup(b, parent, name, name_hash(b, name));
 }
 
 static int node_get(struct esgz_index_builder *b, uint32_t parent, struct str name, uint32_t *out, struct err *err)
 {
-	uint32_t hash = node_hash(b, parent, name);
+	uint32_t hash = name_hash(b, name);
 
 	*out = node_lookup(b, parent, name, hash);
 	if (*out != NO_RECORD)
@@ -149,41 +210,83 @@ static int node_get(struct esgz_index_builder *b, uint32_t parent, struct str na
 	/* Names: at most ESGZ_ENTRIES_MAX * ESGZ_NAME_MAX bytes, well below 2^32. */
 	vec_push(&b->nodes, (struct node){.parent = parent,
 	                                  .name_off = (uint32_t)b->names.n,
-	                                  .name_n = (uint16_t)name.n,
+	                                  .name_n = (uint8_t)name.n,
 	                                  .record = NO_RECORD});
-	b->nodes.p[parent].n_children++;
 	buf_addstr(&b->names, name);
-	set_add(&b->node_set, hash, *out);
+	table_add(b, parent, hash, *out);
 	return 0;
 }
 
 #define WH STR(".wh.")
 
+/* How far the last directory is also the way to this one: its node, and in *done the bytes of `dir` that lead there. */
+static uint32_t common_dir(const struct esgz_index_builder *b, struct str dir, size_t *done)
+{
+	struct str last = buf_str(&b->last_dir);
+	uint32_t node = b->last_dir_node;
+	size_t same = 0, at = last.n;
+
+	while (same < last.n && same < dir.n && last.p[same] == dir.p[same])
+		same++;
+	while (at > 0 && (at > same || (at < dir.n && dir.p[at] != '/'))) {
+		size_t name_n = b->nodes.p[node].name_n;
+
+		at -= at > name_n ? name_n + 1 : name_n;
+		node = b->nodes.p[node].parent;
+	}
+	*done = at;
+	return node;
+}
+
 /* Node of a directory; missing ones are made on the way. *hidden: a component is a `.wh.` name, so nothing in it counts.
- * Entries of one directory tend to follow each other: the last one is remembered. */
+ * Entries of one directory tend to follow each other, and those beside it: the last one is remembered. */
 static int dir_node(struct esgz_index_builder *b, struct str dir, uint32_t *out, bool *hidden, struct err *err)
 {
-	struct str rest = dir, name;
+	struct str rest, more, name;
+	size_t done;
 
 	*hidden = false;
-	*out = NODE_ROOT;
-	if (dir.n == 0)
+	*out = common_dir(b, dir, &done);
+	if (done == dir.n && done == b->last_dir.n)
 		return 0;
-	if (str_eq(dir, buf_str(&b->last_dir))) {
-		*out = b->last_dir_node;
-		return 0;
-	}
-	while (str_split(&rest, '/', &name))
+	more = rest = str_sub(dir, done > 0 ? done + 1 : 0, dir.n);
+	while (rest.n > 0 && str_split(&rest, '/', &name))
 		if (str_starts(name, WH)) {
 			*hidden = true;
 			return 0;
 		}
-	rest = dir;
-	while (str_split(&rest, '/', &name))
+	while (more.n > 0 && str_split(&more, '/', &name))
 		TRY(node_get(b, *out, name, out, err));
 	buf_clear(&b->last_dir);
 	buf_addstr(&b->last_dir, dir);
 	b->last_dir_node = *out;
+	return 0;
+}
+
+/* Whether a path is a plain name in the directory of the entry before, as most are: then it needs no cleaning. */
+static bool is_beside(const struct esgz_index_builder *b, struct str path, struct str *name)
+{
+	size_t dir_n = b->last_dir.n, at = dir_n > 0 ? dir_n + 1 : 0;
+
+	if (path.n <= at || path.n > ESGZ_PATH_MAX || path.n - at > ESGZ_NAME_MAX)
+		return false;
+	if (dir_n > 0 && (path.p[dir_n] != '/' || memcmp(path.p, b->last_dir.p, dir_n) != 0))
+		return false;
+	*name = str_make(path.p + at, path.n - at);
+	return name->p[0] != '.' && !memchr(name->p, '/', name->n) && !memchr(name->p, 0, name->n);
+}
+
+/* The directory and the name of any path, clean; in b->path. */
+static int split_path(struct esgz_index_builder *b, struct str raw, struct str *dir, struct str *name, struct err *err)
+{
+	struct str path;
+	ptrdiff_t slash;
+
+	TRY(esgz_path_clean(raw, &b->path, err));
+	path = buf_str(&b->path);
+	slash = str_rfind(path, '/');
+	*dir = str_sub(path, 0, slash < 0 ? 0 : (size_t)slash);
+	*name = str_sub(path, (size_t)(slash + 1), path.n);
 	return 0;
 }
 
@@ -470,29 +573,27 @@ static int add_entry(struct esgz_index_builder *b, const struct esgz_entry *e, c
                      struct err *err)
 {
 	struct record r = {.type = (uint8_t)e->type, .mtime_s = e->mtime_s, .mtime_ns = e->mtime_ns};
-	uint32_t node = NODE_ROOT, dir;
-	struct str path, name;
-	ptrdiff_t slash;
-	bool hidden;
+	uint32_t node = NODE_ROOT, dir = b->last_dir_node;
+	struct str dir_path, name;
+	bool beside = is_beside(b, e->path, &name), hidden = false;
 
-	TRY(esgz_path_clean(e->path, &b->path, err));
-	path = buf_str(&b->path);
-	slash = str_rfind(path, '/');
-	name = str_sub(path, (size_t)(slash + 1), path.n);
+	if (!beside)
+		TRY(split_path(b, e->path, &dir_path, &name, err));
 	if (e->type == ESGZ_CHAR && e->dev_major == 0 && e->dev_minor == 0) {
 		*dropped = "character device 0:0, which overlayfs takes for a whiteout";
 		return 0;
 	}
-	TRY(dir_node(b, str_sub(path, 0, slash < 0 ? 0 : (size_t)slash), &dir, &hidden, err));
+	if (!beside)
+		TRY(dir_node(b, dir_path, &dir, &hidden, err));
 	if (hidden) {
 		*dropped = "below a whiteout";
 		return 0;
 	}
 	if (str_starts(name, WH))
 		return add_whiteout(b, dir, name, dropped, err);
-	if (path.n == 0 && e->type != ESGZ_DIR)
+	if (name.n == 0 && e->type != ESGZ_DIR)
 		return err_set(err, ERR_INVALID, "the root is not a directory");
-	if (path.n > 0)
+	if (name.n > 0)
 		TRY(node_get(b, dir, name, &node, err));
 	if (e->mtime_ns >= 1000000000)
 		return err_set(err, ERR_INVALID, "time with %u nanoseconds", e->mtime_ns);

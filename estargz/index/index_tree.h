@@ -14,11 +14,13 @@
 #define ATTR_IMPLIED 0 /* 0755, root, no xattrs */
 
 /* Hash table of numbers: the owner keeps what they stand for, and compares. */
+struct id_slot {
+	uint32_t hash;
+	uint32_t id; /* number + 1; 0 = free */
+};
+
 struct id_set {
-	struct id_slot {
-		uint32_t hash;
-		uint32_t id; /* number + 1; 0 = free */
-	} * slots;
+	struct id_slot *slots;
 	size_t cap, n;
 };
 
@@ -29,11 +31,13 @@ enum {
 
 struct node {
 	uint32_t parent;
-	uint32_t name_off; /* in builder.names */
-	uint16_t name_n;
-	uint8_t flags;
+	uint32_t name_off;   /* in builder.names */
 	uint32_t record;     /* of the last entry with this path; NO_RECORD: implied directory, or whiteout alone */
 	uint32_t n_children; /* names below it, whiteouts included */
+	uint32_t table;      /* where their hash table begins in builder.tables; 2^table_bits slots */
+	uint8_t table_bits;  /* 0: none, for want of children */
+	uint8_t name_n;
+	uint8_t flags;
 };
 
 struct record {
@@ -72,9 +76,9 @@ struct esgz_index_builder {
 	VEC(struct xattr_ref) xattrs;
 	VEC(struct esgz_chunk) chunks;
 	struct buf names, texts;
-	struct id_set node_set; /* by parent and name */
-	struct id_set attr_set; /* by value, xattrs included */
-	uint64_t seed;          /* of the hashes: names come from outside */
+	VEC(struct id_slot) tables; /* of the directories: their children by name */
+	struct id_set attr_set;     /* by value, xattrs included */
+	uint64_t seed;              /* of the hashes: names come from outside */
 	uint32_t last_attr;
 	bool any_nsec;
 	bool open_ended;           /* chunks come without blob_bytes */
