@@ -239,6 +239,20 @@ enum ffs_verdict ffs_data_verdict(struct ffs_data *d, const struct digest *index
 	return v;
 }
 
+bool ffs_data_find_proven(struct ffs_data *d, const struct digest *diff_id, const char *reference, struct digest *key)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&d->lock);
+	for (struct layer *l = d->layers; l && !found; l = l->next) {
+		found = l->info->trust == ESGZ_TRUST_TOC && ffs_facts_verdict(&l->facts, diff_id, NULL) == FFS_PROVEN &&
+		        (!reference || !strcmp(layer_reference(l), reference));
+		*key = l->key;
+	}
+	pthread_mutex_unlock(&d->lock);
+	return found;
+}
+
 void ffs_data_remove_layer(struct ffs_data *d, const struct digest *index_key)
 {
 	struct layer **at, *l;

@@ -66,6 +66,9 @@ void ffs_data_promise(struct ffs_data *d, const struct digest *index_key, const 
 enum ffs_verdict ffs_data_verdict(struct ffs_data *d, const struct digest *index_key, const struct digest *diff_id,
                                   struct buf *reason);
 
+/* A lazy layer that is proven to have this DiffID, and comes from that registry and repository (NULL: from anywhere). */
+bool ffs_data_find_proven(struct ffs_data *d, const struct digest *diff_id, const char *reference, struct digest *key);
+
 /* Forgets a layer: reads of files that only it could deliver fail from then on, its transfers end. Absent: nothing. */
 void ffs_data_remove_layer(struct ffs_data *d, const struct digest *index_key);
 

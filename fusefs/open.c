@@ -153,8 +153,21 @@ static const char *judge(struct open *o, struct open_layer *l, const struct dige
 	return ffs_verdict_name(v);
 }
 
-/* Without a DiffID when the configuration was not looked into. A layer that is not opened lazily may be here from an
- * earlier unpacking, known by the DiffID of the configuration. */
+/* A layer that is not opened lazily may be here from an earlier unpacking, or as the lazy one of another image that was
+ * proven to have the DiffID of this configuration. */
+static bool is_here(struct open *o, const struct open_layer *l, const struct digest *diff_id, struct digest *key)
+{
+	char repository[REG_REF_TEXT_MAX];
+
+	esgz_index_key(ESGZ_TRUST_DIFFID, &l->d->digest, diff_id, key);
+	if ((o->isolated ? open_comes_from_here(o, key) : ffs_index_has(o->s->w->store, key)) &&
+	    load_layer(o->s, key, NULL) >= 0)
+		return true;
+	return ffs_data_find_proven(o->s->w->data, diff_id, o->isolated ? repository_text(o->ref, repository) : NULL,
+	                            key);
+}
+
+/* Without a DiffID when the configuration was not looked into. */
 static PB(Layer) * layer_answer(struct open *o, struct rpc_call *c, struct open_layer *l)
 {
 	const struct digest *diff_id = o->parsed ? &o->parsed->diff_ids[l - o->layers] : NULL;
@@ -164,11 +177,8 @@ static PB(Layer) * layer_answer(struct open *o, struct rpc_call *c, struct open_
 	const char *verdict = l->found && diff_id ? judge(o, l, diff_id) : l->refused ? "false" : "";
 	bool found = l->found;
 
-	if (!found && diff_id) {
-		esgz_index_key(ESGZ_TRUST_DIFFID, &l->d->digest, diff_id, &key);
-		found = (o->isolated ? open_comes_from_here(o, &key) : ffs_index_has(o->s->w->store, &key)) &&
-		        load_layer(o->s, &key, NULL) >= 0;
-	}
+	if (!found && diff_id)
+		found = is_here(o, l, diff_id, &key);
 	out->descriptor = descriptor_of(c, l->d);
 	if (diff_id)
 		out->diff_id = arena_strdup(rpc_arena(c), digest_text(diff_id, text));

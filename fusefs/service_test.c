@@ -201,7 +201,7 @@ static void lies_about_the_toc(void **state)
 	assert_nothing_published(w);
 }
 
-static void becomes_false(struct world *w, const char *index_key)
+static void becomes(struct world *w, const char *index_key, enum ffs_verdict verdict)
 {
 	struct ffs_layer_status st;
 	struct digest key;
@@ -209,7 +209,7 @@ static void becomes_false(struct world *w, const char *index_key)
 	assert_true(digest_from_hex(str_of(index_key), &key));
 	while (true) {
 		OK(ffs_data_layer_status(w->w.data, &key, true, &st, err));
-		if (st.verdict == FFS_FALSE)
+		if (st.verdict == verdict)
 			return;
 		usleep(1000);
 	}
@@ -232,6 +232,13 @@ static void opens_now_and_later(struct world *w, bool lazy, const char *verdict)
 	opens_with(w, lazy, verdict);
 }
 
+static void rename_latest(struct world *w, const char *path)
+{
+	vec_each(&w->resources, r)
+		if (!strcmp(r->path, "manifests/latest"))
+			strcpy(r->path, path);
+}
+
 /* An image whose configuration promises another DiffID does not get the layer lazily, and takes it from nobody else. */
 static void a_wrong_promise_is_one_images(void **state)
 {
@@ -245,11 +252,9 @@ static void a_wrong_promise_is_one_images(void **state)
 	l.diff_id.b[0] ^= 1;
 	add_image(w, &l, 1, 1);
 	key = open_and_fill(w);
-	becomes_false(w, key);
+	becomes(w, key, FFS_FALSE);
 	opens_now_and_later(w, false, "false");
-	vec_each(&w->resources, r)
-		if (!strcmp(r->path, "manifests/latest"))
-			strcpy(r->path, "manifests/wrong");
+	rename_latest(w, "manifests/wrong");
 	l.diff_id = right;
 	add_image(w, &l, 1, 1);
 	opens_now_and_later(w, true, "proven");
@@ -606,6 +611,42 @@ static void isolated_owners_unpack_their_own(void **state)
 	layer_fini(&l);
 }
 
+/* A lazy layer that was proven is what others mean by its DiffID, as if it had been unpacked. */
+static void a_proven_layer_is_known(void **state)
+{
+	struct world *w = *state;
+	AUTO(pb) PB(OpenResponse) *before = NULL;
+	AUTO(pb) PB(OpenResponse) *here = NULL;
+	AUTO(pb) PB(OpenResponse) *shared = NULL;
+	AUTO(pb) PB(OpenResponse) *isolated = NULL;
+	AUTO_FREE char *key = NULL;
+	struct layer l, plain;
+
+	layer_lazy(&l, 1, 3);
+	layer_plain(&plain, 2, 3);
+	plain.diff_id = l.diff_id;
+	add_image(w, &plain, 1, 1);
+	OK(open_as(w, "a", "", "", false, &before, err));
+	assert_string_equal(before->layers[0]->index_key, "");
+	rename_latest(w, "manifests/plain");
+	add_image(w, &l, 1, 1);
+	key = open_and_fill(w);
+	becomes(w, key, FFS_PROVEN);
+	rename_latest(w, "manifests/lazy");
+	add_image(w, &plain, 1, 1);
+	OK(open_as(w, "a", "", "", true, &here, err));
+	assert_string_equal(here->layers[0]->index_key, key);
+	assert_string_equal(here->layers[0]->verdict, "proven");
+	assert_false(here->layers[0]->lazy);
+	refer_to(w, "other/image");
+	OK(open_as(w, "b", "", "", false, &shared, err));
+	assert_string_equal(shared->layers[0]->index_key, key);
+	OK(open_as(w, "b", "", "", true, &isolated, err));
+	assert_string_equal(isolated->layers[0]->index_key, "");
+	layer_fini(&l);
+	layer_fini(&plain);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -627,6 +668,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(layers_are_read_by_their_owners_account, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(names_alone_open_nothing, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(isolated_owners_unpack_their_own, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_proven_layer_is_known, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

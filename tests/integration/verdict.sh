@@ -17,6 +17,7 @@ golden() { # golden IMAGE NAME...
 }
 golden stargz estargz estargz-min-chunk estargz-prefetch zstd-stargz
 golden storage zstd-chunked zstd-chunked-podman
+golden podman zstd-chunked-podman
 # Two zstd:chunked layers with the same large file.
 umoci init --layout "$T/empty" && umoci new --image "$T/empty:latest" || bail "umoci failed"
 mkdir "$T/big"
@@ -28,6 +29,10 @@ for image in first second; do
 	"$BIN/contentctl" convert --format zstd:chunked "oci:$T/$image:latest" "$REGISTRY/test/$image" >"$T/$image.log" 2>&1 ||
 		bail "conversion failed: $(cat "$T/$image.log")"
 done
+# The tar of the golden layers, as it is.
+python3 "$SOURCE_DIR/tests/add_layer.py" "$T/empty" "$SOURCE_DIR/tests/golden/good/layer.tar.gz" "$T/plain" ||
+	bail "add_layer.py failed"
+push_layout "$T/plain" test/plain || bail "push of plain failed"
 liar views '"files": [{"name": "lies/su", "text": "#!/bin/sh\n", "mode": 2541, "toc_mode": 493}, {"name": "lies/other", "text": "x"}]'
 liar promise "\"files\": [{\"name\": \"lies/file\", \"text\": \"text\"}]"
 # Its configuration promises what the tiny image has, and one more.
@@ -85,6 +90,15 @@ others() {
 	done
 }
 
+# A proven layer is what other images mean by its DiffID, lazy or not: nothing is unpacked for them.
+elsewhere() {
+	local image
+	for image in podman plain; do
+		check "$image: is pulled" ctl pull "$REGISTRY/test/$image"
+		check_eq "$image: its layer was here" "$(info '[.layers[] | select(.lazy == false) | .blob] | .[]')" ""
+	done
+}
+
 # false_one IMAGE REASON: a container runs; it goes on, and who pulls again gets an ordinary layer, or nothing
 false_one() {
 	local blob before
@@ -139,6 +153,7 @@ dies() {
 
 start_contentd verdict 'background = "eager"'
 honest
+elsewhere
 others
 views
 promise
