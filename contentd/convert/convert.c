@@ -1,5 +1,7 @@
 #include "contentd/convert/internal.h"
 
+#include <stdarg.h>
+
 struct convert *convert_new(struct place *from, struct place *to, const struct convert_opts *opts)
 {
 	struct convert *c = xcalloc(1, sizeof(*c));
@@ -36,12 +38,33 @@ void convert_cancel(struct convert *c)
 		place_cancel(c->opts.reuse[i]);
 }
 
-static void node_free(struct convert_node *n)
+int convert_check_cancelled(struct convert *c, struct err *err)
+{
+	return atomic_load(&c->cancelled) ? err_set(err, ERR_CANCELLED, "interrupted") : 0;
+}
+
+void convert_note(struct convert *c, const char *fmt, ...)
+{
+	AUTO(buf) struct buf text = BUF_INIT;
+	va_list ap;
+
+	if (c->notes.n == CONVERT_NOTES_MAX) {
+		c->more_notes++;
+		return;
+	}
+	va_start(ap, fmt);
+	buf_vaddf(&text, fmt, ap);
+	va_end(ap);
+	text_clean((char *)buf_cstr(&text));
+	vec_push(&c->notes, xstrdup(buf_cstr(&text)));
+}
+
+void convert_node_free(struct convert_node *n)
 {
 	if (!n)
 		return;
 	vec_each(&n->children, child)
-		node_free(*child);
+		convert_node_free(*child);
 	vec_fini(&n->children);
 	vec_fini(&n->layers);
 	reg_config_free(n->config);
@@ -63,7 +86,7 @@ void convert_free(struct convert *c)
 {
 	if (!c)
 		return;
-	node_free(c->root);
+	convert_node_free(c->root);
 	vec_each(&c->layers, l)
 		layer_free(*l);
 	vec_fini(&c->layers);
@@ -74,6 +97,10 @@ void convert_free(struct convert *c)
 	vec_each(&c->documents, m)
 		reg_manifest_free(*m);
 	vec_fini(&c->documents);
+	map_fini(&c->by_digest);
+	map_fini(&c->nodes);
+	map_fini(&c->by_layer);
+	map_fini(&c->by_source);
 	free(c->how);
 	free(c);
 }

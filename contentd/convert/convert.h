@@ -11,6 +11,7 @@
 #ifndef CONVERT_CONVERT_H
 #define CONVERT_CONVERT_H
 
+#include "base/map.h"
 #include "base/vec.h"
 #include "contentd/convert/place.h"
 #include "estargz/convert/convert.h"
@@ -39,6 +40,7 @@ struct convert_layer {
 	enum convert_action action;
 	const struct convert_reuse *reuse; /* CONVERT_REUSE */
 	bool mounts;                       /* it will be mounted from another repository, if the registry likes */
+	bool drops_marks; /* CONVERT_KEEP: the annotations above are in it, and nobody vouches for them */
 	/* As it will stand in manifests; set when it is done. */
 	struct reg_descriptor to;
 	struct digest to_diff_id;
@@ -68,11 +70,16 @@ struct convert {
 	bool leaves_layers; /* index.h: they are only looked at, whatever they are */
 	VEC(struct convert_layer *) layers;
 	VEC(char *) notes;      /* what was left out, a sentence each */
+	size_t more_notes;      /* of which there were too many */
 	struct digest manifest; /* after convert_run */
 
 	struct convert_node *root;
 	VEC(struct convert_reuse) reuse;
 	VEC(struct reg_manifest *) documents; /* that the above point into */
+	struct map by_digest;                 /* of a document -> struct reg_manifest */
+	struct map nodes;                     /* struct reg_manifest * -> its first struct convert_node */
+	struct map by_layer;                  /* digest, DiffID and type -> struct convert_layer */
+	struct map by_source;                 /* digest of a source -> its number in `reuse`, from 1 on */
 	struct reg_manifest *toc_image;       /* of the source, if it was looked for and is there */
 	bool asked_toc_image;
 	atomic_bool cancelled;

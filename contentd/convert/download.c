@@ -8,6 +8,7 @@
 struct download {
 	struct place_source base;
 	struct reg_request *request;
+	struct reg_canceller *canceller; /* or NULL */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	char *ring;
@@ -90,6 +91,8 @@ static void download_free(struct place_source *s)
 	while (!d->is_over)
 		pthread_cond_wait(&d->changed, &d->lock);
 	pthread_mutex_unlock(&d->lock);
+	if (d->canceller && d->request)
+		reg_canceller_leave(d->canceller);
 	reg_request_unref(d->request);
 	pthread_cond_destroy(&d->changed);
 	pthread_mutex_destroy(&d->lock);
@@ -98,7 +101,7 @@ static void download_free(struct place_source *s)
 }
 
 int download_open(struct reg_client *c, const struct reg_ref *ref, const struct reg_descriptor *descriptor,
-                  int64_t deadline_ns, struct place_source **out, struct err *err)
+                  int64_t deadline_ns, struct reg_canceller *canceller, struct place_source **out, struct err *err)
 {
 	struct download *d = xcalloc(1, sizeof(*d));
 	struct reg_blob_get q = {.ref = ref,
@@ -113,6 +116,7 @@ int download_open(struct reg_client *c, const struct reg_ref *ref, const struct 
 	int r = 0;
 
 	d->base = (struct place_source){download_read, download_free};
+	d->canceller = canceller;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->changed, NULL);
 	d->ring = xmalloc(RING_BYTES);
@@ -124,6 +128,8 @@ int download_open(struct reg_client *c, const struct reg_ref *ref, const struct 
 		download_free(&d->base);
 		return r;
 	}
+	if (d->request && canceller)
+		reg_canceller_enter(canceller, d->request);
 	*out = &d->base;
 	return 0;
 }

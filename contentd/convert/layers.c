@@ -3,8 +3,6 @@
 
 #include "registry/manifest_write.h"
 
-#define ATTEMPTS 3 /* of a layer whose upload the registry loses */
-
 struct run {
 	struct convert *c;
 	struct convert_layer *l;
@@ -40,14 +38,14 @@ static bool is_ours(struct str key)
 	return str_eqc(key, CONVERT_ANN_SOURCE) || str_eqc(key, CONVERT_ANN_HOW);
 }
 
-/* What the source says of the layer, but for what is not true any more. */
-static void take_over_annotations(struct convert_layer *l)
+/* What the source says of the layer, but for what is ours to say, or not true any more when it was converted. */
+static void take_over_annotations(struct convert_layer *l, bool converted)
 {
 	const struct reg_descriptor *d = l->from;
 
 	drop_annotations(l);
 	for (size_t i = 0; i < d->n_annotations; i++)
-		if (!esgz_is_layer_annotation(d->annotations[i].key) && !is_ours(d->annotations[i].key))
+		if (!is_ours(d->annotations[i].key) && !(converted && esgz_is_layer_annotation(d->annotations[i].key)))
 			add_annotation(l, d->annotations[i].key, d->annotations[i].value);
 }
 
@@ -132,7 +130,7 @@ static void describe(struct run *r, const struct esgz_convert_result *made)
 	                                                                    : STR(REG_MT_OCI_LAYER_GZIP),
 	                       &made->blob, made->blob_bytes);
 	l->to_diff_id = made->diff_id;
-	take_over_annotations(l);
+	take_over_annotations(l, true);
 	esgz_convert_annotations(format, made, put_annotation, l);
 	put_annotation(l, CONVERT_ANN_SOURCE, digest_text(&l->from->digest, text));
 	put_annotation(l, CONVERT_ANN_HOW, r->c->how);
@@ -170,7 +168,7 @@ static int convert_layer(struct run *r, struct err *err)
 		if (result >= 0)
 			return 0;
 		TRY(convert_check_cancelled(r->c, err)); /* and not how the lines broke */
-		if (why.code != ERR_ABORTED || i == ATTEMPTS)
+		if (why.code != ERR_ABORTED || i == PLACE_ATTEMPTS)
 			return err_set(err, why.code, "%s: layer %s: %s", r->c->from->name,
 			               digest_text(&r->l->from->digest, text), why.msg);
 	}
@@ -203,6 +201,10 @@ static int keep_layer(struct run *r, struct err *err)
 	l->to = *l->from;
 	l->to.media_type = oci_type(l->from->media_type);
 	l->to_diff_id = l->diff_id;
+	if (l->drops_marks) {
+		take_over_annotations(l, false);
+		settle(l);
+	}
 	return place_copy(r->c->to, r->c->from, l->from, &l->how, show_copied, r, err);
 }
 

@@ -36,6 +36,7 @@ struct program {
 	pthread_mutex_t lock;
 	struct convert *convert; /* lock; what a signal cancels */
 	bool interrupted;        /* lock */
+	bool started;            /* lock; there may be something to clean up */
 };
 
 enum {
@@ -87,7 +88,8 @@ static const struct argp_option OPTIONS[] = {
     {"src-creds", OPT_SRC_CREDS, "USER:PASSWORD", 0, "for the source registry (default: docker login's)", 3},
     {"dest-creds", OPT_DST_CREDS, "USER:PASSWORD", 0, "for the destination registry (default: docker login's)", 3},
     {"ca-file", OPT_CA, "FILE", 0, "certificate authorities of the registries, PEM", 3},
-    {"insecure", OPT_INSECURE, NULL, 0, "plain HTTP to registries that are not on this machine", 3},
+    {"insecure", OPT_INSECURE, NULL, 0,
+     "speak HTTP without TLS to all registries, passwords included (as it is done on this machine anyway)", 3},
     {NULL, 0, NULL, 0, "Output:", 4},
     {"json", 'j', NULL, 0, "print plan or result as JSON", 4},
     {"quiet", 'q', NULL, 0, "no progress", 4},
@@ -230,6 +232,10 @@ static void *wait_for_signal(void *arg)
 	sigaddset(&set, SIGTERM);
 	sigwait(&set, &sig);
 	pthread_mutex_lock(&p->lock);
+	if (!p->started) {
+		fprintf(stderr, "contentctl convert: interrupted\n");
+		_exit(EXIT_INTERRUPTED);
+	}
 	p->interrupted = true;
 	if (p->convert)
 		convert_cancel(p->convert);
@@ -258,8 +264,7 @@ static void set_current(struct program *p, struct convert *c)
 {
 	pthread_mutex_lock(&p->lock);
 	p->convert = c;
-	if (c && p->interrupted)
-		convert_cancel(c);
+	p->started = true;
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -420,6 +425,6 @@ int main(int argc, char **argv)
 	close_places(&p);
 	if (r >= 0)
 		return 0;
-	fprintf(stderr, "contentctl convert: %s\n", err.msg);
+	fprintf(stderr, "contentctl convert: %s\n", p.interrupted ? "interrupted" : err.msg);
 	return p.interrupted ? EXIT_INTERRUPTED : EXIT_FAILED;
 }

@@ -55,7 +55,7 @@ static int copy_parts(struct convert *c, const struct convert_node *n, struct er
 	return 0;
 }
 
-static int put_node(struct convert *c, struct convert_node *n, const char *suffix, struct err *err);
+static int put_node(struct convert *c, struct convert_node *n, struct err *err);
 
 static int write_index(struct convert *c, const struct convert_node *n, struct buf *out, struct err *err)
 {
@@ -63,7 +63,7 @@ static int write_index(struct convert *c, const struct convert_node *n, struct b
 	struct reg_manifest m = *n->doc;
 
 	for (size_t i = 0; i < n->children.n; i++) {
-		TRY(put_node(c, n->children.p[i], NULL, err));
+		TRY(put_node(c, n->children.p[i], err));
 		entries[i] = n->children.p[i]->d;
 	}
 	m.entries = entries;
@@ -74,28 +74,43 @@ static int write_index(struct convert *c, const struct convert_node *n, struct b
 	return 0;
 }
 
-/* What does not change stays as it is spelled. */
-static int put_node(struct convert *c, struct convert_node *n, const char *suffix, struct err *err)
+/* Its text, when all that it names is there. What does not change stays as it is spelled. */
+static int make_node(struct convert *c, struct convert_node *n, struct buf *text, struct err *err)
 {
-	AUTO(buf) struct buf text = BUF_INIT;
+	bool is_index = n->doc->kind == REG_IMAGE_INDEX;
 	struct reg_descriptor made;
 
 	TRY(convert_check_cancelled(c, err));
 	if (n->as_is)
 		TRY(copy_parts(c, n, err));
 	else
-		TRY(n->doc->kind == REG_IMAGE_INDEX ? write_index(c, n, &text, err) : write_image(c, n, &text, err));
+		TRY(is_index ? write_index(c, n, text, err) : write_image(c, n, text, err));
 	if (!n->changes) {
-		buf_clear(&text);
-		buf_addstr(&text, n->doc->bytes);
+		buf_clear(text);
+		buf_addstr(text, n->doc->bytes);
+		return 0;
 	}
-	made = reg_descriptor_of(n->changes ? n->doc->kind == REG_IMAGE_INDEX ? STR(REG_MT_OCI_INDEX)
-	                                                                      : STR(REG_MT_OCI_MANIFEST)
-	                                    : n->doc->media_type,
-	                         buf_str(&text));
-	if (n->changes)
-		reg_descriptor_replace(&n->d, made.media_type, &made.digest, made.size);
-	return c->to->ops->put_manifest(c->to, suffix, buf_str(&text), made.media_type, err);
+	made = reg_descriptor_of(is_index ? STR(REG_MT_OCI_INDEX) : STR(REG_MT_OCI_MANIFEST), buf_str(text));
+	reg_descriptor_replace(&n->d, made.media_type, &made.digest, made.size);
+	return 0;
+}
+
+static struct str type_of(const struct convert_node *n)
+{
+	return n->changes ? n->d.media_type : n->doc->media_type;
+}
+
+static int put_node(struct convert *c, struct convert_node *n, struct err *err)
+{
+	AUTO(buf) struct buf text = BUF_INIT;
+
+	if (!n->same) {
+		TRY(make_node(c, n, &text, err));
+		return c->to->ops->put_manifest(c->to, buf_str(&text), type_of(n), err);
+	}
+	if (n->changes) /* it has been put before: it comes first in the order of the plan */
+		reg_descriptor_replace(&n->d, n->same->d.media_type, &n->same->d.digest, n->same->d.size);
+	return 0;
 }
 
 /* ---- external TOCs ---- */
@@ -130,7 +145,8 @@ static size_t list_tocs(const struct convert *c, struct reg_descriptor *out, str
 	return n;
 }
 
-static int put_tocs(struct convert *c, struct err *err)
+/* Its text; the layers are there. */
+static int make_toc_image(struct convert *c, struct buf *text, struct err *err)
 {
 	AUTO_FREE struct reg_descriptor *layers = xcalloc(c->layers.n, sizeof(*layers));
 	AUTO_FREE struct reg_annotation *annotations = xcalloc(c->layers.n, sizeof(*annotations));
@@ -140,19 +156,30 @@ static int put_tocs(struct convert *c, struct err *err)
 	                         .config = reg_descriptor_of(STR(REG_MT_OCI_CONFIG), STR(TOC_CONFIG)),
 	                         .layers = layers,
 	                         .n_layers = list_tocs(c, layers, annotations, names)};
-	AUTO(buf) struct buf text = BUF_INIT;
 	struct digest digest;
 
 	TRY(place_put(c->to, STR(TOC_CONFIG), &digest, err));
-	reg_manifest_write(&m, &text);
-	return c->to->ops->put_manifest(c->to, ESGZ_TOC_TAG_SUFFIX, buf_str(&text), m.media_type, err);
+	reg_manifest_write(&m, text);
+	return 0;
 }
 
+/* External TOCs are named just before the image: whoever finds the image finds them, and whoever still finds the former
+ * image is without them for as short as can be. */
 int convert_put_documents(struct convert *c, struct err *err)
 {
-	if (convert_is_external(c))
-		TRY(put_tocs(c, err)); /* first: whoever finds the image finds them */
-	TRY(put_node(c, c->root, "", err));
+	AUTO(buf) struct buf root = BUF_INIT;
+	AUTO(buf) struct buf tocs = BUF_INIT;
+	struct place_document docs[2];
+	size_t n = 0;
+
+	TRY(make_node(c, c->root, &root, err));
+	if (convert_is_external(c)) {
+		TRY(make_toc_image(c, &tocs, err));
+		docs[n++] = (struct place_document){ESGZ_TOC_TAG_SUFFIX, buf_str(&tocs), STR(REG_MT_OCI_MANIFEST)};
+	}
+	docs[n++] = (struct place_document){"", buf_str(&root), type_of(c->root)};
+	TRY(convert_check_cancelled(c, err));
+	TRY(c->to->ops->put_named(c->to, docs, n, err));
 	c->manifest = c->root->d.digest;
 	return 0;
 }

@@ -13,6 +13,13 @@
 #include "registry/client.h"
 #include "registry/manifest.h"
 
+#include <stdatomic.h>
+
+/* Documents that are read of one place in a conversion: the images of every platform and then some. */
+#define PLACE_DOCUMENTS_MAX 4096
+#define PLACE_DOCUMENT_BYTES_MAX (32u << 20)
+#define PLACE_ATTEMPTS 3 /* at a blob that the registry has taken, and lost (ERR_ABORTED) */
+
 struct place;
 
 /* The bytes of a blob, one after the other; not verified. */
@@ -34,13 +41,20 @@ struct place_sink {
 void place_sink_free(struct place_sink *s); /* NULL is fine */
 DEFINE_AUTO_FREE(place_sink);
 
+/* A manifest or an index that gets a name. */
+struct place_document {
+	const char *suffix; /* behind the tag; "" for the name itself */
+	struct str bytes, media_type;
+};
+
 struct place_ops {
 	/* Bytes and media type of the document that the name means, a manifest or an index. With a suffix: that the tag with
 	 * this at its end means. ERR_NOT_FOUND. */
 	int (*get_root)(struct place *p, const char *suffix, struct buf *bytes, struct buf *media_type,
 	                struct err *err);
-	/* A manifest that an index names. Digest and size are checked by the caller. */
+	/* A manifest that an index names; NULL: it is a blob as others. Digest and size are checked by the caller. */
 	int (*get_manifest)(struct place *p, const struct reg_descriptor *d, struct buf *bytes, struct err *err);
+	/* ERR_NOT_FOUND; ERR_DATA_LOSS when it is known to be of another size. */
 	int (*open_blob)(struct place *p, const struct reg_descriptor *d, struct place_source **out, struct err *err);
 
 	/* 1 when a blob is there already, else 0. */
@@ -50,30 +64,34 @@ struct place_ops {
 	bool (*can_mount)(struct place *p, struct place *from);
 	int (*mount_blob)(struct place *p, struct place *from, const struct reg_descriptor *d, struct err *err);
 	int (*begin_blob)(struct place *p, struct place_sink **out, struct err *err); /* one at a time */
-	/* Stores a manifest or an index: under the name's tag with a suffix ("" for the name itself, the last step), or,
-	 * with NULL, by its digest alone. */
-	int (*put_manifest)(struct place *p, const char *suffix, struct str bytes, struct str media_type,
-	                    struct err *err);
+	/* Stores a manifest or an index by its digest alone. */
+	int (*put_manifest)(struct place *p, struct str bytes, struct str media_type, struct err *err);
+	/* The last step: stores documents under the place's name. All or none where the place can do that, else one closely
+	 * after the other in their order, when all have been taken by their digests. */
+	int (*put_named)(struct place *p, const struct place_document *docs, size_t n, struct err *err);
 	/* Whether a manifest of this digest and artifact type refers to a subject: 1 or 0. Then one is stored, whose blobs
 	 * are there, so that it is found by its subject. NULL: impossible here. */
 	int (*has_referrer)(struct place *p, const struct digest *subject, struct str artifact_type,
 	                    const struct digest *digest, struct err *err);
 	int (*put_referrer)(struct place *p, struct str manifest, struct err *err);
-	/* NULL, or why suffixes are impossible for this name. */
-	const char *(*why_untagged)(struct place *p);
-	void (*cancel)(struct place *p); /* NULL: nothing that takes long */
+	/* NULL, or why nothing can be named so here. */
+	const char *(*why_unnamed)(struct place *p, const char *suffix);
+	void (*cancel)(struct place *p); /* NULL: nothing that waits for others */
 	void (*free)(struct place *p);
 };
 
 struct place {
 	const struct place_ops *ops;
 	char *name; /* as given, for messages */
+	atomic_bool cancelled;
+	unsigned n_documents; /* read by place_get, against the bounds above */
+	uint64_t document_bytes;
 };
 
 struct place_opts {
 	const char *creds;   /* USER:PASSWORD, or NULL: the docker configuration is asked */
 	const char *ca_file; /* or NULL */
-	bool insecure;       /* plain HTTP, and any certificate, elsewhere than on loopback too */
+	bool insecure;       /* plain HTTP elsewhere than on loopback, too */
 };
 
 /* writing: a layout is made when absent. */
@@ -85,7 +103,10 @@ DEFINE_AUTO_FREE(place);
 /* Ends what it is doing and all that comes, with ERR_CANCELLED, but for what cleans up. Any thread. */
 void place_cancel(struct place *p);
 
-/* A document by its descriptor, whole and verified; is_manifest: else a blob. */
+/* ERR_CANCELLED after place_cancel. */
+int place_check_cancelled(const struct place *p, struct err *err);
+
+/* A document by its descriptor, whole and verified; is_manifest: else a blob. ERR_EXHAUSTED beyond the bounds above. */
 int place_get(struct place *p, const struct reg_descriptor *d, bool is_manifest, struct buf *out, struct err *err);
 /* Stores a small blob, unless it is there. */
 int place_put(struct place *p, struct str bytes, struct digest *digest, struct err *err);
@@ -107,13 +128,15 @@ int place_registry_open(const char *name, const char *reference, bool writing, c
 
 /* index.json of layouts and archives (image-spec image-layout.md): */
 #define PLACE_LAYOUT_TEXT "{\"imageLayoutVersion\":\"1.0.0\"}"
-/* The image of this tag (NULL: the only one), into `out`; views live as long as the index. */
-int place_index_find(const struct reg_manifest *index, const char *tag, const char *name, struct reg_descriptor *out,
-                     struct err *err);
-/* The text of an index that is `old` (or NULL) but for this tag. */
-void place_index_write(const struct reg_manifest *old, const char *tag, struct str media_type, struct str manifest,
-                       struct buf *out);
-/* The tag with a suffix, of one that may be NULL; heap. */
-char *place_tag(const char *tag, const char *suffix);
+/* The image of this tag with the suffix, into `out`; views live as long as the index. tag NULL: the one without a name, else
+ * the only one; those have no suffixes. */
+int place_index_find(const struct reg_manifest *index, const char *tag, const char *suffix, const char *name,
+                     struct reg_descriptor *out, struct err *err);
+/* The text of an index that is `old` (or NULL) but for the documents, under this tag and their suffixes; tag NULL: as the
+ * one without a name, so that place_index_find finds it. */
+int place_index_write(const struct reg_manifest *old, const char *tag, const struct place_document *docs, size_t n,
+                      const char *name, struct buf *out, struct err *err);
+/* A place_ops.why_unnamed for a tag that may be NULL. */
+const char *place_index_why_unnamed(const char *tag, const char *suffix);
 
 #endif

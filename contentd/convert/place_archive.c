@@ -1,11 +1,12 @@
 /*
  * OCI archives: a layout in a tar file. Reading goes through the file once for the places of its blobs, which are then read
- * from there; one that is compressed is unpacked into an unnamed temporary file before. Writing goes to FILE.new: blobs
- * as they come, each behind a header that is filled in at its end.
+ * from there; one that is compressed is unpacked into an unnamed temporary file before. Writing goes to a file beside it:
+ * blobs as they come, each behind a header that is filled in at its end.
  */
 #include "contentd/convert/place.h"
 
 #include "base/file.h"
+#include "base/random.h"
 #include "base/vec.h"
 #include "estargz/tar/tar.h"
 #include "estargz/tar/tar_write.h"
@@ -14,6 +15,7 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #define BLOCK_BYTES (1u << 20)
@@ -28,11 +30,11 @@ struct blob {
 
 struct archive_place {
 	struct place base;
-	char *file, *tmp, *tag; /* tmp: FILE.new, while it is there */
+	char *file, *tmp, *tag; /* tmp: FILE.new-..., while it is there */
 	int fd;
 	uint64_t end; /* writing: where the next entry goes */
 	VEC(struct blob) blobs;
-	struct reg_manifest *index; /* reading; writing: what is there so far, or NULL */
+	struct reg_manifest *index; /* reading */
 };
 
 static struct archive_place *archive_of(struct place *p)
@@ -175,11 +177,13 @@ static int open_reading(struct archive_place *a, struct err *err)
 /* With the first byte that is written, not before: a plan leaves nothing. */
 static int make_file(struct archive_place *a, struct err *err)
 {
-	AUTO_FREE char *tmp = xasprintf("%s.new", a->file);
+	AUTO_FREE char *tmp = NULL;
+	char random[17];
 
 	if (a->tmp)
 		return 0;
-	a->fd = open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	tmp = xasprintf("%s.new-%s", a->file, random_hex(random, 8));
+	a->fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (a->fd < 0)
 		return err_errno(err, errno, "create %s", tmp);
 	a->tmp = STEAL(tmp);
@@ -220,23 +224,12 @@ static int packed_open_blob(struct place *p, const struct reg_descriptor *d, str
 
 	if (!b)
 		return err_set(err, ERR_NOT_FOUND, "%s: no blob %s", p->name, digest_text(&d->digest, text));
+	if (b->bytes != d->size)
+		return err_set(err, ERR_DATA_LOSS, "%s: blob %s has %" PRIu64 " bytes of %" PRIu64, p->name,
+		               digest_text(&d->digest, text), b->bytes, d->size);
 	s = xcalloc(1, sizeof(*s));
 	*s = (struct part_source){{part_read, part_free}, a->fd, b->at, b->bytes};
 	*out = &s->base;
-	return 0;
-}
-
-static int packed_get_manifest(struct place *p, const struct reg_descriptor *d, struct buf *bytes, struct err *err)
-{
-	AUTO(place_source) struct place_source *s = NULL;
-	size_t got;
-
-	if (d->size > REG_MANIFEST_BYTES_MAX)
-		return err_set(err, ERR_EXHAUSTED, "%s: a manifest of %llu bytes", p->name,
-		               (unsigned long long)d->size);
-	TRY(packed_open_blob(p, d, &s, err));
-	TRY(s->read(s, buf_reserve(bytes, d->size), d->size, &got, err));
-	bytes->n += got;
 	return 0;
 }
 
@@ -244,12 +237,11 @@ static int packed_get_root(struct place *p, const char *suffix, struct buf *byte
                            struct err *err)
 {
 	struct archive_place *a = archive_of(p);
-	AUTO_FREE char *tag = a->tag || *suffix ? place_tag(a->tag, suffix) : NULL;
 	struct reg_descriptor d;
 
 	if (!a->index)
 		return err_set(err, ERR_NOT_FOUND, "%s is only being written", p->name);
-	TRY(place_index_find(a->index, tag, p->name, &d, err));
+	TRY(place_index_find(a->index, a->tag, suffix, p->name, &d, err));
 	buf_addstr(media_type, d.media_type);
 	return place_get(p, &d, true, bytes, err);
 }
@@ -349,7 +341,7 @@ static int entry_finish(struct place_sink *s, const struct digest *digest, uint6
 	if (find(a, digest))
 		return 0; /* once is enough: this one is dropped */
 	make_header(header, path, bytes, false);
-	TRY(fd_pwrite_all(a->fd, str_make(header, sizeof(header)), (off_t)e->header, err));
+	TRY_WRAP(fd_pwrite_all(a->fd, str_make(header, sizeof(header)), (off_t)e->header, err), err, "%s", a->tmp);
 	TRY(put_padding(a, bytes, err));
 	vec_push(&a->blobs, b);
 	e->done = true;
@@ -384,6 +376,19 @@ static int packed_has_blob(struct place *p, const struct digest *digest, struct 
 	return find(archive_of(p), digest) != NULL;
 }
 
+static int sync_folder(const struct archive_place *a, struct err *err)
+{
+	const char *slash = strrchr(a->file, '/');
+	AUTO_FREE char *folder = xstrndup(a->file, slash ? (size_t)(slash - a->file) + 1 : 0);
+	AUTO_FD int fd = -1;
+
+	fd = open(slash ? folder : ".", O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(err, errno, "open the folder of %s", a->file);
+	TRY_WRAP(dir_sync(fd, err), err, "%s", a->file);
+	return 0;
+}
+
 static int complete(struct archive_place *a, struct str index, struct err *err)
 {
 	AUTO(buf) struct buf zeros = BUF_INIT;
@@ -392,30 +397,35 @@ static int complete(struct archive_place *a, struct str index, struct err *err)
 	TRY(put_file(a, "index.json", index, err));
 	buf_addz(&zeros, 2 * TAR_BLOCK);
 	TRY(put_at_end(a, buf_str(&zeros), err));
+	TRY(place_check_cancelled(&a->base, err)); /* what follows may take long */
 	/* What was dropped may have reached beyond. */
 	if (ftruncate(a->fd, (off_t)a->end) < 0 || fsync(a->fd) < 0 || rename(a->tmp, a->file) < 0)
 		return err_errno(err, errno, "store %s", a->file);
 	free(STEAL(a->tmp));
-	return 0;
+	return sync_folder(a, err);
 }
 
-static int packed_put_manifest(struct place *p, const char *suffix, struct str bytes, struct str media_type,
-                               struct err *err)
+static int packed_put_manifest(struct place *p, struct str bytes, struct str media_type, struct err *err)
 {
-	struct archive_place *a = archive_of(p);
-	AUTO_FREE char *tag = place_tag(a->tag, suffix ?: "");
-	AUTO(buf) struct buf text = BUF_INIT;
-	struct reg_manifest *index = NULL;
 	struct digest digest;
 
-	TRY(place_put(p, bytes, &digest, err));
-	if (!suffix)
-		return 0;
-	place_index_write(a->index, tag, media_type, bytes, &text);
-	TRY(reg_manifest_parse(buf_str(&text), STR(REG_MT_OCI_INDEX), &index, err));
-	reg_manifest_free(a->index);
-	a->index = index;
-	return *suffix ? 0 : complete(a, buf_str(&text), err);
+	return place_put(p, bytes, &digest, err);
+}
+
+static int packed_put_named(struct place *p, const struct place_document *docs, size_t n, struct err *err)
+{
+	struct archive_place *a = archive_of(p);
+	AUTO(buf) struct buf text = BUF_INIT;
+
+	for (size_t i = 0; i < n; i++)
+		TRY(packed_put_manifest(p, docs[i].bytes, docs[i].media_type, err));
+	TRY(place_index_write(NULL, a->tag, docs, n, p->name, &text, err));
+	return complete(a, buf_str(&text), err);
+}
+
+static const char *packed_why_unnamed(struct place *p, const char *suffix)
+{
+	return place_index_why_unnamed(archive_of(p)->tag, suffix);
 }
 
 static void packed_free(struct place *p)
@@ -437,11 +447,12 @@ static void packed_free(struct place *p)
 
 static const struct place_ops ARCHIVE_OPS = {
     .get_root = packed_get_root,
-    .get_manifest = packed_get_manifest,
     .open_blob = packed_open_blob,
     .has_blob = packed_has_blob,
     .begin_blob = packed_begin_blob,
     .put_manifest = packed_put_manifest,
+    .put_named = packed_put_named,
+    .why_unnamed = packed_why_unnamed,
     .free = packed_free,
 };
 
@@ -451,7 +462,7 @@ int place_archive_open(const char *name, const char *file, const char *tag, bool
 	AUTO(place) struct place *guard = NULL;
 	struct archive_place *a = xcalloc(1, sizeof(*a));
 
-	a->base = (struct place){&ARCHIVE_OPS, xstrdup(name)};
+	a->base = (struct place){.ops = &ARCHIVE_OPS, .name = xstrdup(name)};
 	a->file = xstrdup(file);
 	a->tag = tag ? xstrdup(tag) : NULL;
 	a->fd = -1;

@@ -6,9 +6,10 @@
 #include "registry/referrers.h"
 #include "registry/upload.h"
 
-#include <stdatomic.h>
+#include <assert.h>
 
-#define DOCUMENT_PATIENCE (60 * NS_PER_S)
+#define DOCUMENT_PATIENCE (600 * NS_PER_S) /* of a registry that asks for time; silence ends it sooner */
+#define RESTORE_PATIENCE (10 * NS_PER_S)
 #define BLOB_PATIENCE (24 * 3600 * NS_PER_S) /* of a layer that is converted as it comes; silence ends it sooner */
 #define HELPER_PATIENCE (30 * NS_PER_S)
 
@@ -17,7 +18,7 @@ struct registry {
 	struct reg_client *client;
 	struct reg_ref ref;
 	bool writing;
-	struct reg_canceller canceller;
+	struct reg_canceller writes, reads; /* when it is written to; one of each at a time */
 };
 
 static struct registry *registry_of(struct place *p)
@@ -37,23 +38,21 @@ static int fetch(struct registry *r, const struct reg_ref *ref, struct buf *byte
 {
 	AUTO(reg_manifest) struct reg_manifest *m = NULL;
 
-	TRY(reg_manifest_fetch(r->client, ref, NULL, soon(), NULL, &m, err));
+	TRY(reg_manifest_fetch(r->client, ref, NULL, soon(), r->writing ? &r->reads : NULL, &m, err));
 	buf_addstr(bytes, m->bytes);
 	if (media_type)
 		buf_addstr(media_type, m->media_type);
 	return 0;
 }
 
-static int set_suffix(struct reg_ref *ref, const char *suffix, struct err *err)
+/* NULL, or why no tag with this suffix can be. */
+static const char *registry_why_unnamed(struct place *p, const char *suffix)
 {
-	AUTO_FREE char *tag = NULL;
+	const struct reg_ref *ref = &registry_of(p)->ref;
 
-	if (!*suffix)
-		return 0;
-	if (ref->has_digest || !ref->tag[0])
-		return err_set(err, ERR_NOT_FOUND, "%s/%s: no tag", ref->host, ref->repository);
-	tag = xasprintf("%s%s", ref->tag, suffix);
-	return reg_ref_set_tag(ref, str_of(tag), err);
+	if (ref->has_digest)
+		return "it names a digest, give a tag";
+	return strlen(ref->tag) + strlen(suffix) > REG_TAG_MAX ? "that tag would be too long" : NULL;
 }
 
 static int registry_get_root(struct place *p, const char *suffix, struct buf *bytes, struct buf *media_type,
@@ -61,8 +60,11 @@ static int registry_get_root(struct place *p, const char *suffix, struct buf *by
 {
 	struct registry *r = registry_of(p);
 	struct reg_ref ref = r->ref;
+	const char *why = *suffix ? registry_why_unnamed(p, suffix) : NULL;
 
-	TRY(set_suffix(&ref, suffix, err));
+	if (why)
+		return err_set(err, ERR_NOT_FOUND, "%s: no tag with %s: %s", p->name, suffix, why);
+	strcat(ref.tag, suffix);
 	return fetch(r, &ref, bytes, media_type, err);
 }
 
@@ -80,7 +82,8 @@ static int registry_open_blob(struct place *p, const struct reg_descriptor *d, s
 {
 	struct registry *r = registry_of(p);
 
-	return download_open(r->client, &r->ref, d, clock_mono_ns() + BLOB_PATIENCE, out, err);
+	return download_open(r->client, &r->ref, d, clock_mono_ns() + BLOB_PATIENCE, r->writing ? &r->reads : NULL, out,
+	                     err);
 }
 
 /* ---- writing ---- */
@@ -93,7 +96,7 @@ static int registry_has_blob(struct place *p, const struct digest *digest, struc
 	                          .fd = -1,
 	                          .only_ask = true,
 	                          .deadline_ns = soon(),
-	                          .canceller = &r->canceller};
+	                          .canceller = &r->writes};
 	int how = reg_blob_push(r->client, &q, err);
 
 	return how < 0 ? how : how == REG_PUSH_PRESENT;
@@ -115,7 +118,7 @@ static int registry_mount_blob(struct place *p, struct place *from, const struct
 	                          .fd = -1,
 	                          .only_ask = true,
 	                          .deadline_ns = soon(),
-	                          .canceller = &r->canceller};
+	                          .canceller = &r->writes};
 	int how;
 
 	/* From itself there is nothing to mount: what is not there is not there. */
@@ -152,7 +155,7 @@ static int registry_begin_blob(struct place *p, struct place_sink **out, struct 
 {
 	struct registry *r = registry_of(p);
 	struct reg_upload_opts o = {
-	    .ref = &r->ref, .deadline_ns = clock_mono_ns() + BLOB_PATIENCE, .canceller = &r->canceller};
+	    .ref = &r->ref, .deadline_ns = clock_mono_ns() + BLOB_PATIENCE, .canceller = &r->writes};
 	struct reg_upload *upload = NULL;
 	struct upload_sink *s;
 
@@ -163,17 +166,16 @@ static int registry_begin_blob(struct place *p, struct place_sink **out, struct 
 	return 0;
 }
 
-static int registry_put_manifest(struct place *p, const char *suffix, struct str bytes, struct str media_type,
-                                 struct err *err)
+/* At the name's tag with a suffix; NULL: at its digest. */
+static int push(struct registry *r, const char *suffix, struct str bytes, struct str media_type, struct err *err)
 {
-	struct registry *r = registry_of(p);
 	struct reg_ref ref = r->ref;
 
 	if (suffix)
-		TRY(set_suffix(&ref, suffix, err));
+		strcat(ref.tag, suffix);
 	else
 		ref.tag[0] = '\0';
-	return reg_manifest_push(r->client, &ref, NULL, bytes, media_type, soon(), &r->canceller, err);
+	return reg_manifest_push(r->client, &ref, NULL, bytes, media_type, soon(), &r->writes, err);
 }
 
 static int registry_has_referrer(struct place *p, const struct digest *subject, struct str artifact_type,
@@ -197,9 +199,52 @@ static int registry_put_referrer(struct place *p, struct str manifest, struct er
 	return reg_referrer_push(r->client, &r->ref, NULL, manifest, soon(), err);
 }
 
-static const char *registry_why_untagged(struct place *p)
+static int registry_put_manifest(struct place *p, struct str bytes, struct str media_type, struct err *err)
 {
-	return registry_of(p)->ref.has_digest ? "it names a digest, give a tag" : NULL;
+	return push(registry_of(p), NULL, bytes, media_type, err);
+}
+
+/* What a tag names, before it names something else; nothing where there is nothing, or no way to know. */
+struct former {
+	struct buf bytes, media_type;
+};
+
+static void former_fini(struct former *f)
+{
+	buf_fini(&f->bytes);
+	buf_fini(&f->media_type);
+}
+DEFINE_AUTO_FINI(former);
+
+static void restore(struct registry *r, const char *suffix, const struct former *f)
+{
+	struct reg_ref ref = r->ref;
+
+	strcat(ref.tag, suffix);
+	if (f->bytes.n)
+		reg_manifest_push(r->client, &ref, NULL, buf_str(&f->bytes), buf_str(&f->media_type),
+		                  clock_mono_ns() + RESTORE_PATIENCE, NULL, NULL);
+}
+
+/* The last one is named when all others are; if it cannot be, the one before gets back what it was. */
+static int registry_put_named(struct place *p, const struct place_document *docs, size_t n, struct err *err)
+{
+	struct registry *r = registry_of(p);
+	AUTO(former) struct former former = {BUF_INIT, BUF_INIT};
+	const struct place_document *last = &docs[n - 1];
+	int result;
+
+	assert(n == 1 || n == 2);
+	for (size_t i = 0; n > 1 && i < n; i++)
+		TRY(push(r, NULL, docs[i].bytes, docs[i].media_type, err));
+	if (n > 1) {
+		registry_get_root(p, docs[0].suffix, &former.bytes, &former.media_type, NULL);
+		TRY(push(r, docs[0].suffix, docs[0].bytes, docs[0].media_type, err));
+	}
+	result = push(r, last->suffix, last->bytes, last->media_type, err);
+	if (result < 0 && n > 1)
+		restore(r, docs[0].suffix, &former);
+	return result;
 }
 
 /* What is written to has to be told what was given up: its client goes on. */
@@ -207,10 +252,12 @@ static void registry_cancel(struct place *p)
 {
 	struct registry *r = registry_of(p);
 
-	if (r->writing)
-		reg_canceller_cancel(&r->canceller);
-	else
+	if (!r->writing) {
 		reg_client_stop(r->client);
+		return;
+	}
+	reg_canceller_cancel(&r->writes);
+	reg_canceller_cancel(&r->reads);
 }
 
 static void registry_free(struct place *p)
@@ -218,7 +265,8 @@ static void registry_free(struct place *p)
 	struct registry *r = registry_of(p);
 
 	reg_client_free(r->client);
-	reg_canceller_fini(&r->canceller);
+	reg_canceller_fini(&r->writes);
+	reg_canceller_fini(&r->reads);
 	free(r->base.name);
 	free(r);
 }
@@ -234,7 +282,8 @@ static const struct place_ops REGISTRY_OPS = {
     .put_manifest = registry_put_manifest,
     .has_referrer = registry_has_referrer,
     .put_referrer = registry_put_referrer,
-    .why_untagged = registry_why_untagged,
+    .put_named = registry_put_named,
+    .why_unnamed = registry_why_unnamed,
     .cancel = registry_cancel,
     .free = registry_free,
 };
@@ -244,8 +293,7 @@ static const struct place_ops REGISTRY_OPS = {
 static int set_up(struct registry *r, const struct place_opts *opts, struct err *err)
 {
 	AUTO(reg_credentials) struct reg_credentials creds = REG_CREDENTIALS_INIT;
-	struct reg_host_opts host = {
-	    .ca_file = opts->ca_file, .skip_verify = opts->insecure && !opts->ca_file, .plain_http = opts->insecure};
+	struct reg_host_opts host = {.ca_file = opts->ca_file, .plain_http = opts->insecure};
 
 	TRY(reg_client_new(NULL, &r->client, err));
 	if (opts->ca_file || opts->insecure)
@@ -266,9 +314,10 @@ int place_registry_open(const char *name, const char *reference, bool writing, c
 	AUTO(place) struct place *guard = NULL;
 	struct registry *r = xcalloc(1, sizeof(*r));
 
-	r->base = (struct place){&REGISTRY_OPS, xstrdup(name)};
+	r->base = (struct place){.ops = &REGISTRY_OPS, .name = xstrdup(name)};
 	r->writing = writing;
-	reg_canceller_init(&r->canceller);
+	reg_canceller_init(&r->writes);
+	reg_canceller_init(&r->reads);
 	guard = &r->base;
 	TRY_WRAP(reg_ref_parse(str_of(reference), &r->ref, err), err, "image %s", name);
 	TRY(set_up(r, opts, err));

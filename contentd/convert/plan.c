@@ -1,98 +1,38 @@
 /* What is there, what becomes of it, and what is refused. */
 #include "contentd/convert/internal.h"
 
-#include <stdio.h>
-
 #define ANN_REFERENCE_TYPE "vnd.docker.reference.type"
 #define ANN_REFERENCE_DIGEST "vnd.docker.reference.digest"
-
-int convert_check_cancelled(struct convert *c, struct err *err)
-{
-	return atomic_load(&c->cancelled) ? err_set(err, ERR_CANCELLED, "interrupted") : 0;
-}
-
-/* ---- documents ---- */
-
-static int parse(struct convert *c, struct place *p, struct str bytes, struct str type, struct reg_manifest **out,
-                 struct err *err)
-{
-	TRY_WRAP(reg_manifest_parse(bytes, type, out, err), err, "%s", p->name);
-	vec_push(&c->documents, *out);
-	return 0;
-}
-
-int convert_document(struct convert *c, struct place *p, const struct reg_descriptor *d, struct reg_manifest **out,
-                     struct err *err)
-{
-	AUTO(buf) struct buf bytes = BUF_INIT;
-
-	TRY(convert_check_cancelled(c, err));
-	TRY(place_get(p, d, true, &bytes, err));
-	return parse(c, p, buf_str(&bytes), d->media_type, out, err);
-}
-
-int convert_root(struct convert *c, struct place *p, const char *suffix, struct reg_manifest **out, struct err *err)
-{
-	AUTO(buf) struct buf bytes = BUF_INIT;
-	AUTO(buf) struct buf type = BUF_INIT;
-
-	TRY(convert_check_cancelled(c, err));
-	TRY(p->ops->get_root(p, suffix, &bytes, &type, err));
-	return parse(c, p, buf_str(&bytes), buf_str(&type), out, err);
-}
-
-int convert_read_config(struct place *p, const struct reg_manifest *m, struct reg_config **out, struct err *err)
-{
-	AUTO(reg_config) struct reg_config *config = NULL;
-	AUTO(buf) struct buf bytes = BUF_INIT;
-
-	TRY(place_get(p, &m->config, false, &bytes, err));
-	TRY_WRAP(reg_config_parse(buf_str(&bytes), &config, err), err, "%s", p->name);
-	if (config->n_diff_ids != m->n_layers)
-		return err_set(err, ERR_INVALID, "%s: %zu layers, but %zu DiffIDs", p->name, m->n_layers,
-		               config->n_diff_ids);
-	*out = STEAL(config);
-	return 0;
-}
-
-const struct reg_descriptor *convert_find_toc(const struct reg_manifest *image, const struct digest *blob)
-{
-	char text[DIGEST_TEXT_MAX];
-
-	digest_text(blob, text);
-	for (size_t i = 0; image && i < image->n_layers; i++)
-		if (str_eqc(convert_annotation(&image->layers[i], ESGZ_ANN_LAYER), text))
-			return &image->layers[i];
-	return NULL;
-}
 
 /* ---- layers ---- */
 
 /* True if the source has the TOC of this one in an image of its own, which is not taken over. */
-static bool has_external_toc(struct convert *c, const struct reg_descriptor *d)
+static int has_external_toc(struct convert *c, const struct reg_descriptor *d, struct err *err)
 {
-	if (!c->asked_toc_image) {
-		c->asked_toc_image = true;
-		convert_root(c, c->from, ESGZ_TOC_TAG_SUFFIX, &c->toc_image, NULL);
-	}
+	if (!c->asked_toc_image)
+		TRY(convert_toc_image(c, c->from, &c->toc_image, err));
+	c->asked_toc_image = true;
 	return convert_find_toc(c->toc_image, &d->digest) != NULL;
 }
 
-/* The lazy format that a layer has; false: it is an ordinary one. */
-static bool lazy_format(struct convert *c, const struct reg_descriptor *d, enum esgz_format *out)
+/* 1 with the lazy format that a layer has, 0: it is an ordinary one. */
+static int lazy_format(struct convert *c, const struct reg_descriptor *d, enum esgz_format *out, struct err *err)
 {
 	bool toc = convert_annotation(d, ESGZ_ANN_TOC).n;
+	int external = 0;
 
-	if (toc && reg_layer_format(d->media_type) == REG_LAYER_ZSTD)
+	if (toc && reg_layer_format(d->media_type) == REG_LAYER_ZSTD) {
 		*out = ESGZ_F_ZSTD_STARGZ;
-	else if (toc)
-		*out = has_external_toc(c, d) ? ESGZ_F_ESTARGZ_EXTERNAL : ESGZ_F_ESTARGZ;
-	else if (convert_annotation(d, ESGZ_ANN_CHUNKED ESGZ_ANN_CHECKSUM).n ||
-	         convert_annotation(d, ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_CHECKSUM).n)
+	} else if (toc) {
+		external = has_external_toc(c, d, err);
+		*out = external ? ESGZ_F_ESTARGZ_EXTERNAL : ESGZ_F_ESTARGZ;
+	} else if (convert_annotation(d, ESGZ_ANN_CHUNKED ESGZ_ANN_CHECKSUM).n ||
+	           convert_annotation(d, ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_CHECKSUM).n) {
 		*out = ESGZ_F_ZSTD_CHUNKED;
-	else
-		return false;
-	return true;
+	} else {
+		return 0;
+	}
+	return external < 0 ? external : 1;
 }
 
 static const char *ordinary_format(const struct reg_descriptor *d)
@@ -129,49 +69,78 @@ static bool is_wanted_already(enum esgz_format wanted, const char *has)
 	return wanted != ESGZ_F_ESTARGZ_EXTERNAL && !strcmp(has, esgz_format_name(wanted));
 }
 
-static void decide(struct convert *c, struct convert_layer *l)
+static bool keeps_diff_ids(const struct convert *c)
+{
+	enum esgz_format f = c->opts.layer.format;
+
+	return c->opts.layer.keep_diff_id || f == ESGZ_F_ZSTD_CHUNKED || !esgz_format_is_lazy(f);
+}
+
+/* What could not be of this layer is not believed, whoever says it. */
+static const struct convert_reuse *find_reuse(const struct convert *c, const struct convert_layer *l)
+{
+	const struct convert_reuse *r = convert_reuse_of(c, &l->from->digest);
+
+	return r && keeps_diff_ids(c) && !digest_eq(&r->diff_id, &l->diff_id) ? NULL : r;
+}
+
+static int decide(struct convert *c, struct convert_layer *l, struct err *err)
 {
 	enum esgz_format lazy;
+	int is_lazy = lazy_format(c, l->from, &lazy, err);
 
-	l->from_format = lazy_format(c, l->from, &lazy) ? esgz_format_name(lazy) : ordinary_format(l->from);
+	TRY(is_lazy);
+	l->from_format = is_lazy ? esgz_format_name(lazy) : ordinary_format(l->from);
 	if (c->leaves_layers || is_wanted_already(c->opts.layer.format, l->from_format)) {
 		l->action = CONVERT_KEEP;
 		l->mounts = place_can_mount(c->to, c->from);
-		return;
+		l->drops_marks = !c->leaves_layers && convert_is_unfounded(c, l->from);
+		return 0;
 	}
-	l->reuse = convert_reuse_of(c, &l->from->digest);
+	l->reuse = find_reuse(c, l);
 	l->action = l->reuse ? CONVERT_REUSE : CONVERT_CONVERT;
 	l->mounts = l->reuse && l->reuse->place != c->to && place_can_mount(c->to, l->reuse->place);
+	return 0;
 }
 
+/* Fit to be printed. */
 static char *platform_text(const struct reg_platform *p)
 {
-	return xasprintf(STR_FMT "/" STR_FMT "%s" STR_FMT, STR_ARG(p->os), STR_ARG(p->architecture),
-	                 p->variant.n ? "/" : "", STR_ARG(p->variant));
+	char *text = xasprintf(STR_FMT "/" STR_FMT "%s" STR_FMT, STR_ARG(p->os), STR_ARG(p->architecture),
+	                       p->variant.n ? "/" : "", STR_ARG(p->variant));
+
+	text_clean(text);
+	return text;
+}
+
+static void layer_key(const struct reg_descriptor *d, const struct digest *diff_id, struct buf *out)
+{
+	buf_addstr(out, convert_key(&d->digest));
+	buf_addstr(out, convert_key(diff_id));
+	buf_addstr(out, d->media_type);
 }
 
 static int plan_layer(struct convert *c, struct convert_node *n, size_t i, struct err *err)
 {
 	const struct reg_descriptor *d = &n->doc->layers[i];
-	struct convert_layer *l = NULL;
+	AUTO(buf) struct buf key = BUF_INIT;
+	struct convert_layer *l;
 
-	vec_each(&c->layers, it)
-		if (digest_eq(&(*it)->from->digest, &d->digest) &&
-		    digest_eq(&(*it)->diff_id, &n->config->diff_ids[i]) &&
-		    str_eq((*it)->from->media_type, d->media_type))
-			l = *it;
+	layer_key(d, &n->config->diff_ids[i], &key);
+	l = map_get(&c->by_layer, buf_str(&key));
 	if (!l) {
 		if (!c->leaves_layers)
 			TRY(check_layer(c, d, err));
 		l = xcalloc(1, sizeof(*l));
 		vec_push(&c->layers, l);
+		map_put(&c->by_layer, buf_str(&key), l);
 		l->from = d;
 		l->diff_id = n->config->diff_ids[i];
 		l->platform = platform_text(&n->config->platform);
-		decide(c, l);
+		TRY(decide(c, l, err));
 	}
 	vec_push(&n->layers, l);
-	n->changes |= l->action != CONVERT_KEEP;
+	n->changes |= l->action != CONVERT_KEEP || l->drops_marks;
 	return 0;
 }
 
@@ -205,43 +174,91 @@ static bool is_attestation(const struct reg_descriptor *d)
 /* The child that an attestation is of. */
 static const struct convert_node *attested(const struct convert_node *index, const struct reg_descriptor *d)
 {
-	char text[DIGEST_TEXT_MAX];
+	struct digest subject;
 
+	if (digest_parse(convert_annotation(d, ANN_REFERENCE_DIGEST), &subject, NULL) < 0)
+		return NULL;
 	vec_each(&index->children, child)
-		if (str_eqc(convert_annotation(d, ANN_REFERENCE_DIGEST), digest_text(&(*child)->d.digest, text)))
+		if (digest_eq(&(*child)->d.digest, &subject))
 			return *child;
 	return NULL;
 }
 
-/* What an index within has not, another one has. */
-static int is_chosen(struct convert *c, const struct reg_manifest *index, const struct reg_descriptor *d, bool is_root,
-                     struct err *err)
+/* Whether the index names it at all; then, if it is not among the children, nobody has asked for it. */
+static bool names_subject(const struct reg_manifest *index, const struct reg_descriptor *d)
 {
-	if (!c->opts.n_platforms)
-		return 1;
+	struct digest subject;
+
+	if (digest_parse(convert_annotation(d, ANN_REFERENCE_DIGEST), &subject, NULL) < 0)
+		return false;
+	for (size_t i = 0; i < index->n_entries; i++)
+		if (digest_eq(&index->entries[i].digest, &subject))
+			return true;
+	return false;
+}
+
+/* An image, or an index of images; the image-spec lets others be passed over. */
+static bool is_image(const struct reg_descriptor *d)
+{
+	return !d->media_type.n || reg_media_is_index(d->media_type) || str_eqc(d->media_type, REG_MT_OCI_MANIFEST) ||
+	       str_eqc(d->media_type, REG_MT_DOCKER_MANIFEST);
+}
+
+/* Which entries of an index are wanted. What an index within has not, another one has. */
+static int choose(const struct convert *c, const struct reg_manifest *index, bool is_root, bool *wanted,
+                  struct err *err)
+{
+	for (size_t i = 0; i < index->n_entries; i++)
+		wanted[i] = !c->opts.n_platforms;
 	for (size_t i = 0; i < c->opts.n_platforms; i++) {
 		const struct reg_descriptor *chosen = NULL;
 		int r = reg_index_choose(index, &c->opts.platforms[i], &chosen, err);
 
 		if (r < 0 && is_root)
 			return err_wrap(err, "%s", c->from->name);
-		if (r >= 0 && chosen == d)
-			return 1;
+		if (r >= 0)
+			wanted[chosen - index->entries] = true;
 	}
+	return 0;
+}
+
+/* What has been planned already is planned once. */
+static int add_child(struct convert *c, struct convert_node *index, const struct reg_descriptor *d,
+                     struct convert_node **out, struct err *err)
+{
+	struct convert_node *child = xcalloc(1, sizeof(*child)), *same;
+
+	vec_push(&index->children, child);
+	child->d = *d;
+	TRY(convert_document(c, c->from, d, &child->doc, err));
+	same = map_get(&c->nodes, str_make(&child->doc, sizeof(child->doc)));
+	if (same) {
+		child->same = same;
+		child->as_is = same->as_is;
+		child->changes = same->changes;
+	} else {
+		map_put(&c->nodes, str_make(&child->doc, sizeof(child->doc)), child);
+	}
+	*out = child;
 	return 0;
 }
 
 static int plan_node(struct convert *c, struct convert_node *n, unsigned depth, struct err *err);
 
-static int plan_child(struct convert *c, struct convert_node *index, const struct reg_descriptor *d, unsigned depth,
+static int plan_entry(struct convert *c, struct convert_node *index, const struct reg_descriptor *d, unsigned depth,
                       struct err *err)
 {
-	struct convert_node *child = xcalloc(1, sizeof(*child));
+	struct convert_node *child;
+	char text[DIGEST_TEXT_MAX];
 
-	vec_push(&index->children, child);
-	child->d = *d;
-	TRY(convert_document(c, c->from, d, &child->doc, err));
-	return plan_node(c, child, depth, err);
+	if (!is_image(d)) {
+		index->drops_entries = true;
+		convert_note(c, "index entry %s is of type " STR_FMT ", no image: left out",
+		             digest_text(&d->digest, text), STR_ARG(d->media_type));
+		return 0;
+	}
+	TRY(add_child(c, index, d, &child, err));
+	return child->same ? 0 : plan_node(c, child, depth, err);
 }
 
 /* One that is left out, or copied as it is: it speaks of bytes that are not there any more. */
@@ -252,41 +269,45 @@ static int plan_attestation(struct convert *c, struct convert_node *index, const
 	struct convert_node *child;
 	char text[DIGEST_TEXT_MAX];
 
-	if (!of || (of->changes && !c->opts.keep_attestations)) {
-		index->drops_entries = true;
-		if (of)
-			vec_push(&c->notes,
-			         xasprintf("manifest %s is an attestation of " STR_FMT
-			                   ", which changes: left out (--keep-attestations copies it as it is)",
-			                   digest_text(&d->digest, text),
-			                   STR_ARG(convert_annotation(d, ANN_REFERENCE_DIGEST))));
+	if (of && (!of->changes || c->opts.keep_attestations)) {
+		TRY(add_child(c, index, d, &child, err));
+		child->as_is = true;
 		return 0;
 	}
-	child = xcalloc(1, sizeof(*child));
-	vec_push(&index->children, child);
-	child->d = *d;
-	child->as_is = true;
-	return convert_document(c, c->from, d, &child->doc, err);
+	index->drops_entries = true;
+	digest_text(&d->digest, text);
+	if (of)
+		convert_note(c,
+		             "manifest %s is an attestation of " STR_FMT
+		             ", which changes: left out (--keep-attestations copies it as it is)",
+		             text, STR_ARG(convert_annotation(d, ANN_REFERENCE_DIGEST)));
+	else if (!names_subject(index->doc, d))
+		convert_note(c, "manifest %s is an attestation of something that its index does not have: left out",
+		             text);
+	return 0;
 }
 
 static int plan_index(struct convert *c, struct convert_node *n, unsigned depth, struct err *err)
 {
+	const struct reg_manifest *doc = n->doc;
+	AUTO_FREE bool *wanted = xcalloc(doc->n_entries + 1, sizeof(*wanted));
+
 	if (depth > CONVERT_DEPTH_MAX)
 		return err_set(err, ERR_INVALID, "%s: indexes nest too deep", c->from->name);
-	for (size_t i = 0; i < n->doc->n_entries; i++) {
-		const struct reg_descriptor *d = &n->doc->entries[i];
-		int chosen = is_attestation(d) ? 0 : is_chosen(c, n->doc, d, !depth, err);
-
-		TRY(chosen);
-		if (chosen)
-			TRY(plan_child(c, n, d, depth + 1, err));
-		else if (!is_attestation(d))
-			n->drops_entries = true;
+	TRY(choose(c, doc, !depth, wanted, err));
+	for (size_t i = 0; i < doc->n_entries; i++) {
+		if (is_attestation(&doc->entries[i]))
+			continue;
+		n->drops_entries |= !wanted[i];
+		if (wanted[i])
+			TRY(plan_entry(c, n, &doc->entries[i], depth + 1, err));
 	}
-	for (size_t i = 0; i < n->doc->n_entries; i++)
-		if (is_attestation(&n->doc->entries[i]))
-			TRY(plan_attestation(c, n, &n->doc->entries[i], err));
-	n->changes = n->drops_entries || n->doc->n_unread || !str_eqc(n->doc->media_type, REG_MT_OCI_INDEX);
+	for (size_t i = 0; i < doc->n_entries; i++)
+		if (is_attestation(&doc->entries[i]))
+			TRY(plan_attestation(c, n, &doc->entries[i], err));
+	if (doc->n_unread)
+		convert_note(c, "%zu entries of an index have digests that are not sha256: left out", doc->n_unread);
+	n->changes = n->drops_entries || doc->n_unread || !str_eqc(doc->media_type, REG_MT_OCI_INDEX);
 	vec_each(&n->children, child)
 		n->changes |= (*child)->changes;
 	return 0;
@@ -303,10 +324,14 @@ static void unwrap(struct convert *c)
 	while (c->opts.n_platforms == 1 && c->root->doc->kind == REG_IMAGE_INDEX && c->root->children.n) {
 		struct convert_node *child = c->root->children.p[0];
 
-		for (size_t i = 1; i < c->root->children.n; i++) /* attestations of it */
-			free(c->root->children.p[i]);
-		vec_fini(&c->root->children);
-		free(c->root);
+		for (size_t i = 1; i < c->root->children.n; i++) {
+			char text[DIGEST_TEXT_MAX];
+
+			convert_note(c, "manifest %s is an attestation, and one image has no index for it: left out",
+			             digest_text(&c->root->children.p[i]->d.digest, text));
+		}
+		c->root->children.p[0] = NULL;
+		convert_node_free(c->root);
 		c->root = child;
 	}
 }
@@ -338,13 +363,15 @@ static int check_laziness(const struct convert *c, struct err *err)
 
 static int check_name(const struct convert *c, struct err *err)
 {
-	const char *why = c->to->ops->why_untagged ? c->to->ops->why_untagged(c->to) : NULL;
+	const char *why;
 
-	if (!why)
-		return 0;
-	if (convert_is_external(c))
+	why = convert_is_external(c) ? c->to->ops->why_unnamed(c->to, ESGZ_TOC_TAG_SUFFIX) : NULL;
+	if (why)
 		return err_set(err, ERR_INVALID, "external TOCs are tagged <tag>" ESGZ_TOC_TAG_SUFFIX ": %s: %s",
 		               c->to->name, why);
+	why = c->to->ops->why_unnamed(c->to, "");
+	if (!why)
+		return 0;
 	return err_set(err, ERR_INVALID, "%s: what comes out has a digest of its own, and %s", c->to->name, why);
 }
 

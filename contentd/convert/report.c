@@ -34,6 +34,8 @@ static void print_notes(const struct convert *c)
 {
 	vec_each(&c->notes, note)
 		fprintf(stderr, "contentctl convert: %s\n", *note);
+	if (c->more_notes)
+		fprintf(stderr, "contentctl convert: %zu more were left out in such ways\n", c->more_notes);
 }
 
 /* ---- JSON ---- */
@@ -80,6 +82,7 @@ static void print_json(const struct convert *c, bool done)
 	vec_each(&c->notes, note)
 		json_w_cstr(&w, *note);
 	json_w_array_end(&w);
+	json_w_ki64(&w, "moreNotes", (int64_t)c->more_notes);
 	json_w_object_end(&w);
 	printf("%s\n", buf_cstr(&b));
 }

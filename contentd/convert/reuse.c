@@ -3,10 +3,24 @@
 
 const struct convert_reuse *convert_reuse_of(const struct convert *c, const struct digest *source)
 {
-	vec_each(&c->reuse, r)
-		if (digest_eq(&r->source, source))
-			return r;
-	return NULL;
+	size_t number = (size_t)map_get(&c->by_source, convert_key(source));
+
+	return number ? &c->reuse.p[number - 1] : NULL;
+}
+
+bool convert_is_unfounded(const struct convert *c, const struct reg_descriptor *d)
+{
+	struct str how = convert_annotation(d, CONVERT_ANN_HOW);
+	struct str source_text = convert_annotation(d, CONVERT_ANN_SOURCE);
+	const struct convert_reuse *known;
+	struct digest source;
+
+	if (!how.n && !source_text.n)
+		return false;
+	if (!str_eqc(how, c->how) || digest_parse(source_text, &source, NULL) < 0)
+		return true;
+	known = convert_reuse_of(c, &source);
+	return !known || !digest_eq(&known->layer->digest, &d->digest);
 }
 
 /* False: it was not made as it would be now. */
@@ -35,20 +49,30 @@ static int take_image(struct convert *c, struct place *p, const struct reg_manif
 			TRY(convert_read_config(p, m, &config, err));
 		r.diff_id = config->diff_ids[i];
 		vec_push(&c->reuse, r);
+		map_put(&c->by_source, convert_key(&r.source), (void *)c->reuse.n);
 	}
 	return 0;
 }
 
-static int take_document(struct convert *c, struct place *p, const struct reg_manifest *m,
-                         const struct reg_manifest *toc_image, unsigned depth, struct err *err)
+/* A place that is looked through. */
+struct look {
+	struct place *place;
+	const struct reg_manifest *toc_image;
+	struct map seen; /* struct reg_manifest * */
+};
+
+static int take_document(struct convert *c, struct look *at, const struct reg_manifest *m, unsigned depth,
+                         struct err *err)
 {
+	if (map_put(&at->seen, str_make(&m, sizeof(m)), at))
+		return 0;
 	if (m->kind == REG_IMAGE_MANIFEST)
-		return take_image(c, p, m, toc_image, err);
+		return take_image(c, at->place, m, at->toc_image, err);
 	for (size_t i = 0; i < m->n_entries && depth <= CONVERT_DEPTH_MAX; i++) {
 		struct reg_manifest *child;
 
-		TRY(convert_document(c, p, &m->entries[i], &child, err));
-		TRY(take_document(c, p, child, toc_image, depth + 1, err));
+		TRY(convert_document(c, at->place, &m->entries[i], &child, err));
+		TRY(take_document(c, at, child, depth + 1, err));
 	}
 	return 0;
 }
@@ -56,15 +80,16 @@ static int take_document(struct convert *c, struct place *p, const struct reg_ma
 static int take_place(struct convert *c, struct place *p, struct err *err)
 {
 	struct reg_manifest *root, *toc_image = NULL;
-	struct err why = ERR_INIT;
+	struct look at = {.place = p};
+	int r;
 
 	TRY(convert_root(c, p, "", &root, err));
-	if (convert_is_external(c) && convert_root(c, p, ESGZ_TOC_TAG_SUFFIX, &toc_image, &why) < 0 &&
-	    why.code != ERR_NOT_FOUND) {
-		*err = why;
-		return -(int)why.code;
-	}
-	return take_document(c, p, root, toc_image, 0, err);
+	if (convert_is_external(c))
+		TRY(convert_toc_image(c, p, &toc_image, err));
+	at.toc_image = toc_image;
+	r = take_document(c, &at, root, 0, err);
+	map_fini(&at.seen);
+	return r;
 }
 
 int convert_find_reuse(struct convert *c, struct err *err)
