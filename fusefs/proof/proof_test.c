@@ -25,6 +25,7 @@ struct made {
 	struct digest diff_id;
 	struct esgz_split_writer *split;
 	bool with_split; /* its blob has the tar-split */
+	size_t cut;      /* bytes that its blob lacks at the end of the tar */
 	struct test_layer l;
 };
 
@@ -148,6 +149,7 @@ static void made_ready(struct fixture *f, struct made *m)
 
 	buf_addz(&m->tar, 1024);
 	digest_of(m->tar.p, m->tar.n, &m->diff_id);
+	m->tar.n -= m->cut;
 	if (!m->cuts.n || m->cuts.p[0])
 		pack(m, str_sub(buf_str(&m->tar), 0, m->cuts.n ? m->cuts.p[0] : SIZE_MAX));
 	for (size_t i = 0; i < m->cuts.n; i++) {
@@ -350,6 +352,29 @@ static void test_proven_zstd(void **state)
 static void test_proven_by_readers(void **state)
 {
 	check_proven(*state, ESGZ_GZIP, true);
+}
+
+/* The end of the tar is lost, and the configuration knows nothing of it. */
+static void test_end_is_missing(void **state)
+{
+	struct fixture *f = *state;
+	struct digest of_stream;
+	struct made m;
+
+	made_init(&m, ESGZ_ZSTD);
+	m.cut = 1024;
+	add_sample(&m);
+	add_sample_dirs(&m);
+	made_ready(f, &m);
+	digest_of(m.tar.p, m.tar.n, &of_stream);
+	ffs_data_promise(f->data, &m.l.key, &m.diff_id);
+	fill_all(f, &m);
+	assert_verdict(f, &m, FFS_PROVEN, "");
+	assert_true(fetched(f) < m.l.blob.n + 4096);
+	/* And one that does. */
+	ffs_data_promise(f->data, &m.l.key, &of_stream);
+	assert_verdict(f, &m, FFS_PROVEN, "");
+	made_fini(f, &m);
 }
 
 /* Nothing is ever fetched of it but that. */
@@ -607,6 +632,10 @@ static void test_gaps_not_kept(void **state)
 static void test_registry_lies(void **state)
 {
 	struct fixture *f = *state;
+	struct ffs_layer_status st;
+	struct digest other;
+	uint64_t before;
+	unsigned i = 0;
 	struct made m;
 
 	sample(f, &m, ESGZ_GZIP);
@@ -618,6 +647,16 @@ static void test_registry_lies(void **state)
 	pthread_mutex_unlock(&f->blobs.lock);
 	prove_now(f, &m);
 	assert_verdict(f, &m, FFS_UNPROVEN, "the registry's copy has digest");
+	/* Whoever promises something new has it fetched again, but not for ever. */
+	before = fetched(f);
+	do {
+		digest_of(&i, sizeof(i), &other);
+		i++;
+		ffs_data_promise(f->data, &m.l.key, &other);
+		usleep(1000);
+		status_of(f, &m, &st);
+	} while (!strstr(st.reason, "for nothing"));
+	assert_true(fetched(f) - before <= 3 * m.l.blob.n);
 	made_fini(f, &m);
 }
 
@@ -804,6 +843,7 @@ int main(void)
 	    T(test_proven_gzip),
 	    T(test_proven_zstd),
 	    T(test_proven_by_readers),
+	    T(test_end_is_missing),
 	    T(test_only_directories),
 	    T(test_switched_off),
 	    T(test_two_views),

@@ -265,7 +265,7 @@ static int prove_from_gaps(struct proof *p, struct tarview_result *out, struct e
 	if (r == -(int)ERR_DATA_LOSS)
 		return 0;
 	if (r >= 0)
-		r = tarview_finish(p->view, out, &why);
+		r = tarview_finish(p->view, &p->promised, out, &why);
 	if (r < 0)
 		return err_set(err, why.code, "%s", why.msg);
 	return digest_eq(&out->diff_id, &p->promised) && out->tree != FFS_TREE_DIFFERS;
@@ -289,6 +289,8 @@ static int prove_from_blob(struct proof *p, struct tarview_result *out, struct e
 	char have[DIGEST_TEXT_MAX], want[DIGEST_TEXT_MAX];
 	struct digest got;
 
+	if (p->l->prove_wholes >= WHOLE_TRIES)
+		return err_set(err, ERR_PRECONDITION, "its blob was fetched for nothing before");
 	log_info("layer of %s: what is here of it does not bear out what is promised, its blob is fetched to see why",
 	         layer_reference(p->l));
 	p->blob = hasher_new();
@@ -299,7 +301,7 @@ static int prove_from_blob(struct proof *p, struct tarview_result *out, struct e
 	if (!digest_eq(&got, &info->blob))
 		return err_set(err, ERR_DATA_LOSS, "the registry's copy has digest %s, should be %s",
 		               digest_text(&got, have), digest_text(&info->blob, want));
-	return tarview_finish(p->view, out, err);
+	return tarview_finish(p->view, &p->promised, out, err);
 }
 
 /* ---- the outcome ---- */
@@ -338,7 +340,8 @@ static void tell(struct ffs_data *d, struct layer *l, enum ffs_verdict v, const 
 
 static void note_facts(struct proof *p, const struct tarview_result *result)
 {
-	struct ffs_facts facts = {.diff_id = result->diff_id, .of_blob = p->blob != NULL, .tree = result->tree};
+	struct ffs_facts facts = {
+	    .diff_id = result->diff_id, .of_blob = p->blob && !result->padded, .tree = result->tree};
 	AUTO(buf) struct buf reason = BUF_INIT;
 	struct ffs_data *d = p->d;
 	struct layer *l = p->l;

@@ -7,6 +7,9 @@
 
 #define REREAD_BYTES (1u << 20)
 #define NO_ENTRY UINT32_MAX
+#define BLOCK_BYTES 512
+#define RECORD_BLOCKS                                                                                                  \
+	20 /* what a tar ends with: two blocks of zeros at least, and up to a whole record, as tar writes it */
 
 struct tarview {
 	const struct esgz_index *toc;
@@ -185,13 +188,28 @@ static int tree_of_tar(struct tarview *v, struct buf *file, struct esgz_index **
 	return esgz_index_open(buf_str(file), out, err);
 }
 
-int tarview_finish(struct tarview *v, struct tarview_result *out, struct err *err)
+static void find_diff_id(struct tarview *v, const struct digest *promised, struct tarview_result *out)
+{
+	static const char zeros[BLOCK_BYTES];
+	struct digest with_zeros;
+
+	hasher_peek(v->stream, &out->diff_id);
+	for (unsigned i = 0; i < RECORD_BLOCKS && !digest_eq(&out->diff_id, promised); i++) {
+		hasher_add(v->stream, zeros, sizeof(zeros));
+		hasher_peek(v->stream, &with_zeros);
+		out->padded = digest_eq(&with_zeros, promised);
+		if (out->padded)
+			out->diff_id = with_zeros;
+	}
+}
+
+int tarview_finish(struct tarview *v, const struct digest *promised, struct tarview_result *out, struct err *err)
 {
 	AUTO(buf) struct buf file = BUF_INIT;
 	AUTO(esgz_index) struct esgz_index *tar = NULL;
 
 	*out = (struct tarview_result){.bytes = v->bytes};
-	hasher_done(v->stream, &out->diff_id);
+	find_diff_id(v, promised, out);
 	if (v->unreadable.code == ERR_OK)
 		tree_of_tar(v, &file, &tar, &v->unreadable);
 	if (v->failed.code != ERR_OK)

@@ -17,6 +17,7 @@ golden() { # golden IMAGE NAME...
 }
 golden stargz estargz estargz-min-chunk estargz-prefetch zstd-stargz
 golden storage zstd-chunked zstd-chunked-podman
+golden history zstd-chunked-2022 by-hand-zstd-2022-11 by-hand-zstd-2023-06 by-hand-zstd-2023-08
 golden podman zstd-chunked-podman
 # Two zstd:chunked layers with the same large file.
 umoci init --layout "$T/empty" && umoci new --image "$T/empty:latest" || bail "umoci failed"
@@ -63,19 +64,25 @@ becomes() { # becomes VERDICT BLOB
 }
 layers_of() { skopeo inspect --raw --tls-verify=false "docker://$1" | jq -r '.layers[].digest'; }
 
-honest() {
-	local name blob diff_id
-	check "our eStargz is pulled" ctl pull "$REGISTRY/test/tiny:lazy"
-	for blob in $(layers_of "$REGISTRY/test/tiny:lazy"); do
-		becomes proven "$blob" "our layer"
-	done
-	for image in stargz storage; do
+# are_proven IMAGE...: all of their layers, by the lists of golden
+are_proven() {
+	local image name blob diff_id
+	for image; do
 		check "layers of $image's are pulled" ctl pull "$REGISTRY/test/$image"
 		while read -r name blob diff_id; do
 			becomes proven "$blob" "$name"
 			check_eq "$name: its DiffID" "$(info ".layers[] | select(.blob == \"$blob\") | .diffId")" "$diff_id"
 		done <"$T/$image.list"
 	done
+}
+
+honest() {
+	local blob
+	check "our eStargz is pulled" ctl pull "$REGISTRY/test/tiny:lazy"
+	for blob in $(layers_of "$REGISTRY/test/tiny:lazy"); do
+		becomes proven "$blob" "our layer"
+	done
+	are_proven stargz storage
 	check_match "info says so" "$(ctl info)" ", lazy, proven"
 	check_eq "their gaps are not kept" "$(find "$CONTENTD/root" -name '*.gaps')" ""
 }
@@ -157,6 +164,10 @@ elsewhere
 others
 views
 promise
+retire_contentd
+# Where nothing else has their DiffID.
+start_contentd history 'background = "eager"'
+are_proven history
 retire_contentd
 dies gaps-appended
 dies proof-stored
