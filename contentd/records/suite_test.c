@@ -1,9 +1,9 @@
 /*
- * The cases of containerd's unit tests of its metadata, through the services: images, containers, leases, namespaces,
- * sandboxes. One test for each of theirs; its cases are the rows of a table. docs/conformance.md lists them.
+ * The cases of containerd's unit tests of its metadata, through the services: images, containers, leases,
+ * namespaces. One test for each of theirs; its cases are the rows of a table. docs/conformance.md lists them.
  */
 #include "base/clock.h"
-#include "contentd/testing/world.h"
+#include "contentd/records/suite.h"
 #include "rpc/proto/containers.pb-c.h"
 #include "rpc/proto/images.pb-c.h"
 #include "rpc/proto/leases.pb-c.h"
@@ -21,71 +21,6 @@
 #define IMAGES(method, req, rsp) world_call(w, &images__images__descriptor, method, (req), (rsp))
 #define CONTAINERS(method, req, rsp) world_call(w, &containers__containers__descriptor, method, (req), (rsp))
 #define SANDBOXES(method, req, rsp) world_call(w, &sandbox__store__descriptor, method, (req), (rsp))
-
-static int64_t ns_of(const Pb__Timestamp *t)
-{
-	assert_non_null(t);
-	return t->seconds * NS_PER_S + t->nanos;
-}
-
-/* The code of a call must be the row's. */
-static void expect_code(struct world *w, const char *name, const char *what, int r, int want)
-{
-	if ((r < 0 ? -r : 0) != want)
-		fail_msg("%s: %s gave %s, not %s: %s", name, what, err_code_name(r < 0 ? -r : 0), err_code_name(want),
-		         w->err.msg);
-}
-
-static void expect_text(const char *name, const char *what, const char *got, const char *want)
-{
-	if (strcmp(got, want))
-		fail_msg("%s: %s is \"%s\", not \"%s\"", name, what, got, want);
-}
-
-/* Comma-separated paths as a mask in the arena; NULL: none. */
-static Pb__FieldMask *mask_of(struct world *w, const char *text)
-{
-	Pb__FieldMask *m = text ? pb_new(&w->a, &pb__field_mask__descriptor) : NULL;
-	struct str rest = str_of(text), one;
-
-	if (!m)
-		return NULL;
-	m->paths = arena_alloc(&w->a, 16 * sizeof(*m->paths));
-	while (str_split(&rest, ',', &one))
-		m->paths[m->n_paths++] = arena_str(&w->a, one);
-	return m;
-}
-
-static Pb__Any *any(struct world *w, const char *type_url)
-{
-	Pb__Any *a = pb_new(&w->a, &pb__any__descriptor);
-
-	a->type_url = type_url;
-	return a;
-}
-
-/* "k=url k=url" as extensions. */
-static Kv__AnyEntry **extensions_of(struct world *w, const char *text, size_t *n)
-{
-	Kv__Entry **from = world_kvs(w, text, n);
-	Kv__AnyEntry **list = arena_alloc(&w->a, (*n + 1) * sizeof(*list));
-
-	for (size_t i = 0; i < *n; i++) {
-		list[i] = pb_new(&w->a, &kv__any_entry__descriptor);
-		list[i]->key = from[i]->key;
-		list[i]->value = any(w, from[i]->value);
-	}
-	return list;
-}
-
-static const char *extensions_text(struct world *w, Kv__AnyEntry *const *list, size_t n)
-{
-	AUTO(buf) struct buf b = BUF_INIT;
-
-	for (size_t i = 0; i < n; i++)
-		buf_addf(&b, "%s%s=%s", i ? " " : "", list[i]->key, list[i]->value->type_url);
-	return arena_str(&w->a, buf_str(&b));
-}
 
 /* ---- images ---- */
 
@@ -131,11 +66,11 @@ static Images__Image *image_get(struct world *w, const char *name)
 
 static void expect_image(struct world *w, const char *name, const Images__Image *got, const struct image *want)
 {
-	expect_text(name, "labels", world_kvs_text(w, got->labels, got->n_labels), want->labels);
-	expect_text(name, "annotations", world_kvs_text(w, got->target->annotations, got->target->n_annotations),
-	            want->annotations);
-	expect_text(name, "digest", got->target->digest, want->digest);
-	expect_text(name, "media type", got->target->media_type, want->type);
+	suite_expect_text(name, "labels", world_kvs_text(w, got->labels, got->n_labels), want->labels);
+	suite_expect_text(name, "annotations", world_kvs_text(w, got->target->annotations, got->target->n_annotations),
+	                  want->annotations);
+	suite_expect_text(name, "digest", got->target->digest, want->digest);
+	suite_expect_text(name, "media type", got->target->media_type, want->type);
 	assert_int_equal(got->target->size, want->size);
 }
 
@@ -217,23 +152,23 @@ static void images_create_update_delete(void **state)
 		const char *name = rows[i].name;
 		Images__Image *before, *after;
 
-		expect_code(w, name, "create", image_create(w, name, &rows[i].original), rows[i].create);
+		suite_expect_code(w, name, "create", image_create(w, name, &rows[i].original), rows[i].create);
 		if (rows[i].create)
 			continue;
 		before = image_get(w, name);
-		assert_int_equal(ns_of(before->created_at), ns_of(before->updated_at));
+		assert_int_equal(suite_ns_of(before->created_at), suite_ns_of(before->updated_at));
 		req.image = image_new(w, name, &rows[i].input);
-		req.update_mask = mask_of(w, rows[i].mask);
-		expect_code(w, name, "update", IMAGES("Update", &req, &rsp), rows[i].update);
+		req.update_mask = suite_mask_of(w, rows[i].mask);
+		suite_expect_code(w, name, "update", IMAGES("Update", &req, &rsp), rows[i].update);
 		after = image_get(w, name);
 		if (rows[i].update) { /* as if nothing had been said */
-			assert_int_equal(ns_of(after->updated_at), ns_of(before->updated_at));
+			assert_int_equal(suite_ns_of(after->updated_at), suite_ns_of(before->updated_at));
 			expect_image(w, name, after, &(struct image)SORTED);
 		} else {
 			expect_image(w, name, rsp->image, &rows[i].after);
 			expect_image(w, name, after, &rows[i].after);
-			assert_int_equal(ns_of(after->created_at), ns_of(before->created_at));
-			assert_true(ns_of(after->updated_at) > ns_of(before->updated_at));
+			assert_int_equal(suite_ns_of(after->created_at), suite_ns_of(before->created_at));
+			assert_true(suite_ns_of(after->updated_at) > suite_ns_of(before->updated_at));
 		}
 		del.name = name;
 		OK(IMAGES("Delete", &del, NULL));
@@ -244,35 +179,10 @@ static void images_create_update_delete(void **state)
 #undef SORTED
 }
 
-/* "a b c " of the names that a list call gave. */
-#define NAMES_OF(out, list, n, field)                                                                                  \
-	do {                                                                                                           \
-		AUTO(buf) struct buf names_ = BUF_INIT;                                                                \
-		for (size_t i_ = 0; i_ < (n); i_++)                                                                    \
-			buf_addf(&names_, "%s ", (list)[i_]->field);                                                   \
-		(out) = arena_str(&w->a, buf_str(&names_));                                                            \
-	} while (0)
-
-/* The filters of a row: "" none, else separated by ';'. */
-static const char **filters_of(struct world *w, const char *text, size_t *n)
-{
-	const char **list = arena_alloc(&w->a, 8 * sizeof(*list));
-	struct str rest = str_of(text), one;
-
-	*n = 0;
-	while (str_split(&rest, ';', &one))
-		list[(*n)++] = arena_str(&w->a, one);
-	return list;
-}
-
-struct list_row {
-	const char *name, *filters, *want;
-};
-
 /* TestImagesList */
 static void images_list(void **state)
 {
-	static const struct list_row rows[] = {
+	static const struct suite_list_row rows[] = {
 	    {"FullSet", "", "image-1 image-2 image-3 image-4 "},
 	    {"FullSetFiltered", "labels.a;labels.b", "image-1 image-2 image-3 image-4 "},
 	    {"ByName", "name==image-2", "image-2 "},
@@ -297,10 +207,10 @@ static void images_list(void **state)
 		                &(struct image){i % 2 ? "a=1" : "b=1", i == 4 ? "x=y" : "", i % 2 ? SHA_A : SHA_B, 1,
 		                                i % 2 ? "odd" : "even"}));
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		req.filters = filters_of(w, rows[i].filters, &req.n_filters);
+		req.filters = suite_filters_of(w, rows[i].filters, &req.n_filters);
 		OK(IMAGES("List", &req, &rsp));
-		NAMES_OF(got, rsp->images, rsp->n_images, name);
-		expect_text(rows[i].name, "the list", got, rows[i].want);
+		SUITE_NAMES_OF(got, rsp->images, rsp->n_images, name);
+		suite_expect_text(rows[i].name, "the list", got, rows[i].want);
 	}
 	for (int i = 1; i <= 4; i++) {
 		del.name = arena_printf(&w->a, "image-%d", i);
@@ -328,9 +238,9 @@ static Containers__Container *container_new(struct world *w, const char *id, con
 	c->runtime = pb_new(&w->a, &containers__container__runtime__descriptor);
 	c->runtime->name = from->runtime;
 	if (*from->spec)
-		c->spec = any(w, from->spec);
+		c->spec = suite_any(w, from->spec);
 	WORLD_KVS(w, c, labels, from->labels);
-	c->extensions = extensions_of(w, from->extensions, &c->n_extensions);
+	c->extensions = suite_extensions_of(w, from->extensions, &c->n_extensions);
 	return c;
 }
 
@@ -347,13 +257,14 @@ static Containers__Container *container_get(struct world *w, const char *id)
 static void expect_container(struct world *w, const char *name, const Containers__Container *got,
                              const struct container *want)
 {
-	expect_text(name, "labels", world_kvs_text(w, got->labels, got->n_labels), want->labels);
-	expect_text(name, "image", got->image, want->image);
-	expect_text(name, "runtime", got->runtime->name, want->runtime);
-	expect_text(name, "spec", got->spec->type_url, want->spec);
-	expect_text(name, "snapshotter", got->snapshotter, want->snapshotter);
-	expect_text(name, "snapshot key", got->snapshot_key, want->key);
-	expect_text(name, "extensions", extensions_text(w, got->extensions, got->n_extensions), want->extensions);
+	suite_expect_text(name, "labels", world_kvs_text(w, got->labels, got->n_labels), want->labels);
+	suite_expect_text(name, "image", got->image, want->image);
+	suite_expect_text(name, "runtime", got->runtime->name, want->runtime);
+	suite_expect_text(name, "spec", got->spec->type_url, want->spec);
+	suite_expect_text(name, "snapshotter", got->snapshotter, want->snapshotter);
+	suite_expect_text(name, "snapshot key", got->snapshot_key, want->key);
+	suite_expect_text(name, "extensions", suite_extensions_text(w, got->extensions, got->n_extensions),
+	                  want->extensions);
 }
 
 /* TestContainersCreateUpdateDelete */
@@ -428,21 +339,21 @@ static void containers_create_update_delete(void **state)
 		Containers__Container *before, *after;
 
 		create.container = container_new(w, name, &rows[i].original);
-		expect_code(w, name, "create", CONTAINERS("Create", &create, NULL), rows[i].create);
+		suite_expect_code(w, name, "create", CONTAINERS("Create", &create, NULL), rows[i].create);
 		if (rows[i].create)
 			continue;
 		FAILS(CONTAINERS("Create", &create, NULL), ERR_EXISTS);
 		before = container_get(w, name);
-		assert_int_equal(ns_of(before->created_at), ns_of(before->updated_at));
+		assert_int_equal(suite_ns_of(before->created_at), suite_ns_of(before->updated_at));
 		req.container = container_new(w, name, &rows[i].input);
-		req.update_mask = mask_of(w, rows[i].mask);
-		expect_code(w, name, "update", CONTAINERS("Update", &req, &rsp), rows[i].update);
+		req.update_mask = suite_mask_of(w, rows[i].mask);
+		suite_expect_code(w, name, "update", CONTAINERS("Update", &req, &rsp), rows[i].update);
 		after = container_get(w, name);
 		expect_container(w, name, after, rows[i].update ? &rows[i].original : &rows[i].after);
 		if (rows[i].update == 0)
 			expect_container(w, name, rsp->container, &rows[i].after);
-		assert_int_equal(ns_of(after->created_at), ns_of(before->created_at));
-		assert_int_equal(ns_of(after->updated_at) > ns_of(before->updated_at), rows[i].update == 0);
+		assert_int_equal(suite_ns_of(after->created_at), suite_ns_of(before->created_at));
+		assert_int_equal(suite_ns_of(after->updated_at) > suite_ns_of(before->updated_at), rows[i].update == 0);
 		del.id = name;
 		OK(CONTAINERS("Delete", &del, NULL));
 		FAILS(CONTAINERS("Delete", &del, NULL), ERR_NOT_FOUND);
@@ -455,7 +366,7 @@ static void containers_create_update_delete(void **state)
 /* TestContainersList */
 static void containers_list(void **state)
 {
-	static const struct list_row rows[] = {
+	static const struct suite_list_row rows[] = {
 	    {"FullSet", "", "c-1 c-2 c-3 c-4 "},      {"FullSetFiltered", "labels.odd;labels.even", "c-1 c-2 c-3 c-4 "},
 	    {"Even", "labels.even", "c-2 c-4 "},      {"EvenByValue", "labels.even==true", "c-2 c-4 "},
 	    {"Odd", "labels.even!=true", "c-1 c-3 "}, {"ById", "id==c-3", "c-3 "},
@@ -484,10 +395,10 @@ static void containers_list(void **state)
 		OK(CONTAINERS("Create", &create, NULL));
 	}
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		req.filters = filters_of(w, rows[i].filters, &req.n_filters);
+		req.filters = suite_filters_of(w, rows[i].filters, &req.n_filters);
 		OK(CONTAINERS("List", &req, &rsp));
-		NAMES_OF(got, rsp->containers, rsp->n_containers, id);
-		expect_text(rows[i].name, "the list", got, rows[i].want);
+		SUITE_NAMES_OF(got, rsp->containers, rsp->n_containers, id);
+		suite_expect_text(rows[i].name, "the list", got, rows[i].want);
 		OK(world_stream(w, &containers__containers__descriptor, "ListStream", &req,
 		                &containers__list_container_message__descriptor, &messages, &n));
 		assert_int_equal(n, rsp->n_containers);
@@ -499,7 +410,7 @@ static void containers_list(void **state)
 /* TestLeasesList */
 static void leases_list(void **state)
 {
-	static const struct list_row rows[] = {
+	static const struct suite_list_row rows[] = {
 	    {"All", "", "lease1 lease2 lease3 lease4 "},          {"ID", "id==lease1", "lease1 "},
 	    {"IDx2", "id==lease1;id==lease2", "lease1 lease2 "},  {"Label1", "labels.label1", "lease1 lease4 "},
 	    {"Label1value1", "labels.label1==value1", "lease1 "}, {"Label1value2", "labels.label1==value2", "lease4 "},
@@ -520,10 +431,10 @@ static void leases_list(void **state)
 		OK(world_call(w, &leases__leases__descriptor, "Create", &create, NULL));
 	}
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		req.filters = filters_of(w, rows[i].filters, &req.n_filters);
+		req.filters = suite_filters_of(w, rows[i].filters, &req.n_filters);
 		OK(world_call(w, &leases__leases__descriptor, "List", &req, &rsp));
-		NAMES_OF(got, rsp->leases, rsp->n_leases, id);
-		expect_text(rows[i].name, "the list", got, rows[i].want);
+		SUITE_NAMES_OF(got, rsp->leases, rsp->n_leases, id);
+		suite_expect_text(rows[i].name, "the list", got, rows[i].want);
 	}
 }
 
@@ -639,163 +550,6 @@ static void namespaces_create_delete(void **state)
 	add_lease_and_ingest_and_sandbox(w); /* no duplicate */
 }
 
-/* ---- sandboxes ---- */
-
-struct sandbox {
-	const char *labels, *runtime, *options, *spec, *extensions;
-};
-
-static Types__Sandbox *sandbox_new(struct world *w, const char *id, const struct sandbox *from)
-{
-	Types__Sandbox *s = pb_new(&w->a, &types__sandbox__descriptor);
-
-	s->sandbox_id = id;
-	s->runtime = pb_new(&w->a, &types__sandbox__runtime__descriptor);
-	s->runtime->name = from->runtime;
-	s->runtime->options = any(w, from->options);
-	s->spec = any(w, from->spec);
-	s->sandboxer = "shim";
-	WORLD_KVS(w, s, labels, from->labels);
-	s->extensions = extensions_of(w, from->extensions, &s->n_extensions);
-	return s;
-}
-
-static int sandbox_create(struct world *w, const char *id, const struct sandbox *from)
-{
-	Sandbox__StoreCreateRequest req = SANDBOX__STORE_CREATE_REQUEST__INIT;
-
-	req.sandbox = sandbox_new(w, id, from);
-	return SANDBOXES("Create", &req, NULL);
-}
-
-static int sandbox_get(struct world *w, const char *id, Types__Sandbox **out)
-{
-	Sandbox__StoreGetRequest req = SANDBOX__STORE_GET_REQUEST__INIT;
-	Sandbox__StoreGetResponse *rsp = NULL;
-	int r;
-
-	req.sandbox_id = id;
-	r = SANDBOXES("Get", &req, &rsp);
-	if (r >= 0 && out)
-		*out = rsp->sandbox;
-	return r;
-}
-
-static int sandbox_delete(struct world *w, const char *id)
-{
-	Sandbox__StoreDeleteRequest req = SANDBOX__STORE_DELETE_REQUEST__INIT;
-
-	req.sandbox_id = id;
-	return SANDBOXES("Delete", &req, NULL);
-}
-
-static const char *sandbox_text(struct world *w, const Types__Sandbox *s)
-{
-	return arena_printf(&w->a, "%s|%s|%s|%s|%s", world_kvs_text(w, s->labels, s->n_labels), s->runtime->name,
-	                    s->runtime->options->type_url, s->spec->type_url,
-	                    extensions_text(w, s->extensions, s->n_extensions));
-}
-
-/* TestSandboxCreate, TestSandboxCreateDup, TestSandboxUpdate, TestSandboxGetInvalid, TestSandboxDelete */
-static void sandboxes_create_update_delete(void **state)
-{
-	static const struct sandbox base = {"a=1 b=2", "rt", "opt", "spec", "one=1 two=2"};
-	static const struct {
-		const char *name;
-		struct sandbox input;
-		const char *fields;
-		int update;
-		const char *after;
-	} rows[] = {
-#define INPUT {"b=9", "rt", "opt2", "spec2", "two=9"}
-	    {"everything", INPUT, NULL, 0, "b=9|rt|opt2|spec2|two=9"},
-	    {"labels", INPUT, "labels", 0, "b=9|rt|opt|spec|one=1 two=2"},
-	    {"one label", INPUT, "labels.b", 0, "a=1 b=9|rt|opt|spec|one=1 two=2"},
-	    {"a label that goes", INPUT, "labels.a", 0, "b=2|rt|opt|spec|one=1 two=2"},
-	    {"extensions", INPUT, "extensions", 0, "a=1 b=2|rt|opt|spec|two=9"},
-	    {"one extension", INPUT, "extensions.two", 0, "a=1 b=2|rt|opt|spec|one=1 two=9"},
-	    {"spec and runtime", INPUT, "spec,runtime", 0, "a=1 b=2|rt|opt2|spec2|one=1 two=2"},
-	    {"another runtime", {"", "other", "", "", ""}, NULL, ERR_INVALID, NULL},
-	    {"another runtime by field", {"", "other", "", "", ""}, "runtime", ERR_INVALID, NULL},
-	    {"another id", INPUT, "id", ERR_INVALID, NULL},
-	    {"another sandboxer", INPUT, "sandboxer", ERR_INVALID, NULL},
-#undef INPUT
-	};
-	Sandbox__StoreCreateRequest nothing = SANDBOX__STORE_CREATE_REQUEST__INIT;
-	struct world *w = *state;
-
-	FAILS(SANDBOXES("Create", &nothing, NULL), ERR_INVALID);
-	FAILS(sandbox_create(w, "a--b", &base), ERR_INVALID);
-	FAILS(sandbox_get(w, "none", NULL), ERR_NOT_FOUND);
-	FAILS(sandbox_delete(w, "none"), ERR_NOT_FOUND);
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		Sandbox__StoreUpdateRequest req = SANDBOX__STORE_UPDATE_REQUEST__INIT;
-		Types__Sandbox *before = NULL, *after = NULL;
-		Pb__FieldMask *fields = mask_of(w, rows[i].fields);
-		const char *name = rows[i].name;
-
-		OK(sandbox_create(w, "s", &base));
-		FAILS(sandbox_create(w, "s", &base), ERR_EXISTS);
-		OK(sandbox_get(w, "s", &before));
-		assert_string_equal(before->sandboxer, "shim");
-		assert_int_equal(ns_of(before->created_at), ns_of(before->updated_at));
-		req.sandbox = sandbox_new(w, "s", &rows[i].input);
-		if (fields) {
-			req.fields = fields->paths;
-			req.n_fields = fields->n_paths;
-		}
-		expect_code(w, name, "update", SANDBOXES("Update", &req, NULL), rows[i].update);
-		OK(sandbox_get(w, "s", &after));
-		expect_text(name, "the sandbox", sandbox_text(w, after),
-		            rows[i].update ? "a=1 b=2|rt|opt|spec|one=1 two=2" : rows[i].after);
-		assert_int_equal(ns_of(after->created_at), ns_of(before->created_at));
-		assert_int_equal(ns_of(after->updated_at) > ns_of(before->updated_at), rows[i].update == 0);
-		OK(sandbox_delete(w, "s"));
-		FAILS(sandbox_delete(w, "s"), ERR_NOT_FOUND);
-		FAILS(SANDBOXES("Update", &req, NULL), ERR_NOT_FOUND);
-	}
-}
-
-/* TestSandboxList, TestSandboxListWithFilter */
-static void sandboxes_list(void **state)
-{
-	static const struct list_row rows[] = {
-	    {"All", "", "s1 s2 s3 "},        {"Id", "id==s2", "s2 "},     {"Ids", "id==s2;id==s3", "s2 s3 "},
-	    {"Label", "labels.a==1", "s1 "}, {"None", "labels.none", ""},
-	};
-	static const char *const labels[] = {"a=1", "a=2", ""};
-	Sandbox__StoreListRequest req = SANDBOX__STORE_LIST_REQUEST__INIT;
-	Sandbox__StoreListResponse *rsp = NULL;
-	struct world *w = *state;
-	const char *got;
-
-	for (int i = 0; i < 3; i++)
-		OK(sandbox_create(w, arena_printf(&w->a, "s%d", i + 1),
-		                  &(struct sandbox){labels[i], "rt", "opt", "spec", ""}));
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		req.filters = filters_of(w, rows[i].filters, &req.n_filters);
-		OK(SANDBOXES("List", &req, &rsp));
-		NAMES_OF(got, rsp->list, rsp->n_list, sandbox_id);
-		expect_text(rows[i].name, "the list", got, rows[i].want);
-	}
-	req.filters = filters_of(w, "id=", &req.n_filters);
-	FAILS(SANDBOXES("List", &req, NULL), ERR_INVALID);
-	rpc_client_set_metadata(w->c, "containerd-namespace", "other");
-	req.n_filters = 0;
-	OK(SANDBOXES("List", &req, &rsp));
-	assert_int_equal(rsp->n_list, 0);
-}
-
-/* Nothing here runs sandboxes. */
-static void no_sandbox_controller(void **state)
-{
-	Sandbox__ControllerCreateRequest req = SANDBOX__CONTROLLER_CREATE_REQUEST__INIT;
-	struct world *w = *state;
-
-	req.sandbox_id = "s";
-	FAILS(world_call(w, &sandbox__controller__descriptor, "Create", &req, NULL), ERR_UNIMPLEMENTED);
-}
-
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_set_up, world_tear_down)
@@ -806,9 +560,6 @@ int main(void)
 	    TEST(containers_list),
 	    TEST(leases_list),
 	    TEST(namespaces_create_delete),
-	    TEST(sandboxes_create_update_delete),
-	    TEST(sandboxes_list),
-	    TEST(no_sandbox_controller),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
