@@ -69,6 +69,11 @@ int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
                       const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress, void *arg,
                       Contentd__Contentfs__V1__UnpackResponse **out, struct err *err);
 
+/* The same of a request for a gzip index. *index_fd: a memory file with its artifact, or -1: the layer has none. */
+int ffs_client_unpack_index(struct ffs_client *c, struct rpc_call *on_behalf,
+                            const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress,
+                            void *arg, Contentd__Contentfs__V1__UnpackResponse **out, int *index_fd, struct err *err);
+
 int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
                           const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd, ffs_progress_fn progress,
                           void *arg, struct err *err);
@@ -80,6 +85,11 @@ int ffs_client_push_blob(struct ffs_client *c, struct rpc_call *on_behalf,
 /* `fd`: a file with the document. */
 int ffs_client_push_manifest(struct ffs_client *c, struct rpc_call *on_behalf,
                              const Contentd__Contentfs__V1__PushManifestRequest *req, int fd, struct err *err);
+
+/* *out: pb_free. */
+int ffs_client_referrers(struct ffs_client *c, struct rpc_call *on_behalf,
+                         const Contentd__Contentfs__V1__ReferrersRequest *req,
+                         Contentd__Contentfs__V1__ReferrersResponse **out, struct err *err);
 
 int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err);
 int ffs_client_unpin(struct ffs_client *c, const char *name, struct err *err);

@@ -83,9 +83,9 @@ static void take_transfer(void *arg, struct str wire)
 		t->fn(t->arg, m->done, m->total);
 }
 
-int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
-                      const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress, void *arg,
-                      Contentd__Contentfs__V1__UnpackResponse **out, struct err *err)
+static int unpack(struct ffs_client *c, struct rpc_call *on_behalf, const Contentd__Contentfs__V1__UnpackRequest *req,
+                  int fd, ffs_progress_fn progress, void *arg, Contentd__Contentfs__V1__UnpackResponse **out,
+                  struct ttrpc_fds *fds, struct err *err)
 {
 	struct transfer t = {progress, arg};
 	struct ffs_call k = {"Unpack",       &req->base,        fd, on_behalf, take_transfer, &t, req->tee,
@@ -97,16 +97,38 @@ int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
 		uint64_t asked = ffs_client_asked(c);
 		const char *key;
 
-		r = ffs_client_call(c, &k, out, NULL, err);
+		r = ffs_client_call(c, &k, out, fds, err);
 		key = r >= 0 ? (*out)->index_key : NULL;
 		again = ffs_client_answered(c, asked, &k, &key, r >= 0) && r >= 0;
 		if (!again)
 			break;
 		pb_free(STEAL(*out));
+		if (fds)
+			ttrpc_fds_fini(fds);
 		if (k.tee && ftruncate(fd, 0) < 0)
 			return err_errno(err, errno, "truncate the copy of a layer");
 	}
 	return r;
+}
+
+int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
+                      const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress, void *arg,
+                      Contentd__Contentfs__V1__UnpackResponse **out, struct err *err)
+{
+	return unpack(c, on_behalf, req, fd, progress, arg, out, NULL, err);
+}
+
+int ffs_client_unpack_index(struct ffs_client *c, struct rpc_call *on_behalf,
+                            const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress,
+                            void *arg, Contentd__Contentfs__V1__UnpackResponse **out, int *index_fd, struct err *err)
+{
+	AUTO(ttrpc_fds) struct ttrpc_fds fds = TTRPC_FDS_INIT;
+
+	*index_fd = -1;
+	TRY(unpack(c, on_behalf, req, fd, progress, arg, out, &fds, err));
+	if (fds.n)
+		*index_fd = STEAL_FD(fds.fd[0]);
+	return 0;
 }
 
 int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
@@ -140,6 +162,15 @@ int ffs_client_push_manifest(struct ffs_client *c, struct rpc_call *on_behalf,
 	struct ffs_call k = {"PushManifest", &req->base, fd, on_behalf, .image = req->reference};
 
 	return ffs_client_call(c, &k, NULL, NULL, err);
+}
+
+int ffs_client_referrers(struct ffs_client *c, struct rpc_call *on_behalf,
+                         const Contentd__Contentfs__V1__ReferrersRequest *req,
+                         Contentd__Contentfs__V1__ReferrersResponse **out, struct err *err)
+{
+	struct ffs_call k = {"Referrers", &req->base, -1, on_behalf, .image = req->reference};
+
+	return ffs_client_call(c, &k, out, NULL, err);
 }
 
 int ffs_client_pin(struct ffs_client *c, const char *name, const char *const *index_keys, unsigned n, struct err *err)

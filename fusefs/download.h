@@ -16,6 +16,7 @@
 
 struct block {
 	size_t n;
+	bool cut; /* unpack.c's: a cut is due behind it */
 	uint8_t bytes[BLOCK_BYTES];
 };
 

@@ -1,6 +1,7 @@
 #include "fusefs/access.h"
 
 #include "base/file.h"
+#include "registry/referrers.h"
 #include "rpc/pb.h"
 
 #include <stdatomic.h>
@@ -150,6 +151,9 @@ int verb_push_manifest(struct rpc_call *c, const void *request, void *svc, struc
 	TRY(reg_ref_parse(str_of(req->reference), &ref, err));
 	TRY(access_take(s, req->access, &ref, &access, err));
 	TRY(fd_read_all(fd, REG_MANIFEST_BYTES_MAX, &bytes, err));
+	if (req->referrer)
+		return reg_referrer_push(s->w->client, &ref, access.account, buf_str(&bytes),
+		                         deadline_of(c, MANIFEST_PATIENCE), err);
 	reg_canceller_init(&k);
 	rpc_on_cancel(c, reg_canceller_cancel, &k);
 	r = reg_manifest_push(s->w->client, &ref, access.account, buf_str(&bytes), str_of(req->media_type),
@@ -157,4 +161,39 @@ int verb_push_manifest(struct rpc_call *c, const void *request, void *svc, struc
 	rpc_off_cancel(c, &k);
 	reg_canceller_fini(&k);
 	return ended(c, r, &why, err);
+}
+
+/* ---- referrers ---- */
+
+static PB(Descriptor) * entry(struct rpc_call *c, const struct reg_descriptor *from)
+{
+	PB(Descriptor) *d = pb_new(rpc_arena(c), &contentd__contentfs__v1__descriptor__descriptor);
+	char text[DIGEST_TEXT_MAX];
+
+	d->media_type = arena_str(rpc_arena(c), from->media_type);
+	d->digest = arena_strdup(rpc_arena(c), digest_text(&from->digest, text));
+	d->size = (int64_t)from->size;
+	return d;
+}
+
+int verb_referrers(struct rpc_call *c, const void *request, void *svc, struct err *err)
+{
+	PB(ReferrersResponse) rsp = CONTENTD__CONTENTFS__V1__REFERRERS_RESPONSE__INIT;
+	const PB(ReferrersRequest) *req = request;
+	AUTO(reg_manifest) struct reg_manifest *index = NULL;
+	struct ffs_service *s = svc;
+	AUTO(access) struct access access = {0};
+	struct digest subject;
+	struct reg_ref ref;
+
+	TRY(reg_ref_parse(str_of(req->reference), &ref, err));
+	TRY_WRAP(digest_parse(str_of(req->subject), &subject, err), err, "subject");
+	TRY(access_take(s, req->access, &ref, &access, err));
+	TRY(reg_referrers_fetch(s->w->client, &ref, access.account, &subject,
+	                        *req->artifact_type ? req->artifact_type : NULL, deadline_of(c, MANIFEST_PATIENCE),
+	                        &index, err));
+	rsp.referrers = arena_zalloc(rpc_arena(c), index->n_entries + 1, sizeof(*rsp.referrers));
+	for (size_t i = 0; i < index->n_entries; i++)
+		rsp.referrers[rsp.n_referrers++] = entry(c, &index->entries[i]);
+	return rpc_reply(c, &rsp.base, err);
 }

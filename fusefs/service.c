@@ -163,6 +163,7 @@ static const struct rpc_method METHODS[] = {
     {"FetchBlob", RPC_LONG, verb_fetch_blob},
     {"PushBlob", RPC_LONG, verb_push_blob},
     {"PushManifest", RPC_LONG, verb_push_manifest},
+    {"Referrers", RPC_LONG, verb_referrers},
     {"Pin", 0, verb_pin},
     {"Unpin", 0, verb_unpin},
     {"Fill", RPC_LONG, verb_fill},

@@ -5,6 +5,7 @@
 #include "fusefs/testverbs.h"
 
 #include "base/file.h"
+#include "estargz/gzseek/artifact.h"
 #include "fusefs/secrets.h"
 #include "rpc/pb.h"
 #include "rpc/service.h"
@@ -91,6 +92,67 @@ static void what_is_wrong_is_not_published(void **state)
 	FAILS(ask_unpack(w, &l, NULL, -1, true, &rsp, err), ERR_INVALID, "no descriptor");
 	FAILS(ask_unpack(w, &l, NULL, -1, false, &rsp, err), ERR_NOT_FOUND, w->reference);
 	assert_nothing_published(w);
+}
+
+/* As one layer of the image of this world, with its gzip index. */
+static int unpack_index(struct world *w, const struct layer *l, int fd, PB(UnpackResponse) * *out, int *index_fd,
+                        struct err *err)
+{
+	PB(UnpackRequest) req = CONTENTD__CONTENTFS__V1__UNPACK_REQUEST__INIT;
+	PB(Descriptor) d = CONTENTD__CONTENTFS__V1__DESCRIPTOR__INIT;
+	char blob[DIGEST_TEXT_MAX];
+
+	d.digest = digest_text(&l->digest, blob);
+	d.size = (int64_t)l->blob.n;
+	req.reference = w->reference;
+	req.layer = &d;
+	req.diff_id = (char *)"";
+	req.from_fd = fd >= 0;
+	req.gzip_index = true;
+	return ffs_client_unpack_index(w->client, NULL, &req, fd, NULL, NULL, out, index_fd, err);
+}
+
+/* A layer whose gzip index is built on the way becomes what it becomes without; the index is one that a receiver takes. */
+static void a_gzip_index_on_the_way(void **state)
+{
+	struct world *w = *state;
+	AUTO(layer) struct layer l;
+	AUTO(layer) struct layer plain;
+	AUTO(pb) PB(UnpackResponse) *rsp = NULL;
+	AUTO(pb) PB(UnpackResponse) *without = NULL;
+	AUTO(pb) PB(UnpackResponse) *tar = NULL;
+	AUTO(buf) struct buf first = BUF_INIT;
+	AUTO(buf) struct buf second = BUF_INIT;
+	AUTO(buf) struct buf artifact = BUF_INIT;
+	AUTO(buf) struct buf points = BUF_INIT;
+	AUTO(buf) struct buf index = BUF_INIT;
+	const char *key;
+	AUTO_FD int fd = -1;
+	AUTO_FD int none = -1;
+	AUTO_FD int blob = -1;
+
+	layer_lazy(&l, 2, 400);
+	add_blob(w, buf_str(&l.blob));
+	OK(unpack_index(w, &l, -1, &rsp, &fd, err));
+	assert_true(fd >= 0);
+	assert_objects(w, rsp->index_key, 401);
+	OK(fd_read_all(fd, 16u << 20, &artifact, err));
+	OK(esgz_gzseek_unpack(buf_str(&artifact), &(struct esgz_gzseek_of){l.digest, l.blob.n, l.diff_id}, &points,
+	                      &index, err));
+	OK(file_read(ffs_store_dir(w->w.store, FFS_DIR_INDEX), rsp->index_key, 1u << 20, &first, err));
+	key = rsp->index_key;
+	OK(ffs_client_delete_layers(w->client, &key, 1, err));
+	OK(ask_unpack(w, &l, &l.diff_id, -1, false, &without, err));
+	assert_string_equal(without->index_key, rsp->index_key);
+	OK(file_read(ffs_store_dir(w->w.store, FFS_DIR_INDEX), rsp->index_key, 1u << 20, &second, err));
+	assert_int_equal(first.n, second.n);
+	assert_memory_equal(first.p, second.p, first.n);
+
+	layer_plain(&plain, 1, 10);
+	OK(memfd_of("blob", buf_str(&plain.blob), &blob, err));
+	OK(unpack_index(w, &plain, blob, &tar, &none, err));
+	assert_int_equal(none, -1);
+	assert_objects(w, tar->index_key, 11);
 }
 
 struct racer {
@@ -652,6 +714,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(a_layer_from_a_file, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_layer_from_the_registry, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_gzip_index_on_the_way, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(what_is_wrong_is_not_published, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(many_who_want_the_same, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(two_round_trips, set_up, tear_down),

@@ -4,6 +4,8 @@
  *   registry or fd ──► intake thread: copy to the ingest, hash the blob, inflate ──► queue of plain bytes
  *     ──► the call's thread: hash the stream, tar, hash the files ──► batch
  *
+ * When its seekable index is wanted, too, the two halves of estargz/gzseek/build.h stand in the place of stream and layer.
+ *
  * Nothing is published before the blob's digest and the DiffID are what they should be. One layer is unpacked once at
  * a time; who comes meanwhile gets the same result, unless it wants a copy of the bytes: then it waits for its turn.
  */
@@ -12,6 +14,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "estargz/gzseek/produce.h"
 #include "estargz/inflate/layer.h"
 #include "rpc/pb.h"
 
@@ -39,7 +42,7 @@ struct unpack {
 	const char *media_type;
 	struct digest blob, diff_id;
 	uint64_t blob_bytes;
-	bool has_diff_id, from_fd, tee, isolated;
+	bool has_diff_id, from_fd, tee, isolated, wants_index;
 	int fd;    /* ingest or blob, or -1 */
 	bool gone; /* nobody waits for the call any more; guarded by the service's lock */
 
@@ -52,13 +55,24 @@ struct unpack {
 	struct hasher *hasher;
 	struct block *filling;
 	struct digest got_blob;
+	bool seekable; /* it is gzip, and its index is wanted; known before the first block is queued */
+
+	struct esgz_gzseek *gzseek; /* if an index is wanted: its first half is the intake's, the rest the call's */
 
 	/* The call's thread's. */
+	struct buf index; /* the artifact; empty: none */
 	struct ffs_batch *batch;
 	uint64_t content_bytes;
 };
 
 /* ---- intake ---- */
+
+static void begin_block(struct unpack *u)
+{
+	u->filling = xmalloc(sizeof(*u->filling));
+	u->filling->n = 0;
+	u->filling->cut = false;
+}
 
 /* Collects inflated bytes into blocks. */
 static int on_plain(void *arg, struct str plain, struct err *err)
@@ -68,10 +82,8 @@ static int on_plain(void *arg, struct str plain, struct err *err)
 	while (plain.n) {
 		size_t n;
 
-		if (!u->filling) {
-			u->filling = xmalloc(sizeof(*u->filling));
-			u->filling->n = 0;
-		}
+		if (!u->filling)
+			begin_block(u);
 		n = BLOCK_BYTES - u->filling->n;
 		n = n < plain.n ? n : plain.n;
 		memcpy(u->filling->bytes + u->filling->n, plain.p, n);
@@ -83,6 +95,28 @@ static int on_plain(void *arg, struct str plain, struct err *err)
 	return 0;
 }
 
+static int on_cut(void *arg, struct err *err)
+{
+	struct unpack *u = arg;
+
+	if (!u->filling)
+		begin_block(u);
+	u->filling->cut = true;
+	return queue_push(&u->q, STEAL(u->filling), err);
+}
+
+static int inflate(struct unpack *u, struct str bytes, struct err *err)
+{
+	const struct esgz_gzseek_flow flow = {on_plain, on_cut, u};
+
+	if (atomic_load(&u->taken_bytes) == 0)
+		u->seekable = u->wants_index && str_starts(bytes, STR("\x1f\x8b"));
+	if (u->seekable)
+		return esgz_gzseek_blob(u->gzseek, bytes, &flow, err); /* hashes it, too */
+	hasher_add(u->hasher, bytes.p, bytes.n);
+	return esgz_stream_feed(u->stream, bytes, on_plain, u, err);
+}
+
 static int take_bytes(struct unpack *u, struct str bytes, struct err *err)
 {
 	uint64_t at = atomic_load(&u->taken_bytes);
@@ -92,9 +126,9 @@ static int take_bytes(struct unpack *u, struct str bytes, struct err *err)
 		               (unsigned long long)u->blob_bytes);
 	if (u->tee)
 		TRY_WRAP(fd_pwrite_all(u->fd, bytes, (off_t)at, err), err, "write the ingest");
-	hasher_add(u->hasher, bytes.p, bytes.n);
+	TRY(inflate(u, bytes, err));
 	atomic_store(&u->taken_bytes, at + bytes.n);
-	return esgz_stream_feed(u->stream, bytes, on_plain, u, err);
+	return 0;
 }
 
 static int intake_fd(struct unpack *u, struct err *err)
@@ -131,7 +165,7 @@ static int intake_download(struct unpack *u, struct err *err)
 static int intake_all(struct unpack *u, struct err *err)
 {
 	TRY(u->from_fd ? intake_fd(u, err) : intake_download(u, err));
-	TRY(esgz_stream_finish(u->stream, err));
+	TRY(u->seekable ? esgz_gzseek_blob_end(u->gzseek, err) : esgz_stream_finish(u->stream, err));
 	hasher_done(u->hasher, &u->got_blob);
 	return u->filling ? queue_push(&u->q, STEAL(u->filling), err) : 0;
 }
@@ -186,6 +220,21 @@ static int on_end(void *arg, const struct digest *content, struct err *err)
 	return ffs_batch_end(u->batch, content, err);
 }
 
+static struct esgz_layer_sink sink_of(struct unpack *u)
+{
+	return (struct esgz_layer_sink){on_begin, on_data, on_end, on_hole, u};
+}
+
+static int feed(struct unpack *u, struct esgz_layer *l, const struct block *b, struct err *err)
+{
+	if (!u->seekable)
+		return esgz_layer_feed_plain(l, str_make(b->bytes, b->n), err);
+	TRY(esgz_gzseek_plain(u->gzseek, str_make(b->bytes, b->n), err));
+	if (b->cut)
+		esgz_gzseek_cut(u->gzseek);
+	return 0;
+}
+
 static int feed_all(struct unpack *u, struct esgz_layer *l, struct err *err)
 {
 	struct block *b = NULL;
@@ -193,7 +242,7 @@ static int feed_all(struct unpack *u, struct esgz_layer *l, struct err *err)
 	int more;
 
 	while ((more = queue_pop(&u->q, &b, err)) > 0) {
-		int r = esgz_layer_feed_plain(l, str_make(b->bytes, b->n), err);
+		int r = feed(u, l, b, err);
 
 		free(b);
 		TRY(r);
@@ -223,6 +272,20 @@ static int check(const struct unpack *u, const struct esgz_layer_result *r, stru
 	return 0;
 }
 
+/* The one that the layer gets here; and the artifact of the other one, which nobody has to have. */
+static int make_indexes(struct unpack *u, struct esgz_layer *l, const struct esgz_layer_result *r, struct buf *index,
+                        struct err *err)
+{
+	char text[DIGEST_TEXT_MAX];
+	struct err why = ERR_INIT;
+
+	if (!u->seekable)
+		return esgz_layer_index(l, index, err);
+	if (esgz_gzseek_produce(u->gzseek, r, &u->index, &why) < 0)
+		log_debug("layer %s has no gzip index: %s", digest_text(&r->blob, text), why.msg);
+	return esgz_gzseek_unpacked(u->gzseek, index, err);
+}
+
 static int publish(struct unpack *u, struct esgz_layer *l, const struct esgz_layer_result *r, struct err *err)
 {
 	AUTO(buf) struct buf index = BUF_INIT;
@@ -234,7 +297,7 @@ static int publish(struct unpack *u, struct esgz_layer *l, const struct esgz_lay
 	                            .media_type = (char *)u->media_type};
 	struct digest key;
 
-	TRY(esgz_layer_index(l, &index, err));
+	TRY(make_indexes(u, l, r, &index, err));
 	TRY(ffs_batch_publish(u->batch, err));
 	esgz_index_key(ESGZ_TRUST_DIFFID, &r->blob, &r->diff_id, &key);
 	return store_layer(u->s, &key, buf_str(&index), &source, true, err);
@@ -242,13 +305,15 @@ static int publish(struct unpack *u, struct esgz_layer *l, const struct esgz_lay
 
 static int unpack_layer(struct unpack *u, struct esgz_layer_result *r, struct err *err)
 {
-	const struct esgz_layer_sink sink = {
-	    .begin = on_begin, .data = on_data, .hole = on_hole, .end = on_end, .arg = u};
+	const struct esgz_layer_sink sink = sink_of(u);
 	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
 
 	TRY(feed_all(u, l, err));
-	TRY(esgz_layer_finish_plain(l, &u->got_blob, atomic_load(&u->taken_bytes), esgz_stream_kind(u->stream), r,
-	                            err));
+	if (u->seekable)
+		TRY(esgz_gzseek_finish(u->gzseek, r, err));
+	else
+		TRY(esgz_layer_finish_plain(l, &u->got_blob, atomic_load(&u->taken_bytes), esgz_stream_kind(u->stream),
+		                            r, err));
 	TRY(check(u, r, err));
 	return publish(u, l, r, err);
 }
@@ -274,6 +339,8 @@ static int run(struct unpack *u, struct esgz_layer_result *r, struct err *err)
 	AUTO(ffs_batch) struct ffs_batch *batch = NULL;
 	AUTO(esgz_stream) struct esgz_stream *stream = esgz_stream_new();
 	AUTO(hasher) struct hasher *hasher = hasher_new();
+	AUTO(esgz_gzseek) struct esgz_gzseek *gzseek = NULL;
+	const struct esgz_layer_sink sink = sink_of(u);
 	int64_t deadline = rpc_deadline_ns(u->call);
 	int result;
 
@@ -286,6 +353,8 @@ static int run(struct unpack *u, struct esgz_layer_result *r, struct err *err)
 	u->download = d;
 	u->stream = stream;
 	u->hasher = hasher;
+	if (u->wants_index)
+		u->gzseek = gzseek = esgz_gzseek_new(&sink);
 	u->batch = batch;
 	queue_init(&u->q);
 	result = with_intake(u, r, err);
@@ -327,7 +396,7 @@ static void give_up_waiting(void *arg)
 
 static bool same_question(const struct unpack *u, const struct unpacking *k)
 {
-	return !u->tee && !u->from_fd && !u->isolated &&
+	return !u->tee && !u->from_fd && !u->isolated && !u->wants_index &&
 	       (!u->has_diff_id || (!k->any_diff_id && digest_eq(&u->diff_id, &k->diff_id)));
 }
 
@@ -404,6 +473,7 @@ static int parse(const PB(UnpackRequest) * req, struct unpack *u, struct err *er
 		TRY(reg_ref_parse(str_of(req->reference), &u->ref, err));
 	TRY(access_take(u->s, req->access, &u->ref, &u->access, err));
 	u->isolated = req->isolated;
+	u->wants_index = req->gzip_index;
 	TRY(parse_descriptor(req->layer, "layer", &u->blob, &u->blob_bytes, err));
 	u->media_type = req->layer->media_type;
 	u->has_diff_id = *req->diff_id;
@@ -420,12 +490,17 @@ static int answer(const struct unpack *u, const struct esgz_layer_result *r, str
 	PB(UnpackResponse) rsp = CONTENTD__CONTENTFS__V1__UNPACK_RESPONSE__INIT;
 	char hex[65], text[DIGEST_TEXT_MAX];
 	struct digest key;
+	int fd;
 
 	esgz_index_key(ESGZ_TRUST_DIFFID, &r->blob, &r->diff_id, &key);
 	rsp.index_key = digest_hex(&key, hex);
 	rsp.diff_id = digest_text(&r->diff_id, text);
 	rsp.plain_bytes = (int64_t)r->plain_bytes;
 	rsp.content_bytes = (int64_t)u->content_bytes;
+	if (u->index.n) {
+		TRY(memfd_of("gzip index", buf_str(&u->index), &fd, err));
+		TRY(ttrpc_reply_fd(u->call, fd, err));
+	}
 	return rpc_reply(u->call, &rsp.base, err);
 }
 
@@ -454,5 +529,6 @@ int verb_unpack(struct rpc_call *c, const void *request, void *svc, struct err *
 	int r = unpack(&u, request, err);
 
 	access_fini(&u.access);
+	buf_fini(&u.index);
 	return r;
 }

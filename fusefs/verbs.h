@@ -9,7 +9,7 @@
  *   unpack.c       Unpack: ordinary layers into objects
  *   sweep.c        Sweep: objects that no index names
  *   fetch_blob.c   FetchBlob
- *   push.c         PushBlob, PushManifest
+ *   push.c         PushBlob, PushManifest, Referrers
  *   verify.c       Verify
  *   download.c     a blob as blocks of bytes, for the two above
  *   secrets.c      credentials in memory that a successor inherits
@@ -73,6 +73,7 @@ int verb_unpack(struct rpc_call *c, const void *request, void *svc, struct err *
 int verb_fetch_blob(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_push_blob(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_push_manifest(struct rpc_call *c, const void *request, void *svc, struct err *err);
+int verb_referrers(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_pin(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_unpin(struct rpc_call *c, const void *request, void *svc, struct err *err);
 int verb_fill(struct rpc_call *c, const void *request, void *svc, struct err *err);

@@ -56,6 +56,9 @@
 	X(SWITCH, fetch_prove, "fetch.prove", "true", ANY, START, \
 	  "Lazy layers that are here as a whole are held against their image: the DiffID, and the table of contents against\n" \
 	  "the tar. What is false is pulled as an ordinary layer from then on. Costs about a fifth of the CPU of a fill.") \
+	X(TEXT, fetch_gzip_index, "fetch.gzip_index", "\"off\"", CHOICE("off|publish"), START, \
+	  "Seekable indexes of ordinary gzip layers, with which others can fetch them on demand: publish (what a pull unpacks\n" \
+	  "gets one on the way, and when the image is stored they are pushed beside it, which needs the right to), or off.") \
 	X(NUMBER, fetch_read_timeout_ms, "fetch.read_timeout_ms", "60000", RANGE(1, 86400000), START, \
 	  "A read of a file that is not here yet fails with EIO after this many milliseconds.") \
 	X(NUMBER, fetch_answer_timeout_ms, "fetch.answer_timeout_ms", "15000", RANGE(1, 86400000), START, \

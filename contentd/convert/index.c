@@ -154,14 +154,10 @@ static int build(struct run *r, struct index_layer *l, struct err *err)
 	l->plain_bytes = result.plain_bytes;
 	made = esgz_gzseek_produce(s, &result, &l->artifact, &why);
 	if (made < 0 && why.code == ERR_PRECONDITION) {
-		l->why_none = xasprintf("cannot be read in parts: %s", why.msg);
+		l->why_none = xstrdup(why.msg);
 		return 0;
 	}
-	if (made < 0)
-		return err_set(err, why.code, "%s", why.msg);
-	if (l->artifact.n >= result.blob_bytes)
-		l->why_none = xstrdup("its index would be as large as itself");
-	return 0;
+	return made < 0 ? err_set(err, why.code, "%s", why.msg) : 0;
 }
 
 static int build_layer(struct indexing *x, size_t i, struct err *err)

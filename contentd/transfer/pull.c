@@ -188,6 +188,9 @@ void pull_fini(struct pull *p)
 	buf_fini(&p->docs);
 	if (!p->image_borrowed)
 		pb_free(p->image);
+	for (size_t i = 0; i < p->n_layers; i++)
+		if (p->layers[i].index_fd >= 0)
+			close(p->layers[i].index_fd);
 	free(p->layers);
 }
 
@@ -195,6 +198,7 @@ void pull_fini(struct pull *p)
 static int run_part(struct pull *p, const Types__Platform *platform, struct err *err)
 {
 	TRY(open_image(p, platform, err));
+	pull_indexes_begin(p);
 	if (!p->documents_only)
 		TRY(pull_layers_unpack(p, err));
 	pull_phase_end(p, "unpack");
@@ -318,6 +322,8 @@ static int run(struct whole *w, struct err *err)
 	FAILPOINT("pull-records");
 	TRY_WRAP(w->req->put(w->req->arg, &target, err), err, "image %s", w->req->reference);
 	FAILPOINT("pull-image");
+	vec_each(&w->parts, p)
+		pull_indexes_publish(*p);
 	cd_progress_headline(w->req->progress, "Completed pull from %s", w->req->reference);
 	return 0;
 }

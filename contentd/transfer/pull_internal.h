@@ -10,7 +10,8 @@ struct pull_layer {
 	char chain[DIGEST_TEXT_MAX]; /* chain id of this layer and all below: the snapshot's name */
 	struct digest key;           /* of the index; zero until there is one */
 	bool lazy;
-	bool held; /* its bytes were downloaded */
+	bool held;    /* its bytes were downloaded */
+	int index_fd; /* memory file with the artifact of its gzip index, or -1 */
 	int64_t content_bytes, files;
 };
 
@@ -24,6 +25,7 @@ struct pull {
 	const char *snapshotter;                 /* NULL: nothing is unpacked */
 	const char *name;                        /* of the image, for progress */
 	bool lazy, phases;
+	bool builds_indexes; /* gzip indexes, to be published */
 	bool documents_only; /* no layer is fetched, and the configuration need not be an image's */
 	struct cd_progress *progress;
 	struct ffs_client *data;
@@ -64,6 +66,14 @@ int pull_layers_init(struct pull *p, struct err *err);
 int pull_layers_unpack(struct pull *p, struct err *err);
 /* Snapshots for all of them. */
 int pull_layers_commit(struct pull *p, struct err *err);
+
+/* ---- gzip indexes (pull_indexes.c) ---- */
+
+/* Decides whether they are built, which the registry is asked for once, before the layers are unpacked. */
+void pull_indexes_begin(struct pull *p);
+bool pull_indexes_wanted(const struct pull *p, const struct pull_layer *l);
+/* When the image is stored. A failure is logged, and told to who listens. */
+void pull_indexes_publish(struct pull *p);
 
 /* ---- documents and records (pull_records.c) ---- */
 

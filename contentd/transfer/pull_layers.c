@@ -27,6 +27,8 @@ int pull_layers_init(struct pull *p, struct err *err)
 		return err_set(err, ERR_INVALID, "more than %d layers", LAYERS_MAX);
 	p->layers = xcalloc(p->image->n_layers + 1, sizeof(*p->layers));
 	p->n_layers = p->image->n_layers;
+	for (size_t i = 0; i < p->n_layers; i++)
+		p->layers[i].index_fd = -1;
 	for (size_t i = 0; i < p->n_layers; i++) {
 		const Contentd__Contentfs__V1__Layer *from = p->image->layers[i];
 		struct pull_layer *l = &p->layers[i];
@@ -87,7 +89,12 @@ static int unpack_from(struct job *j, int fd, bool is_blob, struct err *err)
 	req.diff_id = l->from->diff_id;
 	req.from_fd = is_blob;
 	req.tee = !is_blob && fd >= 0;
-	TRY(ffs_client_unpack(j->pull->data, j->pull->call, &req, fd, on_progress, j, &rsp, err));
+	req.gzip_index = pull_indexes_wanted(j->pull, l) && l->index_fd < 0;
+	if (req.gzip_index)
+		TRY(ffs_client_unpack_index(j->pull->data, j->pull->call, &req, fd, on_progress, j, &rsp, &l->index_fd,
+		                            err));
+	else
+		TRY(ffs_client_unpack(j->pull->data, j->pull->call, &req, fd, on_progress, j, &rsp, err));
 	if (!digest_from_hex(str_of(rsp->index_key), &l->key))
 		return err_set(err, ERR_INTERNAL, "contentfs gave a malformed index key");
 	l->lazy = false;

@@ -186,6 +186,10 @@ int esgz_gzseek_produce(struct esgz_gzseek *s, const struct esgz_layer_result *o
 
 	TRY(esgz_gzseek_write(s, &index, &points, err));
 	TRY(esgz_gzseek_pack(buf_str(&points), buf_str(&index), artifact, err));
+	if (artifact->n - begin >= of->blob_bytes) {
+		artifact->n = begin;
+		return err_set(err, ERR_PRECONDITION, "its index would be as large as itself");
+	}
 	if (esgz_gzseek_unpack(str_sub(buf_str(artifact), begin, artifact->n), &layer, &points_read, &index_read,
 	                       &why) >= 0)
 		return 0;

@@ -13,7 +13,7 @@ int esgz_gzseek_run(struct esgz_gzseek *s, int (*read)(void *arg, void *dst, siz
                     void *arg, struct err *err);
 
 /* After esgz_gzseek_finish, once: appends the artifact. The same layer makes the same bytes. A layer that has none (it
- * cannot be read in parts, or its index would be larger than readers take): ERR_PRECONDITION, saying why. */
+ * cannot be read in parts, is smaller than its index, or that would be larger than readers take): ERR_PRECONDITION, saying why. */
 int esgz_gzseek_produce(struct esgz_gzseek *s, const struct esgz_layer_result *of, struct buf *artifact,
                         struct err *err);
 
