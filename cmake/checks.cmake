@@ -1,4 +1,4 @@
-# Tests of the sources themselves. Included after all folders.
+# Tests of the sources themselves: the sanitizers would say the same of them. Included after all folders.
 
 add_test(NAME layering COMMAND ${CMAKE_COMMAND} -DROOT=${CMAKE_SOURCE_DIR} -P ${CMAKE_SOURCE_DIR}/cmake/check_layering.cmake)
 

@@ -2,6 +2,7 @@
 # Containers live and die while the daemon is killed at random moments and images are removed under them: every status and
 # every event is as it must be, and at the end nothing is left. CHAOS_CONTAINERS=300 for the long run, CHAOS_SEED=N to
 # make one again.
+# Runs alone: it loads the machine as much as it can, and looks for what is left of it everywhere.
 . "$(dirname "$0")/../node.sh"
 CONTAINERS=${CHAOS_CONTAINERS:-40}
 SEED=${CHAOS_SEED:-$RANDOM$RANDOM}

@@ -1,5 +1,6 @@
 #!/bin/bash
 # coldbench: a small run with real engines gives what its report is made of, a run that is interrupted leaves nothing.
+# Runs alone: what it measures is the machine, whose page cache it drops.
 . "$(dirname "$0")/../lib.sh"
 require jq containerd ctr runc docker-registry skopeo
 for program in coldbench netproxy contentd contentctl; do

@@ -1,5 +1,6 @@
 #!/bin/bash
 # `coldbench doctor`: that it runs, says what it should, and cleans up. What it measures is not asserted: see its README.
+# Runs alone: what it measures is the machine.
 . "$(dirname "$0")/../lib.sh"
 require jq
 [ -x "$BIN/coldbench" ] || bail "$BIN/coldbench is not built"
