@@ -210,6 +210,7 @@ static int on_hole(void *arg, uint64_t bytes, struct err *err)
 {
 	struct unpack *u = arg;
 
+	TRY(rpc_cancelled(u->call, err)); /* holes are many bytes of few blocks, between which it is asked */
 	return ffs_batch_hole(u->batch, bytes, err);
 }
 

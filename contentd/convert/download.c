@@ -81,12 +81,19 @@ static int download_read(struct place_source *s, void *dst, size_t n, size_t *go
 	return *got ? 0 : d->result;
 }
 
-static void download_free(struct place_source *s)
+static void download_stop(struct place_source *s)
 {
 	struct download *d = (struct download *)s;
 
 	if (d->request)
 		reg_request_cancel(d->request);
+}
+
+static void download_free(struct place_source *s)
+{
+	struct download *d = (struct download *)s;
+
+	download_stop(s);
 	pthread_mutex_lock(&d->lock);
 	while (!d->is_over)
 		pthread_cond_wait(&d->changed, &d->lock);
@@ -115,7 +122,7 @@ int download_open(struct reg_client *c, const struct reg_ref *ref, const struct 
 	                         .arg = d};
 	int r = 0;
 
-	d->base = (struct place_source){download_read, download_free};
+	d->base = (struct place_source){download_read, download_free, download_stop};
 	d->canceller = canceller;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->changed, NULL);

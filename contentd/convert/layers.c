@@ -65,6 +65,20 @@ static int read_source(void *arg, void *dst, size_t dst_bytes, size_t *n, struct
 	return r->in->read(r->in, dst, dst_bytes, n, err);
 }
 
+/* It is there while it is read. */
+static void stop_source(void *arg)
+{
+	struct run *r = arg;
+
+	if (r->in->stop)
+		r->in->stop(r->in);
+}
+
+static int go_on(void *arg, struct err *err)
+{
+	return convert_check_cancelled(((struct run *)arg)->c, err);
+}
+
 static int rewind_source(void *arg, struct err *err)
 {
 	struct run *r = arg;
@@ -139,8 +153,13 @@ static void describe(struct run *r, const struct esgz_convert_result *made)
 
 static int convert_stream(struct run *r, struct err *err)
 {
-	const struct esgz_convert_io io = {
-	    .read = read_source, .write = write_result, .rewind = rewind_source, .progress = show, .arg = r};
+	const struct esgz_convert_io io = {.read = read_source,
+	                                   .write = write_result,
+	                                   .stop = stop_source,
+	                                   .go_on = go_on,
+	                                   .rewind = rewind_source,
+	                                   .progress = show,
+	                                   .arg = r};
 	AUTO(esgz_convert_result) struct esgz_convert_result made = {0};
 
 	TRY(rewind_source(r, err));

@@ -70,7 +70,7 @@ static const struct argp_option OPTIONS[] = {
      "put chunks together until so much is there (0; readers older than stargz-snapshotter 0.13 break on it)", 1},
     {"priority-list", OPT_PRIORITY, "FILE", 0,
      "paths, one a line, of files that come first and are fetched before they are asked for", 1},
-    {"threads", 't', "N", 0, "threads that compress (all CPUs); the result does not depend on it", 1},
+    {"threads", 't', "N", 0, "threads that compress, up to 256 (all CPUs); the result does not depend on it", 1},
     {NULL, 0, NULL, 0, "What is converted:", 2},
     {"platform", OPT_PLATFORM, "OS/ARCH[/VARIANT]", 0,
      "only this image of an index; may be given again (all, as an index; of one platform the image itself)", 2},
@@ -129,7 +129,7 @@ static error_t parse_layer(int key, char *arg, struct argp_state *state)
 		o->keep_diff_id = true;
 		return 0;
 	case 't':
-		o->threads = (unsigned)number(state, arg, "--threads", 1, 1024);
+		o->threads = (unsigned)number(state, arg, "--threads", 1, ESGZ_CONVERT_THREADS_MAX);
 		return 0;
 	case OPT_LEVEL:
 		o->level = (int)number(state, arg, "--level", 1, 19);

@@ -27,6 +27,8 @@ struct place_source {
 	/* Up to `n` bytes; *got = 0 at the end. */
 	int (*read)(struct place_source *s, void *dst, size_t n, size_t *got, struct err *err);
 	void (*free)(struct place_source *s);
+	/* Ends a read that another thread waits in, and lets all later ones fail. NULL: none waits for long. */
+	void (*stop)(struct place_source *s);
 };
 void place_source_free(struct place_source *s); /* NULL is fine */
 DEFINE_AUTO_FREE(place_source);

@@ -3,6 +3,13 @@
 #include <libdeflate.h>
 #include <zstd.h>
 
+#define STEP_BYTES (128u << 10) /* a block of zstd: a tenth of a second at its highest level */
+
+int codec_watch(const struct codec_watch *w, struct err *err)
+{
+	return w->fn ? w->fn(w->arg, err) : 0;
+}
+
 /* ---- gzip: RFC 1952, without name or time ---- */
 
 static void *gzip_new(int level)
@@ -15,12 +22,14 @@ static void gzip_free(void *state)
 	libdeflate_free_compressor(state);
 }
 
-static int gzip_pack(void *state, struct str plain, struct buf *out, struct err *err)
+static int gzip_pack(void *state, struct str plain, struct buf *out, const struct codec_watch *w, struct err *err)
 {
 	size_t room = libdeflate_gzip_compress_bound(state, plain.n);
 	char *to = buf_reserve(out, room);
-	size_t n = libdeflate_gzip_compress(state, plain.p, plain.n, to, room);
+	size_t n;
 
+	TRY(codec_watch(w, err));
+	n = libdeflate_gzip_compress(state, plain.p, plain.n, to, room);
 	if (n == 0)
 		return err_set(err, ERR_INTERNAL, "gzip: %zu bytes did not fit into %zu", plain.n, room);
 	out->n += n;
@@ -46,15 +55,33 @@ static void zstd_free(void *state)
 	ZSTD_freeCCtx(state);
 }
 
-static int zstd_pack(void *state, struct str plain, struct buf *out, struct err *err)
+static int zstd_check(size_t n, struct err *err)
 {
-	size_t room = ZSTD_compressBound(plain.n);
-	char *to = buf_reserve(out, room);
-	size_t n = ZSTD_compress2(state, to, room, plain.p, plain.n);
+	return ZSTD_isError(n) ? err_set(err, ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(n)) : 0;
+}
 
-	if (ZSTD_isError(n))
-		return err_set(err, ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(n));
-	out->n += n;
+static int zstd_pack(void *state, struct str plain, struct buf *out, const struct codec_watch *w, struct err *err)
+{
+	size_t room = ZSTD_compressBound(plain.n), left;
+	ZSTD_outBuffer to = {buf_reserve(out, room), room, 0};
+
+	/* What the state was left with by work that was given up; the size, so that the frame says it. */
+	TRY(zstd_check(ZSTD_CCtx_reset(state, ZSTD_reset_session_only), err));
+	TRY(zstd_check(ZSTD_CCtx_setPledgedSrcSize(state, plain.n), err));
+	do {
+		struct str step = str_sub(plain, 0, STEP_BYTES);
+		ZSTD_inBuffer in = {step.p, step.n, 0};
+		bool last = step.n == plain.n;
+
+		TRY(codec_watch(w, err));
+		left = ZSTD_compressStream2(state, &to, &in, last ? ZSTD_e_end : ZSTD_e_continue);
+		TRY(zstd_check(left, err));
+		if (left > 0 && to.pos == room)
+			return err_set(err, ERR_INTERNAL, "zstd: did not fit into %zu bytes", room);
+		plain = str_sub(plain, in.pos, plain.n);
+		left = last ? left : 1;
+	} while (left > 0);
+	out->n += to.pos;
 	return 0;
 }
 
@@ -66,14 +93,15 @@ const struct codec *codec_of(enum esgz_compression kind)
 	return kind == ESGZ_ZSTD ? &ZSTD : &GZIP;
 }
 
-int codec_pack(const struct codec *c, int level, struct str plain, struct buf *out, struct err *err)
+int codec_pack(const struct codec *c, int level, struct str plain, struct buf *out, const struct codec_watch *w,
+               struct err *err)
 {
 	void *state = c->state_new(level ? level : c->level_default);
 	int r;
 
 	if (!state)
 		return err_set(err, ERR_EXHAUSTED, "no memory for %s of level %d", c->name, level);
-	r = c->pack(state, plain, out, err);
+	r = c->pack(state, plain, out, w, err);
 	c->state_free(state);
 	return r;
 }

@@ -13,9 +13,11 @@
  * of an earlier conversion are dropped, and a landmark says what is to be fetched before it is used.
  *
  * The result is a function of source, options and the versions of libdeflate and libzstd: bit for bit the same whatever
- * the number of threads. Memory: 2 * threads + 1 units, plain and packed (a chunk, which is up to 16 MiB in zstd:chunked,
- * min_chunk_bytes, and 1 MiB; ordinary layers 1 to 4 MiB), about 500 bytes for each entry and chunk, the TOC at the end,
- * and the contents of the files that `priority` names. One owner; blocking.
+ * the number of threads. Memory: of each thread two units, plain and packed (a chunk, which is up to 16 MiB in zstd:chunked,
+ * min_chunk_bytes, and 1 MiB; ordinary layers 1 MiB of gzip, 4 MiB of zstd), and the compressor (gzip 1 MiB, above level 9
+ * 9 MiB; zstd, of units of 4 MiB, 16 MiB at level 9, 53 MiB at level 19, of smaller ones less); about 500 bytes for each
+ * entry and chunk; at the end the TOC and the index that our own reader makes of it; and the contents of the files that
+ * `priority` names. One owner; blocking.
  */
 #ifndef ESTARGZ_CONVERT_H
 #define ESTARGZ_CONVERT_H
@@ -24,6 +26,7 @@
 
 #define ESGZ_CONVERT_CHUNK_BYTES (256u << 10) /* default chunk size; why: docs/decisions/chunks-of-256-kib.md */
 #define ESGZ_PRIORITY_BYTES_MAX (512u << 20)  /* of the files of one layer that a priority list names */
+#define ESGZ_CONVERT_THREADS_MAX 256
 
 enum esgz_format {
 	ESGZ_F_ESTARGZ,
@@ -51,7 +54,7 @@ struct esgz_convert_opts {
 	    min_chunk_bytes; /* stargz formats: plain bytes of a member before the next chunk begins another one; 0:
 	                           * each chunk begins one. Readers older than stargz-snapshotter 0.13 break on others. */
 	int level;           /* 0: the format's own; gzip 1-12 (6), zstd 1-19 (9) */
-	unsigned threads;    /* that compress; 0: all CPUs. One more reads and inflates. */
+	unsigned threads; /* that compress, up to ESGZ_CONVERT_THREADS_MAX; 0: all CPUs. One more reads and inflates. */
 	/* Stargz formats that do not keep the DiffID: paths, as they are used, whose files come first, before the landmark.
 	 * Those that the layer has not are passed over. Needs io.rewind. Borrowed. */
 	const struct str *priority;
@@ -67,6 +70,12 @@ struct esgz_convert_io {
 	int (*read)(void *arg, void *dst, size_t dst_bytes, size_t *n, struct err *err);
 	/* The blob, piece by piece, on the caller's thread. */
 	int (*write)(void *arg, struct str bytes, struct err *err);
+	/* Ends a read that is under way, and lets all later ones fail: the conversion is given up while its source may be slow.
+	 * On the caller's thread. NULL: no read takes long. */
+	void (*stop)(void *arg);
+	/* Whether the conversion still goes on: < 0 and the reason when it does not. Asked about every second, on any thread,
+	 * also while nothing is read or written. NULL: it does. */
+	int (*go_on)(void *arg, struct err *err);
 	/* Begins the source anew, with a priority list only; like read. NULL: the source cannot. */
 	int (*rewind)(void *arg, struct err *err);
 	/* How far it is, in bytes of the source (of the last time it is read) and of the blob; on the caller's thread,
@@ -94,8 +103,9 @@ DEFINE_AUTO_FINI(esgz_convert_result);
 
 /* Errors: those of the callbacks; a source that is damaged or cut short, or that is another one when it is read again, is
  * ERR_DATA_LOSS or ERR_INVALID; what the format has no way to say (a name that is not UTF-8, what cannot be kept as it
- * is) ERR_INVALID; more entries than the formats here hold, or more listed files than are kept, ERR_EXHAUSTED. On
- * failure `out` holds nothing. */
+ * is) ERR_INVALID; so is, of lazy formats, a tree that no reader takes (a file below a file, a hard link to nothing); more
+ * entries than the formats here hold, or more listed files or hard links than are kept, ERR_EXHAUSTED. On failure `out`
+ * holds nothing. */
 int esgz_convert(const struct esgz_convert_opts *opts, const struct esgz_convert_io *io,
                  struct esgz_convert_result *out, struct err *err);
 

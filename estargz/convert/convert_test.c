@@ -7,9 +7,11 @@
 #include "estargz/testing/test_convert.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 /* A layer that has been converted before is converted again: no entry of the first time is left. */
 static void test_again(void **state)
@@ -141,6 +143,188 @@ static void test_errors(void **state)
 	FAILS(convert_memory(buf_str(&bad), &opts, &latin1, err), ERR_INVALID);
 }
 
+/* ---- what no reader takes ---- */
+
+/* A regular file without content for each name that ends in a dot, a directory for the rest. */
+static void names_tar(struct buf *tar, const char *const *names)
+{
+	for (; *names; names++) {
+		struct str name = str_of(*names);
+		bool file = str_ends(name, STR("."));
+		char path[32];
+
+		assert_true(str_copy(str_sub(name, 0, name.n - file), path, sizeof(path)));
+		tar_entry(tar, file ? '0' : '5', path, "", 0, STR_NONE);
+	}
+	buf_addz(tar, 1024);
+}
+
+/* Of lazy formats; as layers to be unpacked they are not looked into. */
+static void refused_lazily(struct str tar, const char *says)
+{
+	for (enum esgz_format f = ESGZ_F_ESTARGZ; f <= ESGZ_F_GZIP; f++) {
+		const struct esgz_convert_opts o = {.format = f, .threads = 1};
+		AUTO(made) struct made m = {0};
+		struct err err = ERR_INIT;
+		int r = convert_memory(tar, &o, &m, &err);
+
+		if (!esgz_format_is_lazy(f))
+			assert_int_equal(r, 0);
+		else if (r != -ERR_INVALID || !strstr(err.msg, says))
+			fail_msg("%s: %d: %s, not: %s", esgz_format_name(f), r, err.msg, says);
+	}
+}
+
+/* The reader of ordinary layers, GNU tar and the converter agree. */
+static void test_below_a_file(void **state)
+{
+	static const char *const below[] = {"x.", "x/y.", NULL}, *const above[] = {"x/y.", "./x.", NULL},
+				 *const replaced[] = {"x.", "x/", "x/y.", NULL};
+	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(made) struct made m = {0};
+	const struct esgz_convert_opts o = {.threads = 1};
+
+	names_tar(&tar, below);
+	refused_lazily(buf_str(&tar), "x: has entries below it and is not a directory");
+	buf_clear(&tar);
+	names_tar(&tar, above);
+	refused_lazily(buf_str(&tar), "x: has entries below it and is not a directory");
+	buf_clear(&tar);
+	names_tar(&tar, replaced);
+	OK(convert_memory(buf_str(&tar), &o, &m, err));
+	check_made(buf_str(&tar), &m);
+}
+
+static void test_link_to_nothing(void **state)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+
+	tar_entry(&tar, '1', "link", "nothing", 0, STR_NONE);
+	buf_addz(&tar, 1024);
+	refused_lazily(buf_str(&tar), "link: hard link to a file that the layer does not have");
+}
+
+/* The last one counts, as for GNU tar and our reader; a tar-split has a path once, however it is spelt. */
+static void test_two_spellings(void **state)
+{
+	static const char *const files[] = {"./a.", "a.", NULL}, *const dirs[] = {"./d/", "d", NULL};
+
+	for (enum esgz_format f = ESGZ_F_ESTARGZ; f <= ESGZ_F_GZIP; f++)
+		for (unsigned kind = 0; kind < 2; kind++) {
+			const struct esgz_convert_opts o = {.format = f, .threads = 1};
+			AUTO(buf) struct buf tar = BUF_INIT;
+			AUTO(made) struct made m = {0};
+
+			names_tar(&tar, kind ? dirs : files);
+			if (f == ESGZ_F_ZSTD_CHUNKED) {
+				FAILS(convert_memory(buf_str(&tar), &o, &m, err), ERR_INVALID);
+				continue;
+			}
+			OK(convert_memory(buf_str(&tar), &o, &m, err));
+			check_made(buf_str(&tar), &m);
+		}
+}
+
+/* ---- given up ---- */
+
+/* Gives the first piece of a tar, and then nothing until it is stopped. */
+struct slow_source {
+	struct str first;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool waits, stopped, was_stopped; /* lock */
+};
+
+static int slow_read(void *arg, void *dst, size_t dst_bytes, size_t *n, struct err *err)
+{
+	struct slow_source *s = arg;
+	struct timespec until;
+
+	*n = s->first.n < dst_bytes ? s->first.n : dst_bytes;
+	if (*n > 0) {
+		memcpy(dst, s->first.p, *n);
+		s->first = str_sub(s->first, *n, s->first.n);
+		return 0;
+	}
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 20; /* the test has failed then */
+	pthread_mutex_lock(&s->lock);
+	s->waits = true;
+	pthread_cond_signal(&s->changed);
+	while (!s->stopped && pthread_cond_timedwait(&s->changed, &s->lock, &until) == 0)
+		;
+	s->was_stopped = s->stopped;
+	pthread_mutex_unlock(&s->lock);
+	return err_set(err, ERR_UNAVAILABLE, "stopped");
+}
+
+static void slow_stop(void *arg)
+{
+	struct slow_source *s = arg;
+
+	pthread_mutex_lock(&s->lock);
+	s->stopped = true;
+	pthread_cond_signal(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* Fails once the reader waits. */
+static int full_write(void *arg, struct str bytes, struct err *err)
+{
+	struct slow_source *s = arg;
+
+	pthread_mutex_lock(&s->lock);
+	while (!s->waits)
+		pthread_cond_wait(&s->changed, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	return err_set(err, ERR_EXHAUSTED, "the disk is full");
+}
+
+/* A conversion that fails does not wait for its source, and says why it failed. */
+static void test_slow_source(void **state)
+{
+	AUTO(stack) struct stack s = {0};
+	AUTO(buf) struct buf tar = BUF_INIT;
+	const struct esgz_convert_opts o = {.format = ESGZ_F_GZIP, .threads = 1};
+	struct slow_source slow = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+	const struct esgz_convert_io io = {.read = slow_read, .write = full_write, .stop = slow_stop, .arg = &slow};
+	struct esgz_convert_result r;
+
+	stack_push(&s);
+	stack_file(&s, "a", 5u << 20, 0);
+	stack_tar(&s.layers.p[0], &tar);
+	slow.first = str_sub(buf_str(&tar), 0, tar.n - 2000);
+	FAILS(esgz_convert(&o, &io, &r, err), ERR_EXHAUSTED);
+	assert_true(slow.was_stopped);
+}
+
+static int give_up(void *arg, struct err *err)
+{
+	return err_set(err, ERR_CANCELLED, "enough");
+}
+
+/* ... and one that is not to go on is left by the threads that compress. */
+static void test_given_up(void **state)
+{
+	AUTO(stack) struct stack s = {0};
+	AUTO(buf) struct buf tar = BUF_INIT;
+	struct esgz_convert_result r;
+
+	stack_push(&s);
+	stack_file(&s, "a", 100000, 0);
+	stack_tar(&s.layers.p[0], &tar);
+	for (enum esgz_format f = ESGZ_F_ESTARGZ; f <= ESGZ_F_GZIP; f++) {
+		const struct esgz_convert_opts o = {.format = f, .threads = 2};
+		struct memory_io io = MEMORY_IO(buf_str(&tar));
+		struct esgz_convert_io fns = memory_fns(&io);
+
+		fns.go_on = give_up;
+		FAILS(esgz_convert(&o, &fns, &r, err), ERR_CANCELLED);
+		assert_int_equal(io.blob.n, 0);
+		buf_fini(&io.blob);
+	}
+}
+
 /* ---- GNU tar ---- */
 
 static void run(const char *const *argv)
@@ -225,8 +409,12 @@ static void test_gnu_tar(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_again),        cmocka_unit_test(test_pax),    cmocka_unit_test(test_repeated_paths),
-	    cmocka_unit_test(test_many_headers), cmocka_unit_test(test_errors), cmocka_unit_test(test_gnu_tar),
+	    cmocka_unit_test(test_again),          cmocka_unit_test(test_pax),
+	    cmocka_unit_test(test_repeated_paths), cmocka_unit_test(test_many_headers),
+	    cmocka_unit_test(test_errors),         cmocka_unit_test(test_gnu_tar),
+	    cmocka_unit_test(test_below_a_file),   cmocka_unit_test(test_link_to_nothing),
+	    cmocka_unit_test(test_two_spellings),  cmocka_unit_test(test_slow_source),
+	    cmocka_unit_test(test_given_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

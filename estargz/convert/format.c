@@ -60,6 +60,9 @@ int esgz_convert_check(const struct esgz_convert_opts *o, struct err *err)
 
 	if (o->level < 0 || o->level > level_max)
 		return err_set(err, ERR_INVALID, "level %d: %s has 1 to %d", o->level, f->name, level_max);
+	if (o->threads > ESGZ_CONVERT_THREADS_MAX)
+		return err_set(err, ERR_INVALID, "%u threads: 1 to %u are possible", o->threads,
+		               ESGZ_CONVERT_THREADS_MAX);
 	if (!f->lazy && (o->chunk_bytes || o->min_chunk_bytes))
 		return err_set(err, ERR_INVALID, "a layer of format %s has no chunks", f->name);
 	if (o->chunk_bytes && (o->chunk_bytes < CHUNK_BYTES_MIN || o->chunk_bytes > ESGZ_CHUNK_BYTES_MAX))

@@ -542,6 +542,7 @@ static void test_options(void **state)
 	    {{.format = ESGZ_F_ESTARGZ, .level = 13}, "level 13: estargz has 1 to 12"},
 	    {{.format = ESGZ_F_ZSTD, .level = 20}, "level 20: zstd has 1 to 19"},
 	    {{.format = ESGZ_F_GZIP, .level = -1}, "level -1: gzip has 1 to 12"},
+	    {{.format = ESGZ_F_GZIP, .threads = 257}, "257 threads: 1 to 256 are possible"},
 	    {{.format = ESGZ_F_GZIP, .chunk_bytes = 8192}, "a layer of format gzip has no chunks"},
 	    {{.format = ESGZ_F_ESTARGZ, .chunk_bytes = 1000}, "chunks of 1000 bytes: 4096 to 67108864 are possible"},
 	    {{.format = ESGZ_F_ZSTD_CHUNKED, .min_chunk_bytes = 1},
@@ -595,7 +596,7 @@ static void test_layers_that_cannot_be_kept(void **state)
 
 	tar_entry(&twice, '0', "a", "", 1, STR("1"));
 	tar_entry(&twice, '0', "a", "", 1, STR("2"));
-	refuses(buf_str(&twice), &storage, "a: stands in the layer twice");
+	refuses(buf_str(&twice), &storage, "a stands in the layer twice");
 
 	tar_entry(&latin1, '0', "\xe9", "", 0, STR_NONE);
 	refuses(buf_str(&latin1), &storage, "is not UTF-8");

@@ -2,7 +2,8 @@
  * Input: a byte for the format, one for the options, then entries of a layer, each one byte of type, one of what else is
  * there, the lengths of path and link, and their bytes; a tar is made of them. (The bytes of a tar itself would get the
  * fuzzer nowhere: checksums.) If it can be read as an ordinary layer and converted, the result must read back, lazily
- * where it is a lazy one, as the same tree; and keep its DiffID where that is promised.
+ * where it is a lazy one, as the same tree; keep its DiffID where that is promised; and be the same bit for bit on several
+ * threads. Entries that make no tree do not become a lazy layer.
  */
 #include "estargz/convert/convert.h"
 
@@ -68,7 +69,8 @@ static int end(void *arg, const struct digest *content, struct err *err)
 	return 0;
 }
 
-static int index_plainly(struct str layer, struct buf *bytes, struct err *err)
+/* *is_tar: all entries are such as layers have, whatever the tree that they make. */
+static int index_plainly(struct str layer, struct buf *bytes, bool *is_tar, struct err *err)
 {
 	static const struct esgz_layer_sink sink = {begin, data, end, NULL};
 	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
@@ -76,6 +78,7 @@ static int index_plainly(struct str layer, struct buf *bytes, struct err *err)
 
 	TRY(esgz_layer_feed(l, layer, err));
 	TRY(esgz_layer_finish(l, &r, err));
+	*is_tar = true;
 	return esgz_layer_index(l, bytes, err);
 }
 
@@ -159,6 +162,7 @@ static struct esgz_convert_opts choose(struct str *in)
 	*in = str_sub(*in, 2, in->n);
 	if (esgz_format_is_lazy(o.format))
 		o.chunk_bytes = options & 1 && o.format == ESGZ_F_ZSTD_CHUNKED ? 0 : CHUNK_BYTES;
+	o.threads = 1 + (options >> 4) % 4;
 	o.keep_diff_id = options & 2;
 	o.min_chunk_bytes = options & 4 ? 3 * CHUNK_BYTES : 0;
 	if (options & 8) {
@@ -176,8 +180,10 @@ static void check(const struct esgz_convert_opts *opts, const struct buf *tar, s
 	AUTO(buf) struct buf plain = BUF_INIT;
 	AUTO(buf) struct buf lazy = BUF_INIT;
 	struct err err = ERR_INIT;
+	bool is_tar;
 
-	if (index_plainly(buf_str(tar), &source, &err) < 0 || index_plainly(buf_str(&io->blob), &plain, &err) < 0)
+	if (index_plainly(buf_str(tar), &source, &is_tar, &err) < 0 ||
+	    index_plainly(buf_str(&io->blob), &plain, &is_tar, &err) < 0)
 		abort();
 	compare(buf_str(&source), buf_str(&plain));
 	if (keeps && !digest_eq(&r->diff_id, &r->source_diff_id))
@@ -191,24 +197,49 @@ static void check(const struct esgz_convert_opts *opts, const struct buf *tar, s
 	compare(buf_str(&source), buf_str(&lazy));
 }
 
+static int convert(const struct buf *tar, const struct esgz_convert_opts *opts, struct io *io,
+                   struct esgz_convert_result *r, struct err *err)
+{
+	const struct esgz_convert_io fns = {
+	    .read = read_source, .write = write_blob, .rewind = rewind_source, .arg = io};
+
+	io->source = io->rest = buf_str(tar);
+	return esgz_convert(opts, &fns, r, err);
+}
+
+static void compare_threads(const struct buf *tar, struct esgz_convert_opts opts, const struct io *several)
+{
+	AUTO(esgz_convert_result) struct esgz_convert_result r = {0};
+	AUTO(io) struct io one = {0};
+	struct err err = ERR_INIT;
+
+	opts.threads = 1;
+	if (convert(tar, &opts, &one, &r, &err) < 0 || !str_eq(buf_str(&one.blob), buf_str(&several->blob)))
+		abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t n)
 {
 	AUTO(buf) struct buf tar = BUF_INIT;
 	AUTO(buf) struct buf unused = BUF_INIT;
 	AUTO(io) struct io io = {0};
 	AUTO(esgz_convert_result) struct esgz_convert_result r = {0};
-	const struct esgz_convert_io fns = {
-	    .read = read_source, .write = write_blob, .rewind = rewind_source, .arg = &io};
 	struct str rest = str_make(in, n);
 	struct esgz_convert_opts opts = choose(&rest);
 	struct err err = ERR_INIT;
+	bool is_layer, is_tar = false;
 
 	while (tar.n < (4u << 20) && put_entry(&rest, &tar))
 		;
 	buf_addz(&tar, 2 * TAR_BLOCK);
-	io.source = io.rest = buf_str(&tar);
-	if (index_plainly(buf_str(&tar), &unused, &err) < 0 || esgz_convert(&opts, &fns, &r, &err) < 0)
+	is_layer = index_plainly(buf_str(&tar), &unused, &is_tar, &err) == 0;
+	if (convert(&tar, &opts, &io, &r, &err) < 0)
 		return 0;
-	check(&opts, &tar, &io, &r);
+	if (opts.threads > 1)
+		compare_threads(&tar, opts, &io);
+	if (is_layer)
+		check(&opts, &tar, &io, &r);
+	else if (is_tar && esgz_format_is_lazy(opts.format))
+		abort();
 	return 0;
 }

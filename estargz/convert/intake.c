@@ -153,12 +153,17 @@ int intake_new(const struct esgz_convert_io *io, struct intake **out, struct err
 
 void intake_free(struct intake *in)
 {
+	bool reads;
+
 	if (!in)
 		return;
 	pthread_mutex_lock(&in->lock);
 	in->stop = true;
+	reads = in->started && !in->ended;
 	pthread_cond_signal(&in->changed);
 	pthread_mutex_unlock(&in->lock);
+	if (reads && in->io->stop)
+		in->io->stop(in->io->arg);
 	if (in->started)
 		pthread_join(in->thread, NULL);
 	for (unsigned i = 0; i < BLOCKS; i++)

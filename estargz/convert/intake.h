@@ -9,7 +9,7 @@
 
 struct intake;
 int intake_new(const struct esgz_convert_io *io, struct intake **out, struct err *err);
-/* Waits for a read that is under way. */
+/* Stops a read that is under way (io->stop), or waits for it. */
 void intake_free(struct intake *in);
 DEFINE_AUTO_FREE(intake);
 

@@ -9,6 +9,11 @@
 /* More than directories nest (ESGZ_PATH_MAX / 2) plus any chain of hard links that was not made to hurt. */
 #define DEPTH_MAX 4096
 
+/* Of all hard links of a layer, any of which may turn out to be one that is listed; half a million and more of usual
+ * length. */
+#define LINKS_BYTES_MAX (128u << 20)
+#define LINK_BYTES 64 /* of one, beside its texts */
+
 /* A path that is wanted, and what the layer has there: of several entries the last, as for every reader. */
 struct kept {
 	char *path;
@@ -26,9 +31,16 @@ struct order {
 	/* the scan */
 	struct map links; /* all hard links: clean path -> char *, their clean target */
 	struct kept *at;  /* whose content comes */
-	uint64_t bytes;   /* of all contents */
+	uint64_t bytes;   /* of all that is kept */
+	uint64_t link_bytes;
 	struct buf path, link;
 };
+
+/* What is kept of it. */
+static uint64_t kept_bytes(const struct kept *k)
+{
+	return k->content.n + k->texts.n + k->xattrs.n * sizeof(k->xattrs.p[0]);
+}
 
 static void kept_clear(struct kept *k)
 {
@@ -135,29 +147,46 @@ static void keep_entry(struct kept *k, const struct esgz_tar_entry *t)
 	k->t.n_extents = 0;
 }
 
+/* At o->path there is a hard link to o->link now, or none. */
+static int note_link(struct order *o, bool is_link, struct err *err)
+{
+	struct str path = buf_str(&o->path);
+	char *old = map_get(&o->links, path);
+
+	if (old)
+		o->link_bytes -= LINK_BYTES + path.n + strlen(old);
+	if (!is_link) {
+		free(map_del(&o->links, path));
+		return 0;
+	}
+	o->link_bytes += LINK_BYTES + path.n + o->link.n;
+	if (o->link_bytes > LINKS_BYTES_MAX)
+		return err_set(err, ERR_EXHAUSTED,
+		               "the layer has hard links of more than %u bytes: too many to look for "
+		               "those of the priority list",
+		               LINKS_BYTES_MAX);
+	free(map_put(&o->links, path, xstrndup(buf_cstr(&o->link), o->link.n)));
+	return 0;
+}
+
 static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 {
 	struct order *o = arg;
 
 	TRY(esgz_path_clean(t->e.path, &o->path, err));
-	if (t->e.type == ESGZ_HARDLINK) {
+	if (t->e.type == ESGZ_HARDLINK)
 		TRY(esgz_path_clean(t->e.link, &o->link, err));
-		free(map_put(&o->links, buf_str(&o->path), xstrndup(buf_cstr(&o->link), o->link.n)));
-	} else {
-		free(map_del(&o->links, buf_str(&o->path)));
-	}
+	TRY(note_link(o, t->e.type == ESGZ_HARDLINK, err));
 	o->at = map_get(&o->by_path, buf_str(&o->path));
 	if (!o->at)
 		return 0;
-	o->bytes -= o->at->content.n;
+	o->bytes -= kept_bytes(o->at);
 	keep_entry(o->at, t);
-	if (t->e.type != ESGZ_REG)
-		return 0;
+	o->bytes += kept_bytes(o->at); /* its content is still to come */
 	if (t->e.size > ESGZ_PRIORITY_BYTES_MAX || o->bytes + t->e.size > ESGZ_PRIORITY_BYTES_MAX)
 		return err_set(err, ERR_EXHAUSTED,
 		               "the files of the priority list have more than %u bytes in this layer",
 		               ESGZ_PRIORITY_BYTES_MAX);
-	o->bytes += t->e.size;
 	return 0;
 }
 
@@ -165,8 +194,10 @@ static int on_data(void *arg, struct str bytes, struct err *err)
 {
 	struct order *o = arg;
 
-	if (o->at)
+	if (o->at) {
 		buf_addstr(&o->at->content, bytes);
+		o->bytes += bytes.n;
+	}
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 #include "estargz/convert/out.h"
 
 #include "estargz/convert/format.h"
+#include "estargz/toc/toc.h"
 
 #include "base/bytes.h"
 
@@ -41,6 +42,7 @@ int out_init(struct out *o, const struct esgz_convert_opts *opts, const struct e
 	o->file = hasher_new();
 	TRY(units_new(codec_of(esgz_format_compression(opts->format)), opts->level, threads, deliver, o, &o->units,
 	              err));
+	units_watch(o->units, (struct codec_watch){io->go_on, io->arg});
 	return units_fill(o->units, &o->u, err);
 }
 
@@ -51,6 +53,22 @@ void out_fini(struct out *o)
 	hasher_free(o->plain);
 	hasher_free(o->blob);
 	hasher_free(o->file);
+}
+
+int out_pack(struct out *o, enum esgz_compression kind, struct str plain, struct buf *packed, struct err *err)
+{
+	const struct codec_watch w = {o->io->go_on, o->io->arg};
+
+	return codec_pack(codec_of(kind), o->opts->level, plain, packed, &w, err);
+}
+
+int out_check_toc(const struct out *o, const struct esgz_footer *f, struct buf *json, struct err *err)
+{
+	const struct esgz_toc_source src = {.footer = f, .blob_bytes = o->blob_bytes};
+	AUTO(buf) struct buf index = BUF_INIT;
+
+	TRY_WRAP(esgz_toc_to_index(&src, json, &index, NULL, err), err, "the layer could not be read lazily");
+	return 0;
 }
 
 int out_write(struct out *o, struct str bytes, struct err *err)

@@ -7,6 +7,7 @@
 
 #include "estargz/convert/convert.h"
 #include "estargz/convert/units.h"
+#include "estargz/toc/footer.h"
 #include "estargz/toc/toc_write.h"
 
 /* Bytes of headers and padding behind a chunk, or without one, until they are cut: no unit grows without bound. */
@@ -30,6 +31,13 @@ struct out {
 
 int out_init(struct out *o, const struct esgz_convert_opts *opts, const struct esgz_convert_io *io, struct err *err);
 void out_fini(struct out *o);
+
+/* Packs what is no unit. */
+int out_pack(struct out *o, enum esgz_compression kind, struct str plain, struct buf *packed, struct err *err);
+
+/* What nobody could read is not written: reads the TOC of the blob, which is complete, as our own reader would. It is used
+ * up. */
+int out_check_toc(const struct out *o, const struct esgz_footer *f, struct buf *json, struct err *err);
 
 /* Bytes for the blob as they are. */
 int out_write(struct out *o, struct str bytes, struct err *err);

@@ -2,11 +2,14 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct units {
 	const struct codec *codec;
 	units_deliver_fn deliver;
 	void *arg;
+	struct codec_watch watch;
+	atomic_bool dropped; /* nobody wants what is under way */
 	struct pool *pool;
 	struct unit *ring;
 	unsigned n_ring;
@@ -38,16 +41,33 @@ static void finish(struct units *us, struct unit *u, void *state)
 	pthread_mutex_unlock(&us->lock);
 }
 
+static int go_on(void *arg, struct err *err)
+{
+	struct units *us = arg;
+
+	if (atomic_load(&us->dropped))
+		return err_set(err, ERR_CANCELLED, "given up");
+	return codec_watch(&us->watch, err);
+}
+
+static int pack(struct units *us, struct unit *u, void *state)
+{
+	const struct codec_watch w = {go_on, us};
+
+	TRY(go_on(us, &u->err));
+	vec_each(&u->chunks, c)
+		digest_of(u->plain.p + c->at, c->bytes, &c->digest);
+	buf_clear(&u->packed);
+	return us->codec->pack(state, buf_str(&u->plain), &u->packed, &w, &u->err);
+}
+
 static void work(struct pool_job *job)
 {
 	struct unit *u = CONTAINER_OF(job, struct unit, job);
 	struct units *us = u->owner;
 	void *state = take_state(us);
 
-	vec_each(&u->chunks, c)
-		digest_of(u->plain.p + c->at, c->bytes, &c->digest);
-	buf_clear(&u->packed);
-	u->result = us->codec->pack(state, buf_str(&u->plain), &u->packed, &u->err);
+	u->result = pack(us, u, state);
 	finish(us, u, state);
 }
 
@@ -64,6 +84,7 @@ int units_new(const struct codec *c, int level, unsigned threads, units_deliver_
 	us->states = xcalloc(threads, sizeof(*us->states));
 	pthread_mutex_init(&us->lock, NULL);
 	pthread_cond_init(&us->done, NULL);
+	atomic_init(&us->dropped, false);
 	for (unsigned i = 0; i < us->n_ring; i++) {
 		us->ring[i].owner = us;
 		us->ring[i].job.fn = work;
@@ -78,10 +99,16 @@ int units_new(const struct codec *c, int level, unsigned threads, units_deliver_
 	return 0;
 }
 
+void units_watch(struct units *us, struct codec_watch w)
+{
+	us->watch = w;
+}
+
 void units_free(struct units *us)
 {
 	if (!us)
 		return;
+	atomic_store(&us->dropped, true);
 	pool_free(us->pool);
 	for (unsigned i = 0; i < us->n_ring; i++) {
 		buf_fini(&us->ring[i].plain);

@@ -37,7 +37,9 @@ struct units;
 /* level 0: the codec's default. */
 int units_new(const struct codec *c, int level, unsigned threads, units_deliver_fn deliver, void *arg,
               struct units **out, struct err *err);
-/* Waits for the threads; what is not delivered yet is dropped. */
+/* Asked while the threads work, beside what they know themselves. Before the first unit is submitted. */
+void units_watch(struct units *us, struct codec_watch w);
+/* What is not delivered yet is dropped: what waits for a thread at once, what a thread has at hand at its next step. */
 void units_free(struct units *us);
 DEFINE_AUTO_FREE(units);
 

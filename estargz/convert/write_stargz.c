@@ -131,41 +131,45 @@ static int toc_as_tar(const struct buf *json, struct buf *tar, struct err *err)
 	return 0;
 }
 
-static int finish_inside(struct out *o, const struct buf *json, struct err *err)
+static int finish_inside(struct out *o, const struct buf *json, struct esgz_footer *f, struct err *err)
 {
 	uint8_t footer[ESGZ_FOOTER_BYTES];
 
 	TRY(toc_as_tar(json, &o->u->plain, err));
 	TRY(out_drain(o, err));
+	*f = (struct esgz_footer){.kind = ESGZ_FOOTER_ESTARGZ, .toc_offset = o->unit_offset};
 	esgz_footer_write(o->unit_offset, footer);
 	return out_write(o, str_make(footer, sizeof(footer)), err);
 }
 
-static int finish_external(struct out *o, const struct buf *json, struct esgz_convert_result *r, struct err *err)
+static int finish_external(struct out *o, const struct buf *json, struct esgz_footer *f, struct esgz_convert_result *r,
+                           struct err *err)
 {
 	uint8_t footer[ESGZ_FOOTER_EXTERNAL_BYTES];
 	AUTO(buf) struct buf tar = BUF_INIT;
 
 	TRY(toc_as_tar(json, &tar, err));
-	TRY(codec_pack(codec_of(ESGZ_GZIP), o->opts->level, buf_str(&tar), &r->external_toc, err));
+	TRY(out_pack(o, ESGZ_GZIP, buf_str(&tar), &r->external_toc, err));
+	*f = (struct esgz_footer){.kind = ESGZ_FOOTER_EXTERNAL_TOC, .toc_offset = o->blob_bytes};
 	esgz_footer_write_external(footer);
 	return out_write(o, str_make(footer, sizeof(footer)), err);
 }
 
-static int finish_zstd(struct out *o, const struct buf *json, struct esgz_convert_result *r, struct err *err)
+static int finish_zstd(struct out *o, const struct buf *json, struct esgz_footer *f, struct esgz_convert_result *r,
+                       struct err *err)
 {
-	struct esgz_footer f = {.kind = ESGZ_FOOTER_ZSTD_STARGZ};
 	AUTO(buf) struct buf packed = BUF_INIT;
 	AUTO(buf) struct buf footer = BUF_INIT;
 
-	TRY(codec_pack(codec_of(ESGZ_ZSTD), o->opts->level, buf_str(json), &packed, err));
+	TRY(out_pack(o, ESGZ_ZSTD, buf_str(json), &packed, err));
 	TRY(out_write_skippable(o, buf_str(&packed), &r->toc_offset, err));
 	digest_of(packed.p, packed.n, &r->toc_packed);
 	r->toc_packed_bytes = packed.n;
-	f.toc_offset = r->toc_offset;
-	f.toc_bytes = packed.n;
-	f.toc_plain_bytes = json->n;
-	esgz_footer_write_zstd(&f, &footer);
+	*f = (struct esgz_footer){.kind = ESGZ_FOOTER_ZSTD_STARGZ,
+	                          .toc_offset = r->toc_offset,
+	                          .toc_bytes = packed.n,
+	                          .toc_plain_bytes = json->n};
+	esgz_footer_write_zstd(f, &footer);
 	return out_write(o, buf_str(&footer), err);
 }
 
@@ -173,6 +177,7 @@ static int stargz_finish(struct writer *w, struct esgz_convert_result *r, struct
 {
 	enum esgz_format format = w->out->opts->format;
 	AUTO(buf) struct buf json = BUF_INIT;
+	struct esgz_footer f;
 
 	if (!w->keep && format != ESGZ_F_ESTARGZ)
 		buf_addz(&w->out->u->plain, 2 * TAR_BLOCK);
@@ -181,10 +186,12 @@ static int stargz_finish(struct writer *w, struct esgz_convert_result *r, struct
 	digest_of(json.p, json.n, &r->toc);
 	r->toc_plain_bytes = json.n;
 	if (format == ESGZ_F_ESTARGZ)
-		return finish_inside(w->out, &json, err);
-	if (format == ESGZ_F_ESTARGZ_EXTERNAL)
-		return finish_external(w->out, &json, r, err);
-	return finish_zstd(w->out, &json, r, err);
+		TRY(finish_inside(w->out, &json, &f, err));
+	else if (format == ESGZ_F_ESTARGZ_EXTERNAL)
+		TRY(finish_external(w->out, &json, &f, r, err));
+	else
+		TRY(finish_zstd(w->out, &json, &f, r, err));
+	return out_check_toc(w->out, &f, &json, err);
 }
 
 const struct writer_ops WRITER_STARGZ = {

@@ -181,7 +181,7 @@ static int storage_finish(struct writer *w, struct esgz_convert_result *r, struc
 	digest_of(split.p, split.n, &split_digest);
 	TRY(toc_finish(&o->toc, &split_digest, &json, err));
 	digest_of(json.p, json.n, &r->toc);
-	TRY(codec_pack(codec_of(ESGZ_ZSTD), o->opts->level, buf_str(&json), &packed, err));
+	TRY(out_pack(o, ESGZ_ZSTD, buf_str(&json), &packed, err));
 	digest_of(packed.p, packed.n, &r->toc_packed);
 	TRY(out_write_skippable(o, buf_str(&packed), &r->toc_offset, err));
 	TRY(out_write_skippable(o, buf_str(&split), &r->split_offset, err));
@@ -192,7 +192,8 @@ static int storage_finish(struct writer *w, struct esgz_convert_result *r, struc
 	f.toc_offset = r->toc_offset;
 	f.split_offset = r->split_offset;
 	esgz_footer_write_zstd(&f, &footer);
-	return out_write(o, buf_str(&footer), err);
+	TRY(out_write(o, buf_str(&footer), err));
+	return out_check_toc(o, &f, &json, err);
 }
 
 const struct writer_ops WRITER_STORAGE = {

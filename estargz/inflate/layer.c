@@ -44,16 +44,11 @@ static int on_data(void *arg, struct str bytes, struct err *err)
 	return l->sink.data(l->sink.arg, bytes, err);
 }
 
-/* A chunk of its own, where files are cut. */
-static int on_hole(void *arg, uint64_t bytes, struct err *err)
+/* So many zeros, hashed, and for the sink. */
+static int add_zeros(struct esgz_layer *l, uint64_t bytes, struct err *err)
 {
 	static const uint8_t zeros[64 << 10];
-	struct esgz_layer *l = arg;
 
-	if (l->marker)
-		return 0;
-	if (l->chunks)
-		file_chunks_hole_begin(l->chunks);
 	for (uint64_t left = bytes; left > 0;) {
 		struct str part = str_make(zeros, left < sizeof(zeros) ? (size_t)left : sizeof(zeros));
 
@@ -65,9 +60,26 @@ static int on_hole(void *arg, uint64_t bytes, struct err *err)
 			TRY(l->sink.data(l->sink.arg, part, err));
 		left -= part.n;
 	}
+	return l->sink.hole ? l->sink.hole(l->sink.arg, bytes, err) : 0;
+}
+
+/* A chunk of its own, where files are cut. A layer of a KiB may have ESGZ_HOLES_BYTES_MAX of it, half a minute of hashing:
+ * whoever does not want to go on is asked in between. */
+static int on_hole(void *arg, uint64_t bytes, struct err *err)
+{
+	struct esgz_layer *l = arg;
+
+	if (l->marker)
+		return 0;
+	if (l->chunks)
+		file_chunks_hole_begin(l->chunks);
+	for (uint64_t left = bytes, n; left > 0; left -= n) {
+		n = left < ESGZ_LAYER_HOLE_BYTES ? left : ESGZ_LAYER_HOLE_BYTES;
+		TRY(add_zeros(l, n, err));
+	}
 	if (l->chunks)
 		file_chunks_hole_end(l->chunks);
-	return l->sink.hole ? l->sink.hole(l->sink.arg, bytes, err) : 0;
+	return 0;
 }
 
 static int on_end(void *arg, struct err *err)

@@ -9,13 +9,16 @@
 #include "estargz/inflate/inflate.h"
 #include "estargz/tar/tar.h"
 
+#define ESGZ_LAYER_HOLE_BYTES (64u << 20) /* of a hole at once: some 40 ms of hashing */
+
 struct esgz_layer_sink {
 	/* A regular file of `size` > 0 bytes begins. */
 	int (*begin)(void *arg, uint64_t size, struct err *err);
 	int (*data)(void *arg, struct str bytes, struct err *err);
 	/* It is complete, and this is the sha256 of what came. */
 	int (*end)(void *arg, const struct digest *content, struct err *err);
-	/* NULL, or takes the holes of sparse files, in their places; without it they come as zeros to `data`. */
+	/* NULL, or takes the holes of sparse files, in their places and in pieces of at most ESGZ_LAYER_HOLE_BYTES; without it
+	 * they come as zeros to `data`. */
 	int (*hole)(void *arg, uint64_t bytes, struct err *err);
 	void *arg;
 };

@@ -2,12 +2,8 @@
 
 #include "estargz/testing/test_blob.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "base/testing.h"
 
-#include <cmocka.h>
 #include <zstd.h>
 
 /* ---- a small tar ---- */
@@ -270,11 +266,41 @@ static void test_sparse(void **state)
 	hasher_free(s.h);
 }
 
+static int on_third_hole(void *arg, uint64_t bytes, struct err *err)
+{
+	unsigned *n = arg;
+
+	assert_true(bytes <= ESGZ_LAYER_HOLE_BYTES);
+	return ++*n < 3 ? 0 : err_set(err, ERR_CANCELLED, "enough");
+}
+
+static int any_begin(void *arg, uint64_t size, struct err *err)
+{
+	return 0;
+}
+
+/* Whoever gives up does so within a hole, and not when half a minute of zeros has been hashed. */
+static void test_large_hole_is_left(void **state)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	unsigned n = 0;
+	const struct esgz_layer_sink sink = {.begin = any_begin, .hole = on_third_hole, .arg = &n};
+	AUTO(esgz_layer) struct esgz_layer *l = esgz_layer_new(&sink);
+
+	add(&tar, 'x', "pax", "",
+	    STR("31 GNU.sparse.size=64000000000\n26 GNU.sparse.numblocks=1\n"
+	        "32 GNU.sparse.map=64000000000,0\n"));
+	add(&tar, '0', "holes", "", STR_NONE);
+	FAILS(esgz_layer_feed(l, buf_str(&tar), err), ERR_CANCELLED);
+	assert_int_equal(n, 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_compressions), cmocka_unit_test(test_cut_layers), cmocka_unit_test(test_sink_fails),
-	    cmocka_unit_test(test_plain_half),   cmocka_unit_test(test_sparse),
+	    cmocka_unit_test(test_compressions), cmocka_unit_test(test_cut_layers),
+	    cmocka_unit_test(test_sink_fails),   cmocka_unit_test(test_plain_half),
+	    cmocka_unit_test(test_sparse),       cmocka_unit_test(test_large_hole_is_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

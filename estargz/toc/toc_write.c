@@ -6,7 +6,10 @@
 #include "base/clock.h"
 #include "base/json.h"
 
-#define TEXTS_MAX ((size_t)1 << 30)
+/* Bytes of JSON that an entry, an xattr, a chunk behind the first takes beside its texts, or more. */
+#define ENTRY_JSON_MIN 30
+#define XATTR_JSON_MIN 6
+#define CHUNK_JSON_MIN 100
 
 void toc_writer_fini(struct toc_writer *t)
 {
@@ -37,6 +40,27 @@ static int check_text(struct str s, const char *what, struct err *err)
 	return 0;
 }
 
+/* What comes takes so many bytes of the JSON: known long before it is written. */
+static int expect_json(struct toc_writer *t, uint64_t bytes, struct err *err)
+{
+	t->json_bytes += bytes;
+	if (t->json_bytes > ESGZ_TOC_BYTES_MAX)
+		return err_set(err, ERR_EXHAUSTED, "the table of contents has more than %u bytes", ESGZ_TOC_BYTES_MAX);
+	return 0;
+}
+
+static int expect_entry(struct toc_writer *t, const struct esgz_entry *e, const struct esgz_xattr *xattrs,
+                        uint32_t n_xattrs, struct err *err)
+{
+	uint64_t bytes = ENTRY_JSON_MIN + e->path.n + e->link.n;
+
+	if (t->records.n >= ESGZ_ENTRIES_MAX)
+		return err_set(err, ERR_EXHAUSTED, "the layer has too many entries");
+	for (uint32_t i = 0; i < n_xattrs; i++)
+		bytes += XATTR_JSON_MIN + xattrs[i].name.n + (xattrs[i].value.n + 2) / 3 * 4;
+	return expect_json(t, bytes, err);
+}
+
 int toc_add(struct toc_writer *t, const struct esgz_entry *e, const struct esgz_xattr *xattrs, uint32_t n_xattrs,
             struct err *err)
 {
@@ -58,8 +82,7 @@ int toc_add(struct toc_writer *t, const struct esgz_entry *e, const struct esgz_
 
 	TRY(check_text(e->path, "the name", err));
 	TRY(check_text(e->link, "the target", err));
-	if (t->records.n >= ESGZ_ENTRIES_MAX || t->texts.n > TEXTS_MAX)
-		return err_set(err, ERR_EXHAUSTED, "the layer has too many entries");
+	TRY(expect_entry(t, e, xattrs, n_xattrs, err));
 	if (!t->verbatim)
 		tar_write_name(e, &name);
 	r.name = keep(t, t->verbatim ? e->path : buf_str(&name));
@@ -70,9 +93,9 @@ int toc_add(struct toc_writer *t, const struct esgz_entry *e, const struct esgz_
 		vec_push(&t->xattrs, keep(t, xattrs[i].value));
 	}
 	vec_push(&t->records, r);
+	if (t->verbatim)
+		return 0;
 	old = (uintptr_t)map_put(&t->paths, e->path, (void *)(uintptr_t)t->records.n);
-	if (old > 0 && t->verbatim)
-		return err_set(err, ERR_INVALID, "stands in the layer twice, which containers/storage does not read");
 	if (old > 0)
 		t->records.p[old - 1].replaced = true;
 	return 0;
@@ -82,6 +105,8 @@ int toc_add_chunk(struct toc_writer *t, uint64_t file_offset, uint32_t *number, 
 {
 	if (t->chunks.n >= ESGZ_CHUNKS_MAX)
 		return err_set(err, ERR_EXHAUSTED, "the layer has too many chunks");
+	if (vec_last(&t->records)->n_chunks > 0)
+		TRY(expect_json(t, CHUNK_JSON_MIN + vec_last(&t->records)->name.n, err));
 	*number = (uint32_t)t->chunks.n;
 	vec_push(&t->chunks, (struct toc_chunk){.file_offset = file_offset});
 	vec_last(&t->records)->n_chunks++;

@@ -47,14 +47,16 @@ struct toc_writer {
 	VEC(struct toc_chunk) chunks;
 	VEC(struct toc_text) xattrs;
 	struct buf texts;
-	struct map paths; /* clean path -> number of the record + 1 */
+	struct map paths;    /* clean path -> number of the record + 1; not verbatim */
+	uint64_t json_bytes; /* at least so many will the JSON have */
 };
 
 void toc_writer_fini(struct toc_writer *t);
 DEFINE_AUTO_FINI(toc_writer);
 
-/* Notes an entry with a clean path (verbatim: a raw one); chunks are added to the last one. JSON is UTF-8: another name is
- * ERR_INVALID, as is, verbatim, a name for the second time. */
+/* Notes an entry with a clean path, of which the last one counts (verbatim: a raw one, each once: tar/split.h sees to it);
+ * chunks are added to the last one. JSON is UTF-8: another name is ERR_INVALID. More than the JSON or a reader could hold
+ * is ERR_EXHAUSTED as soon as it shows. */
 int toc_add(struct toc_writer *t, const struct esgz_entry *e, const struct esgz_xattr *xattrs, uint32_t n_xattrs,
             struct err *err);
 

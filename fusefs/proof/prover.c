@@ -236,11 +236,18 @@ static int feed_all(struct proof *p, struct err *err)
 
 /* ---- the ways ---- */
 
+static int go_on(void *arg, struct err *err)
+{
+	struct proof *p = arg;
+
+	return prover_give_way(p->d, p->l, err);
+}
+
 void proof_begin(struct proof *p)
 {
 	tarview_free(p->view);
 	p->plain_bytes = 0;
-	p->view = tarview_new(p->l->ix, reread_entry, p);
+	p->view = tarview_new(p->l->ix, reread_entry, go_on, p);
 }
 
 /* From what is here, and little that is not. 1: facts for who promises that DiffID, and good ones, as nothing but the true stream

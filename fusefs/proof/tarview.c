@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define REREAD_BYTES (1u << 20)
+#define ZEROS_BYTES (1u << 20)
 #define NO_ENTRY UINT32_MAX
 #define BLOCK_BYTES 512
 #define RECORD_BLOCKS                                                                                                  \
@@ -14,6 +15,7 @@
 struct tarview {
 	const struct esgz_index *toc;
 	tarview_read_fn *read;
+	tarview_go_on_fn *go_on;
 	void *arg;
 	struct hasher *stream, *file;
 	struct esgz_tar *tar;
@@ -53,7 +55,8 @@ static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 	return 0;
 }
 
-/* Where in its file a piece of what is being fed lies. The tar reader gives content as it lies there, or makes it up (holes). */
+/* Where in its file a piece of what is being fed lies. The tar reader gives content as it lies there; zeros of
+ * holes lie elsewhere. */
 static bool lies_at(const struct tarview *v, struct str bytes, uint64_t *at)
 {
 	uintptr_t from = (uintptr_t)v->base.p, here = (uintptr_t)bytes.p;
@@ -104,6 +107,24 @@ static int on_data(void *arg, struct str bytes, struct err *err)
 	return 0;
 }
 
+static int on_hole(void *arg, uint64_t bytes, struct err *err)
+{
+	static const char zeros[ZEROS_BYTES];
+	struct tarview *v = arg;
+
+	if (v->marker)
+		return 0;
+	for (uint64_t n; bytes > 0; bytes -= n) {
+		n = bytes < sizeof(zeros) ? bytes : sizeof(zeros);
+		if (v->go_on(v->arg, err) < 0) {
+			v->failed = *err;
+			return -(int)err->code;
+		}
+		TRY(on_data(v, str_make(zeros, (size_t)n), err));
+	}
+	return 0;
+}
+
 static int on_end(void *arg, struct err *err)
 {
 	struct tarview *v = arg;
@@ -125,13 +146,15 @@ static int on_end(void *arg, struct err *err)
 
 /* ---- life ---- */
 
-struct tarview *tarview_new(const struct esgz_index *toc, tarview_read_fn *read, void *arg)
+struct tarview *tarview_new(const struct esgz_index *toc, tarview_read_fn *read, tarview_go_on_fn *go_on, void *arg)
 {
 	struct tarview *v = xcalloc(1, sizeof(*v));
-	const struct esgz_tar_sink sink = {.entry = on_entry, .data = on_data, .end = on_end, .arg = v};
+	const struct esgz_tar_sink sink = {
+	    .entry = on_entry, .data = on_data, .hole = on_hole, .end = on_end, .arg = v};
 
 	v->toc = toc;
 	v->read = read;
+	v->go_on = go_on;
 	v->arg = arg;
 	v->stream = hasher_new();
 	v->file = hasher_new();

@@ -12,7 +12,9 @@ struct tarview;
 /* `toc`: index of the TOC, borrowed. `read`: gives bytes of an entry's content, which are what the index says; asked for
  * seldom, when a file turns out not to lie where its chunks are. */
 typedef int tarview_read_fn(void *arg, uint32_t entry, uint64_t at, uint8_t *dst, size_t n, struct err *err);
-struct tarview *tarview_new(const struct esgz_index *toc, tarview_read_fn *read, void *arg);
+/* Asked where few bytes of the stream are much work (holes): < 0 gives up. */
+typedef int tarview_go_on_fn(void *arg, struct err *err);
+struct tarview *tarview_new(const struct esgz_index *toc, tarview_read_fn *read, tarview_go_on_fn *go_on, void *arg);
 void tarview_free(struct tarview *v);
 DEFINE_AUTO_FREE(tarview);
 
