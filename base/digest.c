@@ -1,7 +1,9 @@
 #include "base/digest.h"
 
 #include "base/buf.h"
+#include "base/sha256.h"
 
+#include <assert.h>
 #include <openssl/evp.h>
 #include <pthread.h>
 
@@ -80,9 +82,15 @@ char *digest_text(const struct digest *d, char dst[static DIGEST_TEXT_MAX])
 	return dst;
 }
 
-/* Fetched once: OpenSSL 3 looks an algorithm up, with locks, whenever a context starts with EVP_sha256(). */
+static_assert(HASHERS_MAX == SHA256_LANES, "hasher_add_all");
+
+/*
+ * SHA-256 is ours where the processor has instructions for it, since those do several at a time (sha256.h), else OpenSSL's.
+ * Of that the algorithm is fetched once: it looks one up, with locks, whenever a context starts with EVP_sha256().
+ */
 static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
-static EVP_MD *sha256_md;
+static bool sha256_is_ours;
+static EVP_MD *sha256_md;            /* NULL: sha256_is_ours */
 static pthread_key_t thread_ctx_key; /* frees thread_ctx when its thread ends */
 static __thread EVP_MD_CTX *thread_ctx;
 
@@ -93,17 +101,26 @@ static void thread_ctx_free(void *ctx)
 
 static void sha256_init(void)
 {
+#ifndef DIGEST_BY_OPENSSL
+	sha256_is_ours = sha256_usable();
+#endif
+	if (sha256_is_ours)
+		return;
 	sha256_md = EVP_MD_fetch(NULL, "SHA256", NULL);
 	if (!sha256_md || pthread_key_create(&thread_ctx_key, thread_ctx_free))
 		abort();
 }
 
+static bool is_ours(void)
+{
+	pthread_once(&sha256_once, sha256_init);
+	return sha256_is_ours;
+}
+
 static EVP_MD_CTX *ctx_new(void)
 {
-	EVP_MD_CTX *ctx;
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 
-	pthread_once(&sha256_once, sha256_init);
-	ctx = EVP_MD_CTX_new();
 	if (!ctx)
 		abort();
 	return ctx;
@@ -130,6 +147,14 @@ static void ctx_done(EVP_MD_CTX *ctx, struct digest *out)
 
 void digest_of(const void *p, size_t n, struct digest *out)
 {
+	if (is_ours()) {
+		struct sha256 s, *one = &s;
+
+		sha256_start(&s);
+		sha256_add(&one, 1, p, n);
+		sha256_peek(&s, out->b);
+		return;
+	}
 	if (!thread_ctx) {
 		thread_ctx = ctx_new();
 		if (pthread_setspecific(thread_ctx_key, thread_ctx))
@@ -141,15 +166,16 @@ void digest_of(const void *p, size_t n, struct digest *out)
 }
 
 struct hasher {
-	EVP_MD_CTX *ctx;
+	EVP_MD_CTX *ctx; /* NULL: `ours` is it */
+	struct sha256 ours;
 };
 
 struct hasher *hasher_new(void)
 {
 	struct hasher *h = xmalloc(sizeof(*h));
 
-	h->ctx = ctx_new();
-	ctx_start(h->ctx);
+	h->ctx = is_ours() ? NULL : ctx_new();
+	hasher_reset(h);
 	return h;
 }
 
@@ -163,24 +189,54 @@ void hasher_free(struct hasher *h)
 
 void hasher_reset(struct hasher *h)
 {
-	ctx_start(h->ctx);
+	if (h->ctx)
+		ctx_start(h->ctx);
+	else
+		sha256_start(&h->ours);
 }
 
 void hasher_add(struct hasher *h, const void *p, size_t n)
 {
-	ctx_add(h->ctx, p, n);
+	struct sha256 *one = &h->ours;
+
+	if (h->ctx)
+		ctx_add(h->ctx, p, n);
+	else
+		sha256_add(&one, 1, p, n);
+}
+
+void hasher_add_all(struct hasher *const *h, unsigned n_hashers, const void *p, size_t n)
+{
+	struct sha256 *all[HASHERS_MAX];
+
+	if (!is_ours()) {
+		for (unsigned i = 0; i < n_hashers; i++)
+			ctx_add(h[i]->ctx, p, n);
+		return;
+	}
+	for (unsigned i = 0; i < n_hashers; i++)
+		all[i] = &h[i]->ours;
+	sha256_add(all, n_hashers, p, n);
 }
 
 void hasher_done(struct hasher *h, struct digest *out)
 {
-	ctx_done(h->ctx, out);
-	ctx_start(h->ctx);
+	if (h->ctx)
+		ctx_done(h->ctx, out);
+	else
+		sha256_peek(&h->ours, out->b);
+	hasher_reset(h);
 }
 
 void hasher_peek(const struct hasher *h, struct digest *out)
 {
-	EVP_MD_CTX *copy = ctx_new();
+	EVP_MD_CTX *copy;
 
+	if (!h->ctx) {
+		sha256_peek(&h->ours, out->b);
+		return;
+	}
+	copy = ctx_new();
 	if (!EVP_MD_CTX_copy_ex(copy, h->ctx))
 		abort();
 	ctx_done(copy, out);

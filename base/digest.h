@@ -1,7 +1,6 @@
 /*
- * SHA-256 digests: the value type, its text form "sha256:<64 hex>", and streaming computation with OpenSSL EVP (the
- * algorithm is fetched once per process, the context reused: see struct hasher). Values: any thread. A hasher has one
- * owner.
+ * SHA-256 digests: the value type, its text form "sha256:<64 hex>", and streaming computation, of several
+ * digests at a time where the processor can (sha256.h), else with OpenSSL. Values: any thread. A hasher has one owner.
  */
 #ifndef BASE_DIGEST_H
 #define BASE_DIGEST_H
@@ -53,6 +52,9 @@ struct hasher *hasher_new(void);
 void hasher_free(struct hasher *h);
 void hasher_reset(struct hasher *h);
 void hasher_add(struct hasher *h, const void *p, size_t n);
+/* Adds the same bytes to 1 to HASHERS_MAX different hashers, for less than one after the other. */
+#define HASHERS_MAX 3
+void hasher_add_all(struct hasher *const *h, unsigned n_hashers, const void *p, size_t n);
 /* Gives the digest and resets. */
 void hasher_done(struct hasher *h, struct digest *out);
 /* Gives the digest so far, without disturbing the stream. */

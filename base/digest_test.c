@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 
+#include <openssl/evp.h>
 #include <pthread.h>
 
 #include <setjmp.h>
@@ -95,6 +96,123 @@ static void peeking_does_not_disturb(void **state)
 	assert_true(digest_eq(&d, &want));
 }
 
+/* NIST, "Example Algorithms: SHA-256", and FIPS 180-2, B.1 to B.3. */
+static void known_answers(void **state)
+{
+	static const struct {
+		const char *text, *hex;
+	} known[] = {
+	    {"abc", ABC_HEX},
+	    {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+	     "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+	    {"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstn"
+	     "opqr"
+	     "stu",
+	     "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1"},
+	};
+	AUTO(hasher) struct hasher *h = hasher_new();
+	struct digest d;
+	char hex[65];
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+		digest_of(known[i].text, strlen(known[i].text), &d);
+		assert_string_equal(digest_hex(&d, hex), known[i].hex);
+	}
+	for (int i = 0; i < 1000000; i++)
+		hasher_add(h, "a", 1);
+	hasher_done(h, &d);
+	assert_string_equal(digest_hex(&d, hex), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+#define SAMPLE_BYTES 5000
+
+static void fill_sample(uint8_t *bytes)
+{
+	uint32_t x = 1;
+
+	for (size_t i = 0; i < SAMPLE_BYTES; i++)
+		bytes[i] = (uint8_t)((x = x * 1664525 + 1013904223) >> 24);
+}
+
+/* By OpenSSL, whatever digest.c takes. */
+static void assert_digest(const struct digest *d, const uint8_t *p, size_t n)
+{
+	struct digest want;
+
+	assert_int_equal(EVP_Digest(p, n, want.b, NULL, EVP_sha256(), NULL), 1);
+	assert_memory_equal(d->b, want.b, DIGEST_BYTES);
+}
+
+static void every_length(void **state)
+{
+	AUTO(hasher) struct hasher *h = hasher_new();
+	uint8_t bytes[SAMPLE_BYTES];
+	struct digest d;
+
+	fill_sample(bytes);
+	for (size_t n = 0; n <= 1000; n++) {
+		digest_of(bytes + n % 16, n, &d);
+		assert_digest(&d, bytes + n % 16, n);
+		hasher_add(h, bytes, n / 3);
+		hasher_add(h, bytes + n / 3, n - n / 3);
+		hasher_done(h, &d);
+		assert_digest(&d, bytes, n);
+	}
+}
+
+/* Hashers that begin and end at different places of one stream, which comes in pieces: each gets what lies within. */
+static void several_at_once(void **state)
+{
+	AUTO(hasher) struct hasher *h0 = hasher_new();
+	AUTO(hasher) struct hasher *h1 = hasher_new();
+	AUTO(hasher) struct hasher *h2 = hasher_new();
+	struct hasher *const h[HASHERS_MAX] = {h0, h1, h2};
+	uint8_t bytes[SAMPLE_BYTES];
+	uint32_t x = 1;
+
+	fill_sample(bytes);
+	for (int round = 0; round < 3000; round++) {
+		size_t begin[HASHERS_MAX], at = 0;
+		unsigned n = 1 + (unsigned)round % HASHERS_MAX;
+		uint32_t piece = 1 + (x >> 8) % (round % 2 ? 90 : 1500), kind = (x >> 24) % 3;
+		struct digest d;
+
+		/* As in a tar, where all begin at multiples of a block; or anywhere; or all at once. */
+		for (unsigned i = 0; i < n; i++, x = x * 1664525 + 1013904223)
+			begin[i] = kind == 0 ? (x >> 24) % 16 * 64 : kind == 1 ? (x >> 16) % 1000 : 0;
+		while (at < SAMPLE_BYTES) {
+			struct hasher *on[HASHERS_MAX];
+			size_t end = at + piece < SAMPLE_BYTES ? at + piece : SAMPLE_BYTES;
+			unsigned n_on = 0;
+
+			for (unsigned i = 0; i < n; i++) {
+				if (begin[i] > at && begin[i] < end)
+					end = begin[i];
+			}
+			for (unsigned i = 0; i < n; i++) {
+				if (begin[i] <= at)
+					on[n_on++] = h[i];
+			}
+			if (n_on)
+				hasher_add_all(on, n_on, bytes + at, end - at);
+			at = end;
+		}
+		for (unsigned i = 0; i < n; i++) {
+			hasher_peek(h[i], &d);
+			assert_digest(&d, bytes + begin[i], SAMPLE_BYTES - begin[i]);
+			hasher_done(h[i], &d);
+			assert_digest(&d, bytes + begin[i], SAMPLE_BYTES - begin[i]);
+		}
+	}
+	hasher_add_all(h, HASHERS_MAX, NULL, 0);
+	for (unsigned i = 0; i < HASHERS_MAX; i++) {
+		struct digest d;
+
+		hasher_done(h[i], &d);
+		assert_true(digest_eq(&d, &DIGEST_EMPTY));
+	}
+}
+
 static void *hash_in_thread(void *arg)
 {
 	struct digest d, want;
@@ -178,13 +296,11 @@ static void base64_of_all_bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(text_forms),
-	    cmocka_unit_test(wrong_texts),
-	    cmocka_unit_test(streaming),
-	    cmocka_unit_test(peeking_does_not_disturb),
-	    cmocka_unit_test(threads),
-	    cmocka_unit_test(base64),
-	    cmocka_unit_test(base64_of_all_bytes),
+	    cmocka_unit_test(text_forms),      cmocka_unit_test(wrong_texts),
+	    cmocka_unit_test(streaming),       cmocka_unit_test(peeking_does_not_disturb),
+	    cmocka_unit_test(known_answers),   cmocka_unit_test(every_length),
+	    cmocka_unit_test(several_at_once), cmocka_unit_test(threads),
+	    cmocka_unit_test(base64),          cmocka_unit_test(base64_of_all_bytes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
