@@ -4,16 +4,17 @@
 #include "estargz/inflate/layer.h"
 
 struct file_chunks {
-	struct hasher *file, *chunk; /* of the chunk: from the second one on */
+	struct hasher *stream, *file, *chunk; /* of the chunk: from the second one on */
 	VEC(struct esgz_chunk) done;
 	uint64_t at, begun; /* in the file: how far, where the chunk began */
 	uint64_t plain;     /* in the plain stream: where the chunk began */
 };
 
-struct file_chunks *file_chunks_new(struct hasher *file)
+struct file_chunks *file_chunks_new(struct hasher *stream, struct hasher *file)
 {
 	struct file_chunks *f = xcalloc(1, sizeof(*f));
 
+	f->stream = stream;
 	f->file = file;
 	f->chunk = hasher_new();
 	return f;
@@ -35,11 +36,17 @@ void file_chunks_begin(struct file_chunks *f, uint64_t plain_offset)
 	f->plain = plain_offset;
 }
 
-static void hash(struct file_chunks *f, struct str bytes)
+/* What is not stored is none of the plain stream. */
+static void hash(struct file_chunks *f, struct str bytes, bool stored)
 {
-	hasher_add(f->file, bytes.p, bytes.n);
+	struct hasher *to[HASHERS_MAX] = {f->file};
+	unsigned n = 1;
+
+	if (stored)
+		to[n++] = f->stream;
 	if (f->begun > 0)
-		hasher_add(f->chunk, bytes.p, bytes.n);
+		to[n++] = f->chunk;
+	hasher_add_all(to, n, bytes.p, bytes.n);
 	f->at += bytes.n;
 }
 
@@ -68,7 +75,7 @@ void file_chunks_add(struct file_chunks *f, struct str bytes)
 	while (bytes.n > 0) {
 		struct str part = str_sub(bytes, 0, (size_t)(f->begun + ESGZ_LAYER_CHUNK_BYTES - f->at));
 
-		hash(f, part);
+		hash(f, part, true);
 		if (f->at - f->begun == ESGZ_LAYER_CHUNK_BYTES)
 			end_chunk(f, false);
 		bytes = str_sub(bytes, part.n, bytes.n);
@@ -82,7 +89,7 @@ void file_chunks_hole_begin(struct file_chunks *f)
 
 void file_chunks_hole_add(struct file_chunks *f, struct str zeros)
 {
-	hash(f, zeros);
+	hash(f, zeros, false);
 }
 
 void file_chunks_hole_end(struct file_chunks *f)

@@ -1,5 +1,5 @@
-/* One file of a layer cut into chunks as its bytes come (layer.c). Hashes each byte once for the file, and those behind the
- * first chunk once more: what the file's hash was at its end is the first chunk's digest. One owner. */
+/* One file of a layer cut into chunks as its bytes come (layer.c). Hashes each byte for the plain stream and the file, and
+ * those behind the first chunk once more: what the file's hash was at its end is the first chunk's digest. One owner. */
 #ifndef ESTARGZ_FILE_CHUNKS_H
 #define ESTARGZ_FILE_CHUNKS_H
 
@@ -7,8 +7,9 @@
 #include "estargz/index/index.h"
 
 struct file_chunks;
-/* `file` hashes files (borrowed, reset); who ends a file takes the digest out of it. */
-struct file_chunks *file_chunks_new(struct hasher *file);
+/* `stream` hashes the plain stream, of which the file is a part, `file` files (both borrowed, that one reset); who ends a file takes the
+ * digest out of it. */
+struct file_chunks *file_chunks_new(struct hasher *stream, struct hasher *file);
 void file_chunks_free(struct file_chunks *f);
 
 /* A file begins, whose bytes are stored from `plain_offset` on. */

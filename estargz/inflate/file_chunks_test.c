@@ -6,7 +6,7 @@
 #define MiB ESGZ_LAYER_CHUNK_BYTES
 
 struct file {
-	struct hasher *hasher;
+	struct hasher *plain, *hasher;
 	struct file_chunks *chunks;
 	uint8_t *bytes; /* of the file so far */
 	size_t n;
@@ -42,6 +42,7 @@ static void check(struct file *f, uint64_t plain, const struct want *want, uint3
 {
 	const struct esgz_chunk *c;
 	struct digest content, digest;
+	AUTO(hasher) struct hasher *stored = hasher_new();
 	uint64_t at = 0;
 	uint32_t n;
 
@@ -58,18 +59,22 @@ static void check(struct file *f, uint64_t plain, const struct want *want, uint3
 		assert_true(digest_eq(&c[i].digest, &digest));
 		if (c[i].hole)
 			continue;
+		hasher_add(stored, f->bytes + at, (size_t)c[i].bytes);
 		assert_int_equal(c[i].blob_offset, plain);
 		plain += c[i].bytes;
 	}
 	assert_int_equal(at, f->n);
+	hasher_done(f->plain, &content);
+	hasher_done(stored, &digest);
+	assert_true(digest_eq(&content, &digest));
 	f->n = 0;
 }
 
 static void test_chunks(void **state)
 {
-	struct file f = {.hasher = hasher_new(), .bytes = xmalloc(8 * MiB)};
+	struct file f = {.plain = hasher_new(), .hasher = hasher_new(), .bytes = xmalloc(8 * MiB)};
 
-	f.chunks = file_chunks_new(f.hasher);
+	f.chunks = file_chunks_new(f.plain, f.hasher);
 	file_chunks_cut(f.chunks); /* outside of a file: nothing */
 	file_chunks_begin(f.chunks, 512);
 	add(&f, 1000, 3);
@@ -102,6 +107,7 @@ static void test_chunks(void **state)
 	add(&f, 5, 0);
 	check(&f, 1024, (struct want[]){{5, true}}, 1);
 	file_chunks_free(f.chunks);
+	hasher_free(f.plain);
 	hasher_free(f.hasher);
 	free(f.bytes);
 }

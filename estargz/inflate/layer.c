@@ -9,7 +9,7 @@ struct esgz_layer {
 	struct esgz_stream *stream;
 	struct esgz_tar *tar;
 	struct esgz_index_builder *b;
-	struct hasher *blob, *plain, *file;
+	struct hasher *blob, *plain, *file; /* plain: of all that the tar gives, as raw and as data */
 	struct esgz_layer_result result;
 	struct esgz_tar_entry entry; /* the regular file whose content is coming; valid until its end (tar.h) */
 	struct buf path;
@@ -31,16 +31,26 @@ static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 	return l->marker || t->e.size == 0 ? 0 : l->sink.begin(l->sink.arg, t->e.size, err);
 }
 
+static int on_raw(void *arg, struct str bytes, struct err *err)
+{
+	struct esgz_layer *l = arg;
+
+	hasher_add(l->plain, bytes.p, bytes.n);
+	return 0;
+}
+
 static int on_data(void *arg, struct str bytes, struct err *err)
 {
 	struct esgz_layer *l = arg;
 
-	if (l->marker)
+	if (l->marker) {
+		hasher_add(l->plain, bytes.p, bytes.n);
 		return 0;
+	}
 	if (l->chunks)
 		file_chunks_add(l->chunks, bytes);
 	else
-		hasher_add(l->file, bytes.p, bytes.n);
+		hasher_add_all((struct hasher *const[]){l->plain, l->file}, 2, bytes.p, bytes.n);
 	return l->sink.data(l->sink.arg, bytes, err);
 }
 
@@ -106,7 +116,6 @@ static int on_plain(void *arg, struct str plain, struct err *err)
 {
 	struct esgz_layer *l = arg;
 
-	hasher_add(l->plain, plain.p, plain.n);
 	l->result.plain_bytes += plain.n;
 	return esgz_tar_feed(l->tar, plain, err);
 }
@@ -115,7 +124,7 @@ struct esgz_layer *esgz_layer_new(const struct esgz_layer_sink *sink)
 {
 	struct esgz_layer *l = xcalloc(1, sizeof(*l));
 	const struct esgz_tar_sink tar_sink = {
-	    .entry = on_entry, .data = on_data, .end = on_end, .hole = on_hole, .arg = l};
+	    .entry = on_entry, .data = on_data, .end = on_end, .hole = on_hole, .raw = on_raw, .arg = l};
 
 	l->sink = *sink;
 	l->stream = esgz_stream_new();
@@ -181,7 +190,7 @@ int esgz_layer_finish_plain(struct esgz_layer *l, const struct digest *blob, uin
 
 void esgz_layer_cut_files(struct esgz_layer *l)
 {
-	l->chunks = file_chunks_new(l->file);
+	l->chunks = file_chunks_new(l->plain, l->file);
 }
 
 void esgz_layer_cut(struct esgz_layer *l)
