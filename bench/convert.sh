@@ -17,19 +17,7 @@ pairs=${2:-3}
 source=$("$here/images.sh" "$image") || bail "no image $image"
 peer trixie true || bail "no root of trixie"
 
-mkdir "$T/c"
-cat >"$T/c/config.toml" <<END
-version = 2
-root = "$T/c/root"
-state = "$T/c/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
-[grpc]
-address = "$T/c/sock"
-END
-defer sweep "$T/c"
-start containerd peer trixie containerd --config "$T/c/config.toml"
-remote() { peer trixie ctr-remote --address "$T/c/sock" "$@"; }
-wait_for 30 remote version || start_failed containerd
+start_ctr_remote
 tar -C "$source" -cf "$T/source.tar" .
 remote images import --base-name example.com/bench "$T/source.tar" >/dev/null || bail "import failed"
 rm "$T/source.tar"

@@ -17,6 +17,7 @@
 #	push_layout DIR NAME[:TAG]        an OCI layout into $REGISTRY
 #	make_tiny_image DIR [ARG...]      an OCI layout with every kind of entry (tests/tiny_image.py)
 #	peer SUITE COMMAND...             a program of a newer Debian (tests/peers.sh)
+#	start_ctr_remote                  a containerd of trixie, with images and content alone; then: remote ARG... (ctr-remote)
 #	share_mounts                      what has a mount namespace of its own sees later mounts below $T, too
 #	tree_list DIR                     a tree as text, a line per path, for comparing (tests/tree.py)
 #	check WHAT COMMAND...             passes when the command succeeds
@@ -401,6 +402,23 @@ start_netproxy() {
 netproxy_ask() { "$BIN/netproxy" --ask "$NETPROXY_CONTROL" "$@"; }
 
 peer() { "$SOURCE_DIR/tests/peers.sh" "$@"; }
+
+# At $T/c/sock.
+start_ctr_remote() {
+	mkdir "$T/c"
+	cat >"$T/c/config.toml" <<-END
+		version = 2
+		root = "$T/c/root"
+		state = "$T/c/state"
+		disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+		[grpc]
+		address = "$T/c/sock"
+	END
+	defer sweep "$T/c"
+	start containerd peer trixie containerd --config "$T/c/config.toml"
+	wait_for 30 remote version || start_failed containerd
+}
+remote() { peer trixie ctr-remote --address "$T/c/sock" "$@"; }
 
 # To be called before anything mounts or starts.
 share_mounts() {

@@ -27,19 +27,7 @@ record() { python3 "$here/blobs.py" record "$good" "$@"; }
 
 # ---- ctr-remote, with a containerd of its own ----
 
-mkdir "$T/c"
-cat >"$T/c/config.toml" <<END
-version = 2
-root = "$T/c/root"
-state = "$T/c/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
-[grpc]
-address = "$T/c/sock"
-END
-defer sweep "$T/c"
-start containerd peer trixie containerd --config "$T/c/config.toml"
-remote() { peer trixie ctr-remote --address "$T/c/sock" "$@"; }
-wait_for 30 remote version || start_failed containerd
+start_ctr_remote
 tar -C "$T/source" -cf "$T/source.tar" .
 remote images import --base-name example.com/golden "$T/source.tar" >/dev/null
 
