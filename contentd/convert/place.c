@@ -34,6 +34,15 @@ static int refuse_docker_place(struct str name, struct err *err)
 	return 0;
 }
 
+/* "PATH[:TAG]" of a place in the file system. */
+static int read_path(const char *name, const char *text, char **path, char **tag, struct err *err)
+{
+	split_tag(text, path, tag);
+	if (!**path || (*tag && !**tag))
+		return err_set(err, ERR_INVALID, "%s: %s", name, **path ? "an empty tag" : "no path");
+	return 0;
+}
+
 int place_open(const char *name, bool writing, const struct place_opts *opts, struct place **out, struct err *err)
 {
 	struct str rest = str_of(name);
@@ -42,11 +51,11 @@ int place_open(const char *name, bool writing, const struct place_opts *opts, st
 
 	TRY(refuse_docker_place(rest, err));
 	if (str_skip(&rest, STR("oci:"))) {
-		split_tag(rest.p, &path, &tag);
+		TRY(read_path(name, rest.p, &path, &tag, err));
 		return place_layout_open(name, path, tag, writing, out, err);
 	}
 	if (str_skip(&rest, STR("oci-archive:"))) {
-		split_tag(rest.p, &path, &tag);
+		TRY(read_path(name, rest.p, &path, &tag, err));
 		return place_archive_open(name, path, tag, writing, out, err);
 	}
 	str_skip(&rest, STR("docker://"));

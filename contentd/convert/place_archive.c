@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define BLOCK_BYTES (1u << 20)
 #define BLOBS_MAX 65536
@@ -461,6 +462,7 @@ int place_archive_open(const char *name, const char *file, const char *tag, bool
 {
 	AUTO(place) struct place *guard = NULL;
 	struct archive_place *a = xcalloc(1, sizeof(*a));
+	struct stat st;
 
 	a->base = (struct place){.ops = &ARCHIVE_OPS, .name = xstrdup(name)};
 	a->file = xstrdup(file);
@@ -469,6 +471,8 @@ int place_archive_open(const char *name, const char *file, const char *tag, bool
 	guard = &a->base;
 	if (!writing)
 		TRY(open_reading(a, err));
+	else if (stat(file, &st) == 0 && !S_ISREG(st.st_mode))
+		return err_set(err, ERR_INVALID, "%s is there, and no file", file);
 	*out = STEAL(guard);
 	return 0;
 }

@@ -375,6 +375,32 @@ static int check_name(const struct convert *c, struct err *err)
 	return err_set(err, ERR_INVALID, "%s: what comes out has a digest of its own, and %s", c->to->name, why);
 }
 
+/* What is no index is of one platform, whatever is asked for. */
+static int check_platform(const struct convert *c, struct err *err)
+{
+	const struct reg_config *config = c->root->config;
+	AUTO_FREE char *text = NULL;
+
+	if (!config || !config->platform.os.n || !c->opts.n_platforms)
+		return 0;
+	for (size_t i = 0; i < c->opts.n_platforms; i++)
+		if (reg_platform_fit(&config->platform, &c->opts.platforms[i]) >= 0)
+			return 0;
+	text = platform_text(&config->platform);
+	return err_set(err, ERR_NOT_FOUND, "%s is one image, of %s", c->from->name, text);
+}
+
+static void note_marks(struct convert *c)
+{
+	size_t n = 0;
+
+	vec_each(&c->layers, l)
+		n += (*l)->drops_marks;
+	if (n)
+		convert_note(c, "%zu layers are kept, but not what they say of their making (--reuse %s keeps it)", n,
+		             c->from->name);
+}
+
 int convert_read_tree(struct convert *c, struct err *err)
 {
 	c->root = xcalloc(1, sizeof(*c->root));
@@ -382,7 +408,10 @@ int convert_read_tree(struct convert *c, struct err *err)
 	c->root->d = (struct reg_descriptor){
 	    .media_type = c->root->doc->media_type, .digest = c->root->doc->digest, .size = c->root->doc->bytes.n};
 	TRY(plan_node(c, c->root, 0, err));
+	if (c->root->doc->kind == REG_IMAGE_MANIFEST)
+		TRY(check_platform(c, err));
 	unwrap(c);
+	note_marks(c);
 	if (c->root->as_is || !c->layers.n)
 		return err_set(err, ERR_INVALID, "%s is no image with layers", c->from->name);
 	return 0;

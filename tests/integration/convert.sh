@@ -181,6 +181,7 @@ check_eq "in an image that stays the same" "$(jq -r .digest "$T/result4")" "$(jq
 # What layers of the source say of their making is not handed on, unless somebody vouches for it.
 marks_of() { convert -q "$@" >"$T/digest" 2>&1; document kept "$(root_of kept)" | jq -c '[.layers[].annotations | keys[] | select(test("contentd"))] | unique'; }
 check_eq "marks of a source go" "$(marks_of "oci:$T/converted:v1" "oci:$T/kept:v1")" '[]'
+check_match "which is said" "$(convert --dry-run "oci:$T/converted:v1" "oci:$T/planned" 2>&1)" '3 layers are kept, but not what they say of their making \(--reuse oci:.*/converted:v1 keeps it\)'
 check_eq "the same layers without them" "$(layer_of kept 0)" "$(layer_of converted 0)"
 again=$(root_of kept)
 convert -q "oci:$T/kept:v1" "oci:$T/kept:v2" >"$T/digest" 2>"$T/err"
@@ -391,6 +392,10 @@ done <<-END
 	a reuse that is not there|125|--reuse $REGISTRY/test/absent:v1: |--reuse $REGISTRY/test/absent:v1 oci:$T/tiny oci:$T/x
 	what is not there|125|$T/absent|oci:$T/absent oci:$T/x
 	an unknown format|64|one of estargz,|--format tarball oci:$T/tiny oci:$T/x
+	another platform than it has|125|is one image, of linux/amd64|--platform linux/arm64 oci:$T/tiny oci:$T/x
+	an empty tag|125|oci:$T/x:: an empty tag|oci:$T/tiny oci:$T/x:
+	no path|125|oci-archive:: no path|oci:$T/tiny oci-archive:
+	an archive that is a folder|125|$T/tiny is there, and no file|oci:$T/tiny oci-archive:$T/tiny
 	too many documents|125|more than 4096 manifests and configurations|oci:$T/crowd oci:$T/x
 	too large ones|125|more than 32 MiB of manifests and configurations|oci:$T/heavy oci:$T/x
 	no layers|125|is no image with layers|oci:$T/empty oci:$T/x
