@@ -13,6 +13,9 @@
 #include <cmocka.h>
 
 #include "base/err.h"
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 
 /* Fails the test with the error's message when the call fails. */
 #define OK(expr)                                                                                                       \
@@ -33,5 +36,21 @@
 			fail_msg("%s: %s, not %s: %s", #expr, err_code_name(fails_err_.code), err_code_name(want),     \
 			         fails_err_.msg);                                                                      \
 	} while (0)
+
+/* Whether the upper halves of vector registers are in use (vectors.h); false where the processor does not tell. Only right
+ * behind what is tested: the C library may clear them, too. */
+static inline bool vectors_in_use(void)
+{
+	enum { UPPER_HALVES = 1 << 2 | 1 << 6 };
+	unsigned a = 0, b, c, d = 0;
+
+#ifdef __x86_64__
+	/* XGETBV of 1, which valgrind and old processors lack: the states that differ from their initial one. */
+	if (!__builtin_cpu_supports("avx") || !__get_cpuid_count(13, 1, &a, &b, &c, &d) || !(a & 1 << 2))
+		return false;
+	__asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(1));
+#endif
+	return (a & UPPER_HALVES) != 0;
+}
 
 #endif

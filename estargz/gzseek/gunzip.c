@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/vectors.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -181,9 +182,16 @@ static void next_part(struct esgz_gunzip *g)
 		stop_at_next(g);
 }
 
+static uint32_t crc32_add(uint32_t crc, const void *p, size_t n)
+{
+	crc = crc32_gzip_refl(crc, p, n);
+	vectors_leave();
+	return crc;
+}
+
 static void skip(struct esgz_gunzip *g, struct str *in, size_t n)
 {
-	g->head_crc = crc32_gzip_refl(g->head_crc, (const unsigned char *)in->p, n);
+	g->head_crc = crc32_add(g->head_crc, in->p, n);
 	*in = str_sub(*in, n, in->n);
 	g->blob_at += n;
 }
@@ -204,7 +212,7 @@ static int read_head(struct esgz_gunzip *g, struct str *in, struct err *err)
 	if (g->field[0] != 0x1f || g->field[1] != 0x8b || g->field[2] != 8)
 		return broken(g, "broken header", err);
 	g->flags = g->field[3];
-	g->head_crc = crc32_gzip_refl(0, g->field, HEAD_BYTES);
+	g->head_crc = crc32_add(0, g->field, HEAD_BYTES);
 	next_part(g);
 	return 0;
 }
@@ -214,7 +222,7 @@ static int read_extra_bytes(struct esgz_gunzip *g, struct str *in)
 	if (!collect(g, in, 2))
 		return 0;
 	g->extra_left = get_le16(g->field);
-	g->head_crc = crc32_gzip_refl(g->head_crc, g->field, 2);
+	g->head_crc = crc32_add(g->head_crc, g->field, 2);
 	g->part = EXTRA;
 	return 0;
 }
@@ -323,7 +331,7 @@ static int read_body(struct esgz_gunzip *g, struct str *in, int (*plain)(void *,
 	out = esgz_deflate_take(g->deflate);
 	if (out.n > 0) {
 		if (g->checked)
-			g->crc = crc32_gzip_refl(g->crc, (const unsigned char *)out.p, out.n);
+			g->crc = crc32_add(g->crc, out.p, out.n);
 		TRY(plain(arg, out, err));
 	}
 	if (g->marking && (r == ESGZ_DEFLATE_END || esgz_gunzip_total(g) >= g->marked_until))

@@ -1,6 +1,7 @@
 #include "estargz/gzseek/points.h"
 
 #include "base/vec.h"
+#include "base/vectors.h"
 #include "estargz/gzseek/points_format.h"
 
 #include <assert.h>
@@ -16,7 +17,10 @@
 
 static uint64_t file_crc(const char *file, size_t n)
 {
-	return crc64_ecma_refl(0, (const uint8_t *)file + P_CRC + 8, n - (P_CRC + 8));
+	uint64_t crc = crc64_ecma_refl(0, (const uint8_t *)file + P_CRC + 8, n - (P_CRC + 8));
+
+	vectors_leave();
+	return crc;
 }
 
 /* ---- collecting ---- */

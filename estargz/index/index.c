@@ -1,6 +1,7 @@
 #include "estargz/index/index_format.h"
 
 #include "base/cleanup.h"
+#include "base/vectors.h"
 
 #include <inttypes.h>
 #include <isa-l/crc64.h>
@@ -25,7 +26,10 @@ struct paths {
 
 uint64_t index_crc(const void *file, size_t n)
 {
-	return crc64_ecma_refl(0, (const uint8_t *)file + H_CRC + 8, n - (H_CRC + 8));
+	uint64_t crc = crc64_ecma_refl(0, (const uint8_t *)file + H_CRC + 8, n - (H_CRC + 8));
+
+	vectors_leave();
+	return crc;
 }
 
 void esgz_index_key(enum esgz_trust trust, const struct digest *blob, const struct digest *trusted, struct digest *out)

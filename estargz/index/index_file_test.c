@@ -277,13 +277,23 @@ static void test_checksum_is_crc64_xz(void **state)
 	assert_true(index_crc(file, sizeof(file)) == 0x995dc9bbdf1939faull);
 }
 
+static void test_checksum_leaves_vectors(void **state)
+{
+	AUTO(buf) struct buf file = BUF_INIT;
+
+	buf_addz(&file, 1 << 20);
+	index_crc(file.p, file.n);
+	assert_false(vectors_in_use());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_version_1_is_read),     cmocka_unit_test(test_version_1_has_no_news),
-	    cmocka_unit_test(test_damage_is_seen),        cmocka_unit_test(test_lies_are_refused_or_harmless),
-	    cmocka_unit_test(test_bad_trees_are_refused), cmocka_unit_test(test_large_sets_of_xattrs_are_refused),
-	    cmocka_unit_test(test_same_layer_same_bytes), cmocka_unit_test(test_checksum_is_crc64_xz),
+	    cmocka_unit_test(test_version_1_is_read),       cmocka_unit_test(test_version_1_has_no_news),
+	    cmocka_unit_test(test_damage_is_seen),          cmocka_unit_test(test_lies_are_refused_or_harmless),
+	    cmocka_unit_test(test_bad_trees_are_refused),   cmocka_unit_test(test_large_sets_of_xattrs_are_refused),
+	    cmocka_unit_test(test_same_layer_same_bytes),   cmocka_unit_test(test_checksum_is_crc64_xz),
+	    cmocka_unit_test(test_checksum_leaves_vectors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

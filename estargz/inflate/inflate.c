@@ -1,6 +1,7 @@
 #include "estargz/inflate/inflater.h"
 
 #include "base/buf.h"
+#include "base/vectors.h"
 
 #include <inttypes.h>
 
@@ -90,6 +91,7 @@ static int gunzip(struct esgz_inflater *z, struct str in, const struct esgz_chun
 		z->isal->next_out = to;
 		z->isal->avail_out = (uint32_t)room;
 		r = isal_inflate(z->isal);
+		vectors_leave();
 		done += room - z->isal->avail_out;
 		/* At the chunk's last byte an error of what follows is none of ours. */
 		if (done == want)

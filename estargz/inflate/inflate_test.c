@@ -3,12 +3,8 @@
 #include "estargz/testing/test_blob.h"
 #include "estargz/toc/footer.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "base/testing.h"
 
-#include <cmocka.h>
 #include <zstd.h>
 
 /* Appends one zstd frame, with a checksum and without its size, as streaming writers make them. */
@@ -293,6 +289,28 @@ static void test_streams(void **state)
 	assert_streams(STR_NONE, STR_NONE, ESGZ_PLAIN);
 }
 
+static int check_vectors(void *arg, struct str bytes, struct err *err)
+{
+	bool *seen = arg;
+
+	assert_false(vectors_in_use());
+	*seen = true;
+	return 0;
+}
+
+static void test_vectors_are_left(void **state)
+{
+	AUTO(esgz_stream) struct esgz_stream *s = esgz_stream_new();
+	AUTO(buf) struct buf plain = BUF_INIT;
+	AUTO(buf) struct buf gz = BUF_INIT;
+	bool seen = false;
+
+	noise(&plain, 400000, 6);
+	gzip(&gz, buf_str(&plain));
+	OK(esgz_stream_feed(s, buf_str(&gz), check_vectors, &seen, err));
+	assert_true(seen);
+}
+
 /* Exactly what the output buffer holds, and its neighbours. */
 static void test_full_buffers(void **state)
 {
@@ -407,6 +425,7 @@ int main(void)
 	    cmocka_unit_test(test_chunk_beyond_the_bounds),
 	    cmocka_unit_test(test_chunk_of_a_seekable_layer),
 	    cmocka_unit_test(test_streams),
+	    cmocka_unit_test(test_vectors_are_left),
 	    cmocka_unit_test(test_full_buffers),
 	    cmocka_unit_test(test_skippable_frame_first),
 	    cmocka_unit_test(test_cut_streams),

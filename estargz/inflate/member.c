@@ -2,6 +2,7 @@
  * A whole member: one pass delivers its chunks and what lies between and behind them. The decoder writes a chunk straight
  * to where it is wanted, and the rest to a buffer of its own, piece by piece.
  */
+#include "base/vectors.h"
 #include "estargz/gzseek/points.h"
 #include "estargz/inflate/inflater.h"
 
@@ -104,6 +105,7 @@ static size_t gzip_some(struct pass *p, uint8_t *dst, size_t room)
 	s->next_out = dst;
 	s->avail_out = (uint32_t)room;
 	r = isal_inflate(s);
+	vectors_leave();
 	got = room - s->avail_out;
 	if (r < 0)
 		broken(p, "gzip: broken data");

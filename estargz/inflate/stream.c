@@ -1,6 +1,7 @@
 #include "estargz/inflate/inflate.h"
 
 #include "base/buf.h"
+#include "base/vectors.h"
 
 #include <isa-l/igzip_lib.h>
 #include <zstd.h>
@@ -101,6 +102,7 @@ static int read_header(struct esgz_stream *s, struct err *err)
 	if (s->header_done)
 		return 0;
 	r = isal_read_gzip_header(s->isal, &s->header);
+	vectors_leave();
 	if (r < 0)
 		return err_set(err, ERR_DATA_LOSS, "gzip: broken header");
 	s->header_done = r == ISAL_DECOMP_OK;
@@ -128,6 +130,7 @@ static int feed_gzip(struct esgz_stream *s, struct str in, sink_fn sink, void *a
 		z->next_out = s->plain;
 		z->avail_out = PLAIN_BYTES;
 		r = isal_inflate(z);
+		vectors_leave();
 		n = PLAIN_BYTES - z->avail_out;
 		if (r < 0)
 			return err_set(err, ERR_DATA_LOSS, "gzip: %s",

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/map.h"
+#include "base/vectors.h"
 #include "estargz/index/index.h"
 
 #include <inttypes.h>
@@ -15,7 +16,9 @@ enum { FILE_ENTRY = 1, SEGMENT_ENTRY = 2 };
 
 uint64_t esgz_split_crc64(uint64_t crc, struct str bytes)
 {
-	return crc64_iso_refl(crc, (const uint8_t *)bytes.p, bytes.n);
+	crc = crc64_iso_refl(crc, (const uint8_t *)bytes.p, bytes.n);
+	vectors_leave();
+	return crc;
 }
 
 /* ---- reading ---- */

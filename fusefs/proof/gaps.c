@@ -4,6 +4,7 @@
 #include "base/failpoint.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/vectors.h"
 #include "fusefs/store_internal.h"
 
 #include <errno.h>
@@ -89,7 +90,9 @@ static uint64_t record_crc(const uint8_t *header, struct str packed)
 {
 	uint64_t crc = crc64_ecma_refl(0, header, 8);
 
-	return crc64_ecma_refl(crc, (const uint8_t *)packed.p, packed.n);
+	crc = crc64_ecma_refl(crc, (const uint8_t *)packed.p, packed.n);
+	vectors_leave();
+	return crc;
 }
 
 static int pack(struct str plain, struct buf *out, struct err *err)
