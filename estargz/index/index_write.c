@@ -14,6 +14,7 @@ struct plan {
 	uint16_t *path_n;
 	uint32_t counts[S_N];
 	uint32_t n_single, n_multi;
+	bool any_outside;    /* a chunk lies outside of the blob, be it of an entry that another replaced */
 	uint64_t path_bytes; /* of all paths written out */
 	uint64_t content_bytes;
 };
@@ -50,17 +51,17 @@ static void fetch_ahead(const struct plan *p, size_t at)
 	const struct esgz_index_builder *b = p->b;
 	const struct node *n;
 
-	if (at + 24 >= b->nodes.n)
+	if (at + 48 >= b->nodes.n)
 		return;
-	__builtin_prefetch(&b->nodes.p[p->order[at + 24]]);
-	n = &b->nodes.p[p->order[at + 16]];
+	__builtin_prefetch(&b->nodes.p[p->order[at + 48]]);
+	n = &b->nodes.p[p->order[at + 32]];
 	if (n->record != NO_RECORD) {
 		const char *r = (const char *)&b->records.p[n->record];
 
 		__builtin_prefetch(r);
 		__builtin_prefetch(r + 64);
 	}
-	n = &b->nodes.p[p->order[at + 8]];
+	n = &b->nodes.p[p->order[at + 16]];
 	if (n->record != NO_RECORD && b->records.p[n->record].type == ESGZ_REG) {
 		const char *c = (const char *)&b->chunks.p[b->records.p[n->record].reg.first_chunk];
 
@@ -98,17 +99,35 @@ static int node_err(const struct plan *p, uint32_t i, struct err *err, const cha
 
 struct sort_key {
 	uint64_t prefix; /* first bytes of the name, as a big-endian number */
-	struct str name;
 	uint32_t node;
 };
 
-static int cmp_key(const void *a, const void *b)
+static int cmp_key(const void *a, const void *b, void *builder)
 {
 	const struct sort_key *x = a, *y = b;
+	const struct esgz_index_builder *from = builder;
 
 	if (x->prefix != y->prefix)
 		return x->prefix < y->prefix ? -1 : 1;
-	return str_cmp(x->name, y->name);
+	return str_cmp(node_name(from, &from->nodes.p[x->node]), node_name(from, &from->nodes.p[y->node]));
+}
+
+#define FEW_KEYS 24
+
+static void sort_keys(struct sort_key *keys, uint32_t n, struct esgz_index_builder *b)
+{
+	if (n > FEW_KEYS) {
+		qsort_r(keys, n, sizeof(*keys), cmp_key, b);
+		return;
+	}
+	for (uint32_t i = 1; i < n; i++) {
+		struct sort_key key = keys[i];
+		uint32_t at = i;
+
+		for (; at > 0 && cmp_key(&key, &keys[at - 1], b) < 0; at--)
+			keys[at] = keys[at - 1];
+		keys[at] = key;
+	}
 }
 
 static uint64_t name_prefix(struct str name)
@@ -132,17 +151,14 @@ static void sort_children(const struct plan *p, struct sort_key *children, uint3
 		at += b->nodes.p[i].n_children;
 	}
 	for (uint32_t i = 1; i < b->nodes.n; i++) {
-		struct str name = node_name(b, &b->nodes.p[i]);
-
 		children[start[b->nodes.p[i].parent]++] =
-		    (struct sort_key){.prefix = name_prefix(name), .name = name, .node = i};
+		    (struct sort_key){.prefix = name_prefix(node_name(b, &b->nodes.p[i])), .node = i};
 	}
 	for (size_t i = 0; i < b->nodes.n; i++) {
 		uint32_t n = b->nodes.p[i].n_children;
 
 		start[i] -= n;
-		if (n > 1)
-			qsort(children + start[i], n, sizeof(*children), cmp_key);
+		sort_keys(children + start[i], n, p->b);
 	}
 }
 
@@ -219,14 +235,19 @@ static int resolve_link(struct plan *p, uint32_t i, struct err *err)
 	return 0;
 }
 
+static bool is_outside(const struct plan *p, const struct esgz_chunk *c)
+{
+	return c->blob_offset > p->info->blob_bytes || c->blob_bytes > p->info->blob_bytes - c->blob_offset;
+}
+
 static int plan_file(struct plan *p, uint32_t i, const struct record *r, struct err *err)
 {
 	const struct esgz_chunk *c = p->b->chunks.p + r->reg.first_chunk;
 
 	if (r->reg.size > 0 && r->reg.n_chunks == 0 && p->info->trust == ESGZ_TRUST_TOC)
 		return node_err(p, i, err, "file without chunks");
-	for (uint32_t k = 0; k < r->reg.n_chunks; k++)
-		if (c[k].blob_offset > p->info->blob_bytes || c[k].blob_bytes > p->info->blob_bytes - c[k].blob_offset)
+	for (uint32_t k = 0; p->any_outside && k < r->reg.n_chunks; k++)
+		if (is_outside(p, &c[k]))
 			return node_err(p, i, err, "a chunk lies outside of the blob");
 	if (p->content_bytes + r->reg.size > INT64_MAX)
 		return node_err(p, i, err, "the files of the layer are larger than any disk");
@@ -246,6 +267,9 @@ static int plan_count(struct plan *p, struct err *err)
 {
 	const struct esgz_index_builder *b = p->b;
 
+	/* In the order of memory, which is not that of paths. */
+	vec_each(&b->chunks, c)
+		p->any_outside |= is_outside(p, c);
 	p->target = xmalloc(b->nodes.n * sizeof(*p->target));
 	memset(p->target, 0xff, b->nodes.n * sizeof(*p->target)); /* NO_RECORD */
 	for (uint32_t at = 0; at < b->nodes.n; at++) {
