@@ -37,9 +37,12 @@ static int inflate(struct str packed, struct buf *plain, struct err *err)
 	unsigned long long bytes = ZSTD_getFrameContentSize(packed.p, packed.n);
 	size_t n;
 
+	if (ZSTD_findFrameCompressedSize(packed.p, packed.n) != packed.n)
+		return err_set(err, ERR_DATA_LOSS, "gzip index: not one zstd frame and no more");
 	/* The two constants for an unknown size and an error are larger, too. */
 	if (bytes > ESGZ_ARTIFACT_BYTES_MAX || bytes > PLAIN_BYTES_MAX(packed.n))
 		return err_set(err, ERR_DATA_LOSS, "gzip index: not one zstd frame of a size that it can have");
+	/* In one step, so that the window that the frame asks for is never allocated. */
 	n = ZSTD_decompress(buf_reserve(plain, (size_t)bytes), (size_t)bytes, packed.p, packed.n);
 	if (n != bytes)
 		return err_set(err, ERR_DATA_LOSS, "gzip index: %s",

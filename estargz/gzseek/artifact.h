@@ -30,7 +30,8 @@ struct esgz_gzseek_of {
 };
 
 /* Hostile bytes into the two files (appended to empty buffers), checked: each in itself, that both are of this layer, and
- * that each chunk lies behind a point or is a hole with the digest of its zeros. Nothing proves the contents: trust is ESGZ_TRUST_TOC, `trusted` the digest of the blob.
+ * that each chunk lies behind a point or is a hole with the digest of its zeros. Nothing proves the contents: trust is ESGZ_TRUST_TOC, `trusted` the digest of the
+ * artifact: what two artifacts say of one layer are two indexes, and one can be false without the other.
  * Damage and lies: ERR_DATA_LOSS. */
 int esgz_gzseek_unpack(struct str packed, const struct esgz_gzseek_of *of, struct buf *points, struct buf *index,
                        struct err *err);

@@ -158,7 +158,7 @@ int esgz_gzseek_write(struct esgz_gzseek *s, struct buf *index, struct buf *poin
 
 	esgz_layer_place_chunks(s->layer, count_chunk, s);
 	budget = budget > s->index_bytes + least ? budget - s->index_bytes : least;
-	TRY(esgz_points_thin(s->points, info.plain_bytes, budget, err));
+	TRY(esgz_points_thin(s->points, info.blob_bytes, info.plain_bytes, budget, err));
 	esgz_layer_place_chunks(s->layer, place_chunk, s);
 	TRY(esgz_layer_index(s->layer, index, err));
 	esgz_points_write(s->points, &info, points);

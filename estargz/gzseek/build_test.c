@@ -297,6 +297,7 @@ static void test_artifact(void **state)
 	AUTO(built) struct built got = {0};
 	struct esgz_gzseek_of of;
 	struct digest trusted;
+	size_t room;
 
 	make_tar(&tar);
 	zlib_pack(&b.blob, buf_str(&tar), &(struct zlib_way){.level = 6});
@@ -337,6 +338,16 @@ static void test_artifact(void **state)
 	for (size_t n = 0; n < packed.n; n += n < 300 ? 1 : 251)
 		FAILS(unpack(str_make(packed.p, n), &of, err), ERR_DATA_LOSS);
 	buf_addc(&packed, 0);
+	FAILS(unpack(buf_str(&packed), &of, err), ERR_DATA_LOSS);
+	packed.n--;
+	OK(unpack(buf_str(&packed), &of, err));
+	/* Another frame; one that nobody reads. */
+	room = packed.n;
+	buf_reserve(&packed, ZSTD_compressBound(0));
+	packed.n += ZSTD_compress(packed.p + room, ZSTD_compressBound(0), NULL, 0, 1);
+	FAILS(unpack(buf_str(&packed), &of, err), ERR_DATA_LOSS);
+	packed.n = room;
+	buf_add(&packed, "\x50\x2a\x4d\x18\x00\x00\x00\x00", 8);
 	FAILS(unpack(buf_str(&packed), &of, err), ERR_DATA_LOSS);
 }
 

@@ -160,7 +160,24 @@ int esgz_point_collect_window(void *collector, const uint8_t *window, struct err
 	return 0;
 }
 
-int esgz_points_thin(struct esgz_point_collector *c, uint64_t plain_bytes, uint64_t budget, struct err *err)
+/* Of the points that stayed. */
+static int check_blob_spans(const struct esgz_point_collector *c, uint64_t blob_bytes, struct err *err)
+{
+	for (size_t i = 0; i < c->all.n; i++) {
+		uint64_t from = c->all.p[i].place.blob_offset;
+		uint64_t until = i + 1 < c->all.n ? c->all.p[i + 1].place.blob_offset : blob_bytes;
+
+		if (until - from > ESGZ_SPAN_BLOB_BYTES_MAX)
+			return err_set(err, ERR_PRECONDITION,
+			               "gzip: %" PRIu64 " bytes of the blob from %" PRIu64
+			               " on have no place to begin at",
+			               until - from, from);
+	}
+	return 0;
+}
+
+int esgz_points_thin(struct esgz_point_collector *c, uint64_t blob_bytes, uint64_t plain_bytes, uint64_t budget,
+                     struct err *err)
 {
 	if (c->gave_up)
 		return err_set(err, ERR_PRECONDITION, "gzip: its points take more than %u bytes", HELD_BYTES_MAX);
@@ -178,7 +195,7 @@ int esgz_points_thin(struct esgz_point_collector *c, uint64_t plain_bytes, uint6
 		if (P_END + choose(c, plain_bytes, apart) <= budget)
 			break;
 	keep_chosen(c);
-	return 0;
+	return check_blob_spans(c, blob_bytes, err);
 }
 
 void esgz_points_span(const struct esgz_point_collector *c, uint64_t plain_offset, uint64_t blob_bytes,
@@ -288,7 +305,8 @@ static int check_point(const struct esgz_points *p, uint32_t i, uint64_t *window
 	uint16_t window = get_le16(r + R_WINDOW_BYTES);
 	uint8_t n_bits = (uint8_t)r[R_N_BITS], bits = (uint8_t)r[R_BITS];
 
-	if (blob >= blob_end || plain > plain_end || plain_end - plain > ESGZ_SPAN_BYTES_MAX)
+	if (blob >= blob_end || blob_end - blob > ESGZ_SPAN_BLOB_BYTES_MAX || plain > plain_end ||
+	    plain_end - plain > ESGZ_SPAN_BYTES_MAX)
 		return -1;
 	if (i == 0 && (blob != 0 || plain != 0 || window != 0))
 		return -1;
@@ -341,6 +359,11 @@ void esgz_points_get(const struct esgz_points *p, uint32_t i, struct esgz_point 
 uint64_t esgz_points_span_end(const struct esgz_points *p, uint32_t i)
 {
 	return i + 1 < p->info.n ? get_le64(p->records + (size_t)(i + 1) * R_END + R_PLAIN) : p->info.plain_bytes;
+}
+
+uint64_t esgz_points_blob_end(const struct esgz_points *p, uint32_t i)
+{
+	return i + 1 < p->info.n ? get_le64(p->records + (size_t)(i + 1) * R_END + R_BLOB) : p->info.blob_bytes;
 }
 
 bool esgz_points_find(const struct esgz_points *p, uint64_t blob_offset, uint32_t *i)

@@ -15,6 +15,8 @@
 
 #define ESGZ_POINTS_MAX (1u << 20)
 #define ESGZ_SPAN_BYTES_MAX (64u << 20) /* plain bytes from one point to the next: bounds the work of a read */
+/* Compressed bytes of a span: what it takes stored, and much that comes to nothing. Bounds what a read fetches. */
+#define ESGZ_SPAN_BLOB_BYTES_MAX (80u << 20)
 
 /* Distance of the places that are considered, in plain bytes: estargz/README.md has the figures. */
 #define ESGZ_SPAN_BYTES (1u << 20)
@@ -46,8 +48,10 @@ int esgz_point_collect_window(void *collector, const uint8_t *window, struct err
 
 /* At the end of the layer: keeps as many points as `budget` bytes hold (but makes no span longer than
  * ESGZ_SPAN_BYTES_THIN, whatever that takes): the first one in each so many bytes, for the least number that fits.
- * A span over ESGZ_SPAN_BYTES_MAX, which a writer of endless blocks makes, or points that were given up: ERR_PRECONDITION. */
-int esgz_points_thin(struct esgz_point_collector *c, uint64_t plain_bytes, uint64_t budget, struct err *err);
+ * A span over ESGZ_SPAN_BYTES_MAX, which a writer of endless blocks makes, or over ESGZ_SPAN_BLOB_BYTES_MAX in the blob, or
+ * points that were given up: ERR_PRECONDITION. */
+int esgz_points_thin(struct esgz_point_collector *c, uint64_t blob_bytes, uint64_t plain_bytes, uint64_t budget,
+                     struct err *err);
 
 /* The point before, or at, a plain offset, and where the span behind it ends: in the blob, and plain. */
 struct esgz_span {
@@ -73,6 +77,8 @@ const struct esgz_points_info *esgz_points_get_info(const struct esgz_points *p)
 void esgz_points_get(const struct esgz_points *p, uint32_t i, struct esgz_point *out);
 /* The plain offset at which the span behind point i ends. */
 uint64_t esgz_points_span_end(const struct esgz_points *p, uint32_t i);
+/* The offset in the blob at which it ends. */
+uint64_t esgz_points_blob_end(const struct esgz_points *p, uint32_t i);
 /* The point at this offset of the blob; false when there is none. */
 bool esgz_points_find(const struct esgz_points *p, uint64_t blob_offset, uint32_t *i);
 

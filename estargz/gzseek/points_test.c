@@ -83,11 +83,12 @@ static void test_too_many(void **state)
 		struct err why = ERR_INIT;
 
 		if (t == 2) {
-			assert_int_equal(esgz_points_thin(c, info.plain_bytes, UINT64_MAX, &why), -ERR_PRECONDITION);
+			assert_int_equal(esgz_points_thin(c, info.blob_bytes, info.plain_bytes, UINT64_MAX, &why),
+			                 -ERR_PRECONDITION);
 			assert_non_null(strstr(why.msg, "more than 67108864 bytes"));
 			continue;
 		}
-		OK(esgz_points_thin(c, info.plain_bytes, UINT64_MAX, err));
+		OK(esgz_points_thin(c, info.blob_bytes, info.plain_bytes, UINT64_MAX, err));
 		esgz_points_write(c, &info, &file);
 		OK(esgz_points_open(buf_str(&file), &p, err));
 		if (t == 0)
@@ -117,7 +118,7 @@ static void test_round(void **state)
 	const struct esgz_points_info *info;
 	uint32_t found;
 
-	OK(esgz_points_thin(c, INFO.plain_bytes, UINT64_MAX, err));
+	OK(esgz_points_thin(c, INFO.blob_bytes, INFO.plain_bytes, UINT64_MAX, err));
 	written(c, &file);
 	OK(esgz_points_open(buf_str(&file), &p, err));
 	info = esgz_points_get_info(p);
@@ -158,7 +159,7 @@ static void test_thin(void **state)
 		struct esgz_span span;
 		uint32_t n, found;
 
-		OK(esgz_points_thin(c, INFO.plain_bytes, budget, err));
+		OK(esgz_points_thin(c, INFO.blob_bytes, INFO.plain_bytes, budget, err));
 		written(c, &file);
 		OK(esgz_points_open(buf_str(&file), &p, err));
 		n = esgz_points_get_info(p)->n;
@@ -188,8 +189,31 @@ static void test_endless_block(void **state)
 {
 	AUTO(esgz_point_collector) struct esgz_point_collector *c = collect(2, false);
 
-	OK(esgz_points_thin(c, MiB + 100 + ESGZ_SPAN_BYTES_MAX, 10000, err));
-	FAILS(esgz_points_thin(c, MiB + 100 + ESGZ_SPAN_BYTES_MAX + 1, 10000, err), ERR_PRECONDITION);
+	OK(esgz_points_thin(c, INFO.blob_bytes, MiB + 100 + ESGZ_SPAN_BYTES_MAX, 10000, err));
+	FAILS(esgz_points_thin(c, INFO.blob_bytes, MiB + 100 + ESGZ_SPAN_BYTES_MAX + 1, 10000, err), ERR_PRECONDITION);
+}
+
+/* Bytes of the blob that come to nothing. */
+static void test_endless_nothing(void **state)
+{
+	AUTO(esgz_point_collector) struct esgz_point_collector *c = collect(2, false);
+	struct esgz_points_info info = INFO;
+	AUTO(esgz_points) struct esgz_points *p = NULL;
+	AUTO(buf) struct buf file = BUF_INIT;
+
+	info.blob_bytes = 200000 + ESGZ_SPAN_BLOB_BYTES_MAX;
+	info.plain_bytes = 2 * MiB;
+	OK(esgz_points_thin(c, info.blob_bytes, info.plain_bytes, 10000, err));
+	esgz_points_write(c, &info, &file);
+	OK(esgz_points_open(buf_str(&file), &p, err));
+	assert_int_equal(esgz_points_blob_end(p, 0), 200000);
+	assert_int_equal(esgz_points_blob_end(p, 1), info.blob_bytes);
+	FAILS(esgz_points_thin(c, ++info.blob_bytes, info.plain_bytes, 10000, err), ERR_PRECONDITION);
+	/* Who writes it all the same is not believed. */
+	buf_clear(&file);
+	esgz_points_free(STEAL(p));
+	esgz_points_write(c, &info, &file);
+	FAILS(esgz_points_open(buf_str(&file), &p, err), ERR_DATA_LOSS);
 }
 
 static void seal(struct buf *file)
@@ -270,8 +294,9 @@ static void test_lies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_too_many),      cmocka_unit_test(test_round),  cmocka_unit_test(test_thin),
-	    cmocka_unit_test(test_endless_block), cmocka_unit_test(test_damage), cmocka_unit_test(test_lies),
+	    cmocka_unit_test(test_too_many),      cmocka_unit_test(test_round),           cmocka_unit_test(test_thin),
+	    cmocka_unit_test(test_endless_block), cmocka_unit_test(test_endless_nothing), cmocka_unit_test(test_damage),
+	    cmocka_unit_test(test_lies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,7 +42,7 @@ bool esgz_inflate_member(struct esgz_inflater *z, enum esgz_compression comp, st
 struct esgz_point; /* gzseek/points.h */
 /* The same of layers that are read from points (ESGZ_GZIP_SEEK): `in` begins at `from`, which is the chunks' blob_offset. A
  * damaged window is ERR_DATA_LOSS, or shows in the chunk's digest. The span of a point ends in the middle of a member, as
- * a rule, so that the second one is mostly false. */
+ * a rule, and so may `in`: whether all of it came out shows in the number of its plain bytes. */
 int esgz_inflate_chunk_at(struct esgz_inflater *z, const struct esgz_point *from, struct str in,
                           const struct esgz_chunk *c, uint8_t *dst, struct err *err);
 bool esgz_inflate_span(struct esgz_inflater *z, const struct esgz_point *from, struct str in,

@@ -111,6 +111,8 @@ static size_t gzip_some(struct pass *p, uint8_t *dst, size_t room)
 		broken(p, "gzip: broken data");
 	else if (s->block_state == ISAL_BLOCK_FINISH)
 		gzip_close(p);
+	else if (got < room && p->from && s->avail_in == 0)
+		p->over = true; /* spans end where the next one begins, as a rule in the middle of a member */
 	else if (got < room)
 		broken(p, "gzip: data ends");
 	return got;
