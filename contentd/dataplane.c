@@ -141,6 +141,15 @@ static char *contentfs_path(void)
 	return xasprintf("%s/contentfs", self);
 }
 
+static char *list_of(const struct cd_names *names)
+{
+	AUTO(buf) struct buf list = BUF_INIT;
+
+	for (size_t i = 0; i < names->n; i++)
+		buf_addf(&list, "%s%s", i ? "," : "", names->p[i]);
+	return xstrdup(buf_cstr(&list));
+}
+
 static int open_contentfs(struct cd_daemon *d, struct err *err)
 {
 	AUTO_FREE char *program = contentfs_path();
@@ -148,12 +157,15 @@ static int open_contentfs(struct cd_daemon *d, struct err *err)
 	AUTO_FREE char *quiet = xasprintf("--background-quiet-ms=%lld", (long long)d->config.fetch_background_quiet_ms);
 	AUTO_FREE char *window = xasprintf("--window=%s", d->config.fetch_window);
 	AUTO_FREE char *prove = xasprintf("--prove=%s", d->config.fetch_prove ? "on" : "off");
+	AUTO_FREE char *hosts = list_of(&d->config.fetch_gzip_index_hosts);
+	AUTO_FREE char *trusted = xasprintf("--gzip-index-hosts=%s", hosts);
 	AUTO_FREE char *timeout = xasprintf("--read-timeout-ms=%lld", (long long)d->config.fetch_read_timeout_ms);
 	AUTO_FREE char *answer = xasprintf("--answer-timeout-ms=%lld", (long long)d->config.fetch_answer_timeout_ms);
 	AUTO_FREE char *certs = xasprintf("--certs-dir=%s", d->config.fetch_certs_dir);
 	AUTO_FREE char *level = xasprintf("--log-level=%s", log_level_name(log_level_get()));
 	AUTO_FREE char *format = xasprintf("--log-format=%s", log_is_json() ? "json" : "text");
-	const char *const args[] = {background, quiet, window, prove, timeout, answer, certs, level, format, NULL};
+	const char *const args[] = {background, quiet, window, prove,  trusted, timeout,
+	                            answer,     certs, level,  format, NULL};
 	struct ffs_client_opts opts = {.root = d->config.root,
 	                               .state = d->config.state,
 	                               .program = program,

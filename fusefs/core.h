@@ -27,6 +27,7 @@
 #include "base/log.h"
 #include "base/pool.h"
 #include "base/vec.h"
+#include "estargz/gzseek/points.h"
 #include "estargz/index/index.h"
 #include "estargz/inflate/inflate.h"
 #include "fusefs/data.h"
@@ -73,6 +74,9 @@ struct layer {
 	struct ffs_source source; /* as the layer was loaded */
 	struct esgz_index *ix;
 	const struct esgz_index_info *info;
+	struct str points_bytes; /* the mapped points */
+	struct esgz_points
+	    *points; /* of a layer that is read from points, whose members are the spans behind them; else NULL */
 	struct member *members; /* ascending by offset; one more than n_members, which ends the last */
 	uint32_t n_members;
 	uint32_t *order; /* chunk numbers in blob order; holes, which lie nowhere, are not among them */
@@ -129,6 +133,8 @@ static inline uint32_t member_chunks(const struct layer *l, uint32_t m)
 {
 	return l->members[m + 1].first - l->members[m].first;
 }
+/* Of a layer with points: the one that the member lies behind; its number. */
+uint32_t layer_point(const struct layer *l, uint32_t m, struct esgz_point *out);
 /* The member that holds the chunk. */
 uint32_t layer_member_of(const struct layer *l, const struct esgz_chunk *c);
 

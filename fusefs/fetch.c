@@ -277,10 +277,20 @@ static void chunk_end(struct job *j, struct arriving *a, int result, const struc
 	pthread_mutex_unlock(&d->lock);
 }
 
+static int one_chunk(struct job *j, struct esgz_inflater *z, const struct arriving *a, struct err *err)
+{
+	struct str in = str_make(j->bytes, j->n);
+	struct esgz_point from;
+
+	if (!j->layer->points)
+		return esgz_inflate_chunk(z, j->layer->info->compression, in, &a->c, a->buf->bytes, err);
+	layer_point(j->layer, j->member, &from);
+	return esgz_inflate_chunk_at(z, &from, in, &a->c, a->buf->bytes, err);
+}
+
 /* Of a member with many chunks: those that somebody waits for come before the others. */
 static bool member_awaited_first(struct job *j, struct esgz_inflater *z, uint32_t n)
 {
-	enum esgz_compression comp = j->layer->info->compression;
 	bool ok = true;
 
 	for (uint32_t i = 0; i < n; i++) {
@@ -291,7 +301,7 @@ static bool member_awaited_first(struct job *j, struct esgz_inflater *z, uint32_
 		if (!chunk_begin(j, i, true, &a))
 			continue;
 		err = xmalloc(sizeof(*err));
-		r = esgz_inflate_chunk(z, comp, str_make(j->bytes, j->n), &a.c, a.buf->bytes, err);
+		r = one_chunk(j, z, &a, err);
 		chunk_end(j, &a, r, err);
 		ok &= r == 0;
 	}
@@ -358,6 +368,22 @@ static void gaps_flush_later(struct ffs_data *d, struct layer *l)
 	pool_submit(d->pool, POOL_BACKGROUND, &j->pool);
 }
 
+/* A span: that all of it came out is known by how much it was. */
+static bool span_pass(struct job *j, struct esgz_inflater *z, const struct esgz_chunk *chunks, uint32_t n,
+                      size_t tail_max, const struct esgz_member_sink *sink)
+{
+	const struct passing *p = sink->arg;
+	struct esgz_point from;
+	uint32_t at = layer_point(j->layer, j->member, &from);
+	uint64_t plain = 0;
+
+	if (!esgz_inflate_span(z, &from, str_make(j->bytes, j->n), chunks, n, tail_max, sink))
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+		plain += chunks[i].bytes;
+	return plain + p->gap.n == esgz_points_span_end(j->layer->points, at) - from.place.plain_offset;
+}
+
 /* All chunks of the member in one pass, and behind them, for the proof, what is no chunk. */
 static bool member_pass(struct job *j, struct esgz_inflater *z, uint32_t n)
 {
@@ -366,14 +392,16 @@ static bool member_pass(struct job *j, struct esgz_inflater *z, uint32_t n)
 	struct passing p = {.j = j, .ok = true, .gap = BUF_INIT};
 	struct esgz_member_sink sink = {.begin = on_chunk_begin, .chunk = on_chunk, .arg = &p};
 	AUTO_FREE struct esgz_chunk *chunks = xcalloc(n + 1, sizeof(*chunks));
+	size_t tail_max = j->bulk ? SIZE_MAX : TAIL_BYTES_MAX;
 	bool whole;
 
 	for (uint32_t i = 0; i < n; i++)
 		esgz_index_chunk(l->ix, l->order[m->first + i], &chunks[i]);
 	if (j->gaps)
 		sink.gap = on_gap;
-	whole = esgz_inflate_member(z, l->info->compression, str_make(j->bytes, j->n), chunks, n,
-	                            j->bulk ? SIZE_MAX : TAIL_BYTES_MAX, &sink);
+	whole = l->points ? span_pass(j, z, chunks, n, tail_max, &sink)
+	                  : esgz_inflate_member(z, l->info->compression, str_make(j->bytes, j->n), chunks, n, tail_max,
+	                                        &sink);
 	if (whole && gaps_add(l->gaps, m->offset, m->offset + j->n, n, buf_str(&p.gap)))
 		gaps_flush_later(j->d, l);
 	buf_fini(&p.gap);

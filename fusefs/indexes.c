@@ -4,6 +4,7 @@
 #include "base/failpoint.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "estargz/gzseek/artifact.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -34,6 +35,16 @@ static char *source_name(const struct digest *key, char dst[static SOURCE_NAME_M
 	char hex[65];
 
 	snprintf(dst, SOURCE_NAME_MAX, "%s" SOURCE_SUFFIX, digest_hex(key, hex));
+	return dst;
+}
+
+#define POINTS_NAME_MAX (64 + sizeof(FFS_POINTS_SUFFIX))
+
+static char *points_name(const struct digest *key, char dst[static POINTS_NAME_MAX])
+{
+	char hex[65];
+
+	snprintf(dst, POINTS_NAME_MAX, "%s" FFS_POINTS_SUFFIX, digest_hex(key, hex));
 	return dst;
 }
 
@@ -122,23 +133,59 @@ bool ffs_index_has(struct ffs_store *s, const struct digest *key)
 	       faccessat(s->dirs[FFS_DIR_INDEX], source_name(key, name), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-int ffs_index_map(struct ffs_store *s, const struct digest *key, struct str *bytes, struct err *err)
+static int map_file(struct ffs_store *s, const char *name, struct str *bytes, struct err *err)
 {
 	AUTO_FD int fd = -1;
 	struct stat st;
-	char hex[65];
 	void *p;
 
-	fd = openat(s->dirs[FFS_DIR_INDEX], digest_hex(key, hex), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	fd = openat(s->dirs[FFS_DIR_INDEX], name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(err, errno, "layer index %s", hex);
+		return err_errno(err, errno, "layer index %s", name);
 	if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (uint64_t)st.st_size > INDEX_BYTES_MAX)
-		return err_set(err, ERR_DATA_LOSS, "layer index %s: %lld bytes", hex, (long long)st.st_size);
+		return err_set(err, ERR_DATA_LOSS, "layer index %s: %lld bytes", name, (long long)st.st_size);
 	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
-		return err_errno(err, errno, "map layer index %s", hex);
+		return err_errno(err, errno, "map layer index %s", name);
 	*bytes = str_make(p, (size_t)st.st_size);
 	return 0;
+}
+
+int ffs_index_map(struct ffs_store *s, const struct digest *key, struct str *bytes, struct err *err)
+{
+	char hex[65];
+
+	return map_file(s, digest_hex(key, hex), bytes, err);
+}
+
+int ffs_index_map_points(struct ffs_store *s, const struct digest *key, struct str *bytes, struct err *err)
+{
+	char name[POINTS_NAME_MAX];
+
+	return map_file(s, points_name(key, name), bytes, err);
+}
+
+int ffs_index_check_points(struct ffs_store *s, const struct digest *key, const struct esgz_index *ix, uint64_t *bytes,
+                           struct err *err)
+{
+	struct esgz_points *points = NULL;
+	struct err why = ERR_INIT;
+	struct str file;
+	int r;
+
+	if (esgz_index_get_info(ix)->compression != ESGZ_GZIP_SEEK)
+		return 0;
+	/* None is damage, unless the layer is just being deleted. */
+	if (ffs_index_map_points(s, key, &file, &why) < 0)
+		return err_set(err, why.code == ERR_NOT_FOUND && ffs_index_has(s, key) ? ERR_DATA_LOSS : why.code, "%s",
+		               why.msg);
+	r = esgz_points_open(file, &points, err);
+	if (r >= 0)
+		r = esgz_gzseek_match(points, ix, err);
+	*bytes += file.n;
+	esgz_points_free(points);
+	ffs_index_unmap(file);
+	return r;
 }
 
 void ffs_index_unmap(struct str bytes)
@@ -275,16 +322,19 @@ static int source_put_new(struct ffs_store *s, const struct digest *key, const s
 	return r;
 }
 
-/* The source goes first: an index without one would be listed, and could not be fetched from. */
-int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str index, const struct ffs_source *src,
-                  bool durable, struct err *err)
+/* Source and points go first: an index without one would be listed, and could not be fetched from. */
+int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str index, struct str points,
+                  const struct ffs_source *src, bool durable, struct err *err)
 {
 	int dir = s->dirs[FFS_DIR_INDEX];
-	char hex[65];
+	char hex[65], name[POINTS_NAME_MAX];
 
 	digest_hex(key, hex);
 	TRY(source_put_new(s, key, src, err));
 	FAILPOINT("index-source");
+	if (points.n)
+		TRY(put_fast(dir, points_name(key, name), points, err));
+	FAILPOINT("index-points");
 	TRY(put_fast(dir, hex, index, err));
 	FAILPOINT("index-written");
 	/* One sync of all instead of four: what a crash in between tears, the checksum shows, and nobody was told of it. */
@@ -419,7 +469,7 @@ static int source_remove(struct ffs_store *s, const struct digest *key, struct e
 
 int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *err)
 {
-	char hex[65], gaps[FFS_GAPS_NAME_MAX];
+	char hex[65], gaps[FFS_GAPS_NAME_MAX], points[POINTS_NAME_MAX];
 	int dir = s->dirs[FFS_DIR_INDEX];
 
 	if (unlinkat(dir, digest_hex(key, hex), 0) < 0 && errno != ENOENT)
@@ -427,6 +477,8 @@ int ffs_index_remove(struct ffs_store *s, const struct digest *key, struct err *
 	FAILPOINT("index-removed");
 	if (unlinkat(dir, ffs_gaps_name(key, gaps), 0) < 0 && errno != ENOENT)
 		return err_errno(err, errno, "remove index/%s", gaps);
+	if (unlinkat(dir, points_name(key, points), 0) < 0 && errno != ENOENT)
+		return err_errno(err, errno, "remove index/%s", points);
 	return source_remove(s, key, err);
 }
 

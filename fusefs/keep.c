@@ -357,8 +357,8 @@ int load_layer(struct ffs_service *s, const struct digest *key, struct err *err)
 	return err_set(err, why.code, "layer index %s: %s", hex, why.msg);
 }
 
-int store_layer(struct ffs_service *s, const struct digest *key, struct str index, const struct ffs_source *src,
-                bool durable, struct err *err)
+int store_layer(struct ffs_service *s, const struct digest *key, struct str index, struct str points,
+                const struct ffs_source *src, bool durable, struct err *err)
 {
 	struct err why = ERR_INIT;
 	int r = -(int)ERR_NOT_FOUND;
@@ -366,7 +366,7 @@ int store_layer(struct ffs_service *s, const struct digest *key, struct str inde
 	/* Each deletion was decided before this call: there are not many of them. */
 	for (int tries = 0; r == -(int)ERR_NOT_FOUND && tries < STORE_TRIES; tries++) {
 		why = ERR_INIT;
-		TRY(ffs_index_put(s->w->store, key, index, src, durable, err));
+		TRY(ffs_index_put(s->w->store, key, index, points, src, durable, err));
 		r = add_layer(s, key, &why);
 	}
 	return r < 0 ? err_set(err, why.code, "%s", why.msg) : r;

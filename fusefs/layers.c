@@ -1,3 +1,4 @@
+#include "estargz/gzseek/artifact.h"
 #include "fusefs/core.h"
 
 #include <stdlib.h>
@@ -56,6 +57,23 @@ static uint32_t member_bytes(const struct layer *l, uint32_t first, uint32_t n, 
 	return (uint32_t)bytes;
 }
 
+uint32_t layer_point(const struct layer *l, uint32_t m, struct esgz_point *out)
+{
+	uint32_t i = 0;
+
+	esgz_points_find(l->points, l->members[m].offset, &i); /* it does, as the two fit */
+	esgz_points_get(l->points, i, out);
+	return i;
+}
+
+/* All of the span: what is no chunk is wanted for the proof. Both its sizes were looked at when the points were opened. */
+static uint32_t span_bytes(const struct layer *l, uint32_t m)
+{
+	struct esgz_point from;
+
+	return (uint32_t)(esgz_points_blob_end(l->points, layer_point(l, m, &from)) - l->members[m].offset);
+}
+
 static void layer_place_members(struct layer *l)
 {
 	uint32_t n_chunks = l->info->n_chunks, n = 0;
@@ -81,7 +99,8 @@ static void layer_place_members(struct layer *l)
 	l->members[l->n_members] = (struct member){.offset = UINT64_MAX, .first = n};
 	for (uint32_t m = 0; m < l->n_members; m++) {
 		l->members[m].bytes =
-		    member_bytes(l, l->members[m].first, member_chunks(l, m), l->members[m + 1].offset);
+		    l->points ? span_bytes(l, m)
+			      : member_bytes(l, l->members[m].first, member_chunks(l, m), l->members[m + 1].offset);
 		l->member_bytes += l->members[m].bytes;
 	}
 }
@@ -118,6 +137,19 @@ static void layer_note_entries(struct layer *l)
 	}
 }
 
+/* Without them it cannot be read; both are made again together. */
+static int layer_open_points(struct ffs_store *store, struct layer *l, struct err *err)
+{
+	struct err why = ERR_INIT;
+
+	if (l->info->compression != ESGZ_GZIP_SEEK || l->info->n_chunks == 0)
+		return 0;
+	if (ffs_index_map_points(store, &l->key, &l->points_bytes, &why) < 0)
+		return err_set(err, why.code == ERR_NOT_FOUND ? ERR_DATA_LOSS : why.code, "%s", why.msg);
+	TRY(esgz_points_open(l->points_bytes, &l->points, err));
+	return esgz_gzseek_match(l->points, l->ix, err);
+}
+
 int layer_load(struct ffs_store *store, const struct digest *key, struct layer **out, struct err *err)
 {
 	AUTO(layer) struct layer *l = NULL;
@@ -134,6 +166,7 @@ int layer_load(struct ffs_store *store, const struct digest *key, struct layer *
 		return err_set(err, ERR_DATA_LOSS, "the index is that of another layer");
 	if (!digest_eq(&l->source.blob, &l->info->blob) || l->source.blob_bytes != l->info->blob_bytes)
 		return err_set(err, ERR_DATA_LOSS, "index and source name different blobs");
+	TRY(layer_open_points(store, l, err));
 	layer_set_origin(l, l->source.reference, l->source.owner);
 	layer_note_entries(l);
 	layer_place_members(l);
@@ -161,8 +194,9 @@ void layer_free(struct layer *l)
 	free(l->order);
 	free(l->entry_of);
 	esgz_index_free(l->ix);
-	if (l->bytes.p)
-		ffs_index_unmap(l->bytes);
+	ffs_index_unmap(l->bytes);
+	esgz_points_free(l->points);
+	ffs_index_unmap(l->points_bytes);
 	ffs_source_fini(&l->source);
 	vec_each(&l->origins, o) {
 		free((*o)->reference);

@@ -145,6 +145,10 @@ static const char *judge(struct open *o, struct open_layer *l, const struct dige
 	AUTO(buf) struct buf why = BUF_INIT;
 	enum ffs_verdict v;
 
+	if (!digest_is_zero(&l->diff_id) && !digest_eq(&l->diff_id, diff_id)) {
+		open_layer_refuse(l, "its gzip index is of another DiffID");
+		return ffs_verdict_name(FFS_FALSE);
+	}
 	v = ffs_data_verdict(o->s->w->data, &l->key, diff_id, &why);
 	if (v == FFS_FALSE)
 		open_layer_refuse(l, buf_cstr(&why));
@@ -382,6 +386,7 @@ static int run(struct open *o, struct rpc_call *c, const PB(OpenRequest) * req, 
 
 static void open_fini(struct open *o)
 {
+	open_gzip_fini(&o->gzip); /* first: it uses the rest */
 	access_fini(&o->access);
 	reg_request_unref(o->config_request);
 	for (size_t i = 0; i < o->n_layers; i++) {

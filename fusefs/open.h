@@ -1,9 +1,10 @@
 /*
- * One Open on its way: what open.c (the verb), open_layer.c (a lazy layer) and open_toc.c (the TOCs of layers that have
- * none of their own) share.
+ * One Open on its way: what open.c (the verb), open_layer.c (a lazy layer), open_toc.c (the TOCs of layers that have none of
+ * their own) and open_gzip.c (gzip indexes of ordinary layers) share.
  *
  *   resolve ──► { configuration, footer and TOC of every lazy layer } at once ──► indexes on the pool ──► answer
- *                                   └─► image of TOCs, once ──► { TOC of each such layer } ──┘
+ *          │                        └─► image of TOCs, once ──► { TOC of each such layer } ──┤
+ *          └──► referrers, once, if the host is trusted ──► { artifact of each gzip layer } ──┘
  *
  * Every part that is under way counts in `busy`; parts end on the client's I/O thread or on the pool. The thread of the call
  * tells of each layer that has ended, once the configuration is here.
@@ -23,10 +24,13 @@ struct open_layer {
 	bool claimed;              /* it names one */
 	struct digest key;         /* of the index; set while `claimed` */
 	struct pool_job job;
-	struct buf tail;             /* the last bytes of the blob, and those before them that were missing */
-	uint64_t tail_offset;        /* of these in the blob */
-	struct esgz_footer footer;   /* once the tail is here */
-	struct open_layer *waiting;  /* guarded by open.lock: the next one that the image of TOCs is asked for */
+	struct buf tail;           /* the last bytes of the blob, and those before them that were missing */
+	uint64_t tail_offset;      /* of these in the blob */
+	struct esgz_footer footer; /* once the tail is here */
+	struct open_layer
+	    *waiting;     /* guarded by open.lock: the next one that waits for the image of TOCs, or the referrers */
+	unsigned n_tried; /* of open.gzip.manifests */
+	struct digest diff_id;       /* of a gzip index that was found: what it says of the layer; else zeros */
 	struct reg_request *request; /* guarded by open.lock */
 	bool found;                  /* its index is in the store and loaded; final when the part has ended */
 	bool failed;                 /* for now; final as well */
@@ -45,6 +49,21 @@ struct open_tocs {
 	/* Guarded by open.lock. */
 	bool asked, known;
 	struct reg_request *request;
+	struct open_layer *waiting;
+};
+
+#define OPEN_GZIP_REFERRERS_MAX 4
+
+/* The gzip indexes beside the image: looked for by the first layer that could have one. */
+struct open_gzip {
+	bool started; /* the call's thread's */
+	pthread_t thread;
+	/* Constant once `known`. */
+	struct reg_manifest *manifests[OPEN_GZIP_REFERRERS_MAX]; /* newest first */
+	unsigned n;
+	struct err why; /* they could not be looked for */
+	/* Guarded by open.lock. */
+	bool known;
 	struct open_layer *waiting;
 };
 
@@ -70,6 +89,7 @@ struct open {
 	struct buf config;
 	bool config_here;
 	struct open_tocs tocs;
+	struct open_gzip gzip;
 
 	/* The call's thread's. */
 	bool config_checked;
@@ -79,9 +99,11 @@ struct open {
 /* Begins to open a layer, if its manifest entry makes it a lazy one. */
 void open_layer_begin(struct open *o, struct open_layer *l);
 
-/* For open_toc.c: asks for bytes; the layer's index from its JSON, into the store; and the end of the layer's part, with
- * why it is not lazy, or NULL. */
+/* For the two that follow: asks for bytes; an index, and its points, into the store; the same from the layer's JSON; and the
+ * end of the layer's part, with why it is not lazy, or NULL. */
 int open_layer_get(struct open_layer *l, struct reg_blob_get *q, struct err *err);
+int open_layer_put(struct open_layer *l, struct str index, struct str points, const struct ffs_split *split,
+                   struct err *err);
 int open_layer_store(struct open_layer *l, struct buf *json, struct err *err);
 void open_layer_end(struct open_layer *l, const struct err *why);
 
@@ -92,6 +114,17 @@ int open_layer_refused(const struct reg_answer *answer, struct err *why);
  * this fails. */
 int open_toc_begin(struct open_layer *l, struct err *err);
 void open_tocs_fini(struct open_tocs *t);
+
+/* Whether the layer can have a gzip index, and is asked for one; sees to it: the layer ends by itself, unless this fails. The
+ * call's thread alone. */
+bool open_gzip_wanted(const struct open_layer *l);
+int open_gzip_begin(struct open_layer *l, struct err *err);
+void open_gzip_fini(struct open_gzip *g);
+
+/* What was found of its index when that was here says that it is false; then it is refused. */
+bool open_layer_refused_before(struct open_layer *l);
+/* Its blob comes from where this caller reads it, and by his account, from now on. */
+void open_layer_move(const struct open_layer *l);
 
 /* It is false: used as an ordinary one. */
 void open_layer_refuse(struct open_layer *l, const char *why);

@@ -61,8 +61,9 @@ bool open_comes_from_here(const struct open *o, const struct digest *key)
 
 /* The blob comes from where this caller reads it, and by his account, from now on: who brought the index here may have lost
  * his, or his registry may be gone. */
-static void move(struct open *o, const struct open_layer *l)
+void open_layer_move(const struct open_layer *l)
 {
+	const struct open *o = l->open;
 	struct ffs_worker *w = o->s->w;
 	char repository[REG_REF_TEXT_MAX];
 	struct err why = ERR_INIT;
@@ -97,26 +98,35 @@ static struct ffs_split split_of(const struct open_layer *l, const struct esgz_t
 	return found->has_tar_split || a->has_split ? split : (struct ffs_split){0};
 }
 
+int open_layer_put(struct open_layer *l, struct str index, struct str points, const struct ffs_split *split,
+                   struct err *err)
+{
+	AUTO_FREE char *media_type = str_dup(l->d->media_type);
+	char repository[REG_REF_TEXT_MAX];
+	const struct ffs_source source = {.reference = repository_text(l->open->ref, repository),
+	                                  .owner = (char *)l->open->access.owner,
+	                                  .blob = l->d->digest,
+	                                  .blob_bytes = l->d->size,
+	                                  .media_type = media_type,
+	                                  .split = *split};
+
+	TRY(store_layer(l->open->s, &l->key, index, points, &source, false, err));
+	open_layer_move(l); /* of a layer that was loaded before, too */
+	l->found = true;
+	return 0;
+}
+
 int open_layer_store(struct open_layer *l, struct buf *json, struct err *err)
 {
 	AUTO(buf) struct buf index = BUF_INIT;
-	AUTO_FREE char *media_type = str_dup(l->d->media_type);
-	char repository[REG_REF_TEXT_MAX];
-	struct ffs_source source = {.reference = repository_text(l->open->ref, repository),
-	                            .owner = (char *)l->open->access.owner,
-	                            .blob = l->d->digest,
-	                            .blob_bytes = l->d->size,
-	                            .media_type = media_type};
 	const struct esgz_toc_source what = {
 	    .footer = &l->footer, .key = *esgz_anchor_key(&l->anchor), .blob = l->d->digest, .blob_bytes = l->d->size};
 	struct esgz_toc_found found = {0};
+	struct ffs_split split;
 
 	TRY(esgz_toc_to_index(&what, json, &index, &found, err));
-	source.split = split_of(l, &found);
-	TRY(store_layer(l->open->s, &l->key, buf_str(&index), &source, false, err));
-	move(l->open, l); /* of a layer that was loaded before, too */
-	l->found = true;
-	return 0;
+	split = split_of(l, &found);
+	return open_layer_put(l, buf_str(&index), STR_NONE, &split, err);
 }
 
 /* Positive: asked for what is missing. */
@@ -255,7 +265,7 @@ void open_layer_refuse(struct open_layer *l, const char *why)
 
 /* What was found of it when it was here, even if it is not any more. Only what holds under every configuration: what another
  * image has promised of the layer says nothing about this one. */
-static bool refused_before(struct open_layer *l)
+bool open_layer_refused_before(struct open_layer *l)
 {
 	AUTO(ffs_source) struct ffs_source src = {0};
 
@@ -270,6 +280,13 @@ static int begin(struct open *o, struct open_layer *l, struct err *err)
 {
 	int r = esgz_anchor_read(annotation, (void *)l->d, l->d->size, &l->anchor, err);
 
+	if (r == -ERR_NOT_FOUND && open_gzip_wanted(l)) {
+		struct err why = ERR_INIT;
+
+		if (open_gzip_begin(l, &why) >= 0)
+			return 1;
+		log_warn("image %s: gzip indexes: %s", o->reference, why.msg);
+	}
 	if (r == -ERR_NOT_FOUND) {
 		err_set(&l->why, ERR_UNIMPLEMENTED, "not a lazy layer: the manifest names no TOC for it");
 		return 0;
@@ -277,13 +294,13 @@ static int begin(struct open *o, struct open_layer *l, struct err *err)
 	TRY(r);
 	l->claimed = true;
 	esgz_index_key(ESGZ_TRUST_TOC, &l->d->digest, esgz_anchor_key(&l->anchor), &l->key);
-	if (refused_before(l))
+	if (open_layer_refused_before(l))
 		return 0;
 	/* From another repository it is only used when that delivers the same table of contents: who names the digests of what
 	 * he may not read gets nothing by it, and takes no layer away from where it can be read. */
 	l->found = open_comes_from_here(o, &l->key) && load_layer(o->s, &l->key, NULL) >= 0;
 	if (l->found) {
-		move(o, l);
+		open_layer_move(l);
 		return 0;
 	}
 	TRY(fetch(l, 0, 0, tail_bytes(l), err));

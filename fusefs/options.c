@@ -19,6 +19,7 @@ enum {
 	KEY_QUIET,
 	KEY_WINDOW,
 	KEY_PROVE,
+	KEY_GZIP_INDEX_HOSTS,
 	KEY_READ_TIMEOUT,
 	KEY_ANSWER_TIMEOUT,
 	KEY_MEMORY,
@@ -42,6 +43,8 @@ static const struct argp_option OPTIONS[] = {
     {"window", KEY_WINDOW, "MODE", 0, "what a miss brings along: auto (its neighbours), none (default auto)", 2},
     {"prove", KEY_PROVE, "MODE", 0, "hold layers that are here as a whole against their image: on, off (default on)",
      2},
+    {"gzip-index-hosts", KEY_GZIP_INDEX_HOSTS, "LIST", 0,
+     "registries (host[:port], by commas; *: all) whose gzip indexes are used (default none)", 2},
     {"read-timeout-ms", KEY_READ_TIMEOUT, "MS", 0, "longest wait of one read, then EIO (default 60000)", 2},
     {"answer-timeout-ms", KEY_ANSWER_TIMEOUT, "MS", 0,
      "a registry silent for this long is asked once more, then given up (default 15000)", 2},
@@ -124,6 +127,9 @@ static int parse_one(int key, char *arg, struct argp_state *state)
 		o->data.no_proof = !strcmp(arg, "off");
 		if (!o->data.no_proof && strcmp(arg, "on"))
 			argp_error(state, "prove is on or off, not '%s'", arg);
+		break;
+	case KEY_GZIP_INDEX_HOSTS:
+		o->gzip_index_hosts = arg;
 		break;
 	case KEY_READ_TIMEOUT:
 		o->data.read_timeout_ns = (int64_t)number(state, arg, 1, 86400000) * NS_PER_MS;

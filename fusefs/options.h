@@ -34,9 +34,10 @@ enum {
 
 struct ffs_options {
 	enum ffs_role role;
-	const char *root, *state; /* absolute, without trailing slash */
-	const char *config;       /* or NULL */
-	const char *certs_dir;    /* certs.d of the registry hosts; default /etc/contentd/certs.d */
+	const char *root, *state;     /* absolute, without trailing slash */
+	const char *config;           /* or NULL */
+	const char *certs_dir;        /* certs.d of the registry hosts; default /etc/contentd/certs.d */
+	const char *gzip_index_hosts; /* host[:port] by commas, "*": all; NULL or empty: none (fusefs/open_gzip.c) */
 	enum log_level log_level;
 	bool log_json;
 	unsigned fuse_threads;

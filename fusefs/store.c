@@ -65,8 +65,9 @@ static int open_dirs(struct ffs_store *s, const char *root, struct err *err)
 	return 0;
 }
 
-/* A job may have written on while its layer was deleted. */
-static int sweep_gaps(struct ffs_store *s, struct err *err)
+/* What stands beside an index goes without it: a job may have written gaps on while its layer was deleted, and a crash can
+ * leave points before the index is there, or after it has gone. */
+static int sweep_beside(struct ffs_store *s, struct str suffix, struct err *err)
 {
 	int dir = s->dirs[FFS_DIR_INDEX], more;
 	AUTO_DIR DIR *d = NULL;
@@ -77,9 +78,9 @@ static int sweep_gaps(struct ffs_store *s, struct err *err)
 		struct str name = str_of(e->d_name);
 		AUTO_FREE char *index = NULL;
 
-		if (!str_ends(name, STR(FFS_GAPS_SUFFIX)))
+		if (!str_ends(name, suffix))
 			continue;
-		index = str_dup(str_sub(name, 0, name.n - strlen(FFS_GAPS_SUFFIX)));
+		index = str_dup(str_sub(name, 0, name.n - suffix.n));
 		if (faccessat(dir, index, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
 			unlinkat(dir, e->d_name, 0);
 	}
@@ -89,7 +90,8 @@ static int sweep_gaps(struct ffs_store *s, struct err *err)
 static int clean(struct ffs_store *s, struct err *err)
 {
 	spread_batches(s);
-	TRY(sweep_gaps(s, err));
+	TRY(sweep_beside(s, STR(FFS_GAPS_SUFFIX), err));
+	TRY(sweep_beside(s, STR(FFS_POINTS_SUFFIX), err));
 	TRY(sweep(s, FFS_DIR_PARTIAL, STR(FFS_BATCH_PREFIX), err));
 	TRY(sweep(s, FFS_DIR_INDEX, STR("."), err));
 	return sweep(s, FFS_DIR_PINS, STR("."), err);

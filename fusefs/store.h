@@ -128,15 +128,21 @@ struct ffs_source {
 void ffs_source_fini(struct ffs_source *src);
 DEFINE_AUTO_FINI(ffs_source);
 
-/* Writes an index and its source; replaces what is there, but facts and promise that `src` does not have stay. durable: on disk when it returns; else a power loss may lose or
+/* Writes an index and its source, and the points that the index needs (gzseek/points.h; STR_NONE: none): an index never stands
+ * without them. Replaces what is there, but facts and promise that `src` does not have stay. durable: on disk when it returns; else a power loss may lose or
  * tear it, which its checksum shows (lazy ones: they can be fetched again). */
-int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str index, const struct ffs_source *src,
-                  bool durable, struct err *err);
+int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str index, struct str points,
+                  const struct ffs_source *src, bool durable, struct err *err);
 bool ffs_index_has(struct ffs_store *s, const struct digest *key);
 
 /* Maps an index file (read-only; munmap it by ffs_index_unmap). ERR_NOT_FOUND. */
 int ffs_index_map(struct ffs_store *s, const struct digest *key, struct str *bytes, struct err *err);
 void ffs_index_unmap(struct str bytes);
+/* The same of its points; unmapped alike. */
+int ffs_index_map_points(struct ffs_store *s, const struct digest *key, struct str *bytes, struct err *err);
+/* Whether the points that an index needs are there, whole, and fit it; *bytes grows by what was read. ERR_DATA_LOSS. */
+int ffs_index_check_points(struct ffs_store *s, const struct digest *key, const struct esgz_index *ix, uint64_t *bytes,
+                           struct err *err);
 int ffs_index_source(struct ffs_store *s, const struct digest *key, struct ffs_source *out, struct err *err);
 
 /* The blob comes from this registry and repository, by this owner's account, from now on. Not synced: a power loss may

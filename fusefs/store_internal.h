@@ -25,4 +25,7 @@ struct ffs_store {
 /* The file below index/ that proof/gaps.h is about. */
 char *ffs_gaps_name(const struct digest *key, char dst[static FFS_GAPS_NAME_MAX]);
 
+/* Beside the index of a layer that is read from points. */
+#define FFS_POINTS_SUFFIX ".points"
+
 #endif

@@ -235,8 +235,8 @@ static void indexes_and_sources(void **state)
 	digest_of("key", 3, &key);
 	assert_false(ffs_index_has(w->store, &key));
 	FAILS(ffs_index_map(w->store, &key, &bytes, err), ERR_NOT_FOUND);
-	OK(ffs_index_put(w->store, &key, STR("one"), &src, false, err));
-	OK(ffs_index_put(w->store, &key, STR("index bytes"), &src, true, err));
+	OK(ffs_index_put(w->store, &key, STR("one"), STR_NONE, &src, false, err));
+	OK(ffs_index_put(w->store, &key, STR("index bytes"), STR_NONE, &src, true, err));
 	assert_true(ffs_index_has(w->store, &key));
 	OK(ffs_index_map(w->store, &key, &bytes, err));
 	assert_true(str_eqc(bytes, "index bytes"));
@@ -297,7 +297,7 @@ static void leave_alone(struct world *w, unsigned i, int64_t age_s, struct diges
 	src.blob = src.facts.diff_id = *key;
 	src.facts.of_blob = true;
 	src.facts.tree = FFS_TREE_DIFFERS;
-	OK(ffs_index_put(w->store, key, STR("index"), &src, false, err));
+	OK(ffs_index_put(w->store, key, STR("index"), STR_NONE, &src, false, err));
 	OK(ffs_index_remove(w->store, key, err));
 	snprintf(name, sizeof(name), "%s.source", digest_hex(key, hex));
 	assert_int_equal(utimensat(ffs_store_dir(w->store, FFS_DIR_INDEX), name, times, 0), 0);
@@ -325,7 +325,7 @@ static void old_knowledge_is_forgotten(void **state)
 	/* That of a layer that is here stays, however old. */
 	digest_of("index", 5, &index);
 	src.blob = index;
-	OK(ffs_index_put(w->store, &index, STR("index"), &src, false, err));
+	OK(ffs_index_put(w->store, &index, STR("index"), STR_NONE, &src, false, err));
 	snprintf(name, sizeof(name), "%s.source", digest_hex(&index, hex));
 	assert_int_equal(utimensat(ffs_store_dir(w->store, FFS_DIR_INDEX), name, epoch, 0), 0);
 	OK(ffs_index_forget_old(w->store, err));

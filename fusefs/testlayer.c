@@ -205,7 +205,7 @@ void test_layer_finish(struct test_layer *l, struct ffs_store *store, unsigned t
 	digest_of(&toc, sizeof(toc), &info.trusted);
 	MUST(esgz_index_finish(l->builder, &info, &index, &err));
 	esgz_index_key(info.trust, &info.blob, &info.trusted, &l->key);
-	MUST(ffs_index_put(store, &l->key, buf_str(&index), &source, false, &err));
+	MUST(ffs_index_put(store, &l->key, buf_str(&index), STR_NONE, &source, false, &err));
 	buf_fini(&index);
 }
 

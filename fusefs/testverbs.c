@@ -33,6 +33,8 @@ static bool serve(struct exchange *x)
 			atomic_fetch_add(&w->stalled, 1);
 			return read(x->fd, &byte, 1) > 0; /* until the client has had enough */
 		}
+		if (memmem(r->bytes.p, r->bytes.n, "\"manifests\":[", 13))
+			return exchange_reply(x, 200, "Content-Type: " REG_MT_OCI_INDEX "\r\n", buf_str(&r->bytes));
 		if (str_starts(path, STR("manifests/")))
 			return exchange_reply(x, 200, "Content-Type: " REG_MT_OCI_MANIFEST "\r\n", buf_str(&r->bytes));
 		return exchange_blob(x, buf_str(&r->bytes));

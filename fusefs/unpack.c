@@ -301,7 +301,7 @@ static int publish(struct unpack *u, struct esgz_layer *l, const struct esgz_lay
 	TRY(make_indexes(u, l, r, &index, err));
 	TRY(ffs_batch_publish(u->batch, err));
 	esgz_index_key(ESGZ_TRUST_DIFFID, &r->blob, &r->diff_id, &key);
-	return store_layer(u->s, &key, buf_str(&index), &source, true, err);
+	return store_layer(u->s, &key, buf_str(&index), STR_NONE, &source, true, err);
 }
 
 static int unpack_layer(struct unpack *u, struct esgz_layer_result *r, struct err *err)

@@ -104,8 +104,8 @@ void free_pins(struct ffs_service *s);
 int load_layer(struct ffs_service *s, const struct digest *key, struct err *err);
 
 /* Writes an index and makes it known; once more when a DeleteLayers comes in between. As ffs_index_put. */
-int store_layer(struct ffs_service *s, const struct digest *key, struct str index, const struct ffs_source *src,
-                bool durable, struct err *err);
+int store_layer(struct ffs_service *s, const struct digest *key, struct str index, struct str points,
+                const struct ffs_source *src, bool durable, struct err *err);
 
 /* Registers <certs_dir>/<host>/ca.crt with the client. An absent directory is fine; what is wrong is logged. */
 void load_certs(struct reg_client *client, const char *certs_dir);

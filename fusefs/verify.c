@@ -90,6 +90,8 @@ static int check_index(struct verify *v, const struct digest *key, struct err *e
 		if (!digest_eq(&name, key))
 			r = err_set(err, ERR_DATA_LOSS, "it is the index of another layer");
 	}
+	if (r >= 0)
+		r = ffs_index_check_points(v->s->w->store, key, ix, &v->rsp->bytes, err);
 	v->rsp->bytes += bytes.n;
 	esgz_index_free(STEAL(ix));
 	ffs_index_unmap(bytes);

@@ -14,7 +14,7 @@
 /* The longest name that is put behind the address: ".ttrpc". */
 #define ADDRESS_SUFFIX_BYTES 6
 
-enum kind { TEXT, PATH, NUMBER, REAL, SWITCH, NAMES, NUMBERS };
+enum kind { TEXT, PATH, NUMBER, REAL, SWITCH, NAMES, HOSTS, NUMBERS };
 enum when { START, RELOAD };
 
 /* clang-format off */
@@ -134,6 +134,28 @@ static int set_names(struct reading *r, const struct key *k, const struct toml_v
 	return 0;
 }
 
+/* What options of contentfs can carry as a list. */
+static bool is_host(const char *s)
+{
+	return !strcmp(s, "*") ||
+	       (*s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]") == strlen(s));
+}
+
+static int set_hosts(struct reading *r, const struct key *k, const struct toml_value *v)
+{
+	struct cd_names *hosts = at(r->config, k);
+
+	if (v->type != TOML_STRINGS)
+		return fail(r, v, "%s must be a list of strings", k->name);
+	for (size_t i = 0; i < v->n_items; i++)
+		if (!is_host(v->strings[i]))
+			return fail(r, v, "%s: \"%s\" is no host[:port]", k->name, v->strings[i]);
+	names_clear(hosts);
+	for (size_t i = 0; i < v->n_items; i++)
+		vec_push(hosts, xstrdup(v->strings[i]));
+	return 0;
+}
+
 static int set_numbers(struct reading *r, const struct key *k, const struct toml_value *v)
 {
 	struct cd_numbers *numbers = at(r->config, k);
@@ -196,8 +218,8 @@ static bool is_table(const char *name)
 static int set_value(void *arg, const struct toml_value *v)
 {
 	static int (*const set[])(struct reading *, const struct key *, const struct toml_value *) = {
-	    [TEXT] = set_text,     [PATH] = set_text,   [NUMBER] = set_number,   [REAL] = set_real,
-	    [SWITCH] = set_switch, [NAMES] = set_names, [NUMBERS] = set_numbers,
+	    [TEXT] = set_text,     [PATH] = set_text,   [NUMBER] = set_number, [REAL] = set_real,
+	    [SWITCH] = set_switch, [NAMES] = set_names, [HOSTS] = set_hosts,   [NUMBERS] = set_numbers,
 	};
 	const struct key *k = find(v->key);
 	struct reading *r = arg;
@@ -282,8 +304,10 @@ static void print_value(const struct cd_config *c, const struct key *k, struct b
 		buf_adds(out, *(bool *)at(c, k) ? "true" : "false");
 		break;
 	case NAMES:
+	case HOSTS:
+		buf_addc(out, '[');
 		for (size_t i = 0; i < names->n; i++) {
-			buf_adds(out, i ? ", " : "[");
+			buf_adds(out, i ? ", " : "");
 			print_text(names->p[i], out);
 		}
 		buf_addc(out, ']');
@@ -346,7 +370,7 @@ static void value_fini(struct cd_config *c, const struct key *k)
 {
 	if (k->kind == TEXT || k->kind == PATH) {
 		free(*(char **)at(c, k));
-	} else if (k->kind == NAMES) {
+	} else if (k->kind == NAMES || k->kind == HOSTS) {
 		names_clear(at(c, k));
 		vec_fini((struct cd_names *)at(c, k));
 	} else if (k->kind == NUMBERS) {
@@ -383,6 +407,7 @@ static void take(struct cd_config *c, const struct cd_config *from, const struct
 		*(bool *)at(c, k) = *(bool *)at(from, k);
 		break;
 	case NAMES:
+	case HOSTS:
 		names_clear(at(c, k));
 		vec_each((struct cd_names *)at(from, k), name)
 			vec_push((struct cd_names *)at(c, k), xstrdup(*name));

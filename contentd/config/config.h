@@ -27,6 +27,7 @@ struct cd_numbers {
 #define CD_CONFIG_TYPE_REAL double
 #define CD_CONFIG_TYPE_SWITCH bool
 #define CD_CONFIG_TYPE_NAMES struct cd_names
+#define CD_CONFIG_TYPE_HOSTS struct cd_names
 #define CD_CONFIG_TYPE_NUMBERS struct cd_numbers
 
 struct cd_config {

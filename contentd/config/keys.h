@@ -7,6 +7,7 @@
  *
  * kind        TEXT, PATH (absolute or empty): char *    NUMBER: int64_t    REAL: double    SWITCH: bool
  *             NAMES (at least one identifier): struct cd_names              NUMBERS: struct cd_numbers
+ *             HOSTS (of registries: host[:port], or "*"): struct cd_names
  * constraint  ANY, CHOICE("one|other"), RANGE(min, max): of a NUMBER, a REAL or each of NUMBERS, which need one
  * when        START, or RELOAD: taken again on SIGHUP (cd_config_reload)
  * meaning     one or more lines
@@ -59,6 +60,10 @@
 	X(TEXT, fetch_gzip_index, "fetch.gzip_index", "\"off\"", CHOICE("off|publish"), START, \
 	  "Seekable indexes of ordinary gzip layers, with which others can fetch them on demand: publish (what a pull unpacks\n" \
 	  "gets one on the way, and when the image is stored they are pushed beside it, which needs the right to), or off.") \
+	X(HOSTS, fetch_gzip_index_hosts, "fetch.gzip_index_hosts", "[]", ANY, START, \
+	  "Registries (host[:port]) that are asked whether somebody has put gzip indexes beside an image (contentctl convert\n" \
+	  "--index-only): its ordinary gzip layers are lazy then. Nobody vouches for such an index but who may push there; \"*\"\n" \
+	  "is every registry. Empty: none is asked.") \
 	X(NUMBER, fetch_read_timeout_ms, "fetch.read_timeout_ms", "60000", RANGE(1, 86400000), START, \
 	  "A read of a file that is not here yet fails with EIO after this many milliseconds.") \
 	X(NUMBER, fetch_answer_timeout_ms, "fetch.answer_timeout_ms", "15000", RANGE(1, 86400000), START, \

@@ -16,6 +16,7 @@
 
 #define SOURCE_SUFFIX ".source"
 #define GAPS_SUFFIX ".gaps"
+#define POINTS_SUFFIX ".points"
 #define META_BYTES_MAX (1ull << 32)
 
 /* An object that some index names: by its content, or by a claim of it. */
@@ -77,6 +78,7 @@ static int open_index(struct layers *l, const struct digest *key, struct err *er
 	AUTO(ffs_source) struct ffs_source src = {0};
 	const struct esgz_index_info *info;
 	struct digest name;
+	uint64_t read = 0;
 	struct str bytes;
 	int r;
 
@@ -86,11 +88,13 @@ static int open_index(struct layers *l, const struct digest *key, struct err *er
 	if (r >= 0) {
 		info = esgz_index_get_info(ix);
 		esgz_index_key(info->trust, &info->blob, &info->trusted, &name);
-		if (digest_eq(&name, key))
-			take_index(l, key, ix, &src);
-		else
+		if (!digest_eq(&name, key))
 			r = err_set(err, ERR_DATA_LOSS, "it is the index of another layer than its name says");
 	}
+	if (r >= 0)
+		r = ffs_index_check_points(l->f->store, key, ix, &read, err);
+	if (r >= 0)
+		take_index(l, key, ix, &src);
 	esgz_index_free(STEAL(ix));
 	ffs_index_unmap(bytes);
 	return r;
@@ -108,14 +112,18 @@ static void check_index(struct layers *l, const struct digest *key)
 		fsck_repaired(l->f, ffs_index_remove(l->f->store, key, &err), &err);
 }
 
-/* Gaps (proof/gaps.h) come and go with fetching: a job may leave some of a layer that was deleted, and each start removes
- * those, as what is half written. */
-static bool is_passing(struct str name)
+static bool is_beside(struct str name, struct str suffix)
 {
 	struct digest key;
 
-	return str_starts(name, STR(".")) || (str_ends(name, STR(GAPS_SUFFIX)) &&
-	                                      digest_from_hex(str_sub(name, 0, name.n - strlen(GAPS_SUFFIX)), &key));
+	return str_ends(name, suffix) && digest_from_hex(str_sub(name, 0, name.n - suffix.n), &key);
+}
+
+/* Gaps (proof/gaps.h) come and go with fetching: a job may leave some of a layer that was deleted. A crash can leave points
+ * without the index that they belong to. Each start removes those, as what is half written. */
+static bool is_passing(struct str name)
+{
+	return str_starts(name, STR(".")) || is_beside(name, STR(GAPS_SUFFIX)) || is_beside(name, STR(POINTS_SUFFIX));
 }
 
 /* The source of a false layer outlives the index (ffs_index_remove). */

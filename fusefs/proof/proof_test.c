@@ -177,7 +177,7 @@ static void made_ready(struct fixture *f, struct made *m)
 	esgz_index_key(ESGZ_TRUST_TOC, &info.blob, &info.trusted, &m->l.key);
 	source.blob = m->l.digest;
 	source.blob_bytes = m->l.blob.n;
-	assert_int_equal(ffs_index_put(f->store, &m->l.key, buf_str(&index), &source, true, &err), 0);
+	assert_int_equal(ffs_index_put(f->store, &m->l.key, buf_str(&index), STR_NONE, &source, true, &err), 0);
 	test_blobs_add(&f->blobs, &m->l);
 	assert_int_equal(ffs_data_add_layer(f->data, &m->l.key, &err), 0);
 }

@@ -213,8 +213,83 @@ static int on_fetched(void *arg, struct str bytes, struct err *err)
 	return esgz_stream_feed(p->stream, bytes, on_plain, p, err);
 }
 
+/* Of a layer that is read from points: the spans of a range that is fetched, one after the other. */
+struct spans {
+	struct proof *p;
+	uint32_t at;       /* the point of the one that arrives */
+	struct buf packed; /* as much of it as is here; never more than ESGZ_SPAN_BLOB_BYTES_MAX */
+	struct esgz_inflater *z;
+	uint64_t plain_bytes; /* of it so far */
+	int result;
+	struct err err;
+};
+
+static bool on_span_plain(void *arg, struct str plain)
+{
+	struct spans *s = arg;
+
+	s->plain_bytes += plain.n;
+	s->result = proof_feed(s->p, plain, &s->err);
+	return s->result >= 0;
+}
+
+static int span_complete(struct spans *s, struct err *err)
+{
+	const struct esgz_member_sink sink = {.gap = on_span_plain, .arg = s};
+	const struct esgz_points *points = s->p->l->points;
+	struct esgz_point from;
+	bool whole;
+
+	esgz_points_get(points, s->at, &from);
+	s->plain_bytes = 0;
+	whole = esgz_inflate_span(s->z, &from, buf_str(&s->packed), NULL, 0, SIZE_MAX, &sink);
+	if (s->result < 0)
+		return err_set(err, s->err.code, "%s", s->err.msg);
+	if (!whole || s->plain_bytes != esgz_points_span_end(points, s->at) - from.place.plain_offset)
+		return err_set(err, ERR_DATA_LOSS, "point %u does not fit the blob", s->at);
+	s->at++;
+	buf_clear(&s->packed);
+	return 0;
+}
+
+static int on_spans(void *arg, struct str bytes, struct err *err)
+{
+	struct spans *s = arg;
+
+	while (bytes.n) {
+		struct esgz_point from;
+		uint64_t span, n;
+
+		esgz_points_get(s->p->l->points, s->at, &from);
+		span = esgz_points_blob_end(s->p->l->points, s->at) - from.place.blob_offset;
+		n = span - s->packed.n < bytes.n ? span - s->packed.n : bytes.n;
+		buf_add(&s->packed, bytes.p, (size_t)n);
+		bytes = str_sub(bytes, (size_t)n, SIZE_MAX);
+		if (s->packed.n == span)
+			TRY(span_complete(s, err));
+	}
+	return 0;
+}
+
+/* Such a range begins at a point and ends at another one, or at the end of the blob. */
+static int feed_spans(struct proof *p, uint64_t from, uint64_t until, struct err *err)
+{
+	struct spans s = {.p = p, .packed = BUF_INIT, .err = ERR_INIT};
+	int r;
+
+	if (!esgz_points_find(p->l->points, from, &s.at))
+		return err_set(err, ERR_DATA_LOSS, "no point at %llu of the blob", (unsigned long long)from);
+	s.z = esgz_inflater_new();
+	r = range_stream(p->d, p->l, from, until, on_spans, &s, err);
+	esgz_inflater_free(s.z);
+	buf_fini(&s.packed);
+	return r;
+}
+
 static int feed_fetched(struct proof *p, uint64_t from, uint64_t until, struct err *err)
 {
+	if (p->l->points && !p->blob)
+		return feed_spans(p, from, until, err);
 	esgz_stream_free(p->stream);
 	p->stream = esgz_stream_new();
 	TRY(range_stream(p->d, p->l, from, until, on_fetched, p, err));

@@ -97,10 +97,10 @@ done
 for place in pull-opened pull-snapshots pull-records; do
 	at "$place" pull_lazy
 done
-for place in objects-written object-adopted objects-adopted index-source index-written pin pinned meta-written; do
+for place in objects-written object-adopted objects-adopted index-source index-points index-written pin pinned meta-written; do
 	at "$place" pull_plain
 done
-for place in index-source index-written pin pinned; do
+for place in index-source index-points index-written pin pinned; do
 	at "$place" pull_lazy
 done
 for place in content-moved content-published content-recorded; do
