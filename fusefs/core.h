@@ -342,6 +342,8 @@ struct request *fetch_members(struct ffs_data *d, struct layer *l, uint32_t firs
 /* Does what was decided under the lock: sends, cancels and resumes requests, tells readers of failures. No lock held; to
  * be called after whatever may have left work for it. */
 void fetch_send(struct ffs_data *d);
+/* Has what came together of a layer's gaps written, when nobody has anything better to do. No lock held; l is referenced. */
+void fetch_flush_gaps(struct ffs_data *d, struct layer *l);
 /* The last that a job at the pool does: fetch_send, and it is not counted any more. No lock held. */
 void fetch_job_end(struct ffs_data *d);
 /* An attempt for a flight failed: it will be retried, tried from another source, or its readers are to be told, by

@@ -355,8 +355,7 @@ static void gaps_job(struct pool_job *pool)
 	fetch_job_end(d);
 }
 
-/* They are written when nobody has anything better to do. */
-static void gaps_flush_later(struct ffs_data *d, struct layer *l)
+void fetch_flush_gaps(struct ffs_data *d, struct layer *l)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 
@@ -403,7 +402,7 @@ static bool member_pass(struct job *j, struct esgz_inflater *z, uint32_t n)
 	                  : esgz_inflate_member(z, l->info->compression, str_make(j->bytes, j->n), chunks, n, tail_max,
 	                                        &sink);
 	if (whole && gaps_add(l->gaps, m->offset, m->offset + j->n, n, buf_str(&p.gap)))
-		gaps_flush_later(j->d, l);
+		fetch_flush_gaps(j->d, l);
 	buf_fini(&p.gap);
 	return p.ok;
 }

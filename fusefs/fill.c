@@ -458,6 +458,9 @@ static void fill_end(struct ffs_data *d, struct fill *f)
 	if (f->err.code == ERR_OK)
 		prover_add(d, f->layer);
 	pthread_mutex_unlock(&d->lock);
+	/* Its contents will not pass again, whenever it is proven. */
+	if (f->err.code == ERR_OK && f->layer->gaps)
+		fetch_flush_gaps(d, f->layer);
 	if (f->done)
 		f->done(f->arg, -(int)f->err.code, &f->err);
 	pthread_mutex_lock(&d->lock);

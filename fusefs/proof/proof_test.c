@@ -510,6 +510,25 @@ static void prove_now(struct fixture *f, struct made *m)
 	fill_all(f, m);
 }
 
+/* The last of them are on disk when the layer is here, and not only when it is proven, or we end. */
+static void test_gaps_are_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct stat st = {0};
+	struct made m;
+
+	sample(f, &m, ESGZ_GZIP);
+	fill_all(f, &m);
+	while (st.st_size == 0) {
+		AUTO_FD int fd = gaps_fd(f, &m, O_RDONLY);
+
+		if (fd >= 0)
+			assert_int_equal(fstat(fd, &st), 0);
+		usleep(1000);
+	}
+	made_fini(f, &m);
+}
+
 static void test_torn_log(void **state)
 {
 	struct fixture *f = *state;
@@ -849,6 +868,7 @@ int main(void)
 	    T(test_two_views),
 	    T(test_hidden_file),
 	    T(test_wrong_promise),
+	    T(test_gaps_are_kept),
 	    T(test_torn_log),
 	    T(test_wrong_gaps),
 	    T(test_registry_lies),
