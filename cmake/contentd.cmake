@@ -49,6 +49,17 @@ if(CD_FUZZ)
   add_link_options(-fsanitize=address,undefined)
 endif()
 
+# Tests are linked by lld where it is: a third of the time, and a build links two hundred of them. What users run has the
+# system's linker, except under a sanitizer, whose programs are tests, too.
+find_program(CD_LLD ld.lld)
+set(CD_TEST_LINK_OPTIONS $<$<BOOL:${CD_LLD}>:-fuse-ld=lld>)
+if(CD_SANITIZE)
+  add_link_options(${CD_TEST_LINK_OPTIONS})
+endif()
+
+# What ctest runs, without the programs that it does not.
+add_custom_target(unit_tests)
+
 include(layers)
 
 # cd_library(NAME SOURCES a.c ... [DEPENDS folder ...] [PKG pkgconfig ...] [LIBS lib ...])
@@ -95,6 +106,8 @@ function(cd_test name)
   add_executable(${name} ${A_SOURCES})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/unit)
   target_link_libraries(${name} PRIVATE ${A_DEPENDS} ${A_LIBS} PkgConfig::cmocka)
+  target_link_options(${name} PRIVATE ${CD_TEST_LINK_OPTIONS})
+  add_dependencies(unit_tests ${name})
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120)
 endfunction()
@@ -111,6 +124,8 @@ function(cd_fuzz name)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   else()
     target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests/fuzz/replay.c)
+    target_link_options(${name} PRIVATE ${CD_TEST_LINK_OPTIONS})
+    add_dependencies(unit_tests ${name})
     add_test(NAME ${name} COMMAND ${name} ${A_CORPUS} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
     set_tests_properties(${name} PROPERTIES LABELS "unit;fuzz-corpus" TIMEOUT 120)
   endif()

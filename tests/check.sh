@@ -98,13 +98,15 @@ timed() {
 
 took() { awk -v name="$1" '$4 == name { printf "(%s s, of processors %s s)\n", $1, $2 + $3 }' "$logs/times" | tail -n 1; }
 
-# compile PRESET NICENESS: its output and status in $logs. ccache, where it is installed, makes the second time short.
+# compile PRESET NICENESS: all of the release, of others what ctest runs; output and status in $logs. ccache, where it is
+# installed, makes the second time short.
 compile() {
-	local launcher= status
+	local launcher= target=unit_tests status
+	[ "$1" != release ] || target=all
 	command -v ccache >/dev/null && launcher='-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache'
 	# shellcheck disable=SC2016 # the shell that runs it expands it
-	timed "build-$1" 3600 nice -n "$2" sh -c 'cmake --preset "$0" $1 && cmake --build --preset "$0" -j "$2"' \
-		"$1" "$launcher" "$processors" >"$logs/build-$1.out"
+	timed "build-$1" 3600 nice -n "$2" sh -c 'cmake --preset "$0" $1 && cmake --build --preset "$0" -j "$2" --target "$3"' \
+		"$1" "$launcher" "$processors" "$target" >"$logs/build-$1.out"
 	status=$?
 	echo $status >"$logs/build-$1.status"
 	return $status
