@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <yajl/yajl_parse.h>
 
 /* A TOC in the shape of ctr-remote's, tab-indented: 1 directory and 1 link in 12 entries, 1 file in 25 of two chunks. */
 static void make_toc(unsigned entries, struct buf *out)
@@ -99,6 +100,48 @@ static int read_values(struct json_reader *r, struct err *err)
 	}
 }
 
+/* The same by yajl, whose numbers are parsed and whose strings are checked, too: what another program would need. */
+static int yajl_value(void *arg)
+{
+	++*(uint64_t *)arg;
+	return 1;
+}
+
+static int yajl_bool(void *arg, int v)
+{
+	return yajl_value(arg);
+}
+
+static int yajl_integer(void *arg, long long v)
+{
+	return yajl_value(arg);
+}
+
+static int yajl_text(void *arg, const unsigned char *p, size_t n)
+{
+	return yajl_value(arg);
+}
+
+static int read_by_yajl(const struct buf *json, struct err *err)
+{
+	static const yajl_callbacks callbacks = {.yajl_null = yajl_value,
+	                                         .yajl_boolean = yajl_bool,
+	                                         .yajl_integer = yajl_integer,
+	                                         .yajl_string = yajl_text,
+	                                         .yajl_start_map = yajl_value,
+	                                         .yajl_map_key = yajl_text,
+	                                         .yajl_end_map = yajl_value,
+	                                         .yajl_start_array = yajl_value,
+	                                         .yajl_end_array = yajl_value};
+	uint64_t values = 0;
+	yajl_handle y = yajl_alloc(&callbacks, NULL, &values);
+	bool ok = yajl_parse(y, (const unsigned char *)json->p, json->n) == yajl_status_ok &&
+	          yajl_complete_parse(y) == yajl_status_ok;
+
+	yajl_free(y);
+	return ok ? 0 : err_set(err, ERR_INTERNAL, "yajl does not read the TOC");
+}
+
 static void copy_json(struct buf *dst, const struct buf *json)
 {
 	buf_reserve(dst, json->n + 256);
@@ -113,7 +156,7 @@ int bench_toc(const char *arg, struct err *err)
 	                              .footer_bytes = ESGZ_FOOTER_BYTES,
 	                              .toc_offset = blob_bytes - 1000000,
 	                              .toc_bytes = 900000};
-	double hash = 0, scan = 0, build = 0, open_ms = 0;
+	double hash = 0, scan = 0, yajl = 0, build = 0, open_ms = 0;
 	AUTO(buf) struct buf json = BUF_INIT;
 	AUTO(buf) struct buf index = BUF_INIT;
 	struct esgz_toc_source src = {.footer = &f, .blob = {{1}}, .blob_bytes = blob_bytes};
@@ -130,6 +173,9 @@ int bench_toc(const char *arg, struct err *err)
 		t = bench_cpu_ms();
 		digest_of(json.p, json.n, &d);
 		bench_keep_best(&hash, bench_cpu_ms() - t);
+		t = bench_cpu_ms();
+		TRY(read_by_yajl(&json, err));
+		bench_keep_best(&yajl, bench_cpu_ms() - t);
 		copy_json(&copy, &json);
 		copy_json(&copy2, &json);
 		r = json_reader_new_take(&copy);
@@ -153,11 +199,13 @@ int bench_toc(const char *arg, struct err *err)
 	bench_count("json_bytes", json.n);
 	bench_value("sha256_ms", hash);
 	bench_value("scan_ms", scan);
+	bench_value("yajl_ms", yajl);
 	bench_value("index_ms", build);
 	bench_value("open_ms", open_ms);
 	bench_count("index_bytes", index.n);
 	bench_value("index_percent", 100.0 * (double)index.n / (double)json.n);
 	bench_value("ratio", (hash + build) / (hash + scan));
+	bench_value("ratio_yajl", (hash + build) / (hash + yajl));
 	bench_end();
 	return 0;
 }
