@@ -4,7 +4,7 @@
  *	merge_stacks DIR SEED...     DIR/SEED/{0.tar,1.tar,...} base first, DIR/SEED/image, DIR/SEED/objects/<2 hex>/<62 hex>
  *
  * What the layers hold is testing/test_stack.h's; here they become tars as several writers spell them (pax, GNU, ustar,
- * V7; global headers, names with "./", with "/", with slashes too many), with what no tree may show strewn in: files that
+ * V7; global headers, empty ones, sparse files in GNU's four forms, names with "./", with "/", with slashes too many), with what no tree may show strewn in: files that
  * mark lazy layers, bookkeeping of aufs, devices 0:0, xattrs of overlayfs, entries that a later one replaces. Headers are
  * put together here and not by tar/tar_write.c: who reads them in the test is GNU tar.
  */
@@ -185,6 +185,75 @@ static void put_numbers(char *h, const struct stack_entry *e, enum dialect d, st
 	}
 }
 
+/* Where the pieces of a sparse file lie. */
+struct map {
+	uint64_t at[4], bytes[4], size;
+	unsigned n;
+};
+
+/* Up to three pieces of so many bytes with holes before, between and behind; an empty piece at the end as GNU tar has
+ * it. All but the last are of whole blocks: GNU tar begins each in a new one. */
+static struct map make_map(struct tar *t, uint64_t stored)
+{
+	struct map m = {0};
+
+	for (unsigned pieces = 1 + one_of(t, 3); pieces > 0 && stored > 0; pieces--) {
+		m.size += one_of(t, 3) * one_of(t, 9000);
+		m.at[m.n] = m.size;
+		m.bytes[m.n] = pieces == 1 ? stored : stored / 2 / BLOCK * BLOCK;
+		stored -= m.bytes[m.n];
+		m.size += m.bytes[m.n++];
+	}
+	m.size += one_of(t, 2) * one_of(t, 100000);
+	m.at[m.n++] = m.size;
+	return m;
+}
+
+static void put_gnu_map(char *h, const struct map *m)
+{
+	for (unsigned i = 0; i < m->n; i++) {
+		put_number(h + 386 + 24 * i, 12, (int64_t)m->at[i], GNU);
+		put_number(h + 386 + 24 * i + 12, 12, (int64_t)m->bytes[i], GNU);
+	}
+	put_number(h + 483, 12, (int64_t)m->size, GNU);
+	h[156] = 'S';
+}
+
+/* Forms 0.0, 0.1 and 1.0, the last with its map before the content. */
+static void put_pax_map(struct tar *t, const struct map *m, struct str name, struct buf *pax, struct buf *content)
+{
+	unsigned form = one_of(t, 3);
+	AUTO(buf) struct buf list = BUF_INIT;
+
+	pax_text(pax, form == 2 ? "GNU.sparse.realsize" : "GNU.sparse.size", "%" PRIu64, m->size);
+	if (form == 2) {
+		pax_text(pax, "GNU.sparse.major", "1");
+		pax_text(pax, "GNU.sparse.minor", "0");
+		buf_addf(&list, "%u\n", m->n);
+	} else {
+		pax_text(pax, "GNU.sparse.numblocks", "%u", m->n);
+	}
+	for (unsigned i = 0; i < m->n; i++) {
+		if (form == 0) {
+			pax_text(pax, "GNU.sparse.offset", "%" PRIu64, m->at[i]);
+			pax_text(pax, "GNU.sparse.numbytes", "%" PRIu64, m->bytes[i]);
+		} else {
+			buf_addf(&list, form == 2 ? "%" PRIu64 "\n%" PRIu64 "\n" : "%" PRIu64 ",%" PRIu64 ",", m->at[i],
+			         m->bytes[i]);
+		}
+	}
+	if (form == 1)
+		pax_record(pax, "GNU.sparse.map", str_make(list.p, list.n - 1));
+	if (form > 0)
+		pax_record(pax, "GNU.sparse.name", name);
+	if (form == 2) {
+		buf_addz(&list, -list.n & (BLOCK - 1));
+		buf_addstr(&list, buf_str(content));
+		buf_clear(content);
+		buf_addstr(content, buf_str(&list));
+	}
+}
+
 static void put_entry(struct tar *t, const struct stack_entry *e)
 {
 	static const char types[] = {[ESGZ_REG] = '0',  [ESGZ_DIR] = '5',   [ESGZ_SYMLINK] = '2', [ESGZ_HARDLINK] = '1',
@@ -210,17 +279,25 @@ static void put_entry(struct tar *t, const struct stack_entry *e)
 
 		pax_record(&pax, key, buf_str(&e->xattrs[i].value));
 	}
+	if (e->type == ESGZ_REG)
+		stack_content(&e->content, e->size, &content);
+	h[156] = types[e->type];
+	if (e->type == ESGZ_REG && one_of(t, 8) == 0) {
+		const struct map m = make_map(t, content.n);
+
+		if (d == GNU)
+			put_gnu_map(h, &m);
+		else
+			put_pax_map(t, &m, buf_str(&name), &pax, &content);
+	}
 	if (pax.n > 0)
 		put_meta(t, 'x', buf_str(&pax));
 
-	h[156] = types[e->type];
 	memcpy(h + 257, d == GNU ? "ustar  " : "ustar\00000", 8);
 	if (e->type == ESGZ_DIR && str_ends(buf_str(&name), STR("/")) && name.n <= 100 && one_of(t, 8) == 0) {
 		h[156] = '\0'; /* V7: no magic, and the slash alone makes it a directory */
 		memset(h + 257, 0, 8);
 	}
-	if (e->type == ESGZ_REG)
-		stack_content(&e->content, e->size, &content);
 	put_block(t, h, buf_str(&content));
 }
 
@@ -233,7 +310,7 @@ static void put_noise(struct tar *t, unsigned number)
 	AUTO_FREE char *path = xasprintf("zero%u", number);
 
 	e.content.b[0] = (uint8_t)number;
-	switch (one_of(t, 3)) {
+	switch (one_of(t, 4)) {
 	case 0:
 		e.path = (char *)files[one_of(t, ARRAY_LEN(files))];
 		break;
@@ -241,6 +318,9 @@ static void put_noise(struct tar *t, unsigned number)
 		e.path = path;
 		e.type = ESGZ_CHAR;
 		break;
+	case 2: /* of nothing */
+		put_meta(t, one_of(t, 2) ? 'g' : 'x', STR_NONE);
+		return;
 	default:
 		put_meta(t, 'g', STR("19 comment=nothing\n"));
 		return;

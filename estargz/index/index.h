@@ -165,7 +165,8 @@ enum {
 
 /*
  * Compares what two layers are: paths, types, modes, owners, times, xattrs, links, sizes, contents; not how their bytes
- * are placed, and not where a hard link's file has its name. 0: the same. ESGZ_DIFFERS: `where` gets the first
+ * are placed. Of a file with several names one has the entry, and the others are hard links to it: where that is another
+ * name on each side, they differ, as they do in two tars. 0: the same. ESGZ_DIFFERS: `where` gets the first
  * difference, "etc/passwd: mode 0644 in the TOC, 0755 in the tar", with a_name and b_name for the two.
  */
 int esgz_index_compare(const struct esgz_index *a, const char *a_name, const struct esgz_index *b, const char *b_name,
