@@ -61,7 +61,7 @@ fsck() { "$BIN/contentctl" fsck --root "$R" --state "$D/state" "$@"; }
 an_index=$(find "$R/index" -type f -name '*.source' | sort | head -n 1)
 cp /dev/null "${an_index%.source}.gaps"
 cp /dev/null "$R/index/$(printf '%064d' 11).gaps"
-jq -c --arg have "sha256:$(printf '%064d' 12)" '.reference = "127.0.0.1:1/false" | .promised = $have | .diffId = $have | .tree = "differs"' "$an_index" >"$R/index/$(printf '%064d' 13).source"
+jq -c --arg have "sha256:$(printf '%064d' 12)" '.reference = "127.0.0.1:1/false" | .promised = $have | .diffId = $have | .ofBlob = true | .tree = "differs"' "$an_index" >"$R/index/$(printf '%064d' 13).source"
 check "a good root" fsck --contents
 check_match "of which much was looked at" "$(fsck)" "[1-9][0-9]* records, [1-9][0-9]* snapshots, [1-9][0-9]* blobs, [0-9]+ ingests, [1-9][0-9]* layer indexes, [1-9][0-9]* objects"
 mv "$D/root" "$D/good"
