@@ -194,7 +194,7 @@ static int append(struct gaps *g, struct str record, struct err *err)
 	return 0;
 }
 
-/* `plain`: may be empty. */
+/* `plain`: may be empty. `io` held. */
 static int keep(struct gaps *g, struct str plain, struct err *err)
 {
 	AUTO(buf) struct buf record = BUF_INIT;
@@ -202,11 +202,9 @@ static int keep(struct gaps *g, struct str plain, struct err *err)
 
 	if (plain.n)
 		TRY(pack(plain, &record, err));
-	pthread_mutex_lock(&g->io);
 	/* Opened in any case: it is not cut under one who maps it afterwards. */
 	if (!g->closed)
 		r = plain.n ? append(g, buf_str(&record), err) : open_log(g, false, err);
-	pthread_mutex_unlock(&g->io);
 	return r;
 }
 
@@ -216,13 +214,17 @@ void gaps_flush(struct gaps *g)
 	struct err err = ERR_INIT;
 	bool failed;
 
+	/* All the while: who flushes finds on disk what another one has just taken. */
+	pthread_mutex_lock(&g->io);
 	pthread_mutex_lock(&g->lock);
 	plain = g->pending;
 	g->pending = BUF_INIT;
 	g->due = false;
 	failed = g->failed;
 	pthread_mutex_unlock(&g->lock);
-	if (failed || keep(g, buf_str(&plain), &err) >= 0)
+	failed = !failed && keep(g, buf_str(&plain), &err) < 0;
+	pthread_mutex_unlock(&g->io);
+	if (!failed)
 		return;
 	log_warn("what the proof of a layer needs is not kept, and will be fetched again: %s", err.msg);
 	pthread_mutex_lock(&g->lock);
