@@ -17,7 +17,7 @@ build=(gcc g++ make cmake ninja-build pkg-config
 demo=(runc containerd docker-registry skopeo umoci mmdebstrap python3 jq curl ca-certificates)
 # What tests/check.sh adds: sanitizers and fuzzing, a TLS front, the stock clients, tools to compare trees.
 test=(clang lld libclang-rt-14-dev clang-tidy clang-format ccache git
-	nginx-light openssl apache2-utils stargz-snapshotter busybox-static fuse3 rsync attr acl zstd xz-utils strace
+	nginx-light openssl apache2-utils stargz-snapshotter crun busybox-static fuse3 rsync attr acl zstd xz-utils strace
 	python3-grpcio)
 
 policy=/usr/sbin/policy-rc.d
