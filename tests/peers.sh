@@ -76,7 +76,9 @@ if [ $# -eq 0 ]; then
 	exec "$0" "$suite" sh -c 'ctr --version; runc --version | head -n 1; crun --version | head -n 1
 		podman --version; conmon --version | head -n 1; skopeo --version'
 fi
-# Libraries are found where the suite has them, not where the host's cache of them says. The shell that mounts has what
-# it needs before /usr changes.
+# Libraries are found where the suite has them, not where the host's cache of them says; and what skopeo once learned of
+# blobs is forgotten: it would take one that another pushed, in another form, for the layer that it is to make. The shell
+# that mounts has what it needs before /usr changes.
 exec unshare --mount --propagation slave -- /bin/sh -c '
+	mkdir -p /var/lib/containers/cache && mount -t tmpfs tmpfs /var/lib/containers/cache &&
 	mount --bind /dev/null /etc/ld.so.cache && mount --bind "$0/usr" /usr && exec "$@"' "$root" "$@"
