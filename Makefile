@@ -42,7 +42,7 @@ bench-api: all
 fuzz:
 	tests/fuzz/run.sh $(if $(TOTAL),--total $(TOTAL),$(or $(SECONDS),60))
 
-# Lines of the format library that its tests run; at least 95 % of each parser's.
+# Lines of the format library and of the registry's client that their tests run; at least 95 % of each parser's.
 coverage:
 	tests/coverage.sh
 

@@ -159,6 +159,101 @@ static void config_helpers(void **state)
 	    -ERR_INVALID);
 }
 
+static void assert_refused(const char *json, enum err_code code, const char *text)
+{
+	AUTO(reg_credentials) struct reg_credentials c = REG_CREDENTIALS_INIT;
+	AUTO_FREE char *helper = NULL;
+	AUTO_FREE char *server = NULL;
+	struct err err = ERR_INIT;
+
+	assert_int_equal(reg_docker_config_parse(str_of(json), STR("a.b"), &c, &helper, &server, &err), -(int)code);
+	assert_string_equal(err.msg, text);
+	assert_true(reg_credentials_empty(&c));
+	assert_null(helper);
+}
+
+static char *filled(const char *before, char c, size_t n, const char *behind)
+{
+	AUTO(buf) struct buf b = BUF_INIT;
+
+	buf_adds(&b, before);
+	memset(buf_reserve(&b, n), c, n);
+	b.n += n;
+	buf_adds(&b, behind);
+	return buf_steal(&b);
+}
+
+static void config_is_bounded(void **state)
+{
+	AUTO_FREE char *big = filled("{\"x\":\"", 'x', 1 << 20, "\"}");
+	AUTO_FREE char *auth = filled("{\"auths\":{\"a.b\":{\"auth\":\"", 'A', 2 * REG_SECRET_MAX + 4, "\"}}}");
+	AUTO_FREE char *user =
+	    filled("{\"auths\":{\"a.b\":{\"username\":\"", 'u', REG_SECRET_MAX + 1, "\",\"password\":\"p\"}}}");
+	AUTO_FREE char *token = filled("{\"auths\":{\"a.b\":{\"identitytoken\":\"", 't', REG_SECRET_MAX + 1, "\"}}}");
+	AUTO_FREE char *store = filled("{\"credsStore\":\"", 's', 65, "\"}");
+	AUTO_FREE char *longest = filled("{\"credsStore\":\"", 's', 64, "\"}");
+	AUTO(reg_credentials) struct reg_credentials none = REG_CREDENTIALS_INIT;
+	AUTO_FREE char *helper = NULL;
+
+	assert_refused(big, ERR_EXHAUSTED, "more than 1048576 bytes");
+	assert_refused(auth, ERR_INVALID, "auths[\"a.b\"]: auth: too long");
+	assert_refused(user, ERR_INVALID, "auths[\"a.b\"]: user name or secret longer than 65536 bytes");
+	assert_refused(token, ERR_INVALID, "auths[\"a.b\"]: user name or secret longer than 65536 bytes");
+	assert_refused(store, ERR_INVALID, "credsStore: credential helper with a name of 65 bytes");
+	assert_int_equal(look(longest, "a.b", &none, &helper), 0);
+	assert_int_equal(strlen(helper), 64);
+}
+
+static void config_oddities(void **state)
+{
+	AUTO(reg_credentials) struct reg_credentials none = REG_CREDENTIALS_INIT;
+	AUTO_FREE char *helper = NULL;
+
+	/* u1:p, and the NULs that old clients wrote behind it; one in between is a lie about what is sent. */
+	assert_user("{\"auths\":{\"a.b\":{\"auth\":\"dTE6cAAAAA==\"}}}", "a.b", "u1");
+	assert_refused("{\"auths\":{\"a.b\":{\"auth\":\"dTE6cABw\"}}}", ERR_INVALID,
+	               "auths[\"a.b\"]: user name or secret with a NUL byte");
+	assert_refused("{\"auths\":{\"a.b\":{\"username\":\"u\\u0000v\",\"password\":\"p\"}}}", ERR_INVALID,
+	               "auths[\"a.b\"]: user name or secret with a NUL byte");
+	assert_refused("{\"auths\":{\"a.b\":1}}", ERR_INVALID,
+	               "auths[\"a.b\"]: JSON: '1' at byte 16 where an object is expected");
+	/* A store without a name is none; a helper without one is not. */
+	assert_user("{\"credsStore\":\"\"}", "a.b", NULL);
+	assert_refused("{\"credHelpers\":{\"a.b\":\"\"}}", ERR_INVALID,
+	               "credHelpers: credential helper with a name of 0 bytes");
+	assert_refused("{\"credHelpers\":{\"a.b\":\"x y\"}}", ERR_INVALID,
+	               "credHelpers: credential helper with a name of other characters than letters, digits, '.', '_' "
+	               "and '-'");
+	/* Another host's is its own affair; Docker's has more names than one. */
+	assert_int_equal(look("{\"credHelpers\":{\"c.d\":\"x y\"}}", "a.b", &none, &helper), REG_AUTH_NONE);
+	assert_int_equal(look("{\"credHelpers\":{\"registry-1.docker.io\":\"x\"}}", "docker.io", &none, &helper), 0);
+	assert_string_equal(helper, "x");
+	assert_user("{\"auths\":{\"http://a.b/v2\":{\"auth\":\"dTE6cA==\"}}}", "a.b", "u1");
+	assert_user("{\"auths\":{\"index.docker.io\":{\"auth\":\"dTE6cA==\"}}}", "docker.io", "u1");
+}
+
+static void helper_answers(void **state)
+{
+	AUTO_FREE char *big = filled("{\"Username\":\"u\",\"x\":\"", 'x', 4 * REG_SECRET_MAX, "\"}");
+	static const struct {
+		const char *json, *text;
+		enum err_code code;
+	} cases[] = {
+	    {"{\"Username\":\"u\"}", "empty password", ERR_INVALID},
+	    {"{\"Username\":\"u\",\"Secret\":\"a\\u0000b\"}", "user name or secret with a NUL byte", ERR_INVALID},
+	};
+	AUTO(reg_credentials) struct reg_credentials c = REG_CREDENTIALS_INIT;
+	struct err err = ERR_INIT;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		assert_int_equal(reg_helper_answer_parse(str_of(cases[i].json), &c, &err), -(int)cases[i].code);
+		assert_string_equal(err.msg, cases[i].text);
+	}
+	assert_int_equal(reg_helper_answer_parse(str_of(big), &c, &err), -ERR_EXHAUSTED);
+	assert_string_equal(err.msg, "answer longer than 262144 bytes");
+	assert_true(reg_credentials_empty(&c));
+}
+
 /* Helpers are programs: a folder of scripts in PATH. */
 
 static char *dir;
@@ -191,6 +286,8 @@ static int with_helpers(void **state)
 	           0755);
 	write_file("docker-credential-slow", "#!/bin/sh\nsleep 60\n", 0755);
 	write_file("docker-credential-bad", "#!/bin/sh\necho oops; exit 3\n", 0755);
+	write_file("docker-credential-flood", "#!/bin/sh\nexec yes\n", 0755);
+	write_file("docker-credential-killed", "#!/bin/sh\nkill -9 $$\n", 0755);
 	return 0;
 }
 
@@ -226,10 +323,68 @@ static void helpers_run(void **state)
 	assert_int_equal(lookup("none", "a.b", deadline, &c, &err), REG_AUTH_NONE);
 	assert_int_equal(lookup("bad", "a.b", deadline, &c, &err), -ERR_UNAUTHENTICATED);
 	assert_int_equal(lookup("slow", "a.b", clock_mono_ns() + 100 * NS_PER_MS, &c, &err), -ERR_DEADLINE);
+	assert_string_equal(err.msg, "docker-credential-slow: no answer in time");
+	assert_int_equal(lookup("flood", "a.b", deadline, &c, &err), -ERR_EXHAUSTED);
+	assert_string_equal(err.msg, "docker-credential-flood: answer longer than 262144 bytes");
+	assert_int_equal(lookup("killed", "a.b", deadline, &c, &err), -ERR_UNAUTHENTICATED);
+	assert_string_equal(err.msg, "docker-credential-killed failed (signal 9)");
 	assert_true(lookup("absent", "a.b", deadline, &c, &err) < 0);
 	assert_true(reg_credentials_empty(&c));
 	assert_int_equal(reg_docker_config_lookup("/nonexistent/config.json", STR("a.b"), deadline, &c, &err),
 	                 REG_AUTH_NONE);
+}
+
+/* Puts a variable of the environment back. */
+static void restore(const char *name, const char *value)
+{
+	if (value)
+		setenv(name, value, 1);
+	else
+		unsetenv(name);
+}
+
+static void assert_found(const char *user)
+{
+	AUTO(reg_credentials) struct reg_credentials c = REG_CREDENTIALS_INIT;
+	struct err err = ERR_INIT;
+	int r = reg_docker_config_lookup(NULL, STR("a.b"), clock_mono_ns() + 20 * NS_PER_S, &c, &err);
+
+	assert_int_equal(r, user ? 0 : REG_AUTH_NONE);
+	if (user)
+		assert_string_equal(c.username, user);
+}
+
+static void config_places(void **state)
+{
+	AUTO_FREE char *home = getenv("HOME") ? xstrdup(getenv("HOME")) : NULL;
+	AUTO_FREE char *config = getenv("DOCKER_CONFIG") ? xstrdup(getenv("DOCKER_CONFIG")) : NULL;
+	AUTO_FREE char *folder = xasprintf("%s/.docker", dir);
+	AUTO_FREE char *bad = xasprintf("%s/bad.json", dir);
+	AUTO_FREE char *text = xasprintf("%s: JSON ends where a key is expected", bad);
+	AUTO(reg_credentials) struct reg_credentials c = REG_CREDENTIALS_INIT;
+	struct err err = ERR_INIT;
+
+	assert_int_equal(mkdir(folder, 0700), 0);
+	write_file(".docker/config.json", "{\"auths\":{\"a.b\":{\"auth\":\"dTE6cA==\"}}}", 0600);
+	write_file("config.json", "{\"auths\":{\"a.b\":{\"auth\":\"dTI6cA==\"}}}", 0600);
+	write_file("bad.json", "{", 0600);
+	setenv("HOME", dir, 1);
+	unsetenv("DOCKER_CONFIG");
+	assert_found("u1");
+	setenv("DOCKER_CONFIG", dir, 1);
+	assert_found("u2");
+	setenv("DOCKER_CONFIG", "", 1); /* as if it were not set */
+	assert_found("u1");
+	unsetenv("HOME");
+	assert_found(NULL);
+	restore("HOME", home);
+	restore("DOCKER_CONFIG", config);
+
+	assert_int_equal(reg_docker_config_lookup(bad, STR("a.b"), 1, &c, &err), -ERR_INVALID);
+	assert_string_equal(err.msg, text);
+	/* One that cannot be read is no missing one: the user means something by it. */
+	assert_true(reg_docker_config_lookup(dir, STR("a.b"), 1, &c, &err) < 0);
+	assert_non_null(strstr(err.msg, dir));
 }
 
 static void values(void **state)
@@ -260,7 +415,11 @@ int main(void)
 	    cmocka_unit_test(config_hosts),
 	    cmocka_unit_test(config_forms),
 	    cmocka_unit_test(config_helpers),
+	    cmocka_unit_test(config_is_bounded),
+	    cmocka_unit_test(config_oddities),
+	    cmocka_unit_test(helper_answers),
 	    cmocka_unit_test_setup_teardown(helpers_run, with_helpers, without_helpers),
+	    cmocka_unit_test_setup_teardown(config_places, with_helpers, without_helpers),
 	    cmocka_unit_test(values),
 	};
 

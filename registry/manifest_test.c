@@ -194,6 +194,75 @@ static void platforms(void **state)
 		assert_int_equal(reg_platform_parse(str_of(bad[i]), &p, NULL), -ERR_INVALID);
 	p = reg_platform_host();
 	assert_true(str_eqc(p.os, "linux"));
+	assert_int_equal(reg_platform_parse(STR("linux/aarch64/v8"), &p, NULL), 0);
+	assert_true(str_eqc(p.architecture, "arm64"));
+}
+
+/* Names of other tools than OCI's, variants with a dot, and those that are no numbers. */
+static void platforms_fit(void **state)
+{
+	static const struct {
+		const char *have, *want;
+		int fit;
+	} cases[] = {
+	    {"linux/armv7l", "linux/arm", 70},
+	    {"linux/armhf/v6", "linux/arm/v7", 60},
+	    {"linux/i386", "linux/386", 10},
+	    {"linux/i686", "linux/i386", 10},
+	    {"Linux/AMD64", "linux/x86-64", 10},
+	    {"linux/arm64/v8.2", "linux/arm64/v8.5", 82},
+	    {"linux/arm64/v8.5", "linux/arm64/v8.2", -1},
+	    {"linux/arm64/8", "linux/arm64", 80},
+	    {"linux/arm64/v8.10", "linux/arm64/v9", -1},
+	    {"linux/arm64/v8.", "linux/arm64/v9", -1},
+	    {"linux/arm64/v100", "linux/arm64/v9", -1},
+	    {"linux/amd64/haswell", "linux/amd64", -1},
+	    {"linux/amd64/haswell", "linux/amd64/Haswell", 0},
+	    {"linux/amd64", "linux/amd64/haswell", -1},
+	    {"freebsd/amd64", "linux/amd64", -1},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct reg_platform have, want;
+
+		assert_int_equal(reg_platform_parse(str_of(cases[i].have), &have, NULL), 0);
+		assert_int_equal(reg_platform_parse(str_of(cases[i].want), &want, NULL), 0);
+		if (reg_platform_fit(&have, &want) != cases[i].fit)
+			fail_msg("%s for %s: %d", cases[i].have, cases[i].want, reg_platform_fit(&have, &want));
+	}
+}
+
+/* What an index has goes into the message, but not to the terminal as it is. */
+static void no_choice(void **state)
+{
+	static const struct {
+		const char *entries, *text;
+	} cases[] = {
+	    {"", "no image for linux/arm/v5 (there is: none with a platform)"},
+	    {IMAGE(1, PLATFORM("linux", "s390x", "")) "," IMAGE(
+		 2, PLATFORM("li\\u001b[2Jux", "\xc3\xa4", ",\"variant\":\"v7\"")),
+	     "no image for linux/arm/v5 (there is: linux/s390x, li?[2Jux/\?\?/v7)"},
+	    /* Artifacts, attestations and what is no image run nowhere. */
+	    {IMAGE(1, PLATFORM("linux", "arm", ",\"variant\":\"v5\"") ",\"artifactType\":\"a/b\"") "," IMAGE(
+		 2, ",\"annotations\":{\"vnd.docker.reference.type\":\"attestation-manifest\"}") "," DESCRIPTOR("text/"
+	                                                                                                        "plain",
+	                                                                                                        ""),
+	     "no image for linux/arm/v5 (there is: none with a platform)"},
+	};
+	struct reg_platform want;
+
+	assert_int_equal(reg_platform_parse(STR("linux/arm/v5"), &want, NULL), 0);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		AUTO_FREE char *json = xasprintf("{\"schemaVersion\":2,\"manifests\":[%s]}", cases[i].entries);
+		AUTO(reg_manifest) struct reg_manifest *m = NULL;
+		const struct reg_descriptor *d = NULL;
+		struct err err = ERR_INIT;
+
+		assert_int_equal(parse(json, "", &m), 0);
+		assert_int_equal(reg_index_choose(m, &want, &d, &err), -ERR_NOT_FOUND);
+		assert_string_equal(err.msg, cases[i].text);
+		assert_null(d);
+	}
 }
 
 static void config(void **state)
@@ -230,10 +299,10 @@ static void layer_formats(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(image_manifest), cmocka_unit_test(implied_type),
-	    cmocka_unit_test(refused),        cmocka_unit_test(counts_are_bounded),
-	    cmocka_unit_test(choice),         cmocka_unit_test(platforms),
-	    cmocka_unit_test(config),         cmocka_unit_test(layer_formats),
+	    cmocka_unit_test(image_manifest),     cmocka_unit_test(implied_type), cmocka_unit_test(refused),
+	    cmocka_unit_test(counts_are_bounded), cmocka_unit_test(choice),       cmocka_unit_test(platforms),
+	    cmocka_unit_test(platforms_fit),      cmocka_unit_test(no_choice),    cmocka_unit_test(config),
+	    cmocka_unit_test(layer_formats),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -104,9 +104,10 @@ static int no_match(const struct reg_manifest *index, const struct reg_platform 
 	AUTO(buf) struct buf have = BUF_INIT;
 
 	for (size_t i = 0; i < index->n_entries && have.n < 400; i++) {
-		const struct reg_platform *p = &index->entries[i].platform;
+		const struct reg_descriptor *d = &index->entries[i];
+		const struct reg_platform *p = &d->platform;
 
-		if (!index->entries[i].has_platform || is_attestation(&index->entries[i]))
+		if (!d->has_platform || !(is_image(d) || reg_media_is_index(d->media_type)))
 			continue;
 		buf_addf(&have, "%s" STR_FMT "/" STR_FMT, have.n ? ", " : "", STR_ARG(str_sub(p->os, 0, 32)),
 		         STR_ARG(str_sub(p->architecture, 0, 32)));

@@ -125,6 +125,14 @@ static void entries_of_others_stay(void **state)
 /* Somebody who had read the tag before us writes it after us, so many times. */
 static unsigned rivals;
 
+static void put_rival(struct testregistry *r)
+{
+	testregistry_put(
+	    r, tag(),
+	    STR("{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"m/n\",\"artifactType\":\"t/rival\",\"digest\":"
+	        "\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\",\"size\":0}]}"));
+}
+
 static void rival(struct testregistry *r)
 {
 	struct buf *b = testregistry_get(r, tag());
@@ -132,10 +140,7 @@ static void rival(struct testregistry *r)
 	if (!b || !rivals || strstr(buf_cstr(b), "t/rival"))
 		return;
 	rivals--;
-	testregistry_put(
-	    r, tag(),
-	    STR("{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"m/n\",\"artifactType\":\"t/rival\",\"digest\":"
-	        "\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\",\"size\":0}]}"));
+	put_rival(r);
 }
 
 static void two_writers(void **state)
@@ -162,6 +167,18 @@ static bool serve_manifest_as_referrers(struct exchange *x)
 static bool serve_endless(struct exchange *x)
 {
 	return exchange_reply(x, 200, "Link: <?more>; rel=next\r\n", STR(PAGE));
+}
+
+static bool serve_part(struct exchange *x)
+{
+	return exchange_reply(x, 206, "Content-Range: bytes 0-9/10\r\n", STR(PAGE));
+}
+
+/* There is no API, and the tag is nobody's to see. */
+static bool serve_denied_tag(struct exchange *x)
+{
+	return is_path(x, "/referrers/") ? exchange_reply(x, 404, "", STR("what?"))
+	                                 : exchange_reply(x, 403, "", STR("NOT YOURS"));
 }
 
 static bool serve_next_elsewhere(struct exchange *x)
@@ -199,6 +216,8 @@ static void answers_are_bounded_and_checked(void **state)
 	    {serve_next_elsewhere, ERR_DATA_LOSS, "the next page is on another server"},
 	    {serve_many, ERR_EXHAUSTED, "more than 4096"},
 	    {serve_denied, ERR_PERMISSION, "DENIED"},
+	    {serve_denied_tag, ERR_PERMISSION, "NOT YOURS"},
+	    {serve_part, ERR_DATA_LOSS, "HTTP 206 does not answer the question"},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -225,6 +244,70 @@ static void bad_questions(void **state)
 	FAILS(reg_referrers_fetch(w->client, &w->ref, NULL, &subject.digest, NULL, in_s(20), &index, err), ERR_INVALID);
 }
 
+static void stubborn_rival(struct testregistry *r)
+{
+	if (testregistry_get(r, tag()))
+		put_rival(r);
+}
+
+static void others_never_stop(void **state)
+{
+	AUTO(world) struct world *w = world_new(serve, NULL);
+	struct reg_descriptor layer = reg_descriptor_of(STR("x/y"), STR("1"));
+	AUTO(buf) struct buf text = BUF_INIT;
+	struct err why = ERR_INIT;
+
+	registry.before_tag = stubborn_rival;
+	reg_artifact_write(STR("t/a"), &subject, &layer, 1, &text);
+	assert_int_equal(reg_referrer_push(w->client, &w->ref, NULL, buf_str(&text), in_s(20), &why), -ERR_ABORTED);
+	assert_non_null(strstr(why.msg, "/some/image: others keep changing the index of referrers"));
+	assert_int_equal(testserver_count(w->server, "PUT /v2/some/image/manifests/sha256-"), 5);
+}
+
+/* An index that is as long as one may be takes no more, and stays as it is. */
+static void full_index(void **state)
+{
+	AUTO(world) struct world *w = world_new(serve, NULL);
+	struct reg_descriptor layer = reg_descriptor_of(STR("x/y"), STR("1"));
+	AUTO(buf) struct buf index = BUF_INIT;
+	AUTO(buf) struct buf text = BUF_INIT;
+	struct err why = ERR_INIT;
+
+	buf_adds(&index, "{\"schemaVersion\":2,\"manifests\":[");
+	for (unsigned i = 0; i < REG_INDEX_ENTRIES_MAX; i++)
+		buf_addf(&index, "%s{\"mediaType\":\"m/n\",\"size\":0,\"digest\":\"%s:%064x\"}", i ? "," : "",
+		         i % 2 ? "sha256" : "sha512", i);
+	buf_adds(&index, "]}");
+	testregistry_put(&registry, tag(), buf_str(&index));
+	reg_artifact_write(STR("t/a"), &subject, &layer, 1, &text);
+	assert_int_equal(reg_referrer_push(w->client, &w->ref, NULL, buf_str(&text), in_s(20), &why), -ERR_EXHAUSTED);
+	assert_non_null(strstr(why.msg, "/some/image: the index of referrers is full"));
+	assert_int_equal(testserver_count(w->server, "PUT /v2/some/image/manifests/sha256-"), 0);
+}
+
+/* Servers of which none may be asked, or pushed to. */
+static void no_server(void **state)
+{
+	AUTO(world) struct world *w = world_new(serve, NULL);
+	AUTO_FREE char *base = xasprintf("http://%s/v2", w->ref.host);
+	struct reg_endpoint only_push = {.base = base, .can = REG_CAN_PUSH},
+			    only_pull = {.base = base, .can = REG_CAN_PULL};
+	AUTO(reg_account) struct reg_account *pushes = reg_account_new_via(NULL, &only_push, 1);
+	AUTO(reg_account) struct reg_account *pulls = reg_account_new_via(NULL, &only_pull, 1);
+	AUTO(reg_manifest) struct reg_manifest *index = NULL;
+	struct err why = ERR_INIT;
+
+	assert_int_equal(reg_referrers_fetch(w->client, &w->ref, pushes, &subject.digest, NULL, in_s(20), &index, &why),
+	                 -ERR_PRECONDITION);
+	assert_non_null(strstr(why.msg, ": no server of it is configured to be pulled from"));
+	assert_int_equal(testserver_count(w->server, "/"), 0);
+	/* A mirror without the API is not asked for a tag, either. */
+	assert_int_equal(reg_referrers_fetch(w->client, &w->ref, pulls, &subject.digest, NULL, in_s(20), &index, &why),
+	                 -ERR_PRECONDITION);
+	assert_non_null(strstr(why.msg, ": no server of it is configured to resolve tags"));
+	assert_int_equal(testserver_count(w->server, "/manifests/"), 0);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -233,7 +316,8 @@ int main(void)
 	    CASE(by_the_api),    CASE(page_by_page),
 	    CASE(by_the_tag),    CASE(entries_of_others_stay),
 	    CASE(two_writers),   CASE(answers_are_bounded_and_checked),
-	    CASE(bad_questions),
+	    CASE(bad_questions), CASE(others_never_stop),
+	    CASE(full_index),    CASE(no_server),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
