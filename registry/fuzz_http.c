@@ -1,6 +1,7 @@
 /* Everything else that a registry, a token server or a credential helper may say. */
 #include "registry/auth.h"
 #include "registry/http.h"
+#include "registry/url.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -12,6 +13,21 @@ static void check_text(const struct buf *b, size_t max)
 	for (size_t i = 0; i < b->n; i++)
 		if ((unsigned char)b->p[i] < 0x20 || b->p[i] == 0x7f)
 			__builtin_trap();
+}
+
+/* Where a server sends us is an http URL, and resolves to itself. */
+static void check_location(const char *base, struct str location)
+{
+	AUTO(url_origin) struct url_origin o = {0};
+	AUTO_FREE char *url = NULL;
+	AUTO_FREE char *again = NULL;
+
+	if (url_resolve(base, location, &url, NULL) < 0)
+		return;
+	if (url_origin_of(url, &o, NULL) < 0 || !url_same_origin(url, url) || strpbrk(url, " #\r\n\t\x7f"))
+		__builtin_trap();
+	if (url_resolve(NULL, str_of(url), &again, NULL) < 0 || strcmp(url, again) != 0)
+		__builtin_trap();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
@@ -38,6 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	check_text(&text, HTTP_ERROR_TEXT_MAX + 3);
 	http_printable_url(s, &url);
 	check_text(&url, 400);
+	check_location(NULL, s);
+	check_location("https://registry.example:5000/v2/some/image/blobs/uploads/", s);
 	if (http_token_parse(s, &token, NULL) == 0)
 		free(token.value);
 	reg_challenges_parse(&challenges, s);

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	static const char *const types[] = {"", REG_MT_OCI_INDEX, REG_MT_DOCKER_MANIFEST, "application/json"};
 	AUTO(reg_config) struct reg_config *config = NULL;
-	struct reg_platform want = reg_platform_host();
+	struct reg_platform want = reg_platform_host(), p;
 	struct str bytes = str_make(data, n);
 
 	for (size_t i = 0; i < ARRAY_LEN(types); i++) {
@@ -43,5 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		}
 	}
 	reg_config_parse(bytes, &config, NULL);
+	if (reg_platform_parse(bytes, &p, NULL) == 0 && reg_platform_fit(&p, &p) < 0 && p.variant.n == 0)
+		__builtin_trap();
 	return 0;
 }

@@ -33,7 +33,9 @@ static struct str annotation(void *arg, const char *name)
 	                                    ESGZ_ANN_CHUNKED ESGZ_ANN_SPLIT,
 	                                    ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_CHECKSUM,
 	                                    ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_POSITION,
-	                                    ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_SPLIT};
+	                                    ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_SPLIT,
+	                                    ESGZ_ANN_CHUNKED ESGZ_ANN_SPLIT_CHECKSUM,
+	                                    ESGZ_ANN_CHUNKED_OLD ESGZ_ANN_SPLIT_CHECKSUM};
 	struct str rest = *(struct str *)arg, line;
 
 	for (size_t i = 0; i < ARRAY_LEN(names) && str_split(&rest, '\n', &line); i++)
@@ -42,17 +44,23 @@ static struct str annotation(void *arg, const char *name)
 	return STR_NONE;
 }
 
+static void check_place(const struct esgz_place *p)
+{
+	if (p->offset > BLOB_BYTES || p->packed_bytes > BLOB_BYTES - p->offset)
+		abort();
+}
+
 static void read_annotations(struct str text)
 {
-	const struct esgz_place *p;
 	struct esgz_anchor a;
 	struct esgz_footer f;
 	struct err err = ERR_INIT;
 
 	if (esgz_anchor_read(annotation, &text, BLOB_BYTES, &a, &err) < 0)
 		return;
-	p = &a.toc;
-	if (p->offset > BLOB_BYTES || p->packed_bytes > BLOB_BYTES - p->offset || !esgz_anchor_key(&a))
+	check_place(&a.toc);
+	check_place(&a.split);
+	if (digest_is_zero(esgz_anchor_key(&a)) || (a.has_split && digest_is_zero(&a.split_digest)))
 		abort();
 	if (text.n >= ESGZ_FOOTER_MAX && esgz_anchor_locate(&a, text, BLOB_BYTES, &f, &err) == 0 &&
 	    f.toc_offset > BLOB_BYTES)
