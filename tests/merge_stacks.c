@@ -2,6 +2,8 @@
  * Random stacks of layers for tests/integration/merge.sh, each twice: as tars, and as our merged tree of them.
  *
  *	merge_stacks DIR SEED...     DIR/SEED/{0.tar,1.tar,...} base first, DIR/SEED/image, DIR/SEED/objects/<2 hex>/<62 hex>
+ *	merge_stacks --tars DIR SEED...      only the tars
+ *	merge_stacks --trees DIR SEED...     the rest, of the tars that are there
  *
  * What the layers hold is testing/test_stack.h's; here they become tars as several writers spell them (pax, GNU, ustar,
  * V7; global headers, empty ones, sparse files in GNU's four forms, names with "./", with "/", with slashes too many), with what no tree may show strewn in: files that
@@ -20,8 +22,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define BLOCK 512
+#define TAR_BYTES_MAX (64u << 20)
 
 /* ---- tars ---- */
 
@@ -424,53 +428,76 @@ static bool all_published(void *arg, const struct digest *content, uint64_t size
 	return true;
 }
 
-static int add_layer(struct objects *o, const char *path, const struct stack_layer *l, uint32_t seed,
-                     struct stack_image *im, struct err *err)
+static int write_tars(const char *dir, uint32_t seed, struct err *err)
 {
-	AUTO(buf) struct buf tar = BUF_INIT;
+	AUTO(stack) struct stack s = {0};
+
+	TRY(dir_make(dir, 0700, err));
+	stack_random(&s, seed);
+	for (size_t i = 0; i < s.layers.n; i++) {
+		AUTO_FREE char *path = xasprintf("%s/%zu.tar", dir, i);
+		AUTO(buf) struct buf tar = BUF_INIT;
+
+		make_tar(&s.layers.p[i], seed + (uint32_t)i * 7919, &tar);
+		TRY(write_file(path, buf_str(&tar), err));
+	}
+	return 0;
+}
+
+static int add_layer(struct objects *o, struct str tar, struct stack_image *im, struct err *err)
+{
 	struct buf *index = vec_add(&im->indexes);
 	struct esgz_index *ix;
 
-	make_tar(l, seed, &tar);
-	TRY(write_file(path, buf_str(&tar), err));
-	TRY(read_layer(o, buf_str(&tar), index, err));
+	TRY(read_layer(o, tar, index, err));
 	TRY(esgz_index_open(buf_str(index), &ix, err));
 	vec_push(&im->opened, ix);
 	return 0;
 }
 
-static int write_stack(const char *where, uint32_t seed, struct err *err)
+static int write_tree(const char *dir, struct err *err)
 {
-	AUTO(stack) struct stack s = {0};
 	AUTO(stack_image) struct stack_image im = {0};
-	AUTO_FREE char *dir = xasprintf("%s/%u", where, seed);
 	AUTO_FREE char *objects = xasprintf("%s/objects", dir);
 	AUTO_FREE char *image = xasprintf("%s/image", dir);
 	AUTO(objects) struct objects o = {.dir = objects};
 
-	TRY(dir_make(dir, 0700, err));
 	TRY(dir_make(objects, 0700, err));
-	stack_random(&s, seed);
-	for (size_t i = 0; i < s.layers.n; i++) {
+	for (size_t i = 0;; i++) {
 		AUTO_FREE char *path = xasprintf("%s/%zu.tar", dir, i);
+		AUTO(buf) struct buf tar = BUF_INIT;
 
-		TRY_WRAP(add_layer(&o, path, &s.layers.p[i], seed + (uint32_t)i * 7919, &im, err), err, "%s", path);
+		if (i > 0 && access(path, F_OK) != 0)
+			break;
+		TRY(file_read(AT_FDCWD, path, TAR_BYTES_MAX, &tar, err));
+		TRY_WRAP(add_layer(&o, buf_str(&tar), &im, err), err, "%s", path);
 	}
 	TRY(esgz_tree_build((const struct esgz_index *const *)im.opened.p, (unsigned)im.opened.n, &im.tree, err));
 	TRY(esgz_erofs_write(im.tree, all_published, NULL, &im.image, err));
 	return write_file(image, buf_str(&im.image), err);
 }
 
+static int write_stack(const char *where, const char *seed, bool tars, bool tree, struct err *err)
+{
+	AUTO_FREE char *dir = xasprintf("%s/%s", where, seed);
+
+	if (tars)
+		TRY(write_tars(dir, (uint32_t)strtoul(seed, NULL, 10), err));
+	return tree ? write_tree(dir, err) : 0;
+}
+
 int main(int argc, char **argv)
 {
+	bool tars = argc > 1 && !strcmp(argv[1], "--tars"), trees = argc > 1 && !strcmp(argv[1], "--trees");
+	int first = tars || trees ? 2 : 1;
 	struct err err = ERR_INIT;
 
-	if (argc < 3) {
-		fputs("usage: merge_stacks DIR SEED...\n", stderr);
+	if (argc < first + 2) {
+		fputs("usage: merge_stacks [--tars|--trees] DIR SEED...\n", stderr);
 		return 2;
 	}
-	for (int i = 2; i < argc; i++)
-		if (write_stack(argv[1], (uint32_t)strtoul(argv[i], NULL, 10), &err) < 0) {
+	for (int i = first + 1; i < argc; i++)
+		if (write_stack(argv[first], argv[i], !trees, !tars, &err) < 0) {
 			fprintf(stderr, "merge_stacks: stack %s: %s\n", argv[i], err.msg);
 			return 1;
 		}

@@ -94,6 +94,50 @@ static void test_random_layers(void **state)
 	}
 }
 
+static void run(const char *const *argv)
+{
+	struct spawn sp = {.argv = argv, .stdio = {0, 2, 2}};
+	pid_t pid;
+	int status;
+
+	OK(spawn_start(&sp, &pid, err));
+	OK(spawn_wait(pid, &status, err));
+	assert_int_equal(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 0);
+}
+
+/* The same layers as Python's tarfile writes them: binary pax headers, times to more digits than a clock has, GNU's numbers. */
+static void test_tarfile_layers(void **state)
+{
+	char dir[] = "/var/tmp/formats-test-XXXXXX";
+	AUTO_FD int tmp = open("/var/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	const char *const rewrite[] = {"python3", "../tests/merge_tarfile.py", dir, "1", NULL};
+	AUTO_FREE char *stack_dir = NULL;
+	AUTO(stack) struct stack s = {0};
+
+	assert_non_null(mkdtemp(dir));
+	stack_dir = xasprintf("%s/1", dir);
+	OK(dir_make(stack_dir, 0700, err));
+	stack_random(&s, 6);
+	for (size_t i = 0; i < s.layers.n; i++) {
+		AUTO_FREE char *path = xasprintf("%s/%zu.tar", stack_dir, i);
+		AUTO(buf) struct buf tar = BUF_INIT;
+
+		stack_tar(&s.layers.p[i], &tar);
+		OK(file_write_atomic(AT_FDCWD, path, buf_str(&tar), 0600, err));
+	}
+	run(rewrite);
+	for (size_t i = 0; i < s.layers.n; i++) {
+		AUTO_FREE char *path = xasprintf("%s/%zu.tar", stack_dir, i);
+		AUTO(buf) struct buf tar = BUF_INIT;
+
+		OK(file_read(AT_FDCWD, path, 64 << 20, &tar, err));
+		for (size_t v = 0; v < ARRAY_LEN(VARIANTS); v++)
+			if (VARIANTS[v].format != ESGZ_F_ZSTD_CHUNKED || !has_twice(&s.layers.p[i]))
+				check_variant(buf_str(&tar), &VARIANTS[v], path);
+	}
+	OK(dir_remove(tmp, strrchr(dir, '/') + 1, err));
+}
+
 /* Larger than blocks, units and chunks, with holes, and compressed by zstd in one frame. */
 static void test_large_files(void **state)
 {
@@ -653,17 +697,6 @@ static void test_all_times(void **state)
 
 /* ---- programs that read ordinary layers ---- */
 
-static void run(const char *const *argv)
-{
-	struct spawn sp = {.argv = argv, .stdio = {0, 2, 2}};
-	pid_t pid;
-	int status;
-
-	OK(spawn_start(&sp, &pid, err));
-	OK(spawn_wait(pid, &status, err));
-	assert_int_equal(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 0);
-}
-
 static void test_ordinary_readers(void **state)
 {
 	char dir[] = "/var/tmp/formats-test-XXXXXX";
@@ -694,13 +727,21 @@ static void test_ordinary_readers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_random_layers),    cmocka_unit_test(test_large_files),
-	    cmocka_unit_test(test_golden_tocs),      cmocka_unit_test(test_golden_order),
-	    cmocka_unit_test(test_golden_tar_split), cmocka_unit_test(test_chunk_sizes),
-	    cmocka_unit_test(test_packing),          cmocka_unit_test(test_order),
-	    cmocka_unit_test(test_order_of_nothing), cmocka_unit_test(test_source_that_changes),
-	    cmocka_unit_test(test_options),          cmocka_unit_test(test_layers_that_cannot_be_kept),
-	    cmocka_unit_test(test_sparse),           cmocka_unit_test(test_all_times),
+	    cmocka_unit_test(test_random_layers),
+	    cmocka_unit_test(test_tarfile_layers),
+	    cmocka_unit_test(test_large_files),
+	    cmocka_unit_test(test_golden_tocs),
+	    cmocka_unit_test(test_golden_order),
+	    cmocka_unit_test(test_golden_tar_split),
+	    cmocka_unit_test(test_chunk_sizes),
+	    cmocka_unit_test(test_packing),
+	    cmocka_unit_test(test_order),
+	    cmocka_unit_test(test_order_of_nothing),
+	    cmocka_unit_test(test_source_that_changes),
+	    cmocka_unit_test(test_options),
+	    cmocka_unit_test(test_layers_that_cannot_be_kept),
+	    cmocka_unit_test(test_sparse),
+	    cmocka_unit_test(test_all_times),
 	    cmocka_unit_test(test_ordinary_readers),
 	};
 
