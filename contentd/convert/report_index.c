@@ -94,10 +94,24 @@ static void print_row(struct term_table *t, const struct index_layer *l, bool do
 		term_row(t, digest, size, l->of->platform, term_size((int64_t)l->artifact.n, index), part, speed);
 }
 
+static void print_image(const struct index_image *image)
+{
+	char subject[DIGEST_TEXT_MAX], referrer[DIGEST_TEXT_MAX];
+
+	digest_text(&image->subject.digest, subject);
+	if (!image->has_referrer)
+		printf("image %s: no layer of it has an index\n", subject);
+	else if (image->was_there)
+		printf("image %s: its indexes are there already, as referrer %s\n", subject,
+		       digest_text(&image->referrer, referrer));
+	else
+		printf("image %s: its indexes are published as referrer %s\n", subject,
+		       digest_text(&image->referrer, referrer));
+}
+
 void report_indexes(const struct indexing *x, bool done, bool json)
 {
 	struct term_table t = {.columns = 6};
-	char subject[DIGEST_TEXT_MAX], referrer[DIGEST_TEXT_MAX];
 
 	if (json) {
 		print_json(x, done);
@@ -107,12 +121,8 @@ void report_indexes(const struct indexing *x, bool done, bool json)
 	vec_each(&x->layers, l)
 		print_row(&t, l, done);
 	term_table_print(&t);
-	vec_each(&x->images, image) {
-		digest_text(&image->subject.digest, subject);
-		if (image->has_referrer)
-			printf("%s: %s%s\n", subject, digest_text(&image->referrer, referrer),
-			       image->was_there ? " (present)" : "");
-		else if (done)
-			printf("%s: no layer of it has an index\n", subject);
-	}
+	if (!done)
+		return;
+	vec_each(&x->images, image)
+		print_image(image);
 }

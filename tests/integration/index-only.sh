@@ -96,10 +96,14 @@ check_eq "a second time the same comes out" "$(jq -c '[.layers[].index], [.image
 	"$(jq -c '[.layers[].index], [.images[].referrer]' "$T/result")"
 check_eq "is said to be there" "$(jq -c '[.images[].present]' "$T/again")" '[true,true]'
 check_eq "and nothing is written" "$(writes_since)" 0
-check_match "to people, too" "$(index_only -q "$NETPROXY/test/many:plain")" '^sha256:[0-9a-f]+: sha256:[0-9a-f]+ \(present\)$'
+check_match "to people, too" "$(index_only -q "$NETPROXY/test/many:plain")" '^image sha256:[0-9a-f]{64}: its indexes are there already, as referrer sha256:[0-9a-f]{64}$'
 push_layout "$T/many" test/one:plain --all || bail "push failed"
 check_eq "of a chosen platform only" "$(index_only --json --platform linux/arm64 "$NETPROXY/test/one:plain" | jq -c '[.images[] | .manifest, .present]')" \
 	"[$(jq -c '.images[1].manifest' "$T/result"),false]"
+push_layout "$T/many" test/told:plain --all || bail "push failed"
+index_only -q "$NETPROXY/test/told:plain" >"$T/told"
+check_eq "people are told what lies where" "$(grep ^image "$T/told")" \
+	"$(jq -r '.images[] | "image " + .manifest + ": its indexes are published as referrer " + .referrer' "$T/result")"
 check_eq "others come to it" "$(index_only --json "$NETPROXY/test/one:plain" | jq -c '[.images[].present]')" '[false,true]'
 check_eq "by digest" "$(index_only --json "$NETPROXY/test/one@$(jq -r '.images[0].manifest' "$T/result")" | jq -c '[.images[].present]')" '[true]'
 skopeo copy --quiet --format v2s2 --dest-tls-verify=false "oci:$T/tiny" "docker://$REGISTRY/test/docker:v1" || bail "push failed"
@@ -115,7 +119,7 @@ done
 mark
 check_eq "lazy layers have none" "$(index_only --json "$NETPROXY/test/estargz:v1" | jq -c '[([.layers[].reason] | unique), .images[0].referrer]')" '[["lazy already (estargz)"],null]'
 check_eq "nor have those of zstd" "$(index_only --json "$NETPROXY/test/zstd:v1" | jq -c '[([.layers[].reason] | unique), .images[0].referrer]')" '[["zstd, not gzip"],null]'
-check_match "people are told" "$(index_only "$NETPROXY/test/zstd:v1")" '^sha256:[0-9a-f]+: no layer of it has an index$'
+check_match "people are told" "$(index_only "$NETPROXY/test/zstd:v1")" '^image sha256:[0-9a-f]{64}: no layer of it has an index$'
 python3 "$SOURCE_DIR/tests/index_image.py" --mib 1 --layer-type application/vnd.oci.image.layer.v1.tar+gzip+encrypted "$T/tiny" "$T/encrypted"
 push_layout "$T/encrypted" test/encrypted:v1 --all || bail "push failed"
 check_eq "nor encrypted ones" "$(index_only --dry-run --json "$NETPROXY/test/encrypted:v1" | jq -c '[.layers[-1] | .action, .reason]')" '["skip","encrypted"]'
