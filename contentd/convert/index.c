@@ -33,6 +33,14 @@ void indexing_free(struct indexing *x)
 
 /* ---- plan ---- */
 
+static char *of_type(struct str media_type)
+{
+	char *s = xasprintf("of type " STR_FMT, STR_ARG(media_type));
+
+	text_clean(s);
+	return s;
+}
+
 static char *why_none(const struct convert_layer *l)
 {
 	if (reg_media_is_encrypted(l->from->media_type))
@@ -40,7 +48,7 @@ static char *why_none(const struct convert_layer *l)
 	if (reg_media_is_foreign(l->from->media_type))
 		return xstrdup("not to be distributed");
 	if (reg_layer_format(l->from->media_type) == REG_LAYER_UNKNOWN)
-		return xasprintf("of type " STR_FMT, STR_ARG(l->from->media_type));
+		return of_type(l->from->media_type);
 	if (!strcmp(l->from_format, "gzip"))
 		return NULL;
 	if (!strcmp(l->from_format, "zstd") || !strcmp(l->from_format, "tar"))

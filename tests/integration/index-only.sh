@@ -123,6 +123,10 @@ check_match "people are told" "$(index_only "$NETPROXY/test/zstd:v1")" '^image s
 python3 "$SOURCE_DIR/tests/index_image.py" --mib 1 --layer-type application/vnd.oci.image.layer.v1.tar+gzip+encrypted "$T/tiny" "$T/encrypted"
 push_layout "$T/encrypted" test/encrypted:v1 --all || bail "push failed"
 check_eq "nor encrypted ones" "$(index_only --dry-run --json "$NETPROXY/test/encrypted:v1" | jq -c '[.layers[-1] | .action, .reason]')" '["skip","encrypted"]'
+python3 "$SOURCE_DIR/tests/index_image.py" --mib 1 --layer-type "$(printf 'application/x\033[31m\nred')" "$T/tiny" "$T/odd"
+push_layout "$T/odd" test/odd:v1 --all || bail "push failed"
+check_eq "nor those of an unknown type, which does not reach the terminal as it is" \
+	"$(index_only --dry-run --json "$NETPROXY/test/odd:v1" | jq -c '[.layers[-1] | .action, .reason]')" '["skip","of type application/x?[31m red"]'
 check_eq "nothing was written" "$(writes_since)" 0
 
 # ---- what is not what it should be ----
