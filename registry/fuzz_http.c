@@ -15,7 +15,7 @@ static void check_text(const struct buf *b, size_t max)
 			__builtin_trap();
 }
 
-/* Where a server sends us is an http URL, and resolves to itself. */
+/* Where a server sends us is an http URL without user information, and resolves to itself. */
 static void check_location(const char *base, struct str location)
 {
 	AUTO(url_origin) struct url_origin o = {0};
@@ -25,6 +25,8 @@ static void check_location(const char *base, struct str location)
 	if (url_resolve(base, location, &url, NULL) < 0)
 		return;
 	if (url_origin_of(url, &o, NULL) < 0 || !url_same_origin(url, url) || strpbrk(url, " #\r\n\t\x7f"))
+		__builtin_trap();
+	if (memchr(strstr(url, "://") + 3, '@', strcspn(strstr(url, "://") + 3, "/?")))
 		__builtin_trap();
 	if (url_resolve(NULL, str_of(url), &again, NULL) < 0 || strcmp(url, again) != 0)
 		__builtin_trap();
