@@ -359,7 +359,7 @@ int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, bo
 	if (l->info->trust == ESGZ_TRUST_DIFFID)
 		out->diff_id = l->info->trusted;
 	else if (ffs_facts_decide(&l->facts, &l->promised))
-		out->diff_id = l->facts.diff_id;
+		out->diff_id = ffs_facts_fit(&l->facts, &l->promised) ? l->promised : l->facts.diff_id;
 	snprintf(out->reason, sizeof(out->reason), "%.*s", (int)sizeof(out->reason) - 1, buf_cstr(&reason));
 	pthread_mutex_unlock(&d->lock);
 	for (uint32_t i = 0; i < l->info->n_entries && !sizes_only; i++) {

@@ -62,6 +62,12 @@ static const char *const TREES[] = {
     [FFS_TREE_DIFFERS] = "differs",
 };
 
+/* They are known together. */
+static bool has_padded(const struct ffs_facts *f)
+{
+	return !digest_is_zero(&f->padded[FFS_PADDED_MAX - 1]);
+}
+
 static void facts_encode(const struct ffs_facts *f, struct json_writer *w)
 {
 	char text[DIGEST_TEXT_MAX];
@@ -70,6 +76,13 @@ static void facts_encode(const struct ffs_facts *f, struct json_writer *w)
 		return;
 	json_w_kcstr(w, "diffId", digest_text(&f->diff_id, text));
 	json_w_kbool(w, "ofBlob", f->of_blob);
+	if (has_padded(f)) {
+		json_w_key(w, "padded");
+		json_w_array_begin(w);
+		for (unsigned i = 0; i < FFS_PADDED_MAX; i++)
+			json_w_cstr(w, digest_text(&f->padded[i], text));
+		json_w_array_end(w);
+	}
 	json_w_kcstr(w, "tree", TREES[f->tree]);
 	if (f->difference) {
 		json_w_key(w, "difference");
@@ -212,6 +225,20 @@ static int take_digest(struct json_reader *j, struct digest *out, struct err *er
 	return digest_parse(text, out, err);
 }
 
+static int take_padded(struct json_reader *j, struct ffs_facts *f, struct err *err)
+{
+	unsigned n = 0;
+	int more;
+
+	TRY(json_array_begin(j, err));
+	while ((more = json_array_next(j, err)) > 0) {
+		if (n == FFS_PADDED_MAX)
+			return err_set(err, ERR_DATA_LOSS, "more than %u padded DiffIDs", FFS_PADDED_MAX);
+		TRY(take_digest(j, &f->padded[n++], err));
+	}
+	return more;
+}
+
 static int source_field(struct json_reader *j, struct str key, struct ffs_source *src, struct err *err)
 {
 	struct str text;
@@ -240,6 +267,8 @@ static int source_field(struct json_reader *j, struct str key, struct ffs_source
 		return take_digest(j, &src->facts.diff_id, err);
 	if (str_eqc(key, "ofBlob"))
 		return json_bool(j, &src->facts.of_blob, err);
+	if (str_eqc(key, "padded"))
+		return take_padded(j, &src->facts, err);
 	if (str_eqc(key, "difference"))
 		return take_text(j, &src->facts.difference, err);
 	if (str_eqc(key, "tree")) {
@@ -424,10 +453,20 @@ const char *ffs_verdict_name(enum ffs_verdict v)
 	return v == FFS_PROVEN ? "proven" : v == FFS_FALSE ? "false" : "unproven";
 }
 
+bool ffs_facts_fit(const struct ffs_facts *f, const struct digest *promised)
+{
+	bool fit = digest_eq(&f->diff_id, promised);
+
+	for (unsigned i = 0; i < FFS_PADDED_MAX && !fit; i++)
+		fit = digest_eq(&f->padded[i], promised);
+	return fit && !digest_is_zero(promised);
+}
+
 bool ffs_facts_decide(const struct ffs_facts *f, const struct digest *promised)
 {
-	return !digest_is_zero(&f->diff_id) && !digest_is_zero(promised) &&
-	       (f->of_blob || digest_eq(&f->diff_id, promised));
+	if (digest_is_zero(&f->diff_id) || digest_is_zero(promised))
+		return false;
+	return ffs_facts_fit(f, promised) || (f->of_blob && has_padded(f)) || ffs_facts_always_false(f);
 }
 
 enum ffs_verdict ffs_facts_verdict(const struct ffs_facts *f, const struct digest *promised, struct buf *why)
@@ -436,7 +475,7 @@ enum ffs_verdict ffs_facts_verdict(const struct ffs_facts *f, const struct diges
 
 	if (!ffs_facts_decide(f, promised))
 		return FFS_UNPROVEN;
-	if (!digest_eq(&f->diff_id, promised)) {
+	if (!ffs_facts_fit(f, promised)) {
 		if (why)
 			buf_addf(why, "its DiffID is %s, the configuration says %s", digest_text(&f->diff_id, have),
 			         digest_text(promised, want));

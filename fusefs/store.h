@@ -88,11 +88,17 @@ enum ffs_tree {
 	FFS_TREE_DIFFERS,
 };
 
+/* What a tar ends with: two blocks of zeros at least, and up to a whole record, as tar writes it. Some blobs lack them. */
+#define FFS_PADDED_MAX 20
+
 /* What was found of a lazy layer once all of its blob had been here (proof/README.md). */
 struct ffs_facts {
 	struct digest diff_id; /* zeros: nothing yet */
-	bool
-	    of_blob; /* of bytes that have the blob's digest: holds whatever is promised. Else for who promises diff_id */
+	/* Of bytes that have the blob's digest: `diff_id` is theirs, `padded` what it is with 1, 2, ... blocks of zeros behind
+	 * them, and that holds whatever is promised. Else only for who promises diff_id, be it padded or not. */
+	bool of_blob;
+	struct digest
+	    padded[FFS_PADDED_MAX]; /* zeros: not of the blob, or found by an older version, which lost them */
 	enum ffs_tree tree;
 	char *difference; /* DIFFERS: the first one; UNKNOWN: why; else NULL */
 };
@@ -100,6 +106,8 @@ struct ffs_facts {
 enum ffs_verdict { FFS_UNPROVEN, FFS_PROVEN, FFS_FALSE };
 /* "unproven", "proven", "false" */
 const char *ffs_verdict_name(enum ffs_verdict v);
+/* Whether that is the blob's, or that of the blob with zeros behind it. */
+bool ffs_facts_fit(const struct ffs_facts *f, const struct digest *promised);
 /* Whether they say anything to a configuration that promises this DiffID. */
 bool ffs_facts_decide(const struct ffs_facts *f, const struct digest *promised);
 /* What follows from the facts for a configuration that promises this DiffID (zeros: none is known); `why` (may be NULL)

@@ -38,7 +38,7 @@ static int view(const struct esgz_index *toc, struct str tar, size_t step, bool 
 		else
 			TRY(tarview_feed(v, piece, NULL));
 	}
-	return tarview_finish(v, &DIGEST_EMPTY, out, NULL);
+	return tarview_finish(v, out, NULL);
 }
 
 static void check(const struct esgz_index *toc, struct str tar, size_t step)

@@ -68,8 +68,11 @@ static void test_proven_by_readers(void **state)
 static void test_end_is_missing(void **state)
 {
 	struct fixture *f = *state;
+	struct ffs_layer_status st;
 	struct digest of_stream;
+	uint64_t before;
 	struct made m;
+	struct err err;
 
 	made_init(&m, ESGZ_ZSTD);
 	m.cut = 1024;
@@ -81,9 +84,73 @@ static void test_end_is_missing(void **state)
 	fill_all(f, &m);
 	assert_verdict(f, &m, FFS_PROVEN, "");
 	assert_true(fetched(f) < m.l.blob.n + 4096);
-	/* And one that does. */
+	/* And one that does: its blob is fetched to see that. */
 	ffs_data_promise(f->data, &m.l.key, &of_stream);
 	assert_verdict(f, &m, FFS_PROVEN, "");
+	/* What is known of the blob is not known instead of it. */
+	before = fetched(f);
+	ffs_data_promise(f->data, &m.l.key, &m.diff_id);
+	assert_verdict(f, &m, FFS_PROVEN, "");
+	reopen(f);
+	assert_int_equal(ffs_data_add_layer(f->data, &m.l.key, &err), 0);
+	assert_verdict(f, &m, FFS_PROVEN, "");
+	status_of(f, &m, &st);
+	assert_true(digest_eq(&st.diff_id, &m.diff_id));
+	assert_int_equal(fetched(f), before);
+	made_fini(f, &m);
+}
+
+/* The same when the first one to promise anything is wrong: it takes the layer from nobody else. */
+static void test_end_is_missing_and_a_wrong_promise(void **state)
+{
+	struct fixture *f = *state;
+	struct digest other;
+	uint64_t before;
+	struct made m;
+
+	made_init(&m, ESGZ_ZSTD);
+	m.cut = 1024;
+	made_add_sample(&m);
+	made_add_sample_dirs(&m);
+	made_ready(f, &m);
+	digest_of("x", 1, &other);
+	ffs_data_promise(f->data, &m.l.key, &other);
+	fill_all(f, &m);
+	assert_verdict(f, &m, FFS_FALSE, "its DiffID is sha256:");
+	before = fetched(f);
+	ffs_data_promise(f->data, &m.l.key, &m.diff_id);
+	assert_verdict(f, &m, FFS_PROVEN, "");
+	digest_of("y", 1, &other);
+	ffs_data_promise(f->data, &m.l.key, &other);
+	assert_verdict(f, &m, FFS_FALSE, "its DiffID is sha256:");
+	assert_int_equal(fetched(f), before);
+	made_fini(f, &m);
+}
+
+/* An older version has not kept what the blob is with zeros behind it: it is fetched once more, and they are kept. */
+static void test_facts_of_an_older_version(void **state)
+{
+	struct fixture *f = *state;
+	struct ffs_facts facts = {.of_blob = true, .tree = FFS_TREE_SAME};
+	struct made m;
+	struct err err;
+
+	made_init(&m, ESGZ_ZSTD);
+	m.cut = 1024;
+	made_add_sample(&m);
+	made_add_sample_dirs(&m);
+	made_ready(f, &m);
+	digest_of(m.tar.p, m.tar.n, &facts.diff_id);
+	assert_int_equal(ffs_index_set_facts(f->store, &m.l.key, &facts, &err), 0);
+	reopen(f);
+	assert_int_equal(ffs_data_add_layer(f->data, &m.l.key, &err), 0);
+	assert_int_equal(ffs_data_verdict(f->data, &m.l.key, &facts.diff_id, NULL), FFS_PROVEN);
+	assert_int_equal(ffs_data_verdict(f->data, &m.l.key, &m.diff_id, NULL), FFS_UNPROVEN);
+	prove_now(f, &m);
+	assert_verdict(f, &m, FFS_PROVEN, "");
+	facts = facts_of(f, &m);
+	assert_true(facts.of_blob);
+	assert_true(digest_eq(&facts.padded[1], &m.diff_id));
 	made_fini(f, &m);
 }
 
@@ -356,6 +423,8 @@ int main(void)
 	    T(test_proven_zstd),
 	    T(test_proven_by_readers),
 	    T(test_end_is_missing),
+	    T(test_end_is_missing_and_a_wrong_promise),
+	    T(test_facts_of_an_older_version),
 	    T(test_only_directories),
 	    T(test_switched_off),
 	    T(test_two_views),

@@ -347,10 +347,10 @@ static int prove_from_gaps(struct proof *p, struct tarview_result *out, struct e
 	if (r == -(int)ERR_DATA_LOSS)
 		return 0;
 	if (r >= 0)
-		r = tarview_finish(p->view, &p->promised, out, &why);
+		r = tarview_finish(p->view, out, &why);
 	if (r < 0)
 		return err_set(err, why.code, "%s", why.msg);
-	return digest_eq(&out->diff_id, &p->promised) && out->tree != FFS_TREE_DIFFERS;
+	return tarview_is_good(out, &p->promised);
 }
 
 /* From what is here, without what other images have brought, or with it when a tar-split says where it belongs. */
@@ -383,7 +383,7 @@ static int prove_from_blob(struct proof *p, struct tarview_result *out, struct e
 	if (!digest_eq(&got, &info->blob))
 		return err_set(err, ERR_DATA_LOSS, "the registry's copy has digest %s, should be %s",
 		               digest_text(&got, have), digest_text(&info->blob, want));
-	return tarview_finish(p->view, &p->promised, out, err);
+	return tarview_finish(p->view, out, err);
 }
 
 /* ---- the outcome ---- */
@@ -422,14 +422,17 @@ static void tell(struct ffs_data *d, struct layer *l, enum ffs_verdict v, const 
 
 static void note_facts(struct proof *p, const struct tarview_result *result)
 {
-	struct ffs_facts facts = {
-	    .diff_id = result->diff_id, .of_blob = p->blob && !result->padded, .tree = result->tree};
+	struct ffs_facts facts = {.diff_id = p->promised, .of_blob = p->blob != NULL, .tree = result->tree};
 	AUTO(buf) struct buf reason = BUF_INIT;
 	struct ffs_data *d = p->d;
 	struct layer *l = p->l;
 	struct err err = ERR_INIT;
 	enum ffs_verdict v;
 
+	if (facts.of_blob) {
+		facts.diff_id = result->diff_id;
+		memcpy(facts.padded, result->padded, sizeof(facts.padded));
+	}
 	if (result->difference.n)
 		facts.difference = xstrdup(buf_cstr(&result->difference));
 	if (ffs_index_set_facts(d->store, &l->key, &facts, &err) < 0)

@@ -129,6 +129,6 @@ int proof_by_split(struct proof *p, struct tarview_result *out, struct err *err)
 		log_info("layer of %s: %s", layer_reference(p->l), why.msg);
 		return 0;
 	}
-	TRY(tarview_finish(p->view, &p->promised, out, err));
-	return digest_eq(&out->diff_id, &p->promised) && out->tree != FFS_TREE_DIFFERS;
+	TRY(tarview_finish(p->view, out, err));
+	return tarview_is_good(out, &p->promised);
 }

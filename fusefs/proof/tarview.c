@@ -9,8 +9,6 @@
 #define ZEROS_BYTES (1u << 20)
 #define NO_ENTRY UINT32_MAX
 #define BLOCK_BYTES 512
-#define RECORD_BLOCKS                                                                                                  \
-	20 /* what a tar ends with: two blocks of zeros at least, and up to a whole record, as tar writes it */
 
 struct tarview {
 	const struct esgz_index *toc;
@@ -211,28 +209,33 @@ static int tree_of_tar(struct tarview *v, struct buf *file, struct esgz_index **
 	return esgz_index_open(buf_str(file), out, err);
 }
 
-static void find_diff_id(struct tarview *v, const struct digest *promised, struct tarview_result *out)
+static void find_diff_ids(struct tarview *v, struct tarview_result *out)
 {
 	static const char zeros[BLOCK_BYTES];
-	struct digest with_zeros;
 
 	hasher_peek(v->stream, &out->diff_id);
-	for (unsigned i = 0; i < RECORD_BLOCKS && !digest_eq(&out->diff_id, promised); i++) {
+	for (unsigned i = 0; i < FFS_PADDED_MAX; i++) {
 		hasher_add(v->stream, zeros, sizeof(zeros));
-		hasher_peek(v->stream, &with_zeros);
-		out->padded = digest_eq(&with_zeros, promised);
-		if (out->padded)
-			out->diff_id = with_zeros;
+		hasher_peek(v->stream, &out->padded[i]);
 	}
 }
 
-int tarview_finish(struct tarview *v, const struct digest *promised, struct tarview_result *out, struct err *err)
+bool tarview_is_good(const struct tarview_result *r, const struct digest *promised)
+{
+	bool fits = digest_eq(&r->diff_id, promised);
+
+	for (unsigned i = 0; i < FFS_PADDED_MAX && !fits; i++)
+		fits = digest_eq(&r->padded[i], promised);
+	return fits && r->tree != FFS_TREE_DIFFERS;
+}
+
+int tarview_finish(struct tarview *v, struct tarview_result *out, struct err *err)
 {
 	AUTO(buf) struct buf file = BUF_INIT;
 	AUTO(esgz_index) struct esgz_index *tar = NULL;
 
 	*out = (struct tarview_result){.bytes = v->bytes};
-	find_diff_id(v, promised, out);
+	find_diff_ids(v, out);
 	if (v->unreadable.code == ERR_OK)
 		tree_of_tar(v, &file, &tar, &v->unreadable);
 	if (v->failed.code != ERR_OK)

@@ -25,14 +25,16 @@ int tarview_feed_content(struct tarview *v, uint32_t entry, uint64_t at, struct 
 
 struct tarview_result {
 	struct digest diff_id;
-	bool padded; /* that of the stream with zeros behind it */
+	/* The same with 1, 2, ... blocks of zeros behind the stream, which are no part of the tree: containers/storage of 2022 left
+	 * them out, and skopeo the DiffID as it was. */
+	struct digest padded[FFS_PADDED_MAX];
 	uint64_t bytes;
 	enum ffs_tree tree;
 	struct buf difference; /* DIFFERS: the first one. UNKNOWN: why */
 };
 
-/* `promised`: when the stream has another DiffID, but has this one with blocks of zeros behind it, which are no part of the tree,
- * that is the result: containers/storage of 2022 left them out, and skopeo the DiffID as it was. */
-int tarview_finish(struct tarview *v, const struct digest *promised, struct tarview_result *out, struct err *err);
+int tarview_finish(struct tarview *v, struct tarview_result *out, struct err *err);
+/* Whether it is good for who promises this DiffID: it has it, padded or not, and no other tree. */
+bool tarview_is_good(const struct tarview_result *r, const struct digest *promised);
 
 #endif
