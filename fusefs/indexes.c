@@ -320,6 +320,8 @@ static void keep_known(struct ffs_store *s, const struct digest *key, struct ffs
 
 	if (ffs_index_source(s, key, &old, NULL) < 0)
 		return;
+	if (!src->split.packed_bytes)
+		src->split = old.split;
 	if (digest_is_zero(&src->promised))
 		src->promised = old.promised;
 	if (digest_is_zero(&src->facts.diff_id)) {

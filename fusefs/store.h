@@ -137,8 +137,9 @@ void ffs_source_fini(struct ffs_source *src);
 DEFINE_AUTO_FINI(ffs_source);
 
 /* Writes an index and its source, and the points that the index needs (gzseek/points.h; STR_NONE: none): an index never stands
- * without them. Replaces what is there, but facts and promise that `src` does not have stay. durable: on disk when it returns; else a power loss may lose or
- * tear it, which its checksum shows (lazy ones: they can be fetched again). */
+ * without them. Replaces what is there, but tar-split, promise and facts that `src` does not have stay: another image may
+ * know less of the same layer. durable: on disk when it returns; else a power loss may lose or tear it, which its checksum
+ * shows (lazy ones: they can be fetched again). */
 int ffs_index_put(struct ffs_store *s, const struct digest *key, struct str index, struct str points,
                   const struct ffs_source *src, bool durable, struct err *err);
 bool ffs_index_has(struct ffs_store *s, const struct digest *key);

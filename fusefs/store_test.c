@@ -253,6 +253,32 @@ static void indexes_and_sources(void **state)
 	assert_int_equal(entries(w->store, FFS_DIR_INDEX), 0);
 }
 
+static void what_is_known_of_a_layer_stays(void **state)
+{
+	struct world *w = *state;
+	AUTO(ffs_source) struct ffs_source got = {0};
+	const struct ffs_source other = {
+	    .reference = (char *)"127.0.0.1:5000/c", .media_type = (char *)"", .blob = {{1}}};
+	struct ffs_source src = other;
+	struct digest key;
+
+	digest_of("key", 3, &key);
+	src.split = (struct ffs_split){.offset = 5, .packed_bytes = 6, .plain_bytes = 7, .digest = {{2}}};
+	src.promised = (struct digest){{3}};
+	src.facts = (struct ffs_facts){.diff_id = {{4}}, .of_blob = true, .tree = FFS_TREE_SAME};
+	for (unsigned i = 0; i < FFS_PADDED_MAX; i++)
+		src.facts.padded[i] = (struct digest){{5, (uint8_t)i}};
+	OK(ffs_index_put(w->store, &key, STR("one"), STR_NONE, &src, false, err));
+	OK(ffs_index_put(w->store, &key, STR("one"), STR_NONE, &other, false, err));
+	OK(ffs_index_source(w->store, &key, &got, err));
+	assert_memory_equal(&got.split, &src.split, sizeof(got.split));
+	assert_true(digest_eq(&got.promised, &src.promised));
+	assert_true(digest_eq(&got.facts.diff_id, &src.facts.diff_id));
+	assert_true(got.facts.of_blob);
+	assert_int_equal(got.facts.tree, FFS_TREE_SAME);
+	assert_memory_equal(got.facts.padded, src.facts.padded, sizeof(got.facts.padded));
+}
+
 static int count_pin(void *arg, const char *name, const struct digest *keys, size_t n, struct err *err)
 {
 	assert_string_equal(name, "image/default/a:b");
@@ -348,6 +374,7 @@ int main(void)
 	    TEST(holes_are_zeros),
 	    TEST(an_alias_is_the_same_file),
 	    TEST(indexes_and_sources),
+	    TEST(what_is_known_of_a_layer_stays),
 	    TEST(old_knowledge_is_forgotten),
 	    TEST(pins_are_replaced_and_survive),
 	};
