@@ -78,16 +78,17 @@ int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
                           const Contentd__Contentfs__V1__FetchBlobRequest *req, int fd, ffs_progress_fn progress,
                           void *arg, struct err *err);
 
-/* `fd`: the bytes, or -1 to ask only. *outcome: one of the response's. */
-int ffs_client_push_blob(struct ffs_client *c, struct rpc_call *on_behalf,
+/* Of these three `deadline_ns` may be earlier than the call's own; 0: it is not.
+ * `fd`: the bytes, or -1 to ask only. *outcome: one of the response's. */
+int ffs_client_push_blob(struct ffs_client *c, struct rpc_call *on_behalf, int64_t deadline_ns,
                          const Contentd__Contentfs__V1__PushBlobRequest *req, int fd, ffs_progress_fn progress,
                          void *arg, int *outcome, struct err *err);
 /* `fd`: a file with the document. */
-int ffs_client_push_manifest(struct ffs_client *c, struct rpc_call *on_behalf,
+int ffs_client_push_manifest(struct ffs_client *c, struct rpc_call *on_behalf, int64_t deadline_ns,
                              const Contentd__Contentfs__V1__PushManifestRequest *req, int fd, struct err *err);
 
 /* *out: pb_free. */
-int ffs_client_referrers(struct ffs_client *c, struct rpc_call *on_behalf,
+int ffs_client_referrers(struct ffs_client *c, struct rpc_call *on_behalf, int64_t deadline_ns,
                          const Contentd__Contentfs__V1__ReferrersRequest *req,
                          Contentd__Contentfs__V1__ReferrersResponse **out, struct err *err);
 

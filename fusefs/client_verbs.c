@@ -142,33 +142,42 @@ int ffs_client_fetch_blob(struct ffs_client *c, struct rpc_call *on_behalf,
 	return ffs_client_call(c, &k, NULL, NULL, err);
 }
 
-int ffs_client_push_blob(struct ffs_client *c, struct rpc_call *on_behalf,
+int ffs_client_push_blob(struct ffs_client *c, struct rpc_call *on_behalf, int64_t deadline_ns,
                          const Contentd__Contentfs__V1__PushBlobRequest *req, int fd, ffs_progress_fn progress,
                          void *arg, int *outcome, struct err *err)
 {
 	AUTO(pb) Contentd__Contentfs__V1__PushBlobResponse *rsp = NULL;
 	struct transfer t = {progress, arg};
-	struct ffs_call k = {"PushBlob",     &req->base,       fd, on_behalf, take_transfer, &t, false,
-	                     req->reference, req->blob->digest};
+	struct ffs_call k = {"PushBlob",
+	                     &req->base,
+	                     fd,
+	                     on_behalf,
+	                     take_transfer,
+	                     &t,
+	                     .image = req->reference,
+	                     .blob = req->blob->digest,
+	                     .deadline_ns = deadline_ns};
 
 	TRY(ffs_client_call(c, &k, &rsp, NULL, err));
 	*outcome = (int)rsp->outcome;
 	return 0;
 }
 
-int ffs_client_push_manifest(struct ffs_client *c, struct rpc_call *on_behalf,
+int ffs_client_push_manifest(struct ffs_client *c, struct rpc_call *on_behalf, int64_t deadline_ns,
                              const Contentd__Contentfs__V1__PushManifestRequest *req, int fd, struct err *err)
 {
-	struct ffs_call k = {"PushManifest", &req->base, fd, on_behalf, .image = req->reference};
+	struct ffs_call k = {
+	    "PushManifest", &req->base, fd, on_behalf, .image = req->reference, .deadline_ns = deadline_ns};
 
 	return ffs_client_call(c, &k, NULL, NULL, err);
 }
 
-int ffs_client_referrers(struct ffs_client *c, struct rpc_call *on_behalf,
+int ffs_client_referrers(struct ffs_client *c, struct rpc_call *on_behalf, int64_t deadline_ns,
                          const Contentd__Contentfs__V1__ReferrersRequest *req,
                          Contentd__Contentfs__V1__ReferrersResponse **out, struct err *err)
 {
-	struct ffs_call k = {"Referrers", &req->base, -1, on_behalf, .image = req->reference};
+	struct ffs_call k = {
+	    "Referrers", &req->base, -1, on_behalf, .image = req->reference, .deadline_ns = deadline_ns};
 
 	return ffs_client_call(c, &k, out, NULL, err);
 }

@@ -60,6 +60,9 @@
 	X(TEXT, fetch_gzip_index, "fetch.gzip_index", "\"off\"", CHOICE("off|publish"), START, \
 	  "Seekable indexes of ordinary gzip layers, with which others can fetch them on demand: publish (what a pull unpacks\n" \
 	  "gets one on the way, and when the image is stored they are pushed beside it, which needs the right to), or off.") \
+	X(NUMBER, fetch_gzip_index_timeout_ms, "fetch.gzip_index_timeout_ms", "60000", RANGE(1, 86400000), START, \
+	  "With publish: how long a pull, whose image is here by then, waits for a registry to take the indexes of it. Then it\n" \
+	  "goes on without.") \
 	X(HOSTS, fetch_gzip_index_hosts, "fetch.gzip_index_hosts", "[]", ANY, START, \
 	  "Registries (host[:port]) that are asked whether somebody has put gzip indexes beside an image (contentctl convert\n" \
 	  "--index-only): its ordinary gzip layers are lazy then. Nobody vouches for such an index but who may push there; \"*\"\n" \

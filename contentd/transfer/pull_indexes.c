@@ -1,12 +1,16 @@
 /*
  * Gzip indexes of a pulled image, for others (fetch.gzip_index = "publish"): they are built while its layers are unpacked,
- * and pushed beside it when it is stored, with what the pull presents to the registry. Nothing of this makes a pull fail.
+ * and pushed beside it when it is stored, with what the pull presents to the registry. Nothing of this makes a pull fail, and
+ * a registry that says nothing holds it up for so long only (fetch.gzip_index_timeout_ms).
  */
+#include "base/clock.h"
 #include "base/file.h"
 #include "contentd/convert/gzip_index.h"
 #include "contentd/transfer/pull_internal.h"
 #include "estargz/gzseek/artifact.h"
 #include "registry/manifest_write.h"
+
+#define ASK_NS (10 * NS_PER_S) /* so long a pull waits for the registry to say what there is */
 
 #define NOT_BUILT "image %s: gzip indexes are not built: "
 
@@ -28,7 +32,7 @@ static int is_published(struct pull *p, struct err *err)
 	req.subject = p->image->manifest->digest;
 	req.artifact_type = (char *)ESGZ_GZIP_INDEX_ARTIFACT;
 	req.access = p->access;
-	TRY(ffs_client_referrers(p->data, p->call, &req, &rsp, err));
+	TRY(ffs_client_referrers(p->data, p->call, clock_mono_ns() + ASK_NS, &req, &rsp, err));
 	return rsp->n_referrers > 0;
 }
 
@@ -74,6 +78,7 @@ bool pull_indexes_wanted(const struct pull *p, const struct pull_layer *l)
 /* ---- publishing ---- */
 
 struct indexes {
+	int64_t deadline_ns; /* of all that is sent */
 	VEC(struct gzip_index) v;
 	VEC(struct buf) bytes;
 };
@@ -95,7 +100,8 @@ static bool is_listed(const struct indexes *x, const struct digest *layer)
 	return false;
 }
 
-static int push_blob(struct pull *p, struct str media_type, struct str bytes, int fd, struct err *err)
+static int push_blob(struct pull *p, const struct indexes *x, struct str media_type, struct str bytes, int fd,
+                     struct err *err)
 {
 	const struct reg_descriptor of = reg_descriptor_of(media_type, bytes);
 	Contentd__Contentfs__V1__PushBlobRequest req = CONTENTD__CONTENTFS__V1__PUSH_BLOB_REQUEST__INIT;
@@ -109,7 +115,7 @@ static int push_blob(struct pull *p, struct str media_type, struct str bytes, in
 	req.reference = (char *)p->source;
 	req.blob = &blob;
 	req.access = p->access;
-	return ffs_client_push_blob(p->data, p->call, &req, fd, NULL, NULL, &outcome, err);
+	return ffs_client_push_blob(p->data, p->call, x->deadline_ns, &req, fd, NULL, NULL, &outcome, err);
 }
 
 /* Of each layer that has one, once. */
@@ -124,17 +130,18 @@ static int push_indexes(struct pull *p, struct indexes *x, struct err *err)
 		vec_push(&x->bytes, bytes);
 		TRY(fd_read_all(l->index_fd, ESGZ_ARTIFACT_BYTES_MAX, vec_last(&x->bytes), err));
 		vec_push(&x->v, (struct gzip_index){l->blob, buf_str(vec_last(&x->bytes))});
-		TRY(push_blob(p, STR(ESGZ_GZIP_INDEX_MEDIA_TYPE), vec_last(&x->v)->artifact, l->index_fd, err));
+		TRY(push_blob(p, x, STR(ESGZ_GZIP_INDEX_MEDIA_TYPE), vec_last(&x->v)->artifact, l->index_fd, err));
 	}
 	return 0;
 }
 
-static int push_memory(struct pull *p, struct str media_type, struct str bytes, struct err *err)
+static int push_memory(struct pull *p, const struct indexes *x, struct str media_type, struct str bytes,
+                       struct err *err)
 {
 	AUTO_FD int fd = -1;
 
 	TRY(memfd_of("blob", bytes, &fd, err));
-	return push_blob(p, media_type, bytes, fd, err);
+	return push_blob(p, x, media_type, bytes, fd, err);
 }
 
 static int push_referrer(struct pull *p, const struct indexes *x, struct err *err)
@@ -152,17 +159,18 @@ static int push_referrer(struct pull *p, const struct indexes *x, struct err *er
 	req.media_type = (char *)REG_MT_OCI_MANIFEST;
 	req.access = p->access;
 	req.referrer = true;
-	return ffs_client_push_manifest(p->data, p->call, &req, fd, err);
+	return ffs_client_push_manifest(p->data, p->call, x->deadline_ns, &req, fd, err);
 }
 
 static int publish(struct pull *p, struct err *err)
 {
-	AUTO(indexes) struct indexes x = {0};
+	const int64_t patience_ns = p->d->config.fetch_gzip_index_timeout_ms * NS_PER_MS;
+	AUTO(indexes) struct indexes x = {.deadline_ns = clock_mono_ns() + patience_ns};
 
 	TRY(push_indexes(p, &x, err));
 	if (!x.v.n)
 		return 0;
-	TRY(push_memory(p, STR(REG_MT_OCI_EMPTY), REG_EMPTY_CONFIG, err));
+	TRY(push_memory(p, &x, STR(REG_MT_OCI_EMPTY), REG_EMPTY_CONFIG, err));
 	TRY(push_referrer(p, &x, err));
 	log_info("image %s: gzip indexes of %zu layers are published", p->reference, x.v.n);
 	return 0;

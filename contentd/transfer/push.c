@@ -112,7 +112,7 @@ static int send_blob(struct job *j, const Records__Content *record, int fd, int 
 	req.blob = &blob;
 	req.mount_from = (char *)mount_source(j, record);
 	req.access = j->push->access;
-	return ffs_client_push_blob(j->push->data, j->push->t->call, &req, fd, on_progress, j, outcome, err);
+	return ffs_client_push_blob(j->push->data, j->push->t->call, 0, &req, fd, on_progress, j, outcome, err);
 }
 
 static int push_blob(struct job *j, struct err *err)
@@ -231,7 +231,7 @@ static int push_document(struct push *p, const struct cd_tree_node *n, bool is_r
 	req.reference = (char *)document_reference(&j, is_root);
 	req.media_type = (char *)j.desc.media_type;
 	req.access = p->access;
-	TRY(ffs_client_push_manifest(p->data, p->t->call, &req, fd, err));
+	TRY(ffs_client_push_manifest(p->data, p->t->call, 0, &req, fd, err));
 	tell(&j, "done", j.desc.size);
 	return 0;
 }

@@ -8,7 +8,7 @@ make_tiny_image --once "$T/tiny" || bail "tiny_image.py failed"
 python3 "$SOURCE_DIR/tests/index_image.py" "$T/tiny" "$T/many" || bail "index_image.py failed"
 start_registry
 start_netproxy "$REGISTRY"
-for name in one two three; do
+for name in one two three four; do
 	push_layout "$T/many" "test/$name:plain" --all || bail "push failed"
 done
 mark() { wc -l <"$NETPROXY_LOG" >"$T/seen"; }
@@ -82,6 +82,41 @@ check "nor does a question fail it" ctl pull "$NETPROXY/test/three:plain"
 check_match "that is not answered" "$(cat "$T/asked.1.log")" 'test/three:plain: gzip indexes are not built: .*500'
 netproxy_ask clear >"$T/ask"
 retire_contentd
+
+# ---- a registry that says nothing more ----
+
+while read -r method path; do
+	start_contentd "silent" 'gzip_index = "publish"' 'gzip_index_timeout_ms = 1500'
+	netproxy_ask fault stall all "$method" "/v2/test/three/$path" >"$T/ask"
+	check "who waits for $method $path in vain has the image" ctl pull "$NETPROXY/test/three:plain"
+	check_match "without indexes" "$(cat "$T/silent.1.log")" 'test/three:plain: its gzip indexes are not published: .*no answer in time'
+	check_match "the image runs" "$(ctl run --rm "$NETPROXY/test/three:plain" 2>"$T/err")" '^hello from tiny$'
+	netproxy_ask clear >"$T/ask"
+	retire_contentd
+done <<-END
+	POST blobs/uploads/
+	PUT manifests/sha256:
+	PUT manifests/sha256-
+END
+
+# With all the time that there is: nobody else waits for it.
+start_contentd patient 'gzip_index = "publish"' 'gzip_index_timeout_ms = 86400000'
+netproxy_ask reset >"$T/ask"
+netproxy_ask fault stall all PUT /v2/test/four/manifests/ >"$T/ask"
+ctl pull "$NETPROXY/test/four:plain" >"$T/pull.out" 2>&1 &
+pull=$!
+wait_for 30 eval '[ "$(netproxy_get faults)" -gt 0 ]'
+check_match "the image runs meanwhile" "$(ctl run --rm "$NETPROXY/test/four:plain" 2>"$T/err")" '^hello from tiny$'
+check "and is removed" ctl rmi "$NETPROXY/test/four:plain"
+check_eq "and gone" "$(ctl --json images | jq length)" 0
+check "while the pull waits" is_running "$pull"
+kill -TERM "$CONTENTD_PID"
+wait_for 60 eval '! is_running "$CONTENTD_PID"'
+wait "$CONTENTD_PID"
+check_eq "contentd ends nevertheless" $? 0
+wait "$pull"
+netproxy_ask clear >"$T/ask"
+retire_contentd 2>"$T/err"
 
 # ---- lazy layers; passwords ----
 
