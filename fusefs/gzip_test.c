@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "estargz/gzseek/artifact.h"
 #include "estargz/gzseek/build.h"
 #include "estargz/gzseek/points_format.h"
@@ -11,6 +12,7 @@
 #include "estargz/testing/test_blob.h"
 #include "registry/manifest_write.h"
 #include "rpc/pb.h"
+#include "rpc/service.h"
 
 #include <isa-l/crc64.h>
 #include <stdio.h>
@@ -483,6 +485,93 @@ static void lies_about_names_are_found(void **state)
 	assert_false(is_lazy(w, NULL));
 }
 
+/* It is refused here, which may be said of one that is there nevertheless. */
+static void push_referrer(struct world *w, const struct referrers *r)
+{
+	PB(PushManifestRequest) req = CONTENTD__CONTENTFS__V1__PUSH_MANIFEST_REQUEST__INIT;
+	const struct reg_descriptor none = reg_descriptor_of(STR("x/y"), STR("1"));
+	AUTO(buf) struct buf text = BUF_INIT;
+	AUTO_FD int fd = -1;
+
+	reg_artifact_write(STR(ESGZ_GZIP_INDEX_ARTIFACT), &r->subject, &none, 1, &text);
+	OK(memfd_of("referrer", buf_str(&text), &fd, err));
+	req.reference = w->reference;
+	req.media_type = (char *)REG_MT_OCI_MANIFEST;
+	req.referrer = true;
+	FAILS(ffs_client_push_manifest(w->client, NULL, 0, &req, fd, err), ERR_NOT_FOUND);
+}
+
+/* What one Open learned, the next one need not ask for; until somebody puts an index there through us. */
+static void that_there_is_none_is_remembered(void **state)
+{
+	struct world *w = *state;
+	AUTO(referrers) struct referrers r;
+	AUTO(buf) struct buf reason = BUF_INIT;
+	AUTO(layer) struct layer l;
+
+	make_layer(&l, 0, 6);
+	image_of(w, &l, &r);
+	publish(w, &r, true);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_false(is_lazy(w, &reason));
+		assert_string_equal(buf_cstr(&reason), "not a lazy layer, and no gzip index of it is of use");
+	}
+	assert_int_equal(questions(w), 1);
+	refer_to(w, "other/image");
+	assert_false(is_lazy(w, NULL));
+	assert_int_equal(questions(w), 2);
+	assert_false(is_lazy(w, NULL));
+	assert_int_equal(questions(w), 2);
+	push_referrer(w, &r);
+	assert_false(is_lazy(w, NULL));
+	assert_int_equal(questions(w), 3);
+}
+
+struct opener {
+	struct world *w;
+	struct rpc_call *call;
+	struct err err;
+};
+
+static void *open_it(void *arg)
+{
+	PB(OpenRequest) req = CONTENTD__CONTENTFS__V1__OPEN_REQUEST__INIT;
+	AUTO(pb) PB(OpenResponse) *rsp = NULL;
+	struct opener *o = arg;
+	AUTO_FD int docs = -1;
+
+	req.reference = o->w->reference;
+	req.lazy = true;
+	ffs_client_open(o->w->client, o->call, &req, NULL, NULL, &rsp, &docs, &o->err);
+	return NULL;
+}
+
+/* Nobody waits for a registry that keeps silent about referrers when the call is over. */
+static void who_looks_for_them_can_be_called_off(void **state)
+{
+	struct world *w = *state;
+	struct opener o = {.w = w, .call = rpc_own_begin(), .err = ERR_INIT};
+	AUTO(referrers) struct referrers r;
+	AUTO(layer) struct layer l;
+	pthread_t thread;
+
+	make_layer(&l, 0, 6);
+	image_of(w, &l, &r);
+	publish(w, &r, true);
+	vec_last(&w->resources)->stalls = true;
+	pthread_create(&thread, NULL, open_it, &o);
+	while (!atomic_load(&w->stalled))
+		usleep(1000);
+	rpc_own_cancel(o.call, ERR_CANCELLED);
+	pthread_join(thread, NULL);
+	rpc_own_end(o.call);
+	assert_int_equal(o.err.code, ERR_CANCELLED);
+	/* The request itself is ended, and not left to its time. */
+	for (unsigned i = 0; !atomic_load(&w->given_up); i++, usleep(10000))
+		if (i == 500)
+			fail_msg("the registry is still asked");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -497,6 +586,8 @@ int main(void)
 	    T(lies_about_contents_are_not_read),
 	    T(spans_without_chunks_are_proven),
 	    T(lies_about_names_are_found),
+	    T(that_there_is_none_is_remembered),
+	    T(who_looks_for_them_can_be_called_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

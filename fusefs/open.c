@@ -223,6 +223,7 @@ static void cancel_all(struct open *o)
 		reg_request_cancel(o->config_request);
 	if (o->tocs.request)
 		reg_request_cancel(o->tocs.request);
+	open_gzip_cancel(&o->gzip);
 	for (size_t i = 0; i < o->n_layers; i++)
 		if (o->layers[i].request)
 			reg_request_cancel(o->layers[i].request);

@@ -56,8 +56,9 @@ struct open_tocs {
 
 /* The gzip indexes beside the image: looked for by the first layer that could have one. */
 struct open_gzip {
-	bool started; /* the call's thread's */
+	bool begun, started; /* the call's thread's: somebody wants it; there is a thread */
 	pthread_t thread;
+	struct reg_canceller canceller; /* of what that waits for; once `started` */
 	/* Constant once `known`. */
 	struct reg_manifest *manifests[OPEN_GZIP_REFERRERS_MAX]; /* newest first */
 	unsigned n;
@@ -119,6 +120,7 @@ void open_tocs_fini(struct open_tocs *t);
  * call's thread alone. */
 bool open_gzip_wanted(const struct open_layer *l);
 int open_gzip_begin(struct open_layer *l, struct err *err);
+void open_gzip_cancel(struct open_gzip *g); /* the call's thread, too */
 void open_gzip_fini(struct open_gzip *g);
 
 /* What was found of its index when that was here says that it is false; then it is refused. */

@@ -13,6 +13,53 @@
 /* An artifact takes 1 to 2 in 100 of its layer, more where all files are small. */
 #define ARTIFACT_BYTES_MAX(blob_bytes) ((blob_bytes) / 8 + (1u << 20))
 
+/* So long it is not asked again about an image of which a registry has said that there is none. */
+#define NONE_NS (60 * NS_PER_S)
+
+/* ---- images without any ---- */
+
+static struct digest no_index_key(const struct open *o)
+{
+	char repository[REG_REF_TEXT_MAX], manifest[DIGEST_TEXT_MAX];
+	AUTO_FREE char *text = xasprintf("%s\n%s\n%s", repository_text(o->ref, repository),
+	                                 digest_text(&reg_image_manifest(o->image)->digest, manifest), o->access.owner);
+	struct digest key;
+
+	digest_of(text, strlen(text), &key);
+	return key;
+}
+
+static bool has_none(struct open *o)
+{
+	const struct digest key = no_index_key(o);
+	struct ffs_service *s = o->s;
+	int64_t now = clock_mono_ns();
+	bool found = false;
+
+	pthread_mutex_lock(&s->lock);
+	for (unsigned i = 0; i < NO_INDEX_MAX && !found; i++)
+		found = s->no_index[i].until_ns > now && digest_eq(&s->no_index[i].key, &key);
+	pthread_mutex_unlock(&s->lock);
+	return found;
+}
+
+static void note_none(struct open *o)
+{
+	const struct no_index none = {no_index_key(o), clock_mono_ns() + NONE_NS};
+	struct ffs_service *s = o->s;
+
+	pthread_mutex_lock(&s->lock);
+	s->no_index[s->no_index_next++ % NO_INDEX_MAX] = none;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void forget_no_index(struct ffs_service *s)
+{
+	pthread_mutex_lock(&s->lock);
+	memset(s->no_index, 0, sizeof(s->no_index));
+	pthread_mutex_unlock(&s->lock);
+}
+
 /* ---- which layers ---- */
 
 static bool is_trusted(const char *hosts, const char *host)
@@ -181,7 +228,7 @@ static int take_manifest(struct open *o, const struct digest *digest, int64_t de
 	struct reg_ref ref = *o->ref;
 
 	reg_ref_set_digest(&ref, digest);
-	TRY(reg_manifest_fetch(o->s->w->client, &ref, o->access.account, deadline_ns, NULL, &m, err));
+	TRY(reg_manifest_fetch(o->s->w->client, &ref, o->access.account, deadline_ns, &o->gzip.canceller, &m, err));
 	if (m->kind != REG_IMAGE_MANIFEST || !m->has_subject || !digest_eq(&m->subject.digest, &image->digest) ||
 	    !str_eqc(m->artifact_type, ESGZ_GZIP_INDEX_ARTIFACT))
 		return err_set(err, ERR_INVALID, "it is no gzip index of this image");
@@ -198,13 +245,17 @@ static int look(struct open *o, struct err *err)
 	if (deadline > o->deadline_ns)
 		deadline = o->deadline_ns;
 	TRY(reg_referrers_fetch(o->s->w->client, o->ref, o->access.account, &reg_image_manifest(o->image)->digest,
-	                        ESGZ_GZIP_INDEX_ARTIFACT, deadline, &index, err));
+	                        ESGZ_GZIP_INDEX_ARTIFACT, deadline, &o->gzip.canceller, &index, err));
+	if (!index->n_entries)
+		note_none(o);
 	for (size_t i = index->n_entries, tried = 0; i-- > 0 && tried < OPEN_GZIP_REFERRERS_MAX; tried++) {
 		const struct digest *digest = &index->entries[i].digest;
 		char text[DIGEST_TEXT_MAX];
 		struct err why = ERR_INIT;
 
-		if (take_manifest(o, digest, deadline, &why) < 0)
+		if (take_manifest(o, digest, deadline, &why) == -ERR_CANCELLED)
+			return err_set(err, ERR_CANCELLED, "cancelled");
+		if (why.code != ERR_OK)
 			log_warn("image %s, referrer %s is not used: %s", o->reference, digest_text(digest, text),
 			         why.msg);
 	}
@@ -217,7 +268,7 @@ static void *look_main(void *arg)
 	struct open_gzip *g = &o->gzip;
 	struct open_layer *l, *next;
 
-	if (look(o, &g->why) < 0)
+	if (look(o, &g->why) < 0 && g->why.code != ERR_CANCELLED)
 		log_warn("image %s: gzip indexes: %s", o->reference, g->why.msg);
 	pthread_mutex_lock(&o->lock);
 	g->known = true;
@@ -231,22 +282,34 @@ static void *look_main(void *arg)
 	return NULL;
 }
 
+static int begin_look(struct open *o, struct err *err)
+{
+	struct open_gzip *g = &o->gzip;
+	int r;
+
+	open_enter(o);
+	reg_canceller_init(&g->canceller);
+	r = pthread_create(&g->thread, NULL, look_main, o);
+	if (r) {
+		reg_canceller_fini(&g->canceller);
+		open_leave(o, NULL);
+		return err_errno(err, r, "start a thread");
+	}
+	g->started = true;
+	return 0;
+}
+
 int open_gzip_begin(struct open_layer *l, struct err *err)
 {
 	struct open *o = l->open;
 	struct open_gzip *g = &o->gzip;
 	bool known;
 
-	if (!g->started) {
-		int r;
-
-		open_enter(o);
-		r = pthread_create(&g->thread, NULL, look_main, o);
-		if (r) {
-			open_leave(o, NULL);
-			return err_errno(err, r, "start a thread");
-		}
-		g->started = true;
+	if (!g->begun) {
+		g->known = has_none(o); /* there is no other thread yet */
+		if (!g->known)
+			TRY(begin_look(o, err));
+		g->begun = true;
 	}
 	pthread_mutex_lock(&o->lock);
 	known = g->known;
@@ -260,10 +323,18 @@ int open_gzip_begin(struct open_layer *l, struct err *err)
 	return 0;
 }
 
-void open_gzip_fini(struct open_gzip *g)
+void open_gzip_cancel(struct open_gzip *g)
 {
 	if (g->started)
+		reg_canceller_cancel(&g->canceller);
+}
+
+void open_gzip_fini(struct open_gzip *g)
+{
+	if (g->started) {
 		pthread_join(g->thread, NULL);
+		reg_canceller_fini(&g->canceller);
+	}
 	for (unsigned i = 0; i < g->n; i++)
 		reg_manifest_free(g->manifests[i]);
 }

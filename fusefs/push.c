@@ -144,6 +144,7 @@ int verb_push_manifest(struct rpc_call *c, const void *request, void *svc, struc
 	struct err why = ERR_INIT;
 	struct reg_canceller k;
 	struct reg_ref ref;
+	int64_t deadline;
 	int r;
 
 	if (fd < 0)
@@ -151,15 +152,18 @@ int verb_push_manifest(struct rpc_call *c, const void *request, void *svc, struc
 	TRY(reg_ref_parse(str_of(req->reference), &ref, err));
 	TRY(access_take(s, req->access, &ref, &access, err));
 	TRY(fd_read_all(fd, REG_MANIFEST_BYTES_MAX, &bytes, err));
-	if (req->referrer)
-		return reg_referrer_push(s->w->client, &ref, access.account, buf_str(&bytes),
-		                         deadline_of(c, MANIFEST_PATIENCE), err);
+	deadline = deadline_of(c, MANIFEST_PATIENCE);
 	reg_canceller_init(&k);
 	rpc_on_cancel(c, reg_canceller_cancel, &k);
-	r = reg_manifest_push(s->w->client, &ref, access.account, buf_str(&bytes), str_of(req->media_type),
-	                      deadline_of(c, MANIFEST_PATIENCE), &k, &why);
+	if (req->referrer)
+		r = reg_referrer_push(s->w->client, &ref, access.account, buf_str(&bytes), deadline, &k, &why);
+	else
+		r = reg_manifest_push(s->w->client, &ref, access.account, buf_str(&bytes), str_of(req->media_type),
+		                      deadline, &k, &why);
 	rpc_off_cancel(c, &k);
 	reg_canceller_fini(&k);
+	if (req->referrer)
+		forget_no_index(s);
 	return ended(c, r, &why, err);
 }
 
@@ -183,15 +187,23 @@ int verb_referrers(struct rpc_call *c, const void *request, void *svc, struct er
 	AUTO(reg_manifest) struct reg_manifest *index = NULL;
 	struct ffs_service *s = svc;
 	AUTO(access) struct access access = {0};
+	struct err why = ERR_INIT;
+	struct reg_canceller k;
 	struct digest subject;
 	struct reg_ref ref;
+	int r;
 
 	TRY(reg_ref_parse(str_of(req->reference), &ref, err));
 	TRY_WRAP(digest_parse(str_of(req->subject), &subject, err), err, "subject");
 	TRY(access_take(s, req->access, &ref, &access, err));
-	TRY(reg_referrers_fetch(s->w->client, &ref, access.account, &subject,
-	                        *req->artifact_type ? req->artifact_type : NULL, deadline_of(c, MANIFEST_PATIENCE),
-	                        &index, err));
+	reg_canceller_init(&k);
+	rpc_on_cancel(c, reg_canceller_cancel, &k);
+	r = reg_referrers_fetch(s->w->client, &ref, access.account, &subject,
+	                        *req->artifact_type ? req->artifact_type : NULL, deadline_of(c, MANIFEST_PATIENCE), &k,
+	                        &index, &why);
+	rpc_off_cancel(c, &k);
+	reg_canceller_fini(&k);
+	TRY(ended(c, r, &why, err));
 	rsp.referrers = arena_zalloc(rpc_arena(c), index->n_entries + 1, sizeof(*rsp.referrers));
 	for (size_t i = 0; i < index->n_entries; i++)
 		rsp.referrers[rsp.n_referrers++] = entry(c, &index->entries[i]);

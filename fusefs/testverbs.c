@@ -31,7 +31,10 @@ static bool serve(struct exchange *x)
 			continue;
 		if (r->stalls) {
 			atomic_fetch_add(&w->stalled, 1);
-			return read(x->fd, &byte, 1) > 0; /* until the client has had enough */
+			while (read(x->fd, &byte, 1) > 0)
+				; /* until the client has had enough */
+			atomic_fetch_add(&w->given_up, 1);
+			return false;
 		}
 		if (memmem(r->bytes.p, r->bytes.n, "\"manifests\":[", 13))
 			return exchange_reply(x, 200, "Content-Type: " REG_MT_OCI_INDEX "\r\n", buf_str(&r->bytes));

@@ -30,7 +30,7 @@ struct world {
 	char dir[48];
 	struct testserver *server;
 	VEC(struct resource) resources; /* complete before the first request */
-	atomic_uint stalled;
+	atomic_uint stalled, given_up;  /* questions that were not answered; of these, whose client has gone */
 	atomic_bool password;           /* who does not say bob:s3cret is turned away */
 	_Atomic(const char *) withheld; /* a path that other/image does not have */
 	char reference[64];

@@ -40,6 +40,13 @@
 
 struct unpacking;
 
+/* Who has learned for which image that no gzip index stands beside it (open_gzip.c). */
+struct no_index {
+	struct digest key; /* of owner, repository and manifest */
+	int64_t until_ns;
+};
+#define NO_INDEX_MAX 256
+
 struct ffs_service {
 	struct ffs_worker *w;
 	struct ttrpc_server *server;
@@ -53,7 +60,9 @@ struct ffs_service {
 
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t unpacked;
-	struct map unpacking; /* blob digest -> struct unpacking */
+	struct map unpacking;                   /* blob digest -> struct unpacking */
+	struct no_index no_index[NO_INDEX_MAX]; /* a ring */
+	unsigned no_index_next;
 };
 
 /* ---- what comes in ---- */
@@ -99,6 +108,9 @@ int send_progress(struct rpc_call *c, int64_t *sent_ns, uint64_t done, uint64_t 
 int load_layers(struct ffs_service *s, struct err *err);
 int load_pins(struct ffs_service *s, struct err *err);
 void free_pins(struct ffs_service *s);
+
+/* A referrer was pushed: what was known of images without gzip indexes is so no more (open_gzip.c). */
+void forget_no_index(struct ffs_service *s);
 
 /* Makes a stored index known to the data. One that is damaged is removed, with a warning: ERR_NOT_FOUND then. */
 int load_layer(struct ffs_service *s, const struct digest *key, struct err *err);

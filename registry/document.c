@@ -93,20 +93,6 @@ int reg_manifest_get(struct reg_client *c, const struct reg_manifest_get *q, str
 	return get_manifest(c, q, q->ref ? usual_need(q->ref) : 0, out, err);
 }
 
-/* Waits for a request that may be ended from elsewhere; the handle is given back. */
-static int wait_cancellable(struct waiter *w, struct reg_canceller *k, TAKE(struct reg_request *) r, struct err *err)
-{
-	int result;
-
-	if (k)
-		reg_canceller_enter(k, r);
-	result = waiter_wait(w, err);
-	if (k)
-		reg_canceller_leave(k);
-	reg_request_unref(r);
-	return result;
-}
-
 int manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, unsigned need,
                    int64_t deadline_ns, struct reg_canceller *canceller, struct reg_manifest **out, struct err *err)
 {
@@ -124,7 +110,7 @@ int manifest_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_a
 
 	waiter_init(&w);
 	TRY(get_manifest(c, &q, need, &request, err));
-	TRY(wait_cancellable(&w, canceller, request, err));
+	TRY(waiter_wait_cancellable(&w, canceller, request, err));
 	TRY_WRAP(reg_manifest_parse(buf_str(&w.body), str_of(w.media_type), out, err), err, "%s",
 	         reg_ref_text(ref, text));
 	return 0;

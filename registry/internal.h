@@ -369,5 +369,7 @@ void waiter_fini(struct waiter *w);
 DEFINE_AUTO_FINI(waiter);
 void waiter_done(void *arg, struct reg_answer *answer); /* a reg_done_fn */
 int waiter_wait(struct waiter *w, struct err *err);
+/* For a request that whoever has the canceller (or NULL) may end; the handle is given back. */
+int waiter_wait_cancellable(struct waiter *w, struct reg_canceller *k, TAKE(struct reg_request *) r, struct err *err);
 
 #endif

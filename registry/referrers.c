@@ -48,6 +48,7 @@ struct listing {
 	struct reg_account *account;
 	const char *artifact_type; /* or NULL */
 	int64_t deadline_ns;
+	struct reg_canceller *canceller; /* or NULL */
 	char *subject;
 	VEC(struct reg_manifest *) pages;
 	size_t bytes;
@@ -78,6 +79,7 @@ static char *first_path(const struct listing *l)
 static int ask_page(struct listing *l, TAKE(char *) path, struct waiter *w, struct err *err)
 {
 	struct host *h = host_get(l->client, l->ref->host);
+	struct reg_request *handle = NULL;
 	struct reg_request *r =
 	    request_new(l->client, sizeof(*r), &page_ops, h, l->account, REG_DEMAND, "GET", l->deadline_ns, 0);
 	int routed;
@@ -91,8 +93,8 @@ static int ask_page(struct listing *l, TAKE(char *) path, struct waiter *w, stru
 		reg_request_unref(r);
 		return routed;
 	}
-	TRY(request_submit(r, NULL, err));
-	return waiter_wait(w, err);
+	TRY(request_submit(r, &handle, err));
+	return waiter_wait_cancellable(w, l->canceller, handle, err);
 }
 
 /* *path is of this page, then of the next one, or NULL. */
@@ -143,7 +145,8 @@ static int set_tag(struct reg_ref *ref, const struct digest *subject, struct err
 
 /* From a server that can do what is needed. *out stays NULL when there is no such tag. */
 static int read_tag(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, unsigned need,
-                    const struct digest *subject, int64_t deadline_ns, struct reg_manifest **out, struct err *err)
+                    const struct digest *subject, int64_t deadline_ns, struct reg_canceller *canceller,
+                    struct reg_manifest **out, struct err *err)
 {
 	AUTO(reg_manifest) struct reg_manifest *m = NULL;
 	struct reg_ref at = *ref;
@@ -151,7 +154,7 @@ static int read_tag(struct reg_client *c, const struct reg_ref *ref, struct reg_
 	int r;
 
 	TRY(set_tag(&at, subject, err));
-	r = manifest_fetch(c, &at, account, need, deadline_ns, NULL, &m, &why);
+	r = manifest_fetch(c, &at, account, need, deadline_ns, canceller, &m, &why);
 	if (r < 0 && why.code == ERR_NOT_FOUND)
 		return 0;
 	if (r < 0) {
@@ -194,11 +197,15 @@ static bool is_without_api(const struct listing *l)
 
 int reg_referrers_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
                         const struct digest *subject, const char *artifact_type, int64_t deadline_ns,
-                        struct reg_manifest **out, struct err *err)
+                        struct reg_canceller *canceller, struct reg_manifest **out, struct err *err)
 {
 	AUTO(listing)
-	struct listing l = {
-	    .client = c, .ref = ref, .account = account, .artifact_type = artifact_type, .deadline_ns = deadline_ns};
+	struct listing l = {.client = c,
+	                    .ref = ref,
+	                    .account = account,
+	                    .artifact_type = artifact_type,
+	                    .deadline_ns = deadline_ns,
+	                    .canceller = canceller};
 	struct reg_manifest *tagged = NULL;
 	char text[DIGEST_TEXT_MAX];
 	struct err why = ERR_INIT;
@@ -212,7 +219,7 @@ int reg_referrers_fetch(struct reg_client *c, const struct reg_ref *ref, struct 
 		return err_set(err, why.code, "%s/%s: referrers of %s: %s", ref->host, ref->repository, l.subject,
 		               why.msg);
 	if (r < 0)
-		TRY(read_tag(c, ref, account, REG_CAN_RESOLVE, subject, deadline_ns, &tagged, err));
+		TRY(read_tag(c, ref, account, REG_CAN_RESOLVE, subject, deadline_ns, canceller, &tagged, err));
 	if (tagged)
 		vec_push(&l.pages, tagged);
 	return merge(&l, out, err);
@@ -231,7 +238,7 @@ static bool names(const struct reg_manifest *index, const struct digest *digest)
 /* The fallback index with one more entry. */
 static int write_tag(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
                      const struct digest *subject, const struct reg_manifest *old, const struct reg_descriptor *entry,
-                     int64_t deadline_ns, struct err *err)
+                     int64_t deadline_ns, struct reg_canceller *canceller, struct err *err)
 {
 	static const struct reg_manifest none = {.kind = REG_IMAGE_INDEX};
 	struct reg_manifest index = old ? *old : none;
@@ -248,30 +255,31 @@ static int write_tag(struct reg_client *c, const struct reg_ref *ref, struct reg
 	index.media_type = STR(REG_MT_OCI_INDEX);
 	reg_manifest_write(&index, &text);
 	TRY(set_tag(&at, subject, err));
-	return reg_manifest_push(c, &at, account, buf_str(&text), index.media_type, deadline_ns, NULL, err);
+	return reg_manifest_push(c, &at, account, buf_str(&text), index.media_type, deadline_ns, canceller, err);
 }
 
 /* Whoever read before us, and writes after us, takes our entry out again: so we look. */
 static int add_to_tag(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
                       const struct digest *subject, const struct reg_descriptor *entry, int64_t deadline_ns,
-                      struct err *err)
+                      struct reg_canceller *canceller, struct err *err)
 {
 	for (unsigned i = 0; i <= TAG_ATTEMPTS; i++) {
 		AUTO(reg_manifest) struct reg_manifest *index = NULL;
 
 		/* Not from a mirror, whose copy may be old. */
-		TRY(read_tag(c, ref, account, REG_CAN_RESOLVE | REG_CAN_PUSH, subject, deadline_ns, &index, err));
+		TRY(read_tag(c, ref, account, REG_CAN_RESOLVE | REG_CAN_PUSH, subject, deadline_ns, canceller, &index,
+		             err));
 		if (names(index, &entry->digest))
 			return 0;
 		if (i < TAG_ATTEMPTS)
-			TRY(write_tag(c, ref, account, subject, index, entry, deadline_ns, err));
+			TRY(write_tag(c, ref, account, subject, index, entry, deadline_ns, canceller, err));
 	}
 	return err_set(err, ERR_ABORTED, "%s/%s: others keep changing the index of referrers", ref->host,
 	               ref->repository);
 }
 
 int reg_referrer_push(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, struct str manifest,
-                      int64_t deadline_ns, struct err *err)
+                      int64_t deadline_ns, struct reg_canceller *canceller, struct err *err)
 {
 	AUTO(reg_manifest) struct reg_manifest *m = NULL;
 	struct reg_descriptor entry;
@@ -287,6 +295,6 @@ int reg_referrer_push(struct reg_client *c, const struct reg_ref *ref, struct re
 	entry.n_annotations = m->n_annotations;
 	at.tag[0] = '\0';
 	at.has_digest = false;
-	TRY(manifest_push(c, &at, account, m->bytes, m->media_type, deadline_ns, NULL, &kept, err));
-	return kept ? 0 : add_to_tag(c, ref, account, &m->subject.digest, &entry, deadline_ns, err);
+	TRY(manifest_push(c, &at, account, m->bytes, m->media_type, deadline_ns, canceller, &kept, err));
+	return kept ? 0 : add_to_tag(c, ref, account, &m->subject.digest, &entry, deadline_ns, canceller, err);
 }

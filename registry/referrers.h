@@ -1,7 +1,7 @@
 /*
  * Referrers: manifests that name another one as their subject (distribution-spec 1.1, "Listing Referrers"). Registries that
  * do not know of them are served by the fallback tag, "sha256-<hex>": an index that clients keep by themselves. Blocking;
- * any thread except the I/O thread.
+ * any thread except the I/O thread; whoever has given a canceller (or NULL) can end it.
  *
  * A referrer is vouched for by nobody: whoever may push to a repository can attach one to any manifest in it.
  */
@@ -17,7 +17,7 @@
  */
 int reg_referrers_fetch(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account,
                         const struct digest *subject, const char *artifact_type, int64_t deadline_ns,
-                        struct reg_manifest **out, struct err *err);
+                        struct reg_canceller *canceller, struct reg_manifest **out, struct err *err);
 
 /*
  * Pushes a manifest that has a subject, by its digest; its blobs are there already. When the registry does not say that it
@@ -26,6 +26,6 @@ int reg_referrers_fetch(struct reg_client *c, const struct reg_ref *ref, struct 
  * (ERR_ABORTED). Entries of others stay as they are.
  */
 int reg_referrer_push(struct reg_client *c, const struct reg_ref *ref, struct reg_account *account, struct str manifest,
-                      int64_t deadline_ns, struct err *err);
+                      int64_t deadline_ns, struct reg_canceller *canceller, struct err *err);
 
 #endif

@@ -34,14 +34,14 @@ static void push(struct world *w, const char *type, const char *content)
 	AUTO(buf) struct buf text = BUF_INIT;
 
 	reg_artifact_write(str_of(type), &subject, &layer, 1, &text);
-	OK(reg_referrer_push(w->client, &w->ref, NULL, buf_str(&text), in_s(20), err));
+	OK(reg_referrer_push(w->client, &w->ref, NULL, buf_str(&text), in_s(20), NULL, err));
 }
 
 static size_t count(struct world *w, const char *type)
 {
 	AUTO(reg_manifest) struct reg_manifest *index = NULL;
 
-	OK(reg_referrers_fetch(w->client, &w->ref, NULL, &subject.digest, type, in_s(20), &index, err));
+	OK(reg_referrers_fetch(w->client, &w->ref, NULL, &subject.digest, type, in_s(20), NULL, &index, err));
 	for (size_t i = 0; type && i < index->n_entries; i++)
 		assert_true(str_eqc(index->entries[i].artifact_type, type));
 	return index->n_entries;
@@ -226,7 +226,7 @@ static void answers_are_bounded_and_checked(void **state)
 		struct err err = ERR_INIT;
 
 		assert_int_equal(
-		    reg_referrers_fetch(w->client, &w->ref, NULL, &subject.digest, NULL, in_s(20), &index, &err),
+		    reg_referrers_fetch(w->client, &w->ref, NULL, &subject.digest, NULL, in_s(20), NULL, &index, &err),
 		    -(int)cases[i].code);
 		assert_non_null(strstr(err.msg, cases[i].text));
 	}
@@ -237,11 +237,12 @@ static void bad_questions(void **state)
 	AUTO(world) struct world *w = world_new(serve, NULL);
 	struct reg_manifest *index = NULL;
 
-	FAILS(reg_referrer_push(w->client, &w->ref, NULL, str_of(MANIFEST), in_s(20), err), ERR_INVALID);
-	FAILS(reg_referrers_fetch(w->client, &w->ref, NULL, &subject.digest, NULL, 0, &index, err), ERR_INVALID);
+	FAILS(reg_referrer_push(w->client, &w->ref, NULL, str_of(MANIFEST), in_s(20), NULL, err), ERR_INVALID);
+	FAILS(reg_referrers_fetch(w->client, &w->ref, NULL, &subject.digest, NULL, 0, NULL, &index, err), ERR_INVALID);
 	assert_int_equal(testserver_count(w->server, "/"), 0);
 	testregistry_put(&registry, tag(), str_of(MANIFEST));
-	FAILS(reg_referrers_fetch(w->client, &w->ref, NULL, &subject.digest, NULL, in_s(20), &index, err), ERR_INVALID);
+	FAILS(reg_referrers_fetch(w->client, &w->ref, NULL, &subject.digest, NULL, in_s(20), NULL, &index, err),
+	      ERR_INVALID);
 }
 
 static void stubborn_rival(struct testregistry *r)
@@ -259,7 +260,8 @@ static void others_never_stop(void **state)
 
 	registry.before_tag = stubborn_rival;
 	reg_artifact_write(STR("t/a"), &subject, &layer, 1, &text);
-	assert_int_equal(reg_referrer_push(w->client, &w->ref, NULL, buf_str(&text), in_s(20), &why), -ERR_ABORTED);
+	assert_int_equal(reg_referrer_push(w->client, &w->ref, NULL, buf_str(&text), in_s(20), NULL, &why),
+	                 -ERR_ABORTED);
 	assert_non_null(strstr(why.msg, "/some/image: others keep changing the index of referrers"));
 	assert_int_equal(testserver_count(w->server, "PUT /v2/some/image/manifests/sha256-"), 5);
 }
@@ -280,7 +282,8 @@ static void full_index(void **state)
 	buf_adds(&index, "]}");
 	testregistry_put(&registry, tag(), buf_str(&index));
 	reg_artifact_write(STR("t/a"), &subject, &layer, 1, &text);
-	assert_int_equal(reg_referrer_push(w->client, &w->ref, NULL, buf_str(&text), in_s(20), &why), -ERR_EXHAUSTED);
+	assert_int_equal(reg_referrer_push(w->client, &w->ref, NULL, buf_str(&text), in_s(20), NULL, &why),
+	                 -ERR_EXHAUSTED);
 	assert_non_null(strstr(why.msg, "/some/image: the index of referrers is full"));
 	assert_int_equal(testserver_count(w->server, "PUT /v2/some/image/manifests/sha256-"), 0);
 }
@@ -297,15 +300,58 @@ static void no_server(void **state)
 	AUTO(reg_manifest) struct reg_manifest *index = NULL;
 	struct err why = ERR_INIT;
 
-	assert_int_equal(reg_referrers_fetch(w->client, &w->ref, pushes, &subject.digest, NULL, in_s(20), &index, &why),
-	                 -ERR_PRECONDITION);
+	assert_int_equal(
+	    reg_referrers_fetch(w->client, &w->ref, pushes, &subject.digest, NULL, in_s(20), NULL, &index, &why),
+	    -ERR_PRECONDITION);
 	assert_non_null(strstr(why.msg, ": no server of it is configured to be pulled from"));
 	assert_int_equal(testserver_count(w->server, "/"), 0);
 	/* A mirror without the API is not asked for a tag, either. */
-	assert_int_equal(reg_referrers_fetch(w->client, &w->ref, pulls, &subject.digest, NULL, in_s(20), &index, &why),
-	                 -ERR_PRECONDITION);
+	assert_int_equal(
+	    reg_referrers_fetch(w->client, &w->ref, pulls, &subject.digest, NULL, in_s(20), NULL, &index, &why),
+	    -ERR_PRECONDITION);
 	assert_non_null(strstr(why.msg, ": no server of it is configured to resolve tags"));
 	assert_int_equal(testserver_count(w->server, "/manifests/"), 0);
+}
+
+static struct reg_canceller canceller;
+static const char *cancelled_at; /* a part of "METHOD path" */
+
+static bool serve_until_cancelled(struct exchange *x)
+{
+	AUTO_FREE char *asked = xasprintf(STR_FMT " " STR_FMT, STR_ARG(x->method), STR_ARG(x->path));
+
+	if (!strstr(asked, cancelled_at))
+		return serve(x);
+	reg_canceller_cancel(&canceller);
+	return serve_nothing(x);
+}
+
+/* Whoever waits for a silent registry can be called off at each step. */
+static void cancelled(void **state)
+{
+	static const char *const steps[] = {
+	    "/referrers/", "GET /v2/some/image/manifests/sha256-",
+	    "PUT /v2/some/image/manifests/sha256:", "PUT /v2/some/image/manifests/sha256-"};
+	struct reg_descriptor layer = reg_descriptor_of(STR("x/y"), STR("1"));
+	AUTO(buf) struct buf text = BUF_INIT;
+
+	reg_artifact_write(STR("t/a"), &subject, &layer, 1, &text);
+	for (unsigned i = 0; i < 5; i++) {
+		AUTO(world) struct world *w = world_new(serve_until_cancelled, NULL);
+		AUTO(reg_manifest) struct reg_manifest *index = NULL;
+		bool reads = i < 2;
+
+		cancelled_at = steps[reads ? i : i - 1];
+		reg_canceller_init(&canceller);
+		if (reads)
+			FAILS(reg_referrers_fetch(w->client, &w->ref, NULL, &subject.digest, NULL, in_s(600),
+			                          &canceller, &index, err),
+			      ERR_CANCELLED);
+		else
+			FAILS(reg_referrer_push(w->client, &w->ref, NULL, buf_str(&text), in_s(600), &canceller, err),
+			      ERR_CANCELLED);
+		reg_canceller_fini(&canceller);
+	}
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -318,6 +364,7 @@ int main(void)
 	    CASE(two_writers),   CASE(answers_are_bounded_and_checked),
 	    CASE(bad_questions), CASE(others_never_stop),
 	    CASE(full_index),    CASE(no_server),
+	    CASE(cancelled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,3 +47,16 @@ int waiter_wait(struct waiter *w, struct err *err)
 		*err = w->err;
 	return w->result;
 }
+
+int waiter_wait_cancellable(struct waiter *w, struct reg_canceller *k, TAKE(struct reg_request *) r, struct err *err)
+{
+	int result;
+
+	if (k)
+		reg_canceller_enter(k, r);
+	result = waiter_wait(w, err);
+	if (k)
+		reg_canceller_leave(k);
+	reg_request_unref(r);
+	return result;
+}

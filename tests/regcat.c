@@ -238,7 +238,7 @@ static int refer(struct run *r, char **argv, struct err *err)
 	TRY(push_bytes(r, buf_str(&b), &layer, err));
 	TRY(push_bytes(r, REG_EMPTY_CONFIG, &empty, err));
 	reg_artifact_write(str_of(argv[0]), &subject, &layer, 1, &text);
-	TRY(reg_referrer_push(r->client, &r->ref, NULL, buf_str(&text), r->deadline_ns, err));
+	TRY(reg_referrer_push(r->client, &r->ref, NULL, buf_str(&text), r->deadline_ns, NULL, err));
 	digest_of(text.p, text.n, &d);
 	printf("%s\n", digest_text(&d, digest));
 	return 0;
@@ -251,7 +251,7 @@ static int referrers(struct run *r, char **argv, struct err *err)
 	char text[DIGEST_TEXT_MAX];
 
 	TRY(reg_manifest_fetch(r->client, &r->ref, NULL, r->deadline_ns, NULL, &m, err));
-	TRY(reg_referrers_fetch(r->client, &r->ref, NULL, &m->digest, argv[0], r->deadline_ns, &index, err));
+	TRY(reg_referrers_fetch(r->client, &r->ref, NULL, &m->digest, argv[0], r->deadline_ns, NULL, &index, err));
 	for (size_t i = 0; i < index->n_entries; i++)
 		printf("%s " STR_FMT "\n", digest_text(&index->entries[i].digest, text),
 		       STR_ARG(index->entries[i].artifact_type));

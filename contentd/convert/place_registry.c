@@ -185,7 +185,8 @@ static int registry_has_referrer(struct place *p, const struct digest *subject, 
 	AUTO(reg_manifest) struct reg_manifest *index = NULL;
 	AUTO_FREE char *type = str_dup(artifact_type);
 
-	TRY(reg_referrers_fetch(r->client, &r->ref, NULL, subject, type, soon(), &index, err));
+	TRY(reg_referrers_fetch(r->client, &r->ref, NULL, subject, type, soon(), r->writing ? &r->reads : NULL, &index,
+	                        err));
 	for (size_t i = 0; i < index->n_entries; i++)
 		if (digest_eq(&index->entries[i].digest, digest))
 			return 1;
@@ -196,7 +197,7 @@ static int registry_put_referrer(struct place *p, struct str manifest, struct er
 {
 	struct registry *r = registry_of(p);
 
-	return reg_referrer_push(r->client, &r->ref, NULL, manifest, soon(), err);
+	return reg_referrer_push(r->client, &r->ref, NULL, manifest, soon(), &r->writes, err);
 }
 
 static int registry_put_manifest(struct place *p, struct str bytes, struct str media_type, struct err *err)
