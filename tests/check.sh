@@ -37,7 +37,14 @@ while [ $# -gt 0 ]; do
 		exit 0
 		;;
 	-*) wrong_usage ;;
-	*) parts+=("$1") ;;
+	unit | integration | asan | tsan) parts+=("$1") ;;
+	*)
+		[ -x "tests/integration/$1.sh" ] || {
+			echo "check: no part or integration test '$1'" >&2
+			exit 2
+		}
+		parts+=("$1")
+		;;
 	esac
 	shift
 done
@@ -255,14 +262,7 @@ for part in "${parts[@]}"; do
 	asan) unit dev build/dev ;;
 	tsan) unit tsan build/tsan ;;
 	integration) integration ;;
-	*)
-		if [ -x "tests/integration/$part.sh" ]; then
-			build release && script_alone "$part"
-		else
-			echo "check: no part or integration test '$part'" >&2
-			exit 2
-		fi
-		;;
+	*) build release && script_alone "$part" ;;
 	esac
 done
 

@@ -440,3 +440,13 @@ push_layout() {
 make_tiny_image() { python3 "$SOURCE_DIR/tests/tiny_image.py" "$@"; }
 
 tree_list() { python3 "$SOURCE_DIR/tests/tree.py" "$@"; }
+
+# said CTR... run|tasks exec @LOG@ ...: what a program says that a stock ctr starts. In place of @LOG@ stands an option by
+# which the shim writes it into a file: on a busy machine ctr gives up opening its FIFOs when the program ends first, ends
+# well, and what stands in them is lost.
+said() {
+	local file
+	file=$(mktemp -p "$T" said.XXXXXX)
+	"${@/#@LOG@/--log-uri=file://$file}" || echo "status $?"
+	cat "$file"
+}

@@ -66,7 +66,7 @@ check_match "and its layers are lazy" "$(ctl info)" ", lazy, unproven$"
 check_eq "its content is listed as well" "$(stock content ls -q | wc -l)" "$(($(jq '.layers | length' "$T/lazy/blobs/sha256/$(jq -r '.manifests[0].digest' "$T/lazy/index.json" | cut -d: -f2)") + 2))"
 lazy_mounts=$(erofs_mounts) # none at level tree, one or two at the others
 [ "${LEVEL:-}" = tree ] || check "its metadata image is mounted" test "$lazy_mounts" -gt 0
-check_eq "it runs, by the stock client" "$(stock run --rm "$LAZY" c1)" "hello from tiny"
+check_eq "it runs, by the stock client" "$(said stock run --rm @LOG@ "$LAZY" c1)" "hello from tiny"
 check_eq "and by ours" "$(ctl run --rm --net none "$LAZY")" "hello from tiny"
 check_eq "the program's status" "$(ctl run --rm --net none "$LAZY" /bin/no-such-program >/dev/null 2>&1; echo $?)" 127
 
@@ -80,7 +80,7 @@ check_eq "from the disk" "$(netproxy_get body_bytes)" "$before"
 ingests() { find "$D/root/content/ingest" -mindepth 1 -maxdepth 1 | wc -l; }
 before=$(ingests) # the one with the wrong digest may go on
 check "a plain pull" ctl pull --lazy=off "$PLAIN"
-check_eq "it runs" "$(stock run --rm "$PLAIN" c2)" "hello from tiny"
+check_eq "it runs" "$(said stock run --rm @LOG@ "$PLAIN" c2)" "hello from tiny"
 for blob in $(jq -r '.layers[].digest' "$T/tiny/blobs/sha256/$(jq -r '.manifests[0].digest' "$T/tiny/index.json" | cut -d: -f2)"); do
 	check_same "the blob of a plain layer is kept" "$D/root/content/blobs/sha256/${blob#sha256:}" "$T/tiny/blobs/sha256/${blob#sha256:}"
 done
@@ -115,7 +115,7 @@ wait "$CONTENTD" 2>/dev/null
 contentd
 check_match "images are there after a kill" "$(stock images ls -q | tr '\n' ' ')" "lazy:latest .*tiny:latest"
 check_match "and the task" "$(stock tasks ls)" "^keeps +[0-9]+ +RUNNING"
-check_eq "exec in it" "$(stock tasks exec --exec-id e1 keeps /app/hello)" "hello from tiny"
+check_eq "exec in it" "$(said stock tasks exec @LOG@ --exec-id e1 keeps /app/hello)" "hello from tiny"
 
 # ---- both processes of contentfs ----
 both() { ctl info | sed -n 's/^contentfs *holder \([0-9]*\), worker \([0-9]*\).*/\1 \2/p'; }
@@ -126,13 +126,13 @@ kill -KILL $old
 back() { [ "$(grep -c 'contentfs is back' "$T/contentd.log")" -gt 0 ]; }
 check "contentfs comes back, though nobody calls" wait_for 30 back
 check_fails "as other processes" test "$(both)" = "$old"
-check_eq "a program that was not read yet" "$(stock tasks exec --exec-id e3 keeps /bin/busybox echo still here)" "still here"
+check_eq "a program that was not read yet" "$(said stock tasks exec @LOG@ --exec-id e3 keeps /bin/busybox echo still here)" "still here"
 
 # ---- removing ----
 check "images rm, of one that runs" stock images rm --sync "$LAZY"
 check "images rm" stock images rm --sync "$PLAIN"
 check_eq "what runs stays mounted, and nothing else" "$(erofs_mounts)" "$lazy_mounts"
-check_eq "it goes on" "$(stock tasks exec --exec-id e2 keeps /app/hello)" "hello from tiny"
+check_eq "it goes on" "$(said stock tasks exec @LOG@ --exec-id e2 keeps /app/hello)" "hello from tiny"
 stock tasks kill --signal KILL keeps
 check "the task ends" wait_for 10 sh -c "ctr --address '$ADDRESS' tasks ls | grep -q STOPPED"
 check "tasks rm" stock tasks rm keeps

@@ -247,8 +247,8 @@ check_match "much is lost" "$(tail -n 1 "$T/repair.log")" "[0-9]+ wrong, [0-9]+ 
 contentd "$R"
 check "the lazy image is pulled again" ctl pull "$LAZY"
 check "and the plain one" ctl pull --lazy=off "$PLAIN"
-check_eq "the lazy one runs" "$(stock run --rm "$LAZY" r1)" "hello from tiny"
-check_eq "the plain one runs" "$(stock run --rm "$PLAIN" r2)" "hello from tiny"
+check_eq "the lazy one runs" "$(said stock run --rm @LOG@ "$LAZY" r1)" "hello from tiny"
+check_eq "the plain one runs" "$(said stock run --rm @LOG@ "$PLAIN" r2)" "hello from tiny"
 stop_all
 check "and nothing is wrong any more" fsck --contents
 finish

@@ -63,7 +63,7 @@ check "the documentation names the same metrics" python3 "$SOURCE_DIR/tests/prom
 check_eq "contentfs is up" "$(metric contentd_contentfs_up)" 1
 check_eq "nothing was pulled" "$(metric contentd_store_blobs)" 0
 check "a lazy pull" ctl pull "$LAZY"
-check_eq "it runs" "$(stock run --rm "$LAZY" c1)" "hello from tiny"
+check_eq "it runs" "$(said stock run --rm @LOG@ "$LAZY" c1)" "hello from tiny"
 check_fails "an image that is not there" ctl pull "$NETPROXY/none:latest"
 stock images ls -q >"$T/images"
 scrape
@@ -254,7 +254,7 @@ scrape
 check_eq "and the metrics" "$(metric contentd_contentfs_up)" 0
 rmdir "$D/state/contentfs.sock"
 check "it is tried again until it is there" wait_for 60 ctl info
-check_eq "an image runs" "$(stock run --rm "$LAZY" c2)" "hello from tiny"
+check_eq "an image runs" "$(said stock run --rm @LOG@ "$LAZY" c2)" "hello from tiny"
 stop_contentd
 
 # ---- settings of registry hosts ----

@@ -86,13 +86,6 @@ front() {
 }
 rpull() { ctr-remote --address "$FRONT/sock" --namespace "$ns" images rpull --snapshotter contentd --plain-http "$@"; }
 run_in() { front run --snapshotter contentd --fifo-dir "$FRONT/fifo" --cgroup "/$ns/$RANDOM" "$@" 2>&1; }
-# prints IMAGE ID: what a container of it says. The shim writes it into a file: on a busy machine ctr gives up opening its FIFOs
-# when the container ends first, and what stands in them is lost.
-prints() {
-	rm -f "$T/$2.said"
-	run_in --rm --log-uri "file://$T/$2.said" "$1" "$2" || echo "status $?"
-	cat "$T/$2.said"
-}
 ours() { ctr_ snapshots --snapshotter contentd ls | sed 1d; }
 # What asks for lazy layers: ctr-remote, and from containerd 2.1 on (sid) its own Transfer service.
 pull_lazily() {
@@ -144,7 +137,7 @@ tree_list --no-dir-times "$T/tiny.ref/rootfs" >"$T/tiny.want"
 ordinary() {
 	check "an ordinary image: containerd unpacks it" front images pull --snapshotter contentd --plain-http "$plain"
 	check_eq "into snapshots of contentd" "$(ours | awk '{print $NF}' | sort | uniq -c | xargs)" "3 Committed"
-	check_eq "it runs" "$(prints "$plain" ordinary)" "hello from tiny"
+	check_eq "it runs" "$(said run_in --rm @LOG@ "$plain" ordinary)" "hello from tiny"
 	# containerd gives a hard link's owner and mode to its file: so its own tree counts.
 	front images pull --snapshotter overlayfs --plain-http "$plain" >"$T/pull.out" 2>&1 || cat "$T/pull.out"
 	check "containerd's own snapshotter shows its tree" front_tree overlayfs "$T/plain.want"
@@ -163,7 +156,7 @@ on_demand() {
 	check_match "containerd sees that they are remote" \
 		"$(front snapshots --snapshotter contentd info "$(front snapshots --snapshotter contentd ls | awk 'NR == 2 {print $1}')")" \
 		'"containerd.io/snapshot/remote": "remote snapshot"'
-	check_eq "it runs" "$(prints "$lazy" lazy)" "hello from tiny"
+	check_eq "it runs" "$(said run_in --rm @LOG@ "$lazy" lazy)" "hello from tiny"
 	check "some of it is here now, and some is not" eval 'test "$(info "[.layers[].presentBytes] | add")" -gt 0 &&
 		test "$(info "[.layers[].presentBytes] | add")" -lt "$(info "[.layers[].contentBytes] | add")"'
 	check_eq "all that it takes here is in use" "$(ctl --json df | jq '[.[] | select(.kind != "partial") | .unreferencedCount] | add')" 0
@@ -180,12 +173,12 @@ restarts() {
 	before=$(front snapshots --snapshotter contentd ls)
 	kill -KILL "$CONTENTD_PID" "$(info .contentfs.workerPid)"
 	check_match "contentd and its worker killed: the container goes on" \
-		"$(front tasks exec --fifo-dir "$FRONT/fifo" --exec-id e1 stay cat /app/hello 2>&1)" 'hello from tiny'
+		"$(said front tasks exec @LOG@ --exec-id e1 stay cat /app/hello 2>&1)" 'hello from tiny'
 	check_fails "containerd has no snapshotter" front snapshots --snapshotter contentd ls
 	restart_contentd
 	check "contentd started: containerd has it again" wait_for 20 front snapshots --snapshotter contentd ls
 	check_eq "with the same snapshots" "$(front snapshots --snapshotter contentd ls)" "$before"
-	check_eq "a new container runs" "$(prints "$lazy" again)" "hello from tiny"
+	check_eq "a new container runs" "$(said run_in --rm @LOG@ "$lazy" again)" "hello from tiny"
 	kill -KILL "$FRONT_PID"
 	wait "$FRONT_PID" 2>/dev/null
 	run_front
@@ -324,14 +317,14 @@ credentials() {
 	done
 	check "a registry that contentd may not read" rpull --user bob:secret "$locked/test/tiny:one"
 	check_eq "containerd unpacks it" "$(ours | awk '{print $NF}' | sort | uniq -c | xargs) $(blobs)" "3 Committed 5"
-	check_eq "it runs" "$(prints "$locked/test/tiny:one" locked)" "hello from tiny"
+	check_eq "it runs" "$(said run_in --rm @LOG@ "$locked/test/tiny:one" locked)" "hello from tiny"
 	check_match "the log says why" "$(cat "$T/$CONTENTD_NAME.1.log")" "image $locked/test/tiny:one: .*not lazy: .*(401|unauth)"
 	front images rm --sync "$locked/test/tiny:one" >"$T/rm.out"
 	jq -n --arg host "$locked" --arg auth "$(printf bob:secret | base64)" '{auths: {($host): {auth: $auth}}}' \
 		>"$T/$CONTENTD_NAME.docker.json"
 	check "with the password in its docker configuration" rpull --user bob:secret "$locked/test/tiny:two"
 	check_eq "contentd makes it lazy" "$(blobs)" 2
-	check_eq "it runs, too" "$(prints "$locked/test/tiny:two" locked)" "hello from tiny"
+	check_eq "it runs, too" "$(said run_in --rm @LOG@ "$locked/test/tiny:two" locked)" "hello from tiny"
 }
 
 # What contentd cannot get at, and what it does not believe, containerd downloads. Those above stand on files then.

@@ -85,7 +85,7 @@ mounted() {
 	tree_list --no-times "$T/tree" >"$T/$1.got"
 	umount "$T/tree"
 	check_same "the tree" "$T/$1.got" "$T/want"
-	check_eq "a container" "$(real ctr run --rm --snapshotter stargz --cgroup "/$ns/$1" --fifo-dir "$C/fifos" "$image" "$1" 2>&1)" \
+	check_eq "a container" "$(said real ctr run --rm @LOG@ --snapshotter stargz --cgroup "/$ns/$1" "$image" "$1" 2>&1)" \
 		"hello from tiny"
 	# The collection that follows takes the view, too.
 	real ctr images rm --sync "$image" >/dev/null
@@ -114,6 +114,8 @@ form() {
 tree_list --no-times "$T/reference/rootfs" >"$T/want"
 form estargz --format estargz
 form min-chunk --format estargz --min-chunk-size 100000
+printf 'bin/busybox\napp/hello\n' >"$T/first"
+form prioritized --format estargz --priority "$T/first"
 if [ -x "$grpc" ]; then
 	form external --format estargz-external-toc
 	form keep-diff-id --format estargz-external-toc --keep-diff-id
