@@ -82,7 +82,8 @@ char *digest_text(const struct digest *d, char dst[static DIGEST_TEXT_MAX])
 	return dst;
 }
 
-static_assert(HASHERS_MAX == SHA256_LANES, "hasher_add_all");
+static_assert(HASHERS_MAX == SHA256_LANES && DIGESTS_MAX == SHA256_LANES, "digests at a time");
+static_assert(sizeof(struct digest) == SHA256_DIGEST_BYTES, "sha256_of");
 
 /*
  * SHA-256 is ours where the processor has instructions for it, since those do several at a time (sha256.h), else OpenSSL's.
@@ -147,14 +148,11 @@ static void ctx_done(EVP_MD_CTX *ctx, struct digest *out)
 
 void digest_of(const void *p, size_t n, struct digest *out)
 {
-	if (is_ours()) {
-		struct sha256 s, *one = &s;
+	digest_of_all(&p, 1, n, out);
+}
 
-		sha256_start(&s);
-		sha256_add(&one, 1, p, n);
-		sha256_peek(&s, out->b);
-		return;
-	}
+static void digest_by_openssl(const void *p, size_t n, struct digest *out)
+{
 	if (!thread_ctx) {
 		thread_ctx = ctx_new();
 		if (pthread_setspecific(thread_ctx_key, thread_ctx))
@@ -163,6 +161,16 @@ void digest_of(const void *p, size_t n, struct digest *out)
 	ctx_start(thread_ctx);
 	ctx_add(thread_ctx, p, n);
 	ctx_done(thread_ctx, out);
+}
+
+void digest_of_all(const void *const *p, unsigned n_messages, size_t n, struct digest *out)
+{
+	if (is_ours()) {
+		sha256_of(p, n_messages, n, (uint8_t *)out);
+		return;
+	}
+	for (unsigned i = 0; i < n_messages; i++)
+		digest_by_openssl(p[i], n, &out[i]);
 }
 
 struct hasher {

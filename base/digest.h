@@ -42,6 +42,9 @@ static inline bool digest_is_zero(const struct digest *d)
 
 /* One-shot sha256. */
 void digest_of(const void *p, size_t n, struct digest *out);
+/* The digests of 1 to DIGESTS_MAX messages, all of n bytes, for less than one after the other. */
+#define DIGESTS_MAX 3
+void digest_of_all(const void *const *p, unsigned n_messages, size_t n, struct digest *out);
 
 /* Lower-case hex of any bytes: 2n characters and a NUL into dst. */
 void hex_encode(const void *p, size_t n, char *dst);

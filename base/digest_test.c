@@ -160,6 +160,23 @@ static void every_length(void **state)
 	}
 }
 
+static void several_messages(void **state)
+{
+	uint8_t bytes[SAMPLE_BYTES];
+
+	fill_sample(bytes);
+	for (size_t n = 0; n <= 1000; n++)
+		for (unsigned n_messages = 1; n_messages <= DIGESTS_MAX; n_messages++) {
+			const void *from[DIGESTS_MAX] = {bytes + n % 16, bytes + 1500, bytes + 3000 + n % 5};
+			struct digest d[DIGESTS_MAX + 1] = {0};
+
+			digest_of_all(from, n_messages, n, d);
+			for (unsigned i = 0; i < n_messages; i++)
+				assert_digest(&d[i], from[i], n);
+			assert_true(digest_is_zero(&d[n_messages]));
+		}
+}
+
 /* Hashers that begin and end at different places of one stream, which comes in pieces: each gets what lies within. */
 static void several_at_once(void **state)
 {
@@ -296,11 +313,12 @@ static void base64_of_all_bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(text_forms),      cmocka_unit_test(wrong_texts),
-	    cmocka_unit_test(streaming),       cmocka_unit_test(peeking_does_not_disturb),
-	    cmocka_unit_test(known_answers),   cmocka_unit_test(every_length),
-	    cmocka_unit_test(several_at_once), cmocka_unit_test(threads),
-	    cmocka_unit_test(base64),          cmocka_unit_test(base64_of_all_bytes),
+	    cmocka_unit_test(text_forms),       cmocka_unit_test(wrong_texts),
+	    cmocka_unit_test(streaming),        cmocka_unit_test(peeking_does_not_disturb),
+	    cmocka_unit_test(known_answers),    cmocka_unit_test(every_length),
+	    cmocka_unit_test(several_at_once),  cmocka_unit_test(threads),
+	    cmocka_unit_test(base64),           cmocka_unit_test(base64_of_all_bytes),
+	    cmocka_unit_test(several_messages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -149,13 +149,13 @@ bool sha256_usable(void)
 
 #endif
 
+/* The first 32 bits of the fractions of the square roots of the first eight primes (FIPS 180-4, 5.3.3). */
+static const uint32_t BEGIN[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                  0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+
 void sha256_start(struct sha256 *s)
 {
-	/* The first 32 bits of the fractions of the square roots of the first eight primes (FIPS 180-4, 5.3.3). */
-	static const uint32_t begin[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-	                                  0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-
-	memcpy(s->h, begin, sizeof(begin));
+	memcpy(s->h, BEGIN, sizeof(BEGIN));
 	s->bytes = 0;
 }
 
@@ -215,16 +215,54 @@ void sha256_add(struct sha256 *const *s, unsigned n, const void *p, size_t bytes
 	}
 }
 
+/* The end of a message: what of it is behind the last whole block, a one, zeros, its length in bits. Returns the number of
+ * blocks. */
+static size_t put_end(uint8_t end[static 2 * BLOCK], const uint8_t *tail, uint64_t bytes)
+{
+	size_t in_tail = bytes % BLOCK, blocks = in_tail < BLOCK - 8 ? 1 : 2;
+
+	memset(end, 0, 2 * BLOCK); /* of a size that is known: no call */
+	if (in_tail)
+		memcpy(end, tail, in_tail);
+	end[in_tail] = 0x80;
+	put_be64(end + blocks * BLOCK - 8, bytes * 8);
+	return blocks;
+}
+
+static void put_digest(const uint32_t h[static 8], uint8_t *out)
+{
+	for (int i = 0; i < 8; i++)
+		put_be32(out + 4 * i, h[i]);
+}
+
 void sha256_peek(const struct sha256 *s, uint8_t *out)
 {
 	struct sha256 last = *s;
-	size_t in_tail = s->bytes % BLOCK, zeros_end = in_tail < BLOCK - 8 ? BLOCK - 8 : 2 * BLOCK - 8;
-	uint8_t end[2 * BLOCK] = {0};
+	uint8_t end[2 * BLOCK];
 
-	memcpy(end, s->tail, in_tail);
-	end[in_tail] = 0x80;
-	put_be64(end + zeros_end, s->bytes * 8);
-	add_blocks(&last, end, (zeros_end + 8) / BLOCK);
-	for (int i = 0; i < 8; i++)
-		put_be32(out + 4 * i, last.h[i]);
+	add_blocks(&last, end, put_end(end, s->tail, s->bytes));
+	put_digest(last.h, out);
+}
+
+void sha256_of(const void *const *p, unsigned n, size_t bytes, uint8_t *out)
+{
+	uint32_t states[SHA256_LANES][8], *h[SHA256_LANES];
+	uint8_t ends[SHA256_LANES][2 * BLOCK];
+	const uint8_t *from[SHA256_LANES];
+	size_t whole = bytes / BLOCK, end_blocks = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		memcpy(states[i], BEGIN, sizeof(BEGIN));
+		h[i] = states[i];
+		from[i] = p[i];
+	}
+	if (whole > 0)
+		blocks_of[n - 1](h, from, whole);
+	for (unsigned i = 0; i < n; i++) {
+		end_blocks = put_end(ends[i], from[i] + whole * BLOCK, bytes);
+		from[i] = ends[i];
+	}
+	blocks_of[n - 1](h, from, end_blocks);
+	for (unsigned i = 0; i < n; i++)
+		put_digest(states[i], out + i * SHA256_DIGEST_BYTES);
 }
