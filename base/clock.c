@@ -44,21 +44,41 @@ char *time_rfc3339(struct timespec t, char dst[static 40])
 	return dst;
 }
 
-/* Takes exactly `digits` decimal digits off *s, and then `after` unless it is 0. */
-static inline bool take(struct str *s, size_t digits, char after, int *out)
+static inline bool are_digits(const char *p)
 {
-	int v = 0;
+	return p[0] >= '0' && p[0] <= '9' && p[1] >= '0' && p[1] <= '9';
+}
 
-	if (s->n < digits)
-		return false;
-	for (size_t i = 0; i < digits; i++) {
-		if (s->p[i] < '0' || s->p[i] > '9')
-			return false;
-		v = v * 10 + (s->p[i] - '0');
-	}
-	*out = v;
-	*s = str_sub(*s, digits, SIZE_MAX);
-	return !after || str_skip(s, str_make(&after, 1));
+static inline int two_digits(const char *p)
+{
+	return (p[0] - '0') * 10 + (p[1] - '0');
+}
+
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+
+/* Whether each of 16 bytes lies within the range that the two others begin and end. */
+static bool within(const char *p, const char *least, const char *most)
+{
+	bytes16 v, from, to, in;
+	uint64_t halves[2];
+
+	memcpy(&v, p, sizeof(v));
+	memcpy(&from, least, sizeof(from));
+	memcpy(&to, most, sizeof(to));
+	in = (bytes16)(v >= from) & (bytes16)(v <= to);
+	memcpy(halves, &in, sizeof(halves));
+	return (halves[0] & halves[1]) == UINT64_MAX;
+}
+
+#define DATE_TIME_BYTES (sizeof("0000-00-00T00:00:00") - 1)
+
+static bool has_date_time(struct str s)
+{
+	static const char least[] = "0000-00-00T00:00:00", most[] = "9999-99-99t99:99:99";
+	const size_t rest = DATE_TIME_BYTES - sizeof(bytes16);
+
+	return s.n >= DATE_TIME_BYTES && within(s.p, least, most) && within(s.p + rest, least + rest, most + rest) &&
+	       (s.p[10] | 0x20) == 't';
 }
 
 static bool take_fraction(struct str *s, long *ns)
@@ -84,9 +104,12 @@ static bool take_offset(struct str *s, int *seconds)
 	*seconds = 0;
 	if (str_eq(*s, STR("Z")) || str_eq(*s, STR("z")))
 		return true;
-	if (!str_skip(s, STR("+")) && !str_skip(s, STR("-")))
+	if (s->n != strlen("+hh:mm") || (!west && s->p[0] != '+') || !are_digits(s->p + 1) || s->p[3] != ':' ||
+	    !are_digits(s->p + 4))
 		return false;
-	if (!take(s, 2, ':', &h) || !take(s, 2, 0, &m) || s->n || h > 23 || m > 59)
+	h = two_digits(s->p + 1);
+	m = two_digits(s->p + 4);
+	if (h > 23 || m > 59)
 		return false;
 	*seconds = (h * 60 + m) * (west ? -60 : 60);
 	return true;
@@ -117,13 +140,16 @@ bool time_parse_rfc3339(struct str s, struct timespec *out)
 	int year, month, day, hour, minute, second, offset;
 	long ns;
 
-	if (!take(&s, 4, '-', &year) || !take(&s, 2, '-', &month) || !take(&s, 2, 0, &day))
+	if (!has_date_time(s))
 		return false;
+	year = two_digits(s.p) * 100 + two_digits(s.p + 2);
+	month = two_digits(s.p + 5);
+	day = two_digits(s.p + 8);
+	hour = two_digits(s.p + 11);
+	minute = two_digits(s.p + 14);
+	second = two_digits(s.p + 17);
+	s = str_sub(s, DATE_TIME_BYTES, SIZE_MAX);
 	if (month < 1 || month > 12 || day < 1 || day > days_in_month(year, month))
-		return false;
-	if (!str_skip(&s, STR("T")) && !str_skip(&s, STR("t")))
-		return false;
-	if (!take(&s, 2, ':', &hour) || !take(&s, 2, ':', &minute) || !take(&s, 2, 0, &second))
 		return false;
 	/* No leap seconds, as in Go: a time_t has no place for them. */
 	if (hour > 23 || minute > 59 || second > 59)
