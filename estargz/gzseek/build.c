@@ -129,7 +129,7 @@ int esgz_gzseek_finish(struct esgz_gzseek *s, struct esgz_layer_result *out, str
 /* A chunk costs its digest in an artifact, and about as much again for its name and place (README.md). */
 #define PACKED_CHUNK_BYTES 40
 
-static void count_chunk(void *arg, struct esgz_chunk *c)
+static void count_chunk(void *arg, struct esgz_chunk_place *p)
 {
 	struct esgz_gzseek *s = arg;
 
@@ -137,15 +137,16 @@ static void count_chunk(void *arg, struct esgz_chunk *c)
 }
 
 /* From the plain stream into the blob. */
-static void place_chunk(void *arg, struct esgz_chunk *c)
+static void place_chunk(void *arg, struct esgz_chunk_place *p)
 {
 	const struct esgz_gzseek *s = arg;
 	struct esgz_span span;
 
-	esgz_points_span(s->points, c->blob_offset, s->blob_bytes, s->result.plain_bytes, &span);
-	c->inner_offset = c->blob_offset - span.plain_offset;
-	c->blob_offset = span.blob_offset;
-	c->blob_bytes = span.blob_end - span.blob_offset;
+	/* No span is longer than 80 MiB (points.h). */
+	esgz_points_span(s->points, p->blob_offset, s->blob_bytes, s->result.plain_bytes, &span);
+	p->inner_offset = (uint32_t)(p->blob_offset - span.plain_offset);
+	p->blob_offset = span.blob_offset;
+	p->blob_bytes = (uint32_t)(span.blob_end - span.blob_offset);
 }
 
 int esgz_gzseek_write(struct esgz_gzseek *s, struct buf *index, struct buf *points, struct err *err)

@@ -32,6 +32,11 @@ uint64_t index_crc(const void *file, size_t n)
 	return crc;
 }
 
+void index_seal(void *file, size_t n)
+{
+	put_le64((uint8_t *)file + H_CRC, index_crc(file, n));
+}
+
 void esgz_index_key(enum esgz_trust trust, const struct digest *blob, const struct digest *trusted, struct digest *out)
 {
 	static const char domain[] = "contentd-index-1"; /* its NUL is part of it */
@@ -42,39 +47,6 @@ void esgz_index_key(enum esgz_trust trust, const struct digest *blob, const stru
 	memcpy(in + sizeof(domain) + 1, blob->b, DIGEST_BYTES);
 	memcpy(in + sizeof(domain) + 1 + DIGEST_BYTES, trusted->b, DIGEST_BYTES);
 	digest_of(in, sizeof(in), out);
-}
-
-void index_claim_key(struct hasher *h, const struct digest *content, uint64_t size, const struct esgz_chunk *chunks,
-                     uint32_t n, struct digest *out)
-{
-	static const char domain[] = "contentd-claim-1"; /* its NUL is part of it */
-	enum { HEAD = sizeof(domain) + DIGEST_BYTES + 12, EACH = 16 + DIGEST_BYTES };
-	uint8_t in[HEAD + 16 * EACH], *at = in + HEAD; /* few calls: most files have one chunk */
-
-	memcpy(in, domain, sizeof(domain));
-	memcpy(in + sizeof(domain), content->b, DIGEST_BYTES);
-	put_le64(in + HEAD - 12, size);
-	put_le32(in + HEAD - 4, n);
-	for (uint32_t i = 0; i < n; i++) {
-		if (at + EACH > in + sizeof(in)) {
-			hasher_add(h, in, (size_t)(at - in));
-			at = in;
-		}
-		put_le64(at, chunks[i].file_offset);
-		put_le64(at + 8, chunks[i].bytes);
-		memcpy(at + 16, chunks[i].digest.b, DIGEST_BYTES);
-		at += EACH;
-	}
-	hasher_add(h, in, (size_t)(at - in));
-	hasher_done(h, out);
-}
-
-void esgz_claim_key(const struct digest *content, uint64_t size, const struct esgz_chunk *chunks, uint32_t n,
-                    struct digest *out)
-{
-	AUTO(hasher) struct hasher *h = hasher_new();
-
-	index_claim_key(h, content, size, chunks, n, out);
 }
 
 static const uint8_t *record_at(const struct esgz_index *ix, enum section s, uint32_t i)

@@ -143,9 +143,15 @@ int esgz_index_add(struct esgz_index_builder *b, const struct esgz_entry *e, con
                    uint32_t n_xattrs, const struct esgz_chunk *chunks, uint32_t n_chunks, const char **dropped,
                    struct err *err);
 
-/* Before finish: `place` sets blob_offset, blob_bytes and inner_offset of each chunk added so far that is no hole. What it sets
- * is taken as it is. For those who learn where the bytes lie after the files. */
-void esgz_index_place(struct esgz_index_builder *b, void (*place)(void *arg, struct esgz_chunk *c), void *arg);
+/* Where a chunk lies: as esgz_chunk has it. */
+struct esgz_chunk_place {
+	uint64_t blob_offset;
+	uint32_t blob_bytes, inner_offset;
+};
+
+/* Before finish: `place` gets the place of each chunk added so far that is no hole, and sets another, which is taken as it is.
+ * For those who learn where the bytes lie after the files. */
+void esgz_index_place(struct esgz_index_builder *b, void (*place)(void *arg, struct esgz_chunk_place *p), void *arg);
 
 /* Before finish: no file has chunks any more, as in the index of an unpacked layer. */
 void esgz_index_drop_chunks(struct esgz_index_builder *b);

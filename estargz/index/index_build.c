@@ -24,6 +24,7 @@ void esgz_index_builder_free(struct esgz_index_builder *b)
 	vec_fini(&b->attrs);
 	vec_fini(&b->xattrs);
 	vec_fini(&b->chunks);
+	vec_fini(&b->parts);
 	buf_fini(&b->names);
 	buf_fini(&b->texts);
 	buf_fini(&b->path);
@@ -379,12 +380,17 @@ static int attr_get(struct esgz_index_builder *b, const struct esgz_entry *e, co
 
 /* Compressed bytes to fetch for a chunk: as far as the caller knows it to reach, but no more than any sane encoder needs
  * for what has to be inflated. Behind a file may lie megabytes of headers before the next member begins. */
-static uint64_t bound_blob_bytes(const struct esgz_chunk *c, uint64_t blob_bytes)
+static uint32_t bound_blob_bytes(uint64_t inner_offset, uint64_t bytes, uint64_t blob_bytes)
 {
-	uint64_t plain = c->inner_offset + c->bytes;
-	uint64_t most = plain + plain / 8 + ESGZ_MEMBER_SLACK;
+	/* Fits: ESGZ_INNER_OFFSET_MAX, ESGZ_CHUNK_BYTES_MAX. */
+	uint64_t plain = inner_offset + bytes, most = plain + plain / 8 + ESGZ_MEMBER_SLACK;
 
-	return blob_bytes < most ? blob_bytes : most;
+	return (uint32_t)(blob_bytes < most ? blob_bytes : most);
+}
+
+static bool is_hole(const struct chunk *c)
+{
+	return c->bytes == 0;
 }
 
 static int cmp_offset(const void *a, const void *b)
@@ -415,39 +421,81 @@ void index_tree_open_ended(struct esgz_index_builder *b)
 	b->open_ended = true;
 }
 
-void index_tree_end_chunks(struct esgz_index_builder *b, uint64_t data_end)
+/* The chunk reaches no farther than `end`. */
+static void set_end(struct chunk *c, uint64_t end)
 {
-	AUTO_FREE uint64_t *offsets = xmalloc(b->chunks.n * sizeof(*offsets));
-	size_t n = 0, at = 0;
-	bool sorted = true;
+	if (c->blob_bytes == 0)
+		c->blob_bytes = bound_blob_bytes(c->inner_offset, c->bytes, end - c->blob_offset);
+}
+
+static bool is_in_blob_order(const struct esgz_index_builder *b)
+{
+	uint64_t at = 0;
 
 	vec_each(&b->chunks, c) {
-		if (c->hole)
+		if (is_hole(c))
 			continue;
-		offsets[n] = c->blob_offset;
-		sorted &= n == 0 || offsets[n - 1] <= offsets[n];
-		n++;
+		if (c->blob_offset < at)
+			return false;
+		at = c->blob_offset;
 	}
-	/* As a rule a TOC is in the order of the blob. */
-	if (!sorted)
-		qsort(offsets, n, sizeof(*offsets), cmp_offset);
-	vec_each(&b->chunks, c) {
-		if (c->hole || c->blob_bytes > 0)
+	return true;
+}
+
+static void end_ordered(struct esgz_index_builder *b, uint64_t data_end)
+{
+	uint64_t at = data_end, end = data_end; /* offset of the chunk behind, and the next larger one */
+
+	for (size_t i = b->chunks.n; i-- > 0;) {
+		struct chunk *c = &b->chunks.p[i];
+
+		if (is_hole(c))
 			continue;
-		/* The first offset behind this one: beside the one before, or else by halving. */
-		while (sorted && at < n && offsets[at] <= c->blob_offset)
-			at++;
-		if (!sorted)
-			at = first_above(offsets, n, c->blob_offset);
-		c->blob_bytes = bound_blob_bytes(c, (at < n ? offsets[at] : data_end) - c->blob_offset);
+		if (c->blob_offset < at)
+			end = at;
+		at = c->blob_offset;
+		set_end(c, end);
 	}
 }
 
-void esgz_index_place(struct esgz_index_builder *b, void (*place)(void *arg, struct esgz_chunk *c), void *arg)
+static void end_unordered(struct esgz_index_builder *b, uint64_t data_end)
 {
+	AUTO_FREE uint64_t *offsets = xmalloc(b->chunks.n * sizeof(*offsets));
+	size_t n = 0, next;
+
 	vec_each(&b->chunks, c)
-		if (!c->hole)
-			place(arg, c);
+		if (!is_hole(c))
+			offsets[n++] = c->blob_offset;
+	qsort(offsets, n, sizeof(*offsets), cmp_offset);
+	vec_each(&b->chunks, c) {
+		if (is_hole(c))
+			continue;
+		next = first_above(offsets, n, c->blob_offset);
+		set_end(c, next < n ? offsets[next] : data_end);
+	}
+}
+
+void index_tree_end_chunks(struct esgz_index_builder *b, uint64_t data_end)
+{
+	/* As a rule a TOC is in the order of the blob. */
+	if (is_in_blob_order(b))
+		end_ordered(b, data_end);
+	else
+		end_unordered(b, data_end);
+}
+
+void esgz_index_place(struct esgz_index_builder *b, void (*place)(void *arg, struct esgz_chunk_place *p), void *arg)
+{
+	vec_each(&b->chunks, c) {
+		struct esgz_chunk_place p = {c->blob_offset, c->blob_bytes, c->inner_offset};
+
+		if (is_hole(c))
+			continue;
+		place(arg, &p);
+		c->blob_offset = p.blob_offset;
+		c->blob_bytes = p.blob_bytes;
+		c->inner_offset = p.inner_offset;
+	}
 }
 
 void esgz_index_drop_chunks(struct esgz_index_builder *b)
@@ -456,6 +504,23 @@ void esgz_index_drop_chunks(struct esgz_index_builder *b)
 		if (r->type == ESGZ_REG)
 			r->reg.first_chunk = r->reg.n_chunks = 0;
 	vec_clear(&b->chunks);
+	vec_clear(&b->parts);
+}
+
+/* Of a chunk that check_chunks has passed. */
+static void keep_chunk(struct esgz_index_builder *b, const struct esgz_chunk *c, bool only)
+{
+	struct chunk kept = {.part = (uint32_t)b->parts.n};
+
+	if (!c->hole) {
+		kept.blob_offset = c->blob_offset;
+		kept.blob_bytes = bound_blob_bytes(c->inner_offset, c->bytes, c->blob_bytes);
+		kept.inner_offset = (uint32_t)c->inner_offset;
+		kept.bytes = (uint32_t)c->bytes;
+	}
+	vec_push(&b->chunks, kept);
+	if (!only)
+		vec_push(&b->parts, (struct chunk_part){c->file_offset, c->bytes, c->digest});
 }
 
 /* The chunks must tile the file: in order, without gaps, each of a size that a reader can allocate. */
@@ -505,14 +570,8 @@ static int fill_reg(struct esgz_index_builder *b, const struct esgz_entry *e, co
 	if (n_chunks > ESGZ_CHUNKS_MAX - b->chunks.n)
 		return err_set(err, ERR_INVALID, "layer with more than %u chunks", ESGZ_CHUNKS_MAX);
 	TRY(check_chunks(b, e, chunks, n_chunks, err));
-	for (uint32_t i = 0; i < n_chunks; i++) {
-		struct esgz_chunk c = chunks[i];
-
-		if (c.hole)
-			c.blob_offset = c.blob_bytes = c.inner_offset = 0;
-		c.blob_bytes = bound_blob_bytes(&c, c.blob_bytes);
-		vec_push(&b->chunks, c);
-	}
+	for (uint32_t i = 0; i < n_chunks; i++)
+		keep_chunk(b, &chunks[i], n_chunks == 1);
 	return 0;
 }
 

@@ -66,6 +66,7 @@ enum {
 	MULTI_BYTES = 40,  /* u32 first, u32 number of chunks, claim key */
 	CHUNK_BYTES = 64,  /* u64 blob offset, u32 blob bytes, u32 inner offset, u64 file offset, u64 bytes, digest */
 	LINK_BYTES = 8,    /* u32 offset, u32 length of the text; devices: u32 major, u32 minor */
+	CHUNK_PLACE_BYTES = 16, /* what a single chunk and a chunk begin with */
 };
 
 static const uint8_t SECTION_RECORD_BYTES[S_N] = {
@@ -100,11 +101,12 @@ static inline bool index_layout(uint32_t header_bytes, const uint32_t counts[sta
 	return n <= limit;
 }
 
-/* esgz_claim_key with a hasher to use (fresh or reset; left reset). */
-void index_claim_key(struct hasher *h, const struct digest *content, uint64_t size, const struct esgz_chunk *chunks,
-                     uint32_t n, struct digest *out);
+/* Writes the claim keys of a file that is right but for them and its checksum. */
+void index_put_claims(void *file);
 
 /* The checksum of a file: CRC-64/XZ over what follows the field. */
 uint64_t index_crc(const void *file, size_t n);
+/* Writes it: the last that is done to a file. */
+void index_seal(void *file, size_t n);
 
 #endif

@@ -60,6 +60,20 @@ struct record {
 	};
 };
 
+/* A chunk. Of a file's only one this is all: the rest is the file's. */
+struct chunk {
+	uint64_t blob_offset;
+	uint32_t blob_bytes; /* 0: not known yet */
+	uint32_t inner_offset;
+	uint32_t bytes; /* uncompressed; 0: a hole, which has no place either */
+	uint32_t part;  /* one of several: the rest of it, in builder.parts */
+};
+
+struct chunk_part {
+	uint64_t file_offset, bytes;
+	struct digest digest;
+};
+
 struct attr {
 	uint32_t mode, uid, gid;
 	uint32_t first_xattr, n_xattrs;
@@ -74,7 +88,8 @@ struct esgz_index_builder {
 	VEC(struct record) records;
 	VEC(struct attr) attrs;
 	VEC(struct xattr_ref) xattrs;
-	VEC(struct esgz_chunk) chunks;
+	VEC(struct chunk) chunks;
+	VEC(struct chunk_part) parts;
 	struct buf names, texts;
 	VEC(struct id_slot) tables; /* of the directories: their children by name */
 	struct id_set attr_set;     /* by value, xattrs included */

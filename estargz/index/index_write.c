@@ -4,14 +4,18 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* What laying out needs to know about the nodes; arrays by node number, but for `order`. */
+/* What laying out needs to know about a node. */
+struct planned {
+	uint32_t entry;  /* its number in the file */
+	uint32_t target; /* hard link: node of the file that is meant; NO_RECORD: not looked up yet */
+	uint16_t path_n;
+};
+
 struct plan {
 	struct esgz_index_builder *b;
 	const struct esgz_index_info *info;
-	uint32_t *order;  /* node of each entry, in the order of the file */
-	uint32_t *entry;  /* entry of each node */
-	uint32_t *target; /* hard links: node of the file that is meant */
-	uint16_t *path_n;
+	uint32_t *order;       /* node of each entry, in the order of the file */
+	struct planned *nodes; /* by node number */
 	uint32_t counts[S_N];
 	uint32_t n_single, n_multi;
 	bool any_outside;    /* a chunk lies outside of the blob, be it of an entry that another replaced */
@@ -22,9 +26,7 @@ struct plan {
 static void plan_fini(struct plan *p)
 {
 	free(p->order);
-	free(p->entry);
-	free(p->target);
-	free(p->path_n);
+	free(p->nodes);
 }
 DEFINE_AUTO_FINI(plan);
 
@@ -66,14 +68,14 @@ static void fetch_ahead(const struct plan *p, size_t at)
 		const char *c = (const char *)&b->chunks.p[b->records.p[n->record].reg.first_chunk];
 
 		__builtin_prefetch(c);
-		__builtin_prefetch(c + 64);
+		__builtin_prefetch(c + sizeof(struct chunk) - 1);
 	}
 }
 
-/* Writes the path of node i, p->path_n[i] bytes. */
+/* Writes the path of node i, path_n bytes. */
 static void put_path(const struct plan *p, uint32_t i, char *dst)
 {
-	char *end = dst + p->path_n[i];
+	char *end = dst + p->nodes[i].path_n;
 
 	while (i != NODE_ROOT) {
 		const struct node *n = &p->b->nodes.p[i];
@@ -89,7 +91,7 @@ static void put_path(const struct plan *p, uint32_t i, char *dst)
 /* Sets an error about node i. */
 static int node_err(const struct plan *p, uint32_t i, struct err *err, const char *what)
 {
-	AUTO_FREE char *path = xcalloc(1, (size_t)p->path_n[i] + 1);
+	AUTO_FREE char *path = xcalloc(1, (size_t)p->nodes[i].path_n + 1);
 
 	put_path(p, i, path);
 	return err_set(err, ERR_INVALID, "%s: %s", path, what);
@@ -116,11 +118,16 @@ static int cmp_key(const void *a, const void *b, void *builder)
 
 static void sort_keys(struct sort_key *keys, uint32_t n, struct esgz_index_builder *b)
 {
-	if (n > FEW_KEYS) {
+	uint32_t sorted = 1;
+
+	/* As a rule a layer has them in this order. */
+	while (sorted < n && cmp_key(&keys[sorted - 1], &keys[sorted], b) < 0)
+		sorted++;
+	if (sorted < n && n > FEW_KEYS) {
 		qsort_r(keys, n, sizeof(*keys), cmp_key, b);
 		return;
 	}
-	for (uint32_t i = 1; i < n; i++) {
+	for (uint32_t i = sorted; i < n; i++) {
 		struct sort_key key = keys[i];
 		uint32_t at = i;
 
@@ -140,53 +147,61 @@ static uint64_t name_prefix(struct str name)
 	return be64toh(v);
 }
 
-/* children[start[i] .. + n_children of i): the nodes below i, sorted by name. */
-static void sort_children(const struct plan *p, struct sort_key *children, uint32_t *start)
+/* The nodes by their parents: the children of i end at ends[i] in `children`. */
+static void gather_children(const struct esgz_index_builder *b, uint32_t *children, uint32_t *ends)
 {
-	const struct esgz_index_builder *b = p->b;
 	uint32_t at = 0;
 
 	for (size_t i = 0; i < b->nodes.n; i++) {
-		start[i] = at;
+		ends[i] = at;
 		at += b->nodes.p[i].n_children;
 	}
-	for (uint32_t i = 1; i < b->nodes.n; i++) {
-		children[start[b->nodes.p[i].parent]++] =
-		    (struct sort_key){.prefix = name_prefix(node_name(b, &b->nodes.p[i])), .node = i};
-	}
-	for (size_t i = 0; i < b->nodes.n; i++) {
-		uint32_t n = b->nodes.p[i].n_children;
+	for (uint32_t i = 1; i < b->nodes.n; i++)
+		children[ends[b->nodes.p[i].parent]++] = i;
+}
 
-		start[i] -= n;
-		sort_keys(children + start[i], n, p->b);
-	}
+/* Sorts the n children of a node by name. */
+static void sort_children(struct esgz_index_builder *b, uint32_t *children, uint32_t n, struct sort_key *keys)
+{
+	for (uint32_t c = 0; c < n; c++)
+		keys[c] = (struct sort_key){name_prefix(node_name(b, &b->nodes.p[children[c]])), children[c]};
+	sort_keys(keys, n, b);
+	for (uint32_t c = 0; c < n; c++)
+		children[c] = keys[c].node;
+}
+
+static void plan_node(struct plan *p, uint32_t i, uint32_t entry)
+{
+	const struct node *node = &p->b->nodes.p[i];
+	uint32_t before = node->parent == NODE_ROOT ? 0 : p->nodes[node->parent].path_n + 1u;
+
+	p->nodes[i] = (struct planned){.entry = entry, .target = NO_RECORD};
+	if (i != NODE_ROOT)
+		p->nodes[i].path_n = (uint16_t)(before + node->name_n);
+	p->order[entry] = i;
 }
 
 /* Depth first, children by name: that is path order with '/' below every other byte. */
 static void plan_order(struct plan *p)
 {
 	const struct esgz_index_builder *b = p->b;
-	size_t n = b->nodes.n;
-	AUTO_FREE struct sort_key *children = xmalloc(n * sizeof(*children));
-	AUTO_FREE uint32_t *start = xmalloc(n * sizeof(*start));
-	AUTO_FREE uint32_t *stack = xmalloc(n * sizeof(*stack));
-	uint32_t depth = 1, at = 0;
+	uint32_t n = (uint32_t)b->nodes.n, depth = 1;
+	AUTO_FREE uint32_t *memory = xmalloc((size_t)3 * n * sizeof(*memory));
+	AUTO_FREE struct sort_key *keys = xmalloc(n * sizeof(*keys));
+	uint32_t *children = memory, *ends = memory + n, *stack = memory + 2 * (size_t)n;
 
 	p->order = xmalloc(n * sizeof(*p->order));
-	p->entry = xmalloc(n * sizeof(*p->entry));
-	p->path_n = xcalloc(n, sizeof(*p->path_n));
-	sort_children(p, children, start);
+	p->nodes = xmalloc(n * sizeof(*p->nodes));
+	gather_children(b, children, ends);
 	stack[0] = NODE_ROOT;
-	while (depth > 0) {
-		uint32_t i = stack[--depth];
-		const struct node *node = &b->nodes.p[i];
+	for (uint32_t entry = 0; entry < n; entry++) {
+		uint32_t i = stack[--depth], n_children = b->nodes.p[i].n_children;
+		uint32_t *own = children + ends[i] - n_children;
 
-		p->entry[i] = at;
-		p->order[at++] = i;
-		if (i != NODE_ROOT)
-			p->path_n[i] = (uint16_t)(node->name_n + (node->parent ? p->path_n[node->parent] + 1 : 0));
-		for (uint32_t c = node->n_children; c > 0; c--)
-			stack[depth++] = children[start[i] + c - 1].node;
+		plan_node(p, i, entry);
+		sort_children(p->b, own, n_children, keys);
+		for (uint32_t c = n_children; c > 0; c--)
+			stack[depth++] = own[c - 1];
 	}
 }
 
@@ -213,7 +228,7 @@ static int resolve_link(struct plan *p, uint32_t i, struct err *err)
 
 	while (node_type(p, end) == ESGZ_HARDLINK) {
 		const struct record *r = node_record(p, end);
-		uint32_t next = p->target[end];
+		uint32_t next = p->nodes[end].target;
 
 		if (next == NO_RECORD)
 			next = find_path(b, str_make(b->texts.p + r->link.off, r->link.n));
@@ -223,26 +238,26 @@ static int resolve_link(struct plan *p, uint32_t i, struct err *err)
 			return node_err(p, i, err, "hard link to a directory");
 		if (++steps > b->nodes.n)
 			return node_err(p, i, err, "hard link that leads back to itself");
-		p->target[end] = next;
+		p->nodes[end].target = next;
 		end = next;
 	}
 	while (i != end) {
-		uint32_t next = p->target[i];
+		uint32_t next = p->nodes[i].target;
 
-		p->target[i] = end;
+		p->nodes[i].target = end;
 		i = next;
 	}
 	return 0;
 }
 
-static bool is_outside(const struct plan *p, const struct esgz_chunk *c)
+static bool is_outside(const struct plan *p, const struct chunk *c)
 {
 	return c->blob_offset > p->info->blob_bytes || c->blob_bytes > p->info->blob_bytes - c->blob_offset;
 }
 
 static int plan_file(struct plan *p, uint32_t i, const struct record *r, struct err *err)
 {
-	const struct esgz_chunk *c = p->b->chunks.p + r->reg.first_chunk;
+	const struct chunk *c = p->b->chunks.p + r->reg.first_chunk;
 
 	if (r->reg.size > 0 && r->reg.n_chunks == 0 && p->info->trust == ESGZ_TRUST_TOC)
 		return node_err(p, i, err, "file without chunks");
@@ -270,8 +285,6 @@ static int plan_count(struct plan *p, struct err *err)
 	/* In the order of memory, which is not that of paths. */
 	vec_each(&b->chunks, c)
 		p->any_outside |= is_outside(p, c);
-	p->target = xmalloc(b->nodes.n * sizeof(*p->target));
-	memset(p->target, 0xff, b->nodes.n * sizeof(*p->target)); /* NO_RECORD */
 	for (uint32_t at = 0; at < b->nodes.n; at++) {
 		uint32_t i = p->order[at];
 		const struct node *n = &b->nodes.p[i];
@@ -280,7 +293,7 @@ static int plan_count(struct plan *p, struct err *err)
 		fetch_ahead(p, at);
 		if (type != ESGZ_DIR && (n->n_children > 0 || (n->flags & NODE_OPAQUE)))
 			return node_err(p, i, err, "has entries below it and is not a directory");
-		p->path_bytes += p->path_n[i];
+		p->path_bytes += p->nodes[i].path_n;
 		if (type == ESGZ_REG)
 			TRY(plan_file(p, i, node_record(p, i), err));
 		else if (type == ESGZ_HARDLINK)
@@ -311,46 +324,40 @@ struct out {
 	uint32_t file[3]; /* next number of a file with one, several, no chunks */
 	uint32_t link, chunk, entry;
 	uint8_t *entries, *files;
-	struct hasher *hasher;
 	uint32_t texts_off; /* in the strings: behind the names */
 };
 
-static void put_chunk_place(uint8_t *dst, const struct esgz_chunk *c)
+static void put_chunk_place(uint8_t *dst, const struct chunk *c)
 {
-	put_le64(dst, c->hole ? INDEX_HOLE : c->blob_offset);
-	put_le32(dst + 8, (uint32_t)c->blob_bytes);
-	put_le32(dst + 12, (uint32_t)c->inner_offset);
+	put_le64(dst, c->bytes > 0 ? c->blob_offset : INDEX_HOLE);
+	put_le32(dst + 8, c->blob_bytes);
+	put_le32(dst + 12, c->inner_offset);
 }
 
+/* But for its claim key. */
 static void put_single(const struct plan *p, struct out *o, const struct record *r)
 {
-	const struct esgz_chunk *c = p->b->chunks.p + r->reg.first_chunk;
-	struct digest claim;
-
-	index_claim_key(o->hasher, &r->reg.content, r->reg.size, c, 1, &claim);
-	put_chunk_place(o->at[S_SINGLES], c);
-	memcpy(o->at[S_SINGLES] + 16, claim.b, DIGEST_BYTES);
+	put_chunk_place(o->at[S_SINGLES], &p->b->chunks.p[r->reg.first_chunk]);
 	o->at[S_SINGLES] += SINGLE_BYTES;
 }
 
+/* But for its claim key, too. */
 static void put_multi(const struct plan *p, struct out *o, const struct record *r)
 {
-	const struct esgz_chunk *c = p->b->chunks.p + r->reg.first_chunk;
-	struct digest claim;
+	const struct chunk *c = p->b->chunks.p + r->reg.first_chunk;
 
-	index_claim_key(o->hasher, &r->reg.content, r->reg.size, c, r->reg.n_chunks, &claim);
 	put_le32(o->at[S_MULTIS], o->chunk);
 	put_le32(o->at[S_MULTIS] + 4, r->reg.n_chunks);
-	memcpy(o->at[S_MULTIS] + 8, claim.b, DIGEST_BYTES);
 	o->at[S_MULTIS] += MULTI_BYTES;
 	o->chunk += r->reg.n_chunks;
 	for (uint32_t k = 0; k < r->reg.n_chunks; k++) {
+		const struct chunk_part *part = &p->b->parts.p[c[k].part];
 		uint8_t *dst = o->at[S_CHUNKS];
 
 		put_chunk_place(dst, &c[k]);
-		put_le64(dst + 16, c[k].file_offset);
-		put_le64(dst + 24, c[k].bytes);
-		memcpy(dst + 32, c[k].digest.b, DIGEST_BYTES);
+		put_le64(dst + 16, part->file_offset);
+		put_le64(dst + 24, part->bytes);
+		memcpy(dst + 32, part->digest.b, DIGEST_BYTES);
 		o->at[S_CHUNKS] += CHUNK_BYTES;
 	}
 }
@@ -393,7 +400,7 @@ static uint32_t put_data(const struct plan *p, struct out *o, uint32_t i)
 	case ESGZ_BLOCK:
 		return put_link(o, r->dev.major, r->dev.minor);
 	case ESGZ_HARDLINK:
-		return p->entry[p->target[i]];
+		return p->nodes[p->nodes[i].target].entry;
 	default:
 		return 0;
 	}
@@ -418,7 +425,7 @@ static void put_entry(const struct plan *p, struct out *o, uint32_t i)
 	dst[E_TYPE] = (uint8_t)type;
 	dst[E_FLAGS] = (uint8_t)flags;
 	dst[E_FLAGS + 1] = 0;
-	put_le32(dst + E_PARENT, p->entry[n->parent]);
+	put_le32(dst + E_PARENT, p->nodes[n->parent].entry);
 	put_le32(dst + E_ATTR, r ? r->attr : ATTR_IMPLIED);
 	put_le32(dst + E_DATA, put_data(p, o, i));
 	put_le64(dst + E_MTIME, r ? (uint64_t)r->mtime_s : 0);
@@ -471,14 +478,12 @@ static void put_header(const struct plan *p, uint8_t *h, uint64_t file_bytes)
 	for (int s = 0; s < S_N; s++)
 		put_le32(h + H_COUNTS + 4 * s, p->counts[s]);
 	put_le64(h + H_PREFETCH_END, p->info->prefetch_end);
-	put_le64(h + H_CRC, index_crc(h, file_bytes));
 }
 
 static void write_file(const struct plan *p, struct buf *out)
 {
 	uint64_t at[S_N], file_bytes;
-	AUTO(hasher) struct hasher *h = hasher_new();
-	struct out o = {.texts_off = (uint32_t)p->b->names.n, .hasher = h};
+	struct out o = {.texts_off = (uint32_t)p->b->names.n};
 	uint8_t *file;
 
 	index_layout(H_END, p->counts, UINT64_MAX, at, &file_bytes);
@@ -498,6 +503,8 @@ static void write_file(const struct plan *p, struct buf *out)
 	}
 	put_tables(p, &o);
 	put_header(p, file, file_bytes);
+	index_put_claims(file);
+	index_seal(file, file_bytes);
 }
 
 int esgz_index_finish(struct esgz_index_builder *b, const struct esgz_index_info *info, struct buf *out,

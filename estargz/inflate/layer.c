@@ -198,7 +198,7 @@ void esgz_layer_cut(struct esgz_layer *l)
 	file_chunks_cut(l->chunks);
 }
 
-void esgz_layer_place_chunks(struct esgz_layer *l, void (*place)(void *arg, struct esgz_chunk *c), void *arg)
+void esgz_layer_place_chunks(struct esgz_layer *l, void (*place)(void *arg, struct esgz_chunk_place *p), void *arg)
 {
 	esgz_index_place(l->b, place, arg);
 	l->result.compression = ESGZ_GZIP_SEEK;

@@ -52,9 +52,9 @@ int esgz_layer_finish_plain(struct esgz_layer *l, const struct digest *blob, uin
 void esgz_layer_cut_files(struct esgz_layer *l);
 /* No chunk goes over the place that the plain stream has reached. */
 void esgz_layer_cut(struct esgz_layer *l);
-/* After finish, before the index: `place` gets each chunk with its offset in the plain stream as blob_offset, and puts it into
- * the blob (esgz_index_place). The index is for ESGZ_GZIP_SEEK then. */
-void esgz_layer_place_chunks(struct esgz_layer *l, void (*place)(void *arg, struct esgz_chunk *c), void *arg);
+/* After finish, before the index: `place` gets each chunk's offset in the plain stream as blob_offset, and puts it into the
+ * blob (esgz_index_place). The index is for ESGZ_GZIP_SEEK then. */
+void esgz_layer_place_chunks(struct esgz_layer *l, void (*place)(void *arg, struct esgz_chunk_place *p), void *arg);
 
 /* After finish: the index is that of files which were not cut, of a layer of this compression. */
 void esgz_layer_drop_chunks(struct esgz_layer *l, enum esgz_compression compression);
