@@ -351,6 +351,7 @@ int ffs_data_layer_status(struct ffs_data *d, const struct digest *index_key, bo
 	*out = (struct ffs_layer_status){.index_key = l->key,
 	                                 .blob = l->info->blob,
 	                                 .lazy = l->info->trust == ESGZ_TRUST_TOC,
+	                                 .gzip_index = l->points != NULL,
 	                                 .pinned = l->pinned,
 	                                 .content_bytes = l->info->content_bytes,
 	                                 .files = l->n_files};

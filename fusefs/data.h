@@ -108,6 +108,7 @@ void ffs_data_fill_cancel(struct ffs_data *d, uint64_t id);
 struct ffs_layer_status {
 	struct digest index_key, blob;
 	bool lazy, pinned;
+	bool gzip_index;                 /* an ordinary gzip layer, lazy by an index beside its image */
 	uint64_t content_bytes;          /* of all regular files */
 	uint64_t present_bytes;          /* of these, verified on this machine */
 	uint32_t files, files_published; /* with content */

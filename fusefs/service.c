@@ -60,6 +60,7 @@ static int layer_status(struct rpc_call *c, struct ffs_service *s, const struct 
 	out->index_key = arena_strdup(a, digest_hex(&st.index_key, hex));
 	out->blob = arena_strdup(a, digest_text(&st.blob, text));
 	out->lazy = st.lazy;
+	out->gzip_index = st.gzip_index;
 	out->content_bytes = st.content_bytes;
 	out->present_bytes = st.present_bytes;
 	out->files = st.files;

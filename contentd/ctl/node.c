@@ -60,13 +60,20 @@ int ctl_version_verb(struct ctl *c, int argc, char **argv)
 
 /* ---- info ---- */
 
+static const char *laziness(const Node__LayerFill *l)
+{
+	if (!l->lazy)
+		return "";
+	return l->gzip_index ? ", lazy by a gzip index" : ", lazy";
+}
+
 static void print_layer(const Node__LayerFill *l)
 {
 	char have[16], all[16];
 	double percent = l->content_bytes ? 100.0 * (double)l->present_bytes / (double)l->content_bytes : 100.0;
 
 	printf("  %.19s  %s of %s (%.0f %%)%s, %s%s%s%s%s\n", l->blob, term_size((int64_t)l->present_bytes, have),
-	       term_size((int64_t)l->content_bytes, all), percent, l->lazy ? ", lazy" : "", l->verdict,
+	       term_size((int64_t)l->content_bytes, all), percent, laziness(l), l->verdict,
 	       *l->verdict_reason ? ": " : "", l->verdict_reason, *l->error ? "; " : "", l->error);
 	for (size_t i = 0; i < l->n_images; i++)
 		printf("    of %s\n", l->images[i]);
@@ -106,6 +113,7 @@ static void write_layers(struct json_writer *w, const Node__InfoResponse *i)
 		json_w_kcstr(w, "indexKey", l->index_key);
 		json_w_kcstr(w, "blob", l->blob);
 		json_w_kbool(w, "lazy", l->lazy);
+		json_w_kbool(w, "gzipIndex", l->gzip_index);
 		json_w_ki64(w, "contentBytes", (int64_t)l->content_bytes);
 		json_w_ki64(w, "presentBytes", (int64_t)l->present_bytes);
 		json_w_kcstr(w, "error", l->error);

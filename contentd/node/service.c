@@ -21,6 +21,7 @@ static Node__LayerFill *fill_new(struct arena *a, const struct cd_users *u,
 	f->index_key = s->index_key;
 	f->blob = s->blob;
 	f->lazy = s->lazy;
+	f->gzip_index = s->gzip_index;
 	f->content_bytes = s->content_bytes;
 	f->present_bytes = s->present_bytes;
 	f->error = s->error;

@@ -48,6 +48,8 @@ named() {
 	mark
 	check "pull" ctl pull "$NETPROXY/test/oci:v1"
 	check_eq "the large layer is lazy" "$(lazy)" '[true]'
+	check_eq "by an index, which info tells" "$(info '[.layers[] | select(.blob == "'"$large"'") | .gzipIndex] | tostring')" '[true]'
+	check_match "to people, too" "$(ctl info)" "  ${large:0:19}  0 B of .* \(0 %\), lazy by a gzip index, unproven"
 	check_eq "the referrers are asked for once" "$(asked_since)" 2
 	check_eq "no byte of it has come" "$(bytes_of "$large")" 0
 	note "requests of the pull: $(log_since | wc -l)"
@@ -76,7 +78,8 @@ unnamed() {
 	mark
 	check "pull" ctl pull "$NETPROXY/test/oci:v1"
 	check_eq "nobody is asked" "$(asked_since)" 0
-	check_eq "and nothing is lazy" "$(info '[.layers[].lazy] | any')" false
+	check_eq "and nothing is lazy by an index" "$(info '[.layers[].gzipIndex] | any')" false
+	check_eq "or otherwise" "$(info '[.layers[].lazy] | any')" false
 	check "mount" ctr_ images mount "$NETPROXY/test/oci:v1" "$T/mnt"
 	tree_list --no-times "$T/mnt" >"$T/got"
 	check_same "the tree is the same" "$T/got" "$T/want"
