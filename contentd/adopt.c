@@ -39,7 +39,9 @@ static bool parent_is_here(struct adopting *a)
 	                       info.kind == SNAP_COMMITTED && !info.has_dir);
 }
 
-/* The contents, not the name, say that this is the layer. */
+/* The contents, not the name, say that this is the layer. One that was pulled lazily does not count, though it may have been
+ * proven since: what is lost of it on disk is fetched again, by the account of whoever opened it
+ * (docs/decisions/accounts.md), and whoever adopts has shown nobody that he may read there. */
 static bool is_the_layer(struct adopting *a, const struct snap_info *info)
 {
 	struct esgz_index_info index;
