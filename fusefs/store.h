@@ -83,7 +83,7 @@ int ffs_batch_publish(struct ffs_batch *b, struct err *err);
 /* ---- indexes ---- */
 
 enum ffs_tree {
-	FFS_TREE_UNKNOWN, /* not looked at, or its tar cannot be read */
+	FFS_TREE_UNKNOWN, /* not looked at, or its tar cannot be read, or not as who unpacks it does */
 	FFS_TREE_SAME,    /* TOC and tar say the same */
 	FFS_TREE_DIFFERS,
 };

@@ -161,6 +161,10 @@ void esgz_index_drop_chunks(struct esgz_index_builder *b);
 int esgz_index_finish(struct esgz_index_builder *b, const struct esgz_index_info *info, struct buf *out,
                       struct err *err);
 
+/* After finish: the path of a hard link that came before the entry that its target is (STR_NONE: there is none). Who unpacks one
+ * entry after the other links it to what was there before, or fails. Valid until the next finish. */
+struct str esgz_index_late_link(const struct esgz_index_builder *b);
+
 enum {
 	ESGZ_SAME_TOC_TIMES =
 	    1, /* times of `a` may be whole seconds, rounded to the nearest one, as stargz writes them */

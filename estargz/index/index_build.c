@@ -29,6 +29,7 @@ void esgz_index_builder_free(struct esgz_index_builder *b)
 	buf_fini(&b->texts);
 	buf_fini(&b->path);
 	buf_fini(&b->last_dir);
+	buf_fini(&b->late_link);
 	vec_fini(&b->tables);
 	free(b->attr_set.slots);
 	free(b);
@@ -631,7 +632,8 @@ static int add_entry(struct esgz_index_builder *b, const struct esgz_entry *e, c
                      uint32_t n_xattrs, const struct esgz_chunk *chunks, uint32_t n_chunks, const char **dropped,
                      struct err *err)
 {
-	struct record r = {.type = (uint8_t)e->type, .mtime_s = e->mtime_s, .mtime_ns = e->mtime_ns};
+	struct record r = {
+	    .type = (uint8_t)e->type, .mtime_s = e->mtime_s, .mtime_ns = e->mtime_ns, .added = b->n_added++};
 	uint32_t node = NODE_ROOT, dir = b->last_dir_node;
 	struct str dir_path, name;
 	bool beside = is_beside(b, e->path, &name), hidden = false;
@@ -667,6 +669,11 @@ static int add_entry(struct esgz_index_builder *b, const struct esgz_entry *e, c
 	b->nodes.p[node].record = (uint32_t)b->records.n;
 	vec_push(&b->records, r);
 	return 0;
+}
+
+struct str esgz_index_late_link(const struct esgz_index_builder *b)
+{
+	return buf_str(&b->late_link);
 }
 
 int esgz_index_add(struct esgz_index_builder *b, const struct esgz_entry *e, const struct esgz_xattr *xattrs,

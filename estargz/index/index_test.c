@@ -382,6 +382,27 @@ static void test_hard_links(void **state)
 	assert_int_equal(to.type, ESGZ_SYMLINK);
 }
 
+/* Whether one stands before what it means; asked of each file that is made of the same entries. */
+static void test_late_hard_links(void **state)
+{
+	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
+
+	add_file(b, "z", 1, 5, 1);
+	add_link(b, ESGZ_HARDLINK, "d/a", "z");
+	add_link(b, ESGZ_HARDLINK, "b", "d/a");
+	assert_int_equal(finish_code(b), 0);
+	assert_int_equal(esgz_index_late_link(b).n, 0);
+	add_file(b, "z", 1, 5, 1);
+	assert_int_equal(finish_code(b), 0);
+	assert_true(str_eqc(esgz_index_late_link(b), "d/a"));
+	add_link(b, ESGZ_HARDLINK, "d/a", "z");
+	assert_int_equal(finish_code(b), 0);
+	assert_true(str_eqc(esgz_index_late_link(b), "b")); /* d/a is another one now, too */
+	add_link(b, ESGZ_HARDLINK, "b", "d/a");
+	assert_int_equal(finish_code(b), 0);
+	assert_int_equal(esgz_index_late_link(b).n, 0);
+}
+
 static void test_bad_hard_links(void **state)
 {
 	static const struct {
@@ -589,6 +610,7 @@ int main(void)
 	    cmocka_unit_test(test_unpacked_layer_has_no_chunks),
 	    cmocka_unit_test(test_last_one_wins),
 	    cmocka_unit_test(test_hard_links),
+	    cmocka_unit_test(test_late_hard_links),
 	    cmocka_unit_test(test_bad_hard_links),
 	    cmocka_unit_test(test_long_chain_of_links),
 	    cmocka_unit_test(test_whiteouts),

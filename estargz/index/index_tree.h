@@ -44,6 +44,7 @@ struct record {
 	uint8_t type;
 	uint32_t attr;
 	uint32_t mtime_ns;
+	uint32_t added; /* how many came before it */
 	int64_t mtime_s;
 	union {
 		struct {
@@ -95,6 +96,8 @@ struct esgz_index_builder {
 	struct id_set attr_set;     /* by value, xattrs included */
 	uint64_t seed;              /* of the hashes: names come from outside */
 	uint32_t last_attr;
+	uint32_t n_added;
+	struct buf late_link; /* path of the first one, once finished */
 	bool any_nsec;
 	bool open_ended;           /* chunks come without blob_bytes */
 	struct buf path, last_dir; /* scratch: cleaned path; directory of the entry before */

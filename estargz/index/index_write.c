@@ -220,6 +220,17 @@ static uint32_t find_path(const struct esgz_index_builder *b, struct str path)
 	return i;
 }
 
+/* Entries of one name replace each other, and so the file at node `to` may not be the one that the link was made to. */
+static void note_order(struct plan *p, uint32_t link, uint32_t to)
+{
+	struct buf *path = &p->b->late_link;
+
+	if (path->n == 0 && node_record(p, to)->added > node_record(p, link)->added) {
+		put_path(p, link, buf_reserve(path, p->nodes[link].path_n));
+		path->n = p->nodes[link].path_n;
+	}
+}
+
 /* Follows the hard link at node i to its end, and lets all links on the way point there. */
 static int resolve_link(struct plan *p, uint32_t i, struct err *err)
 {
@@ -236,6 +247,8 @@ static int resolve_link(struct plan *p, uint32_t i, struct err *err)
 			return node_err(p, i, err, "hard link to a file that the layer does not have");
 		if (node_type(p, next) == ESGZ_DIR)
 			return node_err(p, i, err, "hard link to a directory");
+		if (p->nodes[end].target == NO_RECORD)
+			note_order(p, end, next);
 		if (++steps > b->nodes.n)
 			return node_err(p, i, err, "hard link that leads back to itself");
 		p->nodes[end].target = next;
@@ -512,6 +525,7 @@ int esgz_index_finish(struct esgz_index_builder *b, const struct esgz_index_info
 {
 	AUTO(plan) struct plan p = {.b = b, .info = info};
 
+	buf_clear(&b->late_link);
 	plan_order(&p);
 	TRY(plan_count(&p, err));
 	write_file(&p, out);

@@ -21,7 +21,8 @@ struct tarview {
 	struct buf path;
 	uint64_t bytes;
 	struct err unreadable; /* why the tar is not read on; ERR_OK: it is */
-	struct err failed;     /* what a callback could not do, which is not the tar's fault */
+	struct buf unlike; /* the first entry that the index takes in another way than who unpacks the tar, and how */
+	struct err failed; /* what a callback could not do, which is not the tar's fault */
 
 	/* What is being fed: a file's content, if entry is one, `base` being its byte `base_at`. */
 	uint32_t entry;
@@ -38,6 +39,20 @@ struct tarview {
 
 /* ---- the tar ---- */
 
+/* What aufs left in the root is in nobody's tree. */
+#define AUFS STR(".wh..wh.")
+
+static int add_entry(struct tarview *v, const struct esgz_tar_entry *t, struct err *err)
+{
+	struct str path = buf_str(&v->path);
+	const char *dropped;
+
+	TRY(esgz_index_add(v->b, &t->e, t->xattrs, t->n_xattrs, NULL, 0, &dropped, err));
+	if (dropped && !v->unlike.n && !str_starts(path, AUFS))
+		buf_addf(&v->unlike, STR_FMT ": %s", STR_ARG(path), dropped);
+	return 0;
+}
+
 static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 {
 	struct tarview *v = arg;
@@ -45,7 +60,7 @@ static int on_entry(void *arg, const struct esgz_tar_entry *t, struct err *err)
 	TRY(esgz_path_clean(t->e.path, &v->path, err));
 	v->marker = esgz_is_marker(buf_str(&v->path));
 	if (t->e.type != ESGZ_REG)
-		return v->marker ? 0 : esgz_index_add(v->b, &t->e, t->xattrs, t->n_xattrs, NULL, 0, NULL, err);
+		return v->marker ? 0 : add_entry(v, t, err);
 	v->t = *t;
 	v->is = NO_ENTRY;
 	v->got = 0;
@@ -139,7 +154,7 @@ static int on_end(void *arg, struct err *err)
 		hasher_done(v->file, &e->content);
 	else
 		e->content = e->size ? toc.content : DIGEST_EMPTY;
-	return esgz_index_add(v->b, e, v->t.xattrs, v->t.n_xattrs, NULL, 0, NULL, err);
+	return add_entry(v, &v->t, err);
 }
 
 /* ---- life ---- */
@@ -171,6 +186,7 @@ void tarview_free(struct tarview *v)
 	esgz_tar_free(v->tar);
 	esgz_index_builder_free(v->b);
 	buf_fini(&v->path);
+	buf_fini(&v->unlike);
 	free(v);
 }
 
@@ -202,10 +218,14 @@ int tarview_feed_content(struct tarview *v, uint32_t entry, uint64_t at, struct 
 static int tree_of_tar(struct tarview *v, struct buf *file, struct esgz_index **out, struct err *err)
 {
 	struct esgz_index_info info = *esgz_index_get_info(v->toc);
+	struct str late;
 
 	info.trust = ESGZ_TRUST_DIFFID;
 	TRY(esgz_tar_finish(v->tar, err));
 	TRY(esgz_index_finish(v->b, &info, file, err));
+	late = esgz_index_late_link(v->b);
+	if (late.n && !v->unlike.n)
+		buf_addf(&v->unlike, STR_FMT ": hard link to a file that comes behind it", STR_ARG(late));
 	return esgz_index_open(buf_str(file), out, err);
 }
 
@@ -244,9 +264,12 @@ int tarview_finish(struct tarview *v, struct tarview_result *out, struct err *er
 		buf_addf(&out->difference, "its tar cannot be read: %s", v->unreadable.msg);
 		return 0;
 	}
-	out->tree = esgz_index_compare(v->toc, "TOC", tar, "tar", ESGZ_SAME_TOC_TIMES | ESGZ_SAME_EMPTY_XATTRS,
-	                               &out->difference)
-	                ? FFS_TREE_DIFFERS
-	                : FFS_TREE_SAME;
+	if (esgz_index_compare(v->toc, "TOC", tar, "tar", ESGZ_SAME_TOC_TIMES | ESGZ_SAME_EMPTY_XATTRS,
+	                       &out->difference))
+		out->tree = FFS_TREE_DIFFERS;
+	else if (v->unlike.n)
+		buf_addstr(&out->difference, buf_str(&v->unlike));
+	else
+		out->tree = FFS_TREE_SAME;
 	return 0;
 }
