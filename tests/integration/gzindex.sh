@@ -38,7 +38,7 @@ mkdir "$T/mnt"
 mark() { wc -l <"$NETPROXY_LOG" >"$T/seen"; }
 log_since() { tail -n "+$(($(cat "$T/seen") + 1))" "$NETPROXY_LOG"; }
 asked_since() { log_since | grep -cE "/referrers/|/manifests/sha256-"; }
-bytes_of() { log_since | grep "/blobs/$1" | grep -oE '[0-9]+ bytes' | awk '{n += $1} END {print n + 0}'; }
+bytes_of() { log_since | grep "/blobs/$1" | grep -oE ' [0-9]+ bytes' | awk '{n += $1} END {print n + 0}'; }
 lazy() { info '[.layers[] | select(.blob == "'"$large"'") | .lazy] | tostring'; }
 
 # ---- a host that is named ----
