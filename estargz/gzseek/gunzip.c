@@ -18,7 +18,6 @@ enum part {
 	HEAD_CRC, /* 2 */
 	BODY,
 	TRAILER, /* 8: checksum, length */
-	PADDING, /* behind the last member */
 };
 
 enum { FLAG_HEAD_CRC = 2, FLAG_EXTRA = 4, FLAG_NAME = 8, FLAG_COMMENT = 16 };
@@ -198,15 +197,9 @@ static void skip(struct esgz_gunzip *g, struct str *in, size_t n)
 
 static int read_head(struct esgz_gunzip *g, struct str *in, struct err *err)
 {
-	/* The first byte of a member, which may be the place to begin, or padding. */
-	if (g->n_field == 0) {
-		if (*in->p == 0 && g->blob_at > 0) {
-			g->part = PADDING;
-			return 0;
-		}
-		if (g->wanted && esgz_gunzip_total(g) >= g->next_place)
-			TRY(give_place(g, false, err));
-	}
+	/* The first byte of a member, which may be the place to begin. */
+	if (g->n_field == 0 && g->wanted && esgz_gunzip_total(g) >= g->next_place)
+		TRY(give_place(g, false, err));
 	if (!collect(g, in, HEAD_BYTES))
 		return 0;
 	if (g->field[0] != 0x1f || g->field[1] != 0x8b || g->field[2] != 8)
@@ -267,16 +260,6 @@ static int read_trailer(struct esgz_gunzip *g, struct str *in, struct err *err)
 		return broken(g, "checksum mismatch", err);
 	g->plain_before = esgz_gunzip_total(g);
 	begin_member(g);
-	return 0;
-}
-
-static int read_padding(struct esgz_gunzip *g, struct str *in, struct err *err)
-{
-	for (size_t i = 0; i < in->n; i++)
-		if (in->p[i])
-			return broken(g, "data behind the last member", err);
-	g->blob_at += in->n;
-	*in = STR_NONE;
 	return 0;
 }
 
@@ -374,9 +357,6 @@ int esgz_gunzip_feed(struct esgz_gunzip *g, struct str in, int (*plain)(void *ar
 		case TRAILER:
 			r = read_trailer(g, &in, err);
 			break;
-		case PADDING:
-			r = read_padding(g, &in, err);
-			break;
 		}
 		TRY(r);
 	}
@@ -385,7 +365,7 @@ int esgz_gunzip_feed(struct esgz_gunzip *g, struct str in, int (*plain)(void *ar
 
 int esgz_gunzip_finish(struct esgz_gunzip *g, struct err *err)
 {
-	if (g->part == PADDING || (g->part == HEAD && g->n_field == 0 && g->blob_at > 0))
+	if (g->part == HEAD && g->n_field == 0 && g->blob_at > 0)
 		return 0;
 	return err_set(err, ERR_DATA_LOSS, "gzip: data ends in the middle");
 }

@@ -3,7 +3,8 @@
  * at which somebody may begin later (points.h keeps them), and it begins at such a place itself.
  *
  * A step machine without I/O; one owner; reuse it, it is large (deflate.h). Checks the headers' and members' checksums,
- * those of members that it began before. Behind the last member only zeros are let pass (what padding to blocks leaves).
+ * those of members that it began before. Behind the last member nothing may stand, not even zeros, as for every other reader
+ * of layers (inflate/stream.c).
  */
 #ifndef ESTARGZ_GUNZIP_H
 #define ESTARGZ_GUNZIP_H
