@@ -352,7 +352,7 @@ static void what_is_of_no_use(void **state)
 		if (way == 0)
 			artifact.p[artifact.n / 2] ^= 1;
 		if (way == 5)
-			buf_addz(&artifact, l.blob.n / 8 + (1u << 20));
+			buf_addz(&artifact, ESGZ_ARTIFACT_PACKED_MAX(l.blob.n));
 		if (way == 6)
 			artifact.n--;
 		image_of(w, &l, &r);

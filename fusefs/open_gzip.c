@@ -10,9 +10,6 @@
 
 #define LOOK_NS (10 * NS_PER_S) /* the longest that layers wait for referrers and their manifests */
 
-/* An artifact takes 1 to 2 in 100 of its layer, more where all files are small. */
-#define ARTIFACT_BYTES_MAX(blob_bytes) ((blob_bytes) / 8 + (1u << 20))
-
 /* So long it is not asked again about an image of which a registry has said that there is none. */
 #define NONE_NS (60 * NS_PER_S)
 
@@ -176,7 +173,7 @@ static int try_artifact(struct open_layer *l, const struct reg_descriptor *d, st
 {
 	struct reg_blob_get q = {.digest = d->digest, .blob_size = d->size, .length = d->size, .done = on_artifact};
 
-	if (d->size == 0 || d->size > ESGZ_ARTIFACT_BYTES_MAX || d->size > ARTIFACT_BYTES_MAX(l->d->size))
+	if (d->size == 0 || d->size > ESGZ_ARTIFACT_PACKED_MAX(l->d->size))
 		return err_set(err, ERR_EXHAUSTED, "it has %llu bytes", (unsigned long long)d->size);
 	esgz_index_key(ESGZ_TRUST_TOC, &l->d->digest, &d->digest, &l->key);
 	if (open_layer_refused_before(l)) {

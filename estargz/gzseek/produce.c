@@ -182,13 +182,15 @@ int esgz_gzseek_produce(struct esgz_gzseek *s, const struct esgz_layer_result *o
 	AUTO(buf) struct buf index_read = BUF_INIT;
 	AUTO(buf) struct buf points_read = BUF_INIT;
 	struct err why = ERR_INIT;
-	size_t begin = artifact->n;
+	size_t begin = artifact->n, n;
 
 	TRY(esgz_gzseek_write(s, &index, &points, err));
 	TRY(esgz_gzseek_pack(buf_str(&points), buf_str(&index), artifact, err));
-	if (artifact->n - begin >= of->blob_bytes) {
+	n = artifact->n - begin;
+	if (n >= of->blob_bytes || n > ESGZ_ARTIFACT_PACKED_MAX(of->blob_bytes)) {
 		artifact->n = begin;
-		return err_set(err, ERR_PRECONDITION, "its index would be as large as itself");
+		return err_set(err, ERR_PRECONDITION, "its index would be %s",
+		               n >= of->blob_bytes ? "as large as itself" : "more than readers take");
 	}
 	if (esgz_gzseek_unpack(str_sub(buf_str(artifact), begin, artifact->n), &layer, &points_read, &index_read,
 	                       &why) >= 0)

@@ -5,6 +5,8 @@
 #include "estargz/gzseek/test_gzip.h"
 #include "estargz/testing/test_blob.h"
 
+#include <stdio.h>
+
 struct source {
 	struct str rest;
 	size_t step, fails_at; /* with so many bytes left; SIZE_MAX: never */
@@ -139,10 +141,56 @@ static void test_broken(void **state)
 	assert_int_equal(artifact.n, 0);
 }
 
+/* n files of 100 bytes that do not compress: most of the layer is headers, most of the index digests. */
+static void make_small_files(struct buf *blob, unsigned n)
+{
+	AUTO(buf) struct buf tar = BUF_INIT;
+	uint32_t seed = 1;
+
+	for (unsigned i = 0; i < n; i++) {
+		char name[16], content[100];
+
+		snprintf(name, sizeof(name), "f%u", i);
+		for (size_t k = 0; k < sizeof(content); k++) {
+			seed = seed * 1664525 + 1013904223;
+			content[k] = (char)(seed >> 24);
+		}
+		tar_entry(&tar, '0', name, "", sizeof(content), str_make(content, sizeof(content)));
+	}
+	buf_addz(&tar, 1024);
+	zlib_pack(blob, buf_str(&tar), &(struct zlib_way){.level = 1});
+}
+
+/* What readers would not take is not made; what they would is. */
+static void test_too_large(void **state)
+{
+	static const struct {
+		unsigned files;
+		const char *why; /* NULL: it is made */
+	} layers[] = {{1, "as large as itself"}, {20000, NULL}, {60000, "more than readers take"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(layers); i++) {
+		AUTO(buf) struct buf blob = BUF_INIT;
+		AUTO(buf) struct buf artifact = BUF_INIT;
+		struct esgz_layer_result result;
+		struct err why = ERR_INIT;
+		int r;
+
+		make_small_files(&blob, layers[i].files);
+		buf_adds(&artifact, "before");
+		r = produce((struct source){buf_str(&blob), 100000, SIZE_MAX}, &result, &artifact, &why);
+		assert_int_equal(r, layers[i].why ? -ERR_PRECONDITION : 0);
+		if (layers[i].why)
+			assert_true(artifact.n == 6 && strstr(why.msg, layers[i].why));
+		else
+			assert_in_range(artifact.n - 6, 1, ESGZ_ARTIFACT_PACKED_MAX(blob.n));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_same), cmocka_unit_test(test_unpacked),
-	                                   cmocka_unit_test(test_broken)};
+	                                   cmocka_unit_test(test_broken), cmocka_unit_test(test_too_large)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
