@@ -69,7 +69,7 @@ int ffs_client_unpack(struct ffs_client *c, struct rpc_call *on_behalf,
                       const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress, void *arg,
                       Contentd__Contentfs__V1__UnpackResponse **out, struct err *err);
 
-/* The same of a request for a gzip index. *index_fd: a memory file with its artifact, or -1: the layer has none. */
+/* The same of a request for a gzip index. *index_fd: a memory file with its artifact, or -1: there is none. */
 int ffs_client_unpack_index(struct ffs_client *c, struct rpc_call *on_behalf,
                             const Contentd__Contentfs__V1__UnpackRequest *req, int fd, ffs_progress_fn progress,
                             void *arg, Contentd__Contentfs__V1__UnpackResponse **out, int *index_fd, struct err *err);

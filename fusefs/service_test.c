@@ -10,11 +10,14 @@
 #include "rpc/pb.h"
 #include "rpc/service.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* As testing.h has it, and the message contains the text. */
 #undef FAILS
@@ -153,6 +156,41 @@ static void a_gzip_index_on_the_way(void **state)
 	OK(unpack_index(w, &plain, blob, &tar, &none, err));
 	assert_int_equal(none, -1);
 	assert_objects(w, tar->index_key, 11);
+}
+
+static atomic_bool no_memory_files;
+
+/* In the place of the C library's: it can fail for a gzip index. */
+int memfd_create(const char *name, unsigned flags)
+{
+	if (atomic_load(&no_memory_files) && !strcmp(name, "gzip index")) {
+		errno = EMFILE;
+		return -1;
+	}
+	return (int)syscall(SYS_memfd_create, name, flags);
+}
+
+/* A layer that is here does not fail by an index that nobody has to have. */
+static void a_gzip_index_that_cannot_be_sent(void **state)
+{
+	struct world *w = *state;
+	AUTO(layer) struct layer l;
+	AUTO(pb) PB(UnpackResponse) *rsp = NULL;
+	struct err why = ERR_INIT;
+	char text[DIGEST_TEXT_MAX];
+	AUTO_FD int fd = -1;
+	int r;
+
+	layer_lazy(&l, 2, 10);
+	add_blob(w, buf_str(&l.blob));
+	atomic_store(&no_memory_files, true);
+	r = unpack_index(w, &l, -1, &rsp, &fd, &why);
+	atomic_store(&no_memory_files, false);
+	assert_string_equal(why.msg, "");
+	assert_int_equal(r, 0);
+	assert_int_equal(fd, -1);
+	assert_string_equal(rsp->diff_id, digest_text(&l.diff_id, text));
+	assert_objects(w, rsp->index_key, 11);
 }
 
 struct racer {
@@ -715,6 +753,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(a_layer_from_a_file, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_layer_from_the_registry, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_gzip_index_on_the_way, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_gzip_index_that_cannot_be_sent, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(what_is_wrong_is_not_published, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(many_who_want_the_same, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(two_round_trips, set_up, tear_down),

@@ -486,22 +486,36 @@ static int parse(const PB(UnpackRequest) * req, struct unpack *u, struct err *er
 	return 0;
 }
 
+static int send_index(const struct unpack *u, struct err *err)
+{
+	int fd;
+
+	TRY(memfd_of("gzip index", buf_str(&u->index), &fd, err));
+	return ttrpc_reply_fd(u->call, fd, err);
+}
+
+/* The layer is here: it does not fail by an index that nobody has to have. */
+static void try_index(const struct unpack *u)
+{
+	char text[DIGEST_TEXT_MAX];
+	struct err why = ERR_INIT;
+
+	if (u->index.n && send_index(u, &why) < 0)
+		log_warn("layer %s: its gzip index is lost: %s", digest_text(&u->blob, text), why.msg);
+}
+
 static int answer(const struct unpack *u, const struct esgz_layer_result *r, struct err *err)
 {
 	PB(UnpackResponse) rsp = CONTENTD__CONTENTFS__V1__UNPACK_RESPONSE__INIT;
 	char hex[65], text[DIGEST_TEXT_MAX];
 	struct digest key;
-	int fd;
 
 	esgz_index_key(ESGZ_TRUST_DIFFID, &r->blob, &r->diff_id, &key);
 	rsp.index_key = digest_hex(&key, hex);
 	rsp.diff_id = digest_text(&r->diff_id, text);
 	rsp.plain_bytes = (int64_t)r->plain_bytes;
 	rsp.content_bytes = (int64_t)u->content_bytes;
-	if (u->index.n) {
-		TRY(memfd_of("gzip index", buf_str(&u->index), &fd, err));
-		TRY(ttrpc_reply_fd(u->call, fd, err));
-	}
+	try_index(u);
 	return rpc_reply(u->call, &rsp.base, err);
 }
 
