@@ -354,7 +354,7 @@ static int check_entries(struct esgz_index *ix, struct err *err)
 	if (seen.file[0] != ix->n_single || seen.file[1] != ix->n_single + ix->n_multi ||
 	    seen.file[2] != ix->counts[S_FILES] || seen.link != ix->counts[S_LINKS])
 		return err_set(err, ERR_DATA_LOSS, "index: files or links that no entry has");
-	if (w->path_bytes > INDEX_PATHS_MAX)
+	if (w->path_bytes > index_paths_max(ix->counts[S_ENTRIES]))
 		return err_set(err, ERR_DATA_LOSS, "index: %" PRIu64 " bytes of paths", w->path_bytes);
 	ix->path_bytes = w->path_bytes;
 	return check_links(ix, err);

@@ -13,12 +13,14 @@
 #include "base/digest.h"
 #include "base/err.h"
 
-#define ESGZ_ENTRIES_MAX (4u << 20)      /* entries of one layer */
-#define ESGZ_CHUNKS_MAX (16u << 20)      /* chunks of one layer */
-#define ESGZ_CHUNK_BYTES_MAX (64u << 20) /* uncompressed bytes of one chunk: bounds what a reader must allocate */
-#define ESGZ_INNER_OFFSET_MAX (1u << 30) /* how deep in a member a chunk may lie: bounds the work of reaching it */
-#define ESGZ_MEMBER_SLACK (64u << 10)    /* see esgz_chunk.blob_bytes */
-#define ESGZ_XATTRS_MAX 1024             /* of one entry: more than Linux can list (64 KiB of names) in practice */
+#define ESGZ_ENTRIES_MAX (4u << 20)       /* entries of one layer */
+#define ESGZ_CHUNKS_MAX (16u << 20)       /* chunks of one layer */
+#define ESGZ_CHUNK_BYTES_MAX (64u << 20)  /* uncompressed bytes of one chunk: bounds what a reader must allocate */
+#define ESGZ_INNER_OFFSET_MAX (1u << 30)  /* how deep in a member a chunk may lie: bounds the work of reaching it */
+#define ESGZ_MEMBER_SLACK (64u << 10)     /* see esgz_chunk.blob_bytes */
+#define ESGZ_XATTRS_MAX 1024              /* of one entry: more than Linux can list (64 KiB of names) in practice */
+#define ESGZ_LAYER_XATTRS_MAX (4u << 20)  /* of all distinct sets of a layer together */
+#define ESGZ_LAYER_TEXTS_MAX (256u << 20) /* bytes of link texts and xattrs of a layer */
 #define ESGZ_PATH_MAX 4096
 #define ESGZ_NAME_MAX 255
 

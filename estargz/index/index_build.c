@@ -8,8 +8,8 @@ struct esgz_index_builder *esgz_index_builder_new(void)
 	struct esgz_index_builder *b = xcalloc(1, sizeof(*b));
 
 	/* Without entropy the hashes can be foreseen; that costs time against a hostile layer, nothing else. */
-	if (getrandom(&b->seed, sizeof(b->seed), GRND_NONBLOCK) < 0)
-		b->seed = (uintptr_t)b;
+	if (getrandom(b->secret, sizeof(b->secret), GRND_NONBLOCK) < 0)
+		b->secret[0] = b->secret[1] = (uintptr_t)b;
 	vec_push(&b->nodes, (struct node){.record = NO_RECORD});
 	vec_push(&b->attrs, (struct attr){.mode = 0755}); /* ATTR_IMPLIED */
 	return b;
@@ -37,9 +37,11 @@ void esgz_index_builder_free(struct esgz_index_builder *b)
 
 /* ---- hashing ---- */
 
-static uint64_t mix(uint64_t a, uint64_t b)
+/* Neither factor is known to who chooses the word: with a constant in its place a word of that value made it 0, and forgot
+ * all that had gone in before. */
+static uint64_t mix(const struct esgz_index_builder *b, uint64_t hash, uint64_t word)
 {
-	unsigned __int128 m = (unsigned __int128)(a ^ 0x9e3779b97f4a7c15) * (b ^ 0xe7037ed1a0b428db);
+	unsigned __int128 m = (unsigned __int128)(hash ^ b->secret[0]) * (word ^ b->secret[1]);
 
 	return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
@@ -52,22 +54,22 @@ static uint64_t load64(const char *p)
 	return v;
 }
 
-static uint64_t hash_bytes(uint64_t h, const void *p, size_t n)
+static uint64_t hash_bytes(const struct esgz_index_builder *b, uint64_t h, const void *p, size_t n)
 {
 	const char *at = p;
 	uint64_t word = 0;
 
-	h = mix(h, n);
+	h = mix(b, h, n);
 	if (n >= 8) {
 		const char *last = at + n - 8; /* once more what the words before it had of it */
 
 		for (; at < last; at += 8)
-			h = mix(h, load64(at));
-		return mix(h, load64(last));
+			h = mix(b, h, load64(at));
+		return mix(b, h, load64(last));
 	}
 	for (size_t i = 0; i < n; i++)
 		word = word << 8 | (uint8_t)at[i];
-	return mix(h, word);
+	return mix(b, h, word);
 }
 
 static void set_put(struct id_set *s, struct id_slot slot)
@@ -133,7 +135,7 @@ void index_tree_expect(struct esgz_index_builder *b, size_t entries)
 
 static uint32_t name_hash(const struct esgz_index_builder *b, struct str name)
 {
-	return (uint32_t)hash_bytes(b->seed, name.p, name.n);
+	return (uint32_t)hash_bytes(b, 0, name.p, name.n);
 }
 
 /* Each directory has a table of its own: what is added to one directory tends to come at once, and finds it in the cache. */
@@ -296,8 +298,9 @@ static int split_path(struct esgz_index_builder *b, struct str raw, struct str *
 
 static int add_text(struct esgz_index_builder *b, struct str s, uint32_t *off, struct err *err)
 {
-	if (b->texts.n + s.n > UINT32_MAX)
-		return err_set(err, ERR_INVALID, "layer with more than 4 GiB of link texts and xattrs");
+	if (b->texts.n + s.n > ESGZ_LAYER_TEXTS_MAX)
+		return err_set(err, ERR_EXHAUSTED, "layer with more than %u bytes of link texts and xattrs",
+		               ESGZ_LAYER_TEXTS_MAX);
 	*off = (uint32_t)b->texts.n;
 	buf_addstr(&b->texts, s);
 	return 0;
@@ -343,15 +346,15 @@ static int attr_get(struct esgz_index_builder *b, const struct esgz_entry *e, co
                     uint32_t n_xattrs, uint32_t *out, struct err *err)
 {
 	struct attr a = {.mode = e->mode & 07777, .uid = e->uid, .gid = e->gid, .first_xattr = (uint32_t)b->xattrs.n};
-	uint64_t hash = mix(b->seed ^ a.mode, (uint64_t)a.uid << 32 | a.gid);
+	uint64_t hash = mix(b, a.mode, (uint64_t)a.uid << 32 | a.gid);
 	size_t at;
 
 	for (uint32_t i = 0; i < n_xattrs; i++) {
 		if (is_overlay_xattr(xattrs[i].name))
 			continue;
 		TRY(check_xattr(&xattrs[i], err));
-		hash = hash_bytes(hash, xattrs[i].name.p, xattrs[i].name.n);
-		hash = hash_bytes(hash, xattrs[i].value.p, xattrs[i].value.n);
+		hash = hash_bytes(b, hash, xattrs[i].name.p, xattrs[i].name.n);
+		hash = hash_bytes(b, hash, xattrs[i].value.p, xattrs[i].value.n);
 		a.n_xattrs++;
 	}
 	if (b->attrs.n > 0 && attr_eq(b, &b->attrs.p[b->last_attr], &a, xattrs, n_xattrs)) {
@@ -364,6 +367,8 @@ static int attr_get(struct esgz_index_builder *b, const struct esgz_entry *e, co
 			b->last_attr = *out;
 			return 0;
 		}
+	if (n_xattrs > ESGZ_LAYER_XATTRS_MAX - b->xattrs.n)
+		return err_set(err, ERR_EXHAUSTED, "layer with more than %u xattrs", ESGZ_LAYER_XATTRS_MAX);
 	for (uint32_t i = 0; i < n_xattrs; i++) {
 		struct xattr_ref r = {.name_n = (uint32_t)xattrs[i].name.n, .value_n = (uint32_t)xattrs[i].value.n};
 

@@ -82,7 +82,12 @@ static const uint8_t SECTION_RECORD_BYTES[S_N] = {
 /* Fields of an entry record. */
 enum { E_NAME = 0, E_NAME_N = 4, E_TYPE = 5, E_FLAGS = 6, E_PARENT = 8, E_ATTR = 12, E_DATA = 16, E_MTIME = 20 };
 
-#define INDEX_PATHS_MAX (1u << 30) /* bytes of all paths written out: the reader keeps them in memory when asked */
+/* Bytes of all paths written out, which the reader keeps in memory when asked: far above what trees have (a path of 80
+ * bytes, of node_modules 120), far below what long chains of directories make of a short TOC. */
+static inline uint64_t index_paths_max(uint32_t n_entries)
+{
+	return (32u << 20) + 256ull * n_entries;
+}
 
 _Static_assert(H_COUNTS + 4 * S_N == H_PREFETCH_END, "header layout");
 

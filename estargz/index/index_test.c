@@ -5,6 +5,7 @@
 #include "base/testing.h"
 
 #include <stdio.h>
+#include <time.h>
 
 static void assert_paths(const struct esgz_index *ix, const char *const *want, size_t n)
 {
@@ -496,6 +497,70 @@ static void test_opaque_root(void **state)
 	assert_int_equal(e.uid, 5);
 }
 
+/* A constant in the hash would be a word that hides all before it: then each name is held against all others, 100 000 of
+ * them for half a minute. */
+static void test_names_that_end_alike(void **state)
+{
+	static const uint64_t constants[] = {0xe7037ed1a0b428db, 0x9e3779b97f4a7c15};
+	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
+	struct timespec begin, end;
+	char name[17];
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin);
+	for (unsigned k = 0; k < ARRAY_LEN(constants); k++)
+		for (unsigned i = 0; i < 100000; i++) {
+			const struct esgz_entry e = {.type = ESGZ_FIFO, .path = str_make(name, 16)};
+
+			snprintf(name, sizeof(name), "%08x", i);
+			memcpy(name + 8, &constants[k], 8);
+			OK(esgz_index_add(b, &e, NULL, 0, NULL, 0, NULL, err));
+		}
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
+	assert_true(end.tv_sec - begin.tv_sec < 10);
+}
+
+/* Names of 2000 directories each: a short TOC, and megabytes of paths. */
+static void test_deep_names(void **state)
+{
+	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
+	char path[4001];
+
+	for (unsigned k = 0; k < 26; k++) {
+		const struct esgz_entry e = {.type = ESGZ_FIFO, .path = str_make(path, 4000)};
+
+		for (unsigned i = 0; i < 4000; i += 2) {
+			path[i] = (char)('a' + k);
+			path[i + 1] = '/';
+		}
+		path[3999] = 'x';
+		OK(esgz_index_add(b, &e, NULL, 0, NULL, 0, NULL, err));
+	}
+	assert_int_equal(finish_code(b), -ERR_INVALID);
+}
+
+/* The same xattrs of another owner are another set. */
+static void test_xattrs_of_a_layer_are_bounded(void **state)
+{
+	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
+	struct esgz_xattr xattrs[ESGZ_XATTRS_MAX];
+	char names[ESGZ_XATTRS_MAX][12], path[12];
+	struct err why = ERR_INIT;
+	uint32_t i = 0;
+	int r;
+
+	for (unsigned k = 0; k < ESGZ_XATTRS_MAX; k++) {
+		snprintf(names[k], sizeof(names[k]), "user.%04u", k);
+		xattrs[k] = (struct esgz_xattr){str_of(names[k]), STR("")};
+	}
+	do {
+		snprintf(path, sizeof(path), "%u", i);
+		r = esgz_index_add(b, &(struct esgz_entry){.type = ESGZ_FIFO, .path = str_of(path), .uid = i}, xattrs,
+		                   ESGZ_XATTRS_MAX, NULL, 0, NULL, &why);
+	} while (r == 0 && ++i < 10000);
+	assert_int_equal(r, -ERR_EXHAUSTED);
+	assert_int_equal(i, ESGZ_LAYER_XATTRS_MAX / ESGZ_XATTRS_MAX);
+}
+
 static void test_refused_entries(void **state)
 {
 	AUTO(esgz_index_builder) struct esgz_index_builder *b = esgz_index_builder_new();
@@ -615,6 +680,9 @@ int main(void)
 	    cmocka_unit_test(test_long_chain_of_links),
 	    cmocka_unit_test(test_whiteouts),
 	    cmocka_unit_test(test_opaque_root),
+	    cmocka_unit_test(test_names_that_end_alike),
+	    cmocka_unit_test(test_deep_names),
+	    cmocka_unit_test(test_xattrs_of_a_layer_are_bounded),
 	    cmocka_unit_test(test_refused_entries),
 	    cmocka_unit_test(test_file_with_entries_below),
 	    cmocka_unit_test(test_path_clean),

@@ -94,7 +94,7 @@ struct esgz_index_builder {
 	struct buf names, texts;
 	VEC(struct id_slot) tables; /* of the directories: their children by name */
 	struct id_set attr_set;     /* by value, xattrs included */
-	uint64_t seed;              /* of the hashes: names come from outside */
+	uint64_t secret[2];         /* of the hashes: names come from outside */
 	uint32_t last_attr;
 	uint32_t n_added;
 	struct buf late_link; /* path of the first one, once finished */

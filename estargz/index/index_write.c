@@ -317,7 +317,7 @@ static int plan_count(struct plan *p, struct err *err)
 	if (p->info->prefetch_end > p->info->blob_bytes && p->info->prefetch_end != ESGZ_NO_PREFETCH)
 		return err_set(err, ERR_INVALID, "prefetched up to %" PRIu64 " of %" PRIu64 " bytes",
 		               p->info->prefetch_end, p->info->blob_bytes);
-	if (p->path_bytes > INDEX_PATHS_MAX || b->names.n + b->texts.n > UINT32_MAX)
+	if (p->path_bytes > index_paths_max((uint32_t)b->nodes.n) || b->names.n + b->texts.n > UINT32_MAX)
 		return err_set(err, ERR_INVALID, "layer with %" PRIu64 " bytes of paths", p->path_bytes);
 	p->counts[S_ENTRIES] = (uint32_t)b->nodes.n;
 	p->counts[S_NSEC] = b->any_nsec ? (uint32_t)b->nodes.n : 0;

@@ -10,7 +10,9 @@
 #include <zstd.h>
 
 #define BLOCK 512
-#define TRAILER_BYTES (1u << 20) /* bytes behind the end of the archive go into segments of this size */
+#define LINE_MAX_BYTES (16u << 20) /* JSON of one entry: it is held three times while it is read */
+#define WINDOW_LOG_MAX 23          /* 8 MiB, what encoders choose below --ultra */
+#define TRAILER_BYTES (1u << 20)   /* bytes behind the end of the archive go into segments of this size */
 
 enum { FILE_ENTRY = 1, SEGMENT_ENTRY = 2 };
 
@@ -110,6 +112,9 @@ static int take_plain(struct reader *r, struct str plain, struct err *err)
 		struct str part = str_sub(plain, 0, end < 0 ? SIZE_MAX : (size_t)end);
 
 		plain = str_sub(plain, part.n + 1, plain.n);
+		if (part.n > LINE_MAX_BYTES - r->line.n)
+			return err_set(err, ERR_EXHAUSTED, "line %" PRIu64 " has more than %u bytes", r->lines + 1,
+			               LINE_MAX_BYTES);
 		if (end < 0 || r->line.n > 0)
 			buf_addstr(&r->line, part);
 		if (end < 0)
@@ -130,6 +135,7 @@ static int inflate(struct reader *r, struct str packed, uint64_t plain_bytes, st
 
 	if (!z)
 		return err_set(err, ERR_EXHAUSTED, "no memory for a decoder");
+	ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
 	buf_reserve(&plain, ZSTD_DStreamOutSize());
 	while (result == 0 && (in.pos < in.size || (plain.n == ZSTD_DStreamOutSize() && left > 0))) {
 		ZSTD_outBuffer out = {plain.p, ZSTD_DStreamOutSize(), 0};

@@ -423,6 +423,21 @@ static void test_lines(void **state)
 	}
 }
 
+/* Zeros compress to nothing. */
+static void test_long_lines(void **state)
+{
+	AUTO(buf) struct buf text = BUF_INIT;
+	struct err why = ERR_INIT;
+
+	buf_adds(&text, "{\"type\":2,\"payload\":\"");
+	buf_reserve(&text, 20u << 20);
+	memset(text.p + text.n, 'A', 20u << 20);
+	text.n += 20u << 20;
+	buf_adds(&text, "\"}\n");
+	assert_int_equal(read_text(buf_str(&text), text.n, &why), -ERR_EXHAUSTED);
+	assert_non_null(strstr(why.msg, "line 1 has more than"));
+}
+
 static void test_damage(void **state)
 {
 	const struct esgz_split_sink sink = {.segment = ignore_segment, .file = ignore_file};
@@ -502,6 +517,7 @@ int main(void)
 	    cmocka_unit_test(test_a_segment_for_each_header),
 	    cmocka_unit_test(test_writer_is_bounded),
 	    cmocka_unit_test(test_lines),
+	    cmocka_unit_test(test_long_lines),
 	    cmocka_unit_test(test_damage),
 	    cmocka_unit_test(test_contents_that_do_not_fit),
 	    cmocka_unit_test(test_checksum),
