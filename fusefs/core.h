@@ -101,9 +101,10 @@ struct layer {
 	int64_t prove_ns;       /* when the prover is to take it up; 0: not wanted */
 	int64_t prove_retry_ns; /* how long it waited for the last time; 0: it did not fail yet */
 	unsigned prove_wholes;  /* times that it fetched the blob for nothing */
-	uint32_t window;        /* bytes of a demand request */
-	uint32_t run_end;       /* member behind the last demand request */
-	uint64_t run_bytes;     /* of that request */
+	unsigned suspected; /* chunks that did not come as its index says; two: the prover is to take the whole blob */
+	uint32_t window;    /* bytes of a demand request */
+	uint32_t run_end;   /* member behind the last demand request */
+	uint64_t run_bytes; /* of that request */
 	char error[256];
 	int64_t logged_ns;   /* last complaint */
 	unsigned suppressed; /* complaints since */
@@ -450,6 +451,9 @@ int prover_start(struct ffs_data *d, struct err *err);
 void prover_stop(struct ffs_data *d);
 /* All of the layer's files are here: it is proven as soon as that is possible, if it is not. Lock held. */
 void prover_add(struct ffs_data *d, struct layer *l);
+/* A chunk of its blob was not what its index says. Once, the line may be at fault; from the second on the index may be, where
+ * no image vouches for it: the whole blob decides, so that it does not stand between a good layer and its readers. Lock held. */
+void prover_suspect(struct ffs_data *d, struct layer *l);
 /* Whether jobs should keep the gaps of the layer: it will be filled, and is to be proven by them. Lock held. */
 bool prover_wants_gaps(const struct ffs_data *d, const struct layer *l, bool bulk);
 

@@ -267,6 +267,7 @@ static void chunk_end(struct job *j, struct arriving *a, int result, const struc
 	pthread_mutex_lock(&d->lock);
 	if (err) {
 		d->counters.corrupt_chunks++;
+		prover_suspect(d, j->layer);
 		fl = flight_find(a->f, a->of_file);
 		if (!fl)
 			file_complain(d, a->f, err->msg);

@@ -177,8 +177,10 @@ static int try_artifact(struct open_layer *l, const struct reg_descriptor *d, st
 		return err_set(err, ERR_EXHAUSTED, "it has %llu bytes", (unsigned long long)d->size);
 	esgz_index_key(ESGZ_TRUST_TOC, &l->d->digest, &d->digest, &l->key);
 	if (open_layer_refused_before(l)) {
-		l->refused = false; /* that index, not the layer */
-		return err_set(err, ERR_DATA_LOSS, "%s", l->why.msg);
+		*err = l->why;
+		l->refused = false; /* that index, not the layer, which the next one may be right about */
+		l->why = ERR_INIT;
+		return -ERR_DATA_LOSS;
 	}
 	if (load(l) >= 0) {
 		l->found = true;

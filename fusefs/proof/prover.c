@@ -452,7 +452,7 @@ static void note_facts(struct proof *p, const struct tarview_result *result)
 }
 
 /* No lock held. */
-static void prove(struct ffs_data *d, struct layer *l, const struct digest *promised)
+static void prove(struct ffs_data *d, struct layer *l, const struct digest *promised, bool suspected)
 {
 	AUTO(proof)
 	struct proof p = {.d = d, .l = l, .promised = *promised, .fd = -1, .bytes = xmalloc(PROOF_READ_BYTES)};
@@ -463,10 +463,15 @@ static void prove(struct ffs_data *d, struct layer *l, const struct digest *prom
 	gaps_flush(l->gaps);
 	if (l->info->content_bytes > PLAIN_BYTES_MAX)
 		r = too_long(&err);
-	else if (digest_is_zero(&l->facts.diff_id)) /* else two promises contradict each other: the blob decides */
+	else if (digest_is_zero(&l->facts.diff_id) &&
+	         !suspected) /* else two promises contradict each other: the blob decides */
 		r = prove_cheaply(&p, &result, &err);
 	if (r == 0)
 		r = prove_from_blob(&p, &result, &err) < 0 ? -1 : 1;
+	if (r > 0 && suspected && result.tree == FFS_TREE_SAME) {
+		result.tree = FFS_TREE_DIFFERS;
+		buf_adds(&result.difference, "chunks of files that are as they should be are not what its index says");
+	}
 	if (r > 0) {
 		note_facts(&p, &result);
 	} else {
@@ -489,6 +494,15 @@ void prover_add(struct ffs_data *d, struct layer *l)
 {
 	l->filled = true;
 	if (d->opts.no_proof || !l->gaps || digest_is_zero(&l->promised) || ffs_facts_decide(&l->facts, &l->promised))
+		return;
+	l->prove_ns = clock_mono_ns();
+	pthread_cond_signal(&d->prove_wake);
+}
+
+void prover_suspect(struct ffs_data *d, struct layer *l)
+{
+	if (!l->points || ++l->suspected != 2 || d->opts.no_proof || digest_is_zero(&l->promised) ||
+	    !digest_is_zero(&l->facts.diff_id))
 		return;
 	l->prove_ns = clock_mono_ns();
 	pthread_cond_signal(&d->prove_wake);
@@ -523,6 +537,7 @@ static void *prover_main(void *arg)
 	pthread_mutex_lock(&d->lock);
 	while (!d->prover_stopping) {
 		struct digest promised;
+		bool suspected;
 		int64_t at;
 		struct layer *l = next_due(d, &at);
 
@@ -532,9 +547,10 @@ static void *prover_main(void *arg)
 		}
 		l->prove_ns = 0;
 		promised = l->promised;
+		suspected = l->suspected >= 2;
 		layer_ref(l);
 		pthread_mutex_unlock(&d->lock);
-		prove(d, l, &promised);
+		prove(d, l, &promised, suspected);
 		pthread_mutex_lock(&d->lock);
 		layer_unref(l);
 	}
