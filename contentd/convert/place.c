@@ -156,7 +156,7 @@ int place_put(struct place *p, struct str bytes, struct digest *digest, struct e
 	int has;
 
 	digest_of(bytes.p, bytes.n, digest);
-	has = p->ops->has_blob(p, digest, err);
+	has = p->ops->has_blob(p, digest, bytes.n, err);
 	if (has)
 		return has < 0 ? has : 0;
 	for (unsigned i = 1;; i++) {
@@ -230,7 +230,7 @@ int place_copy(struct place *to, struct place *from, const struct reg_descriptor
 		r = to->ops->mount_blob(to, from, d, err);
 		*how = r == 1 ? PLACE_MOUNTED : PLACE_PRESENT;
 	} else {
-		r = to->ops->has_blob(to, &d->digest, err);
+		r = to->ops->has_blob(to, &d->digest, d->size, err);
 		*how = PLACE_PRESENT;
 	}
 	if (r)

@@ -59,8 +59,8 @@ struct place_ops {
 	/* ERR_NOT_FOUND; ERR_DATA_LOSS when it is known to be of another size. */
 	int (*open_blob)(struct place *p, const struct reg_descriptor *d, struct place_source **out, struct err *err);
 
-	/* 1 when a blob is there already, else 0. */
-	int (*has_blob)(struct place *p, const struct digest *digest, struct err *err);
+	/* 1 when a blob of so many bytes is there already, else 0. */
+	int (*has_blob)(struct place *p, const struct digest *digest, uint64_t bytes, struct err *err);
 	/* Whether blobs may come from there without being sent; NULL: never. Then mount_blob tries: 1 when a blob is there
 	 * now, 2 when it was there already, 0 when it has to be sent. */
 	bool (*can_mount)(struct place *p, struct place *from);

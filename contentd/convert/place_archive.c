@@ -372,7 +372,7 @@ static int packed_begin_blob(struct place *p, struct place_sink **out, struct er
 	return 0;
 }
 
-static int packed_has_blob(struct place *p, const struct digest *digest, struct err *err)
+static int packed_has_blob(struct place *p, const struct digest *digest, uint64_t bytes, struct err *err)
 {
 	return find(archive_of(p), digest) != NULL;
 }

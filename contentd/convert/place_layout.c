@@ -178,13 +178,16 @@ static int layout_open_blob(struct place *p, const struct reg_descriptor *d, str
 
 /* ---- writing ---- */
 
-static int layout_has_blob(struct place *p, const struct digest *digest, struct err *err)
+/* A file of another size is what a copy left that broke off, and is replaced. */
+static int layout_has_blob(struct place *p, const struct digest *digest, uint64_t bytes, struct err *err)
 {
 	struct layout *l = layout_of(p);
+	struct stat st;
 	char hex[65];
 
 	TRY(hold(l, err));
-	return l->blobs_fd >= 0 && faccessat(l->blobs_fd, digest_hex(digest, hex), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	return l->blobs_fd >= 0 && fstatat(l->blobs_fd, digest_hex(digest, hex), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       S_ISREG(st.st_mode) && (uint64_t)st.st_size == bytes;
 }
 
 struct file_sink {
@@ -207,7 +210,7 @@ static int file_sink_finish(struct place_sink *s, const struct digest *digest, u
 	struct file_sink *f = (struct file_sink *)s;
 	struct layout *l = f->layout;
 	char hex[65];
-	int had = layout_has_blob(&l->base, digest, err);
+	int had = layout_has_blob(&l->base, digest, bytes, err);
 
 	TRY(had);
 	TRY(place_check_cancelled(&l->base, err)); /* what follows may take long */

@@ -88,7 +88,7 @@ static int registry_open_blob(struct place *p, const struct reg_descriptor *d, s
 
 /* ---- writing ---- */
 
-static int registry_has_blob(struct place *p, const struct digest *digest, struct err *err)
+static int registry_has_blob(struct place *p, const struct digest *digest, uint64_t bytes, struct err *err)
 {
 	struct registry *r = registry_of(p);
 	struct reg_blob_push q = {.ref = &r->ref,

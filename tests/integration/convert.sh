@@ -189,6 +189,13 @@ check_eq "without them nothing changes" "$(cat "$T/digest")" "$again"
 rm -r "$T/kept"
 check_eq "marks that --reuse has, too, stay" "$(marks_of --reuse "oci:$T/converted:v1" "oci:$T/converted:v1" "oci:$T/kept:v1")" \
 	'["io.contentd.convert","io.contentd.source.digest"]'
+# What a copy left that broke off is not taken for the blob.
+blob=$T/torn/blobs/$(layer_of converted 2 | tr : /)
+cp -r "$T/converted" "$T/torn"
+truncate -s 10 "$blob"
+check "onto a torn blob" convert -q "oci:$T/converted:v1" "oci:$T/torn:v2"
+check_eq "it is made whole" "sha256:$(sha256sum "$blob" | cut -d' ' -f1)" "$(layer_of converted 2)"
+rm -r "$T/torn"
 # A foreign image says that its first layer is what the second one of ours becomes.
 how=$(document converted "$(root_of converted)" | jq -r '.layers[0].annotations["io.contentd.convert"]')
 odd forged marked "$(layer_of tiny 1)" "$how" "containerd.io/snapshot/stargz/toc.digest=sha256:$(printf '%064d' 0)"
