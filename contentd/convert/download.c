@@ -108,12 +108,14 @@ static void download_free(struct place_source *s)
 }
 
 int download_open(struct reg_client *c, const struct reg_ref *ref, const struct reg_descriptor *descriptor,
-                  int64_t deadline_ns, struct reg_canceller *canceller, struct place_source **out, struct err *err)
+                  uint64_t offset, int64_t deadline_ns, struct reg_canceller *canceller, struct place_source **out,
+                  struct err *err)
 {
 	struct download *d = xcalloc(1, sizeof(*d));
 	struct reg_blob_get q = {.ref = ref,
 	                         .digest = descriptor->digest,
 	                         .blob_size = descriptor->size,
+	                         .offset = offset,
 	                         .length = REG_TO_END,
 	                         .lane = REG_BULK,
 	                         .deadline_ns = deadline_ns,
@@ -127,7 +129,7 @@ int download_open(struct reg_client *c, const struct reg_ref *ref, const struct 
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->changed, NULL);
 	d->ring = xmalloc(RING_BYTES);
-	d->is_over = !descriptor->size; /* there is nothing that could be asked for */
+	d->is_over = offset == descriptor->size; /* there is nothing that could be asked for */
 	if (!d->is_over)
 		r = reg_blob_get(c, &q, &d->request, err);
 	if (r < 0) {

@@ -7,8 +7,8 @@
 
 #include "contentd/convert/place.h"
 
-/* Begins at once. canceller NULL: it ends with the client. */
-int download_open(struct reg_client *c, const struct reg_ref *ref, const struct reg_descriptor *d, int64_t deadline_ns,
-                  struct reg_canceller *canceller, struct place_source **out, struct err *err);
+/* From `offset` on; begins at once. canceller NULL: it ends with the client. */
+int download_open(struct reg_client *c, const struct reg_ref *ref, const struct reg_descriptor *d, uint64_t offset,
+                  int64_t deadline_ns, struct reg_canceller *canceller, struct place_source **out, struct err *err);
 
 #endif

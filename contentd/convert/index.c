@@ -182,7 +182,7 @@ static int build_layer(struct indexing *x, size_t i, struct err *err)
 		return 0;
 	TRY(convert_check_cancelled(x->convert, err));
 	report(&r, 0);
-	TRY(from->ops->open_blob(from, l->of->from, &r.in, err));
+	TRY(from->ops->open_blob(from, l->of->from, 0, &r.in, err));
 	result = build(&r, l, &why);
 	place_source_free(r.in);
 	if (result < 0)

@@ -84,7 +84,7 @@ static int rewind_source(void *arg, struct err *err)
 	struct run *r = arg;
 
 	place_source_free(STEAL(r->in));
-	return r->c->from->ops->open_blob(r->c->from, r->l->from, &r->in, err);
+	return r->c->from->ops->open_blob(r->c->from, r->l->from, 0, &r->in, err);
 }
 
 static int write_result(void *arg, struct str bytes, struct err *err)

@@ -114,7 +114,7 @@ static int read_blob(struct place *p, const struct reg_descriptor *d, struct buf
 
 	if (d->size > REG_CONFIG_BYTES_MAX)
 		return err_set(err, ERR_EXHAUSTED, "%s: a document of %" PRIu64 " bytes", p->name, d->size);
-	TRY(p->ops->open_blob(p, d, &s, err));
+	TRY(p->ops->open_blob(p, d, 0, &s, err));
 	while (out->n <= d->size) {
 		TRY(place_check_cancelled(p, err));
 		TRY(s->read(s, buf_reserve(out, COPY_BYTES), COPY_BYTES, &got, err));
@@ -207,7 +207,7 @@ static int copy_once(const struct copying *c, struct err *err)
 	struct digest digest;
 	uint64_t bytes;
 
-	TRY(c->from->ops->open_blob(c->from, c->d, &in, err));
+	TRY(c->from->ops->open_blob(c->from, c->d, 0, &in, err));
 	TRY(c->to->ops->begin_blob(c->to, &out, err));
 	TRY(stream(c, in, out, h, &bytes, err));
 	hasher_done(h, &digest);

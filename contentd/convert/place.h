@@ -56,8 +56,9 @@ struct place_ops {
 	                struct err *err);
 	/* A manifest that an index names; NULL: it is a blob as others. Digest and size are checked by the caller. */
 	int (*get_manifest)(struct place *p, const struct reg_descriptor *d, struct buf *bytes, struct err *err);
-	/* ERR_NOT_FOUND; ERR_DATA_LOSS when it is known to be of another size. */
-	int (*open_blob)(struct place *p, const struct reg_descriptor *d, struct place_source **out, struct err *err);
+	/* Its bytes from `offset` on, at most its size. ERR_NOT_FOUND; ERR_DATA_LOSS when it is known to be of another size. */
+	int (*open_blob)(struct place *p, const struct reg_descriptor *d, uint64_t offset, struct place_source **out,
+	                 struct err *err);
 
 	/* 1 when a blob of so many bytes is there already, else 0. */
 	int (*has_blob)(struct place *p, const struct digest *digest, uint64_t bytes, struct err *err);

@@ -216,7 +216,8 @@ static void part_free(struct place_source *s)
 	free(s);
 }
 
-static int packed_open_blob(struct place *p, const struct reg_descriptor *d, struct place_source **out, struct err *err)
+static int packed_open_blob(struct place *p, const struct reg_descriptor *d, uint64_t offset, struct place_source **out,
+                            struct err *err)
 {
 	struct archive_place *a = archive_of(p);
 	const struct blob *b = find(a, &d->digest);
@@ -229,7 +230,7 @@ static int packed_open_blob(struct place *p, const struct reg_descriptor *d, str
 		return err_set(err, ERR_DATA_LOSS, "%s: blob %s has %" PRIu64 " bytes of %" PRIu64, p->name,
 		               digest_text(&d->digest, text), b->bytes, d->size);
 	s = xcalloc(1, sizeof(*s));
-	*s = (struct part_source){{part_read, part_free}, a->fd, b->at, b->bytes};
+	*s = (struct part_source){{part_read, part_free}, a->fd, b->at + offset, b->bytes - offset};
 	*out = &s->base;
 	return 0;
 }

@@ -156,7 +156,8 @@ static void file_source_free(struct place_source *s)
 	free(s);
 }
 
-static int layout_open_blob(struct place *p, const struct reg_descriptor *d, struct place_source **out, struct err *err)
+static int layout_open_blob(struct place *p, const struct reg_descriptor *d, uint64_t offset, struct place_source **out,
+                            struct err *err)
 {
 	const int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK; /* it need not be a file */
 	struct file_source *s;
@@ -170,6 +171,8 @@ static int layout_open_blob(struct place *p, const struct reg_descriptor *d, str
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != d->size)
 		return err_set(err, ERR_DATA_LOSS, "%s: blob %s has %lld bytes of %" PRIu64, p->name, hex,
 		               S_ISREG(st.st_mode) ? (long long)st.st_size : 0, d->size);
+	if (lseek(fd, (off_t)offset, SEEK_SET) < 0)
+		return err_errno(err, errno, "%s: blob %s", p->name, hex);
 	s = xcalloc(1, sizeof(*s));
 	*s = (struct file_source){{file_source_read, file_source_free}, STEAL_FD(fd)};
 	*out = &s->base;

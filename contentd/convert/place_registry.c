@@ -77,13 +77,13 @@ static int registry_get_manifest(struct place *p, const struct reg_descriptor *d
 	return fetch(r, &ref, bytes, NULL, err);
 }
 
-static int registry_open_blob(struct place *p, const struct reg_descriptor *d, struct place_source **out,
-                              struct err *err)
+static int registry_open_blob(struct place *p, const struct reg_descriptor *d, uint64_t offset,
+                              struct place_source **out, struct err *err)
 {
 	struct registry *r = registry_of(p);
 
-	return download_open(r->client, &r->ref, d, clock_mono_ns() + BLOB_PATIENCE, r->writing ? &r->reads : NULL, out,
-	                     err);
+	return download_open(r->client, &r->ref, d, offset, clock_mono_ns() + BLOB_PATIENCE,
+	                     r->writing ? &r->reads : NULL, out, err);
 }
 
 /* ---- writing ---- */

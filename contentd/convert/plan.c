@@ -1,6 +1,8 @@
 /* What is there, what becomes of it, and what is refused. */
 #include "contentd/convert/internal.h"
 
+#include "estargz/toc/footer.h"
+
 #define ANN_REFERENCE_TYPE "vnd.docker.reference.type"
 #define ANN_REFERENCE_DIGEST "vnd.docker.reference.digest"
 
@@ -33,6 +35,42 @@ static int lazy_format(struct convert *c, const struct reg_descriptor *d, enum e
 		return 0;
 	}
 	return external < 0 ? external : 1;
+}
+
+static int read_end(struct place *p, const struct reg_descriptor *d, char *dst, size_t n, struct err *err)
+{
+	AUTO(place_source) struct place_source *s = NULL;
+	size_t got = 1;
+
+	TRY(p->ops->open_blob(p, d, d->size - n, &s, err));
+	for (size_t done = 0; done < n; done += got) {
+		TRY(s->read(s, dst + done, n - done, &got, err));
+		if (!got)
+			return err_set(err, ERR_DATA_LOSS, "it is shorter than its manifest says");
+	}
+	return 0;
+}
+
+/* 1 if the bytes say that the TOC of an estargz layer is elsewhere: in an image that did not come with this one. */
+static int has_lost_toc(struct convert *c, const struct reg_descriptor *d, struct err *err)
+{
+	char end[ESGZ_FOOTER_MAX], text[DIGEST_TEXT_MAX];
+	size_t n = d->size < sizeof(end) ? (size_t)d->size : sizeof(end);
+	struct esgz_footer footer;
+	struct err why = ERR_INIT;
+
+	digest_text(&d->digest, text);
+	TRY(convert_check_cancelled(c, err));
+	if (read_end(c->from, d, end, n, &why) < 0) {
+		TRY(convert_check_cancelled(c, err));
+		if (why.code == ERR_UNIMPLEMENTED) {
+			convert_note(c, "layer %s: whether its TOC is in it cannot be seen: %s", text, why.msg);
+			return 0;
+		}
+		return err_set(err, why.code, "%s: the end of layer %s: %s", c->from->name, text, why.msg);
+	}
+	return esgz_footer_parse(str_make(end, n), d->size, &footer, NULL) >= 0 &&
+	       footer.kind == ESGZ_FOOTER_EXTERNAL_TOC;
 }
 
 static const char *ordinary_format(const struct reg_descriptor *d)
@@ -90,6 +128,12 @@ static int decide(struct convert *c, struct convert_layer *l, struct err *err)
 	int is_lazy = lazy_format(c, l->from, &lazy, err);
 
 	TRY(is_lazy);
+	if (is_lazy && lazy == ESGZ_F_ESTARGZ && lazy == c->opts.layer.format && !c->leaves_layers) {
+		int is_lost = has_lost_toc(c, l->from, err);
+
+		TRY(is_lost);
+		lazy = is_lost ? ESGZ_F_ESTARGZ_EXTERNAL : lazy;
+	}
 	l->from_format = is_lazy ? esgz_format_name(lazy) : ordinary_format(l->from);
 	if (c->leaves_layers || is_wanted_already(c->opts.layer.format, l->from_format)) {
 		l->action = CONVERT_KEEP;

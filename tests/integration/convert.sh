@@ -248,6 +248,23 @@ check_eq "they are beside the image" "$(names_of tocs)" '["v1-esgztoc","v1"]'
 check_eq "without them a layer is not kept" "$(convert --dry-run --json "$REGISTRY/test/tocs:v1" "oci:$T/planned" | jq -c '[.layers[].action] | unique')" \
 	'["convert"]'
 
+# The image of the TOCs is lost: what is left says in its last bytes that it is not lazy by itself.
+cp -r "$T/tocs" "$T/lost"
+jq '.manifests |= map(select(.annotations["org.opencontainers.image.ref.name"] == "v1"))' "$T/tocs/index.json" >"$T/lost/index.json"
+for place in "oci:$T/lost:v1" "oci-archive:$T/lost.tar" "$NETPROXY/test/lost:v1"; do
+	[ "${place%%:*}" = oci ] || skopeo copy --quiet --dest-tls-verify=false "oci:$T/lost:v1" "${place/#127/docker://127}" || bail "no $place"
+	mark
+	check_eq "layers without their TOCs are converted ($(basename "$place"))" "$(convert --dry-run --json "$place" "oci:$T/planned" |
+		jq -c '[.layers[] | .from, .action] | unique')" '["convert","estargz-external-toc"]'
+done
+check_eq "of which the last bytes are asked for" "$(log_since | grep '^GET .*/blobs/.* -> 206 72 bytes' | wc -l)" 3
+check "and are lazy then" convert "oci:$T/lost:v1" "oci:$T/found:v1"
+check_eq "by themselves" "$(convert --dry-run --json "oci:$T/found:v1" "oci:$T/planned" | jq -c '[.layers[] | .from, .action] | unique')" '["estargz","keep"]'
+break_ status=404 all "GET /v2/test/lost/blobs/$(layer_of lost 0)"
+check_fails "a layer whose end cannot be read" convert --dry-run "$NETPROXY/test/lost:v1" "oci:$T/planned"
+check_match "is named" "$(cat "$T/check.out")" "the end of layer $(layer_of lost 0): .*404"
+netproxy_ask clear >"$T/ask"
+
 # ---- what breaks ----
 
 for fault in reset status=503 status=429; do
