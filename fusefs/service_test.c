@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "estargz/gzseek/artifact.h"
 #include "fusefs/secrets.h"
+#include "fusefs/verbs.h"
 #include "rpc/pb.h"
 #include "rpc/service.h"
 
@@ -159,13 +160,17 @@ static void a_gzip_index_on_the_way(void **state)
 }
 
 static atomic_bool no_memory_files;
+static atomic_uint index_files; /* so many were asked for */
 
-/* In the place of the C library's: it can fail for a gzip index. */
+/* In the place of the C library's: it counts those of gzip indexes, and can fail for them. */
 int memfd_create(const char *name, unsigned flags)
 {
-	if (atomic_load(&no_memory_files) && !strcmp(name, "gzip index")) {
-		errno = EMFILE;
-		return -1;
+	if (!strcmp(name, "gzip index")) {
+		atomic_fetch_add(&index_files, 1);
+		if (atomic_load(&no_memory_files)) {
+			errno = EMFILE;
+			return -1;
+		}
 	}
 	return (int)syscall(SYS_memfd_create, name, flags);
 }
@@ -198,6 +203,7 @@ struct racer {
 	const struct layer *l;
 	pthread_t thread;
 	PB(UnpackResponse) * rsp;
+	int index_fd;
 	struct err err;
 };
 
@@ -230,6 +236,84 @@ static void many_who_want_the_same(void **state)
 	assert_objects(w, racers[0].rsp->index_key, 201);
 	for (size_t i = 0; i < ARRAY_LEN(racers); i++)
 		pb_free(racers[i].rsp);
+}
+
+/* How many are at the unpacking of a layer: who does it, and who waits for the result. */
+static unsigned count_unpacking(struct world *w, const struct layer *l)
+{
+	struct ffs_service *s = w->service;
+	struct unpacking *k;
+	unsigned n;
+
+	pthread_mutex_lock(&s->lock);
+	k = map_get(&s->unpacking, str_make(&l->digest, sizeof(l->digest)));
+	n = k ? k->refs : 0;
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+static void *race_for_index(void *arg)
+{
+	struct racer *r = arg;
+
+	r->err = ERR_INIT;
+	unpack_index(r->w, r->l, -1, &r->rsp, &r->index_fd, &r->err);
+	return NULL;
+}
+
+static void *race_for_layer(void *arg)
+{
+	struct racer *r = arg;
+
+	r->err = ERR_INIT;
+	ask_unpack(r->w, r->l, NULL, -1, false, &r->rsp, &r->err);
+	return NULL;
+}
+
+/* Those who want its gzip index, too, have the layer unpacked once; each gets the index, to read from its beginning, and who
+ * came for the layer alone gets that. */
+static void many_who_want_a_gzip_index(void **state)
+{
+	struct world *w = *state;
+	AUTO(buf) struct buf first = BUF_INIT;
+	AUTO(layer) struct layer l;
+	struct racer racers[5];
+	char path[80] = "blobs/";
+
+	layer_lazy(&l, 3, 200);
+	add_blob(w, buf_str(&l.blob));
+	digest_text(&l.digest, path + 6);
+	atomic_store(&w->held, path);
+	atomic_store(&index_files, 0);
+	for (size_t i = 0; i < ARRAY_LEN(racers); i++) {
+		void *(*fn)(void *) = i < ARRAY_LEN(racers) - 1 ? race_for_index : race_for_layer;
+
+		racers[i] = (struct racer){.w = w, .l = &l, .index_fd = -1};
+		assert_int_equal(pthread_create(&racers[i].thread, NULL, fn, &racers[i]), 0);
+		while (count_unpacking(w, &l) <= i)
+			usleep(1000);
+	}
+	atomic_store(&w->held, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(racers); i++) {
+		pthread_join(racers[i].thread, NULL);
+		assert_string_equal(racers[i].err.msg, "");
+		assert_string_equal(racers[i].rsp->index_key, racers[0].rsp->index_key);
+		assert_int_equal(racers[i].rsp->content_bytes, racers[0].rsp->content_bytes);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(racers); i++)
+		pb_free(racers[i].rsp);
+	assert_int_equal(testserver_count(w->server, "GET"), 1);
+	assert_int_equal(atomic_load(&index_files), ARRAY_LEN(racers) - 1);
+	for (size_t i = 0; i < ARRAY_LEN(racers) - 1; i++) {
+		AUTO(buf) struct buf index = BUF_INIT;
+
+		assert_true(racers[i].index_fd >= 0);
+		OK(fd_read_all(racers[i].index_fd, 16u << 20, &index, err));
+		if (i == 0)
+			buf_addstr(&first, buf_str(&index));
+		assert_true(index.n > 0 && str_eq(buf_str(&index), buf_str(&first)));
+		close(racers[i].index_fd);
+	}
 }
 
 /* ---- open ---- */
@@ -756,6 +840,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(a_gzip_index_that_cannot_be_sent, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(what_is_wrong_is_not_published, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(many_who_want_the_same, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(many_who_want_a_gzip_index, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(two_round_trips, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(an_unpacked_layer_is_known, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(lies_about_the_toc, set_up, tear_down),

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- a registry ---- */
 
@@ -29,6 +30,8 @@ static bool serve(struct exchange *x)
 	vec_each(&w->resources, r) {
 		if (!str_eqc(path, r->path) || (other && w->withheld && str_eqc(path, w->withheld)))
 			continue;
+		while (w->held && str_eqc(path, w->held))
+			usleep(1000);
 		if (r->stalls) {
 			atomic_fetch_add(&w->stalled, 1);
 			while (read(x->fd, &byte, 1) > 0)

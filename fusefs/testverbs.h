@@ -33,6 +33,7 @@ struct world {
 	atomic_uint stalled, given_up;  /* questions that were not answered; of these, whose client has gone */
 	atomic_bool password;           /* who does not say bob:s3cret is turned away */
 	_Atomic(const char *) withheld; /* a path that other/image does not have */
+	_Atomic(const char *) held;     /* a path that is not answered while it stands here */
 	char reference[64];
 	struct ffs_options opts;
 	struct ffs_worker w;

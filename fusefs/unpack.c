@@ -7,7 +7,8 @@
  * When its seekable index is wanted, too, the two halves of estargz/gzseek/build.h stand in the place of stream and layer.
  *
  * Nothing is published before the blob's digest and the DiffID are what they should be. One layer is unpacked once at
- * a time; who comes meanwhile gets the same result, unless it wants a copy of the bytes: then it waits for its turn.
+ * a time; who comes meanwhile gets the same result, unless it wants what that does not have (a copy of the bytes, an index
+ * that is not made): then it waits for its turn.
  */
 #include "fusefs/access.h"
 #include "fusefs/download.h"
@@ -21,17 +22,6 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
-
-/* One unpacking that runs. Guarded by the service's lock. */
-struct unpacking {
-	unsigned refs; /* its owner, and those who wait for its result */
-	bool over;
-	bool any_diff_id; /* its owner checks none */
-	struct digest diff_id;
-	struct err why; /* ERR_OK: done */
-	struct esgz_layer_result result;
-	uint64_t content_bytes;
-};
 
 struct unpack {
 	struct ffs_service *s;
@@ -60,7 +50,8 @@ struct unpack {
 	struct esgz_gzseek *gzseek; /* if an index is wanted: its first half is the intake's, the rest the call's */
 
 	/* The call's thread's. */
-	struct buf index; /* the artifact; empty: none */
+	struct buf index;            /* the artifact, until it is the unpacking's; empty: none */
+	struct unpacking *unpacking; /* a reference: its own, or whose result it has; NULL: none */
 	struct ffs_batch *batch;
 	uint64_t content_bytes;
 };
@@ -380,8 +371,19 @@ static int explain(const struct unpack *u, struct err *err)
 
 static void unpacking_unref(struct unpacking *k)
 {
-	if (--k->refs == 0)
-		free(k);
+	if (--k->refs > 0)
+		return;
+	buf_fini(&k->index);
+	free(k);
+}
+
+static void let_go(struct unpack *u)
+{
+	if (!u->unpacking)
+		return;
+	pthread_mutex_lock(&u->s->lock);
+	unpacking_unref(STEAL(u->unpacking));
+	pthread_mutex_unlock(&u->s->lock);
 }
 
 /* Under the lock of the call, which may therefore not be taken under the service's. */
@@ -397,69 +399,69 @@ static void give_up_waiting(void *arg)
 
 static bool same_question(const struct unpack *u, const struct unpacking *k)
 {
-	return !u->tee && !u->from_fd && !u->isolated && !u->wants_index &&
+	return !u->tee && !u->from_fd && !u->isolated && (!u->wants_index || k->makes_index) &&
 	       (!u->has_diff_id || (!k->any_diff_id && digest_eq(&u->diff_id, &k->diff_id)));
 }
 
-/* Returns 0 when it is this call's turn (*own is to be ended by `leave`), 1 when another one has answered the question. */
-static int enter_locked(struct unpack *u, struct unpacking **own, struct esgz_layer_result *r, struct err *err)
+/* Returns 0 when it is this call's turn (to be ended by `leave`), 1 when another one has answered the question. */
+static int enter_locked(struct unpack *u, struct esgz_layer_result *r, struct err *err)
 {
 	struct ffs_service *s = u->s;
 	struct str name = str_make(&u->blob, sizeof(u->blob));
 	struct unpacking *k;
 
 	while ((k = map_get(&s->unpacking, name))) {
-		int result = 0;
-
 		k->refs++;
 		while (!k->over && !u->gone)
 			pthread_cond_wait(&s->unpacked, &s->lock);
-		if (u->gone) {
-			result = err_set(err, ERR_CANCELLED, "cancelled");
-		} else if (k->why.code == ERR_OK && same_question(u, k)) {
+		if (!u->gone && k->why.code == ERR_OK && same_question(u, k)) {
 			*r = k->result;
 			u->content_bytes = k->content_bytes;
-			result = 1;
+			u->unpacking = k;
+			return 1;
 		}
 		unpacking_unref(k);
-		if (result)
-			return result;
+		if (u->gone)
+			return err_set(err, ERR_CANCELLED, "cancelled");
 	}
-	*own = xcalloc(1, sizeof(**own));
-	(*own)->refs = 1;
-	(*own)->any_diff_id = !u->has_diff_id;
-	(*own)->diff_id = u->diff_id;
-	map_put(&s->unpacking, name, *own);
+	k = xcalloc(1, sizeof(*k));
+	k->refs = 1;
+	k->any_diff_id = !u->has_diff_id;
+	k->makes_index = u->wants_index;
+	k->diff_id = u->diff_id;
+	map_put(&s->unpacking, name, k);
+	u->unpacking = k;
 	return 0;
 }
 
-static int enter(struct unpack *u, struct unpacking **own, struct esgz_layer_result *r, struct err *err)
+static int enter(struct unpack *u, struct esgz_layer_result *r, struct err *err)
 {
 	int result;
 
 	rpc_on_cancel(u->call, give_up_waiting, u);
 	pthread_mutex_lock(&u->s->lock);
-	result = enter_locked(u, own, r, err);
+	result = enter_locked(u, r, err);
 	pthread_mutex_unlock(&u->s->lock);
 	rpc_off_cancel(u->call, u);
 	return result;
 }
 
-static void leave(struct unpack *u, struct unpacking *own, int result, const struct esgz_layer_result *r,
-                  const struct err *why)
+static void leave(struct unpack *u, int result, const struct esgz_layer_result *r, const struct err *why)
 {
+	struct unpacking *own = u->unpacking;
 	struct ffs_service *s = u->s;
 
 	pthread_mutex_lock(&s->lock);
 	own->over = true;
 	own->content_bytes = u->content_bytes;
+	own->index = u->index;
+	u->index = BUF_INIT;
 	if (result < 0)
 		own->why = *why;
 	else
 		own->result = *r;
 	map_del(&s->unpacking, str_make(&u->blob, sizeof(u->blob)));
 	pthread_cond_broadcast(&s->unpacked);
-	unpacking_unref(own);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -490,7 +492,7 @@ static int send_index(const struct unpack *u, struct err *err)
 {
 	int fd;
 
-	TRY(memfd_of("gzip index", buf_str(&u->index), &fd, err));
+	TRY(memfd_of("gzip index", buf_str(&u->unpacking->index), &fd, err));
 	return ttrpc_reply_fd(u->call, fd, err);
 }
 
@@ -500,7 +502,7 @@ static void try_index(const struct unpack *u)
 	char text[DIGEST_TEXT_MAX];
 	struct err why = ERR_INIT;
 
-	if (u->index.n && send_index(u, &why) < 0)
+	if (u->wants_index && u->unpacking->index.n && send_index(u, &why) < 0)
 		log_warn("layer %s: its gzip index is lost: %s", digest_text(&u->blob, text), why.msg);
 }
 
@@ -521,15 +523,14 @@ static int answer(const struct unpack *u, const struct esgz_layer_result *r, str
 
 static int unpack(struct unpack *u, const PB(UnpackRequest) * req, struct err *err)
 {
-	struct unpacking *own = NULL;
 	struct esgz_layer_result r;
 	int result;
 
 	TRY(parse(req, u, err));
-	result = enter(u, &own, &r, err);
+	result = enter(u, &r, err);
 	if (result == 0) {
 		result = run(u, &r, err);
-		leave(u, own, result, &r, err);
+		leave(u, result, &r, err);
 	}
 	TRY(verb_cut_off(u->s, u->call, err));
 	if (result < 0)
@@ -544,6 +545,6 @@ int verb_unpack(struct rpc_call *c, const void *request, void *svc, struct err *
 	int r = unpack(&u, request, err);
 
 	access_fini(&u.access);
-	buf_fini(&u.index);
+	let_go(&u);
 	return r;
 }

@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "base/pool.h"
+#include "estargz/inflate/layer.h"
 #include "fusefs/secrets.h"
 #include "fusefs/service.h"
 #include "registry/client.h"
@@ -38,7 +39,21 @@
 #define PROGRESS_NS (100 * NS_PER_MS)     /* least distance of two progress messages */
 #define DESCRIPTOR_BYTES_MAX (1ull << 40) /* larger layers are refused */
 
-struct unpacking;
+/*
+ * A layer that is unpacked. All of it is guarded by the service's lock until it is over; from then on only `refs` is, and
+ * the rest changes no more.
+ */
+struct unpacking {
+	unsigned refs; /* its owner, and those who wait for its result or answer with it */
+	bool over;
+	bool any_diff_id; /* its owner checks none */
+	bool makes_index; /* its owner wants the gzip index, too */
+	struct digest diff_id;
+	struct err why; /* ERR_OK: done */
+	struct esgz_layer_result result;
+	uint64_t content_bytes;
+	struct buf index; /* the artifact; empty: none */
+};
 
 /* Who has learned for which image that no gzip index stands beside it (open_gzip.c). */
 struct no_index {
