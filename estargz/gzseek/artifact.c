@@ -15,15 +15,14 @@
 int esgz_gzseek_pack(struct str points, struct str index, struct buf *out, struct err *err)
 {
 	AUTO(buf) struct buf plain = BUF_INIT;
-	AUTO(buf) struct buf bare = BUF_INIT;
 	size_t room, n;
 
-	buf_addstr(&bare, index);
-	esgz_index_strip(&bare);
+	if (points.n + index.n > ESGZ_ARTIFACT_BYTES_MAX)
+		return err_set(err, ERR_PRECONDITION, "gzip index of %zu bytes", points.n + index.n);
+	buf_reserve(&plain, points.n + index.n);
 	buf_addstr(&plain, points);
-	buf_addstr(&plain, buf_str(&bare));
-	if (plain.n > ESGZ_ARTIFACT_BYTES_MAX)
-		return err_set(err, ERR_PRECONDITION, "gzip index of %zu bytes", plain.n);
+	buf_addstr(&plain, index);
+	esgz_index_strip(plain.p + points.n, index.n);
 	room = ZSTD_compressBound(plain.n);
 	n = ZSTD_compress(buf_reserve(out, room), room, plain.p, plain.n, PACK_LEVEL);
 	if (ZSTD_isError(n))

@@ -25,7 +25,7 @@
 #define ESGZ_GZIP_INDEX_MEDIA_TYPE "application/vnd.contentd.gzip-index.layer.v1+zstd"
 #define ESGZ_ANN_GZIP_INDEX_LAYER "io.contentd.gzip-index.layer"
 
-/* Appends the blob. Both are files as esgz_gzseek_write makes them. */
+/* Appends the blob. Both are files as esgz_gzseek_write makes them; more than ESGZ_ARTIFACT_BYTES_MAX: ERR_PRECONDITION. */
 int esgz_gzseek_pack(struct str points, struct str index, struct buf *out, struct err *err);
 
 /* What the receiver knows of the layer. */

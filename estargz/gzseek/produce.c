@@ -186,6 +186,9 @@ int esgz_gzseek_produce(struct esgz_gzseek *s, const struct esgz_layer_result *o
 
 	TRY(esgz_gzseek_write(s, &index, &points, err));
 	TRY(esgz_gzseek_pack(buf_str(&points), buf_str(&index), artifact, err));
+	/* Each may be large, and the receiver's are made next. */
+	buf_fini(&index);
+	buf_fini(&points);
 	n = artifact->n - begin;
 	if (n >= of->blob_bytes || n > ESGZ_ARTIFACT_PACKED_MAX(of->blob_bytes)) {
 		artifact->n = begin;

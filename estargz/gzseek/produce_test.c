@@ -6,6 +6,7 @@
 #include "estargz/testing/test_blob.h"
 
 #include <stdio.h>
+#include <sys/mman.h>
 
 struct source {
 	struct str rest;
@@ -187,10 +188,25 @@ static void test_too_large(void **state)
 	}
 }
 
+/* That it is too much is said before any of it is read, and so copied: nothing of these bytes can be. */
+static void test_pack_too_much(void **state)
+{
+	size_t n = ESGZ_ARTIFACT_BYTES_MAX;
+	void *bytes = mmap(NULL, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	AUTO(buf) struct buf artifact = BUF_INIT;
+
+	assert_ptr_not_equal(bytes, MAP_FAILED);
+	FAILS(esgz_gzseek_pack(str_make(bytes, n), str_make(bytes, 1), &artifact, err), ERR_PRECONDITION);
+	FAILS(esgz_gzseek_pack(str_make(bytes, 1), str_make(bytes, n), &artifact, err), ERR_PRECONDITION);
+	assert_int_equal(artifact.n, 0);
+	munmap(bytes, n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_same), cmocka_unit_test(test_unpacked),
-	                                   cmocka_unit_test(test_broken), cmocka_unit_test(test_too_large)};
+	                                   cmocka_unit_test(test_broken), cmocka_unit_test(test_too_large),
+	                                   cmocka_unit_test(test_pack_too_much)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

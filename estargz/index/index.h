@@ -185,8 +185,8 @@ int esgz_index_compare(const struct esgz_index *a, const char *a_name, const str
                        unsigned flags, struct buf *where);
 
 /* Takes out of an index file what its receiver must know better or can tell from the rest: `trusted` and the claim keys
- * become zeros, which compress. The file is one that opens. */
-void esgz_index_strip(struct buf *file);
+ * become zeros, which compress. The n bytes are a file that opens. */
+void esgz_index_strip(void *file, size_t n);
 /* Puts them in again, hostile bytes included: trust as the receiver has it, claim keys as they follow. Errors as of
  * esgz_index_open. */
 int esgz_index_fill(struct buf *file, enum esgz_trust trust, const struct digest *trusted, struct err *err);

@@ -121,15 +121,15 @@ void index_put_claims(void *file)
 
 /* ---- an index without them ---- */
 
-void esgz_index_strip(struct buf *file)
+void esgz_index_strip(void *file, size_t n)
 {
 	struct sections s;
 
-	find_sections((uint8_t *)file->p, &s);
-	memset(file->p + H_TRUSTED, 0, DIGEST_BYTES);
+	find_sections(file, &s);
+	memset((uint8_t *)file + H_TRUSTED, 0, DIGEST_BYTES);
 	for (uint32_t i = 0; i < s.n_single + s.n_multi; i++)
 		memset(claim_at(&s, i), 0, DIGEST_BYTES);
-	index_seal(file->p, file->n);
+	index_seal(file, n);
 }
 
 int esgz_index_fill(struct buf *file, enum esgz_trust trust, const struct digest *trusted, struct err *err)
