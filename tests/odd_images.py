@@ -11,6 +11,7 @@ unread          an index with the image, an entry of an unknown type, one whose 
 platform TEXT   the image's configuration names this operating system (with \\x1b for a byte)
 marked SOURCE HOW [KEY=VALUE...]
                 the image, whose first layer says that it was made of SOURCE in the way HOW (and has other annotations)
+noted TEXT      the annotation example.note of each layer is this
 layers N        the image with N layers more, of one small file each
 empty           an image without layers
 fewer           the configuration has one DiffID less than there are layers
@@ -106,6 +107,9 @@ def make(kind, layout, args):
         annotations = {"io.contentd.source.digest": args[0], "io.contentd.convert": args[1]}
         annotations.update(arg.split("=", 1) for arg in args[2:])
         return layout.image(layers=first_layer(layout, annotations=annotations))
+    if kind == "noted":
+        return layout.image(layers=[dict(layer, annotations={"example.note": args[0]})
+                                    for layer in layout.manifest["layers"]])
     if kind == "layers":
         more = [small_layer(layout, i) for i in range(int(args[0]))]
         ids = diff_ids + [diff_id for _, diff_id in more]

@@ -227,6 +227,18 @@ static int keep_layer(struct run *r, struct err *err)
 	return place_copy(r->c->to, r->c->from, l->from, &l->how, show_copied, r, err);
 }
 
+/* What the source says of it now, and of the former conversion what that made. */
+static void describe_reused(struct convert_layer *l, const struct reg_descriptor *made)
+{
+	l->to = *l->from;
+	reg_descriptor_replace(&l->to, made->media_type, &made->digest, made->size);
+	take_over_annotations(l, true);
+	for (size_t i = 0; i < made->n_annotations; i++)
+		if (is_ours(made->annotations[i].key) || esgz_is_layer_annotation(made->annotations[i].key))
+			add_annotation(l, made->annotations[i].key, made->annotations[i].value);
+	settle(l);
+}
+
 static int reuse_layer(struct run *r, struct err *err)
 {
 	const struct convert_reuse *u = r->l->reuse;
@@ -234,7 +246,7 @@ static int reuse_layer(struct run *r, struct err *err)
 	enum place_copied how;
 
 	TRY(place_copy(r->c->to, u->place, u->layer, &l->how, NULL, NULL, err));
-	l->to = *u->layer;
+	describe_reused(l, u->layer);
 	l->to_diff_id = u->diff_id;
 	l->has_toc = u->toc != NULL;
 	if (!u->toc)

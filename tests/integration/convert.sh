@@ -207,6 +207,14 @@ how=$(document how "$(root_of how)" | jq -r '.layers[0].annotations["io.contentd
 odd other marked "$(layer_of tiny 1)" "$how"
 check_eq "what has another DiffID is not reused" "$(convert --dry-run --json --format zstd --reuse "oci:$T/other" "oci:$T/tiny" "oci:$T/planned" |
 	jq -c '[.layers[].action]')" '["convert","convert","convert"]'
+odd old.notes noted old
+odd new.notes noted new
+convert -q "oci:$T/old.notes" "oci:$T/noted:old" >"$T/digest" 2>&1
+convert -q --reuse "oci:$T/noted:old" "oci:$T/new.notes" "oci:$T/noted:new" >"$T/digest" 2>"$T/err"
+check_match "layers are reused" "$(cat "$T/err")" ' 3 reused;'
+check_eq "with the annotations of now" "$(document noted "$(cat "$T/digest")" | jq -c '[.layers[].annotations["example.note"]]')" '["new","new","new"]'
+convert -q "oci:$T/new.notes" "oci:$T/noted2:new" >"$T/digest" 2>"$T/err"
+check_eq "as if they were converted anew" "$(root_of noted2)" "$(jq -r '.manifests[1].digest' "$T/noted/index.json")"
 check_eq "another level is another conversion" "$(convert --dry-run --json --level 1 "oci:$T/many" "oci:$T/many.lazy:v1" | jq -c '[.layers[].action] | unique')" '["convert"]'
 
 # ---- other formats ----
