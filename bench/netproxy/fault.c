@@ -12,9 +12,10 @@ static const struct {
 	enum fault_action action;
 	enum value value;
 } actions[] = {
-    {"stall", FAULT_STALL, VALUE_MS_OR_NONE},   {"reset", FAULT_RESET, VALUE_NONE},
-    {"truncate", FAULT_TRUNCATE, VALUE_OFFSET}, {"flip", FAULT_FLIP, VALUE_OFFSET},
-    {"status", FAULT_STATUS, VALUE_STATUS},     {"norange", FAULT_NORANGE, VALUE_NONE},
+    {"stall", FAULT_STALL, VALUE_MS_OR_NONE}, {"reset", FAULT_RESET, VALUE_NONE},
+    {"lose", FAULT_LOSE, VALUE_NONE},         {"truncate", FAULT_TRUNCATE, VALUE_OFFSET},
+    {"flip", FAULT_FLIP, VALUE_OFFSET},       {"status", FAULT_STATUS, VALUE_STATUS},
+    {"norange", FAULT_NORANGE, VALUE_NONE},
 };
 
 static void rule_fini(struct fault_rule *r)

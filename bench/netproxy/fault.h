@@ -17,6 +17,7 @@
  *	stall           the request is never answered
  *	stall=MS        the server sees it (and what follows on the connection) so much later
  *	reset           the connection is reset instead of an answer
+ *	lose            the server sees it and answers; the connection is reset instead of that answer
  *	truncate=N      the connection is closed after N bytes of the body (N% of it)
  *	flip=N          byte N of the body (or the one at N%) has all its bits inverted
  *	status=CODE     the answer is CODE and comes from the proxy
@@ -33,6 +34,7 @@ enum fault_action {
 	FAULT_NONE,
 	FAULT_STALL,
 	FAULT_RESET,
+	FAULT_LOSE,
 	FAULT_TRUNCATE,
 	FAULT_FLIP,
 	FAULT_STATUS,

@@ -45,8 +45,8 @@ static const struct argp_option option_table[] = {
     {"mbit", OPT_MBIT, "N", 0, "bandwidth per direction, for all connections together (default 0: unlimited)", 1},
     {"fault", OPT_FAULT, "RULE", 0,
      "\"ACTION[=ARG] WHEN TEXT\" for requests whose \"METHOD target range\" contains TEXT. ACTION: stall[=MS], reset, "
-     "truncate=N[%], flip=N[%], status=CODE, norange. WHEN: N (the next N), all, every=N, from=MS, for=MS, with commas "
-     "between. May be given more than once",
+     "lose, truncate=N[%], flip=N[%], status=CODE, norange. WHEN: N (the next N), all, every=N, from=MS, for=MS, with "
+     "commas between. May be given more than once",
      1},
     {"control", OPT_CONTROL, "SOCKET", 0,
      "take commands on this UNIX socket: stats, mark NAME, reset, at NS..., exchanges, fault RULE, clear, "

@@ -160,6 +160,19 @@ static void test_fault_reset(void **state)
 	assert_works(r);
 }
 
+static void test_fault_lose(void **state)
+{
+	struct rig *r = *state;
+	AUTO(response) struct response a = {0};
+	AUTO_FD int fd = dial(r);
+
+	tell(r, "fault lose 1 /5", NULL);
+	ask(fd, "GET /5 HTTP/1.1", &a);
+	assert_int_equal(a.bytes, 0);
+	assert_int_equal(a.sys, ECONNRESET);
+	assert_works(r);
+}
+
 static void test_fault_stall(void **state)
 {
 	struct rig *r = *state;
@@ -319,6 +332,7 @@ int main(void)
 	    RIG_TEST(test_fault_flip),
 	    RIG_TEST(test_fault_truncate),
 	    RIG_TEST(test_fault_reset),
+	    RIG_TEST(test_fault_lose),
 	    RIG_TEST(test_fault_stall),
 	    RIG_TEST(test_fault_norange),
 	    RIG_TEST(test_down_resets),

@@ -233,17 +233,34 @@ static bool is_ended_by_close(const struct tap *t)
 	return t->exchanges.n && !t->opaque && t->responses.state == HS_BODY && t->responses.left == UINT64_MAX;
 }
 
+/* The head of an answer that the client is not to see. */
+static bool is_lost(const struct tap *t)
+{
+	return t->exchanges.p[0].fault.action == FAULT_LOSE && !t->responses.msg.interim;
+}
+
 static void parse_response(struct tap *t, struct block *b)
 {
 	struct str rest = {b->p, b->n};
 	enum http_what what;
 	struct str piece;
 
-	while (!t->opaque && (what = http_next(&t->responses, &rest, &piece)) != HTTP_MORE) {
+	while (!t->opaque) {
+		uint32_t before = b->n - (uint32_t)rest.n;
+
+		what = http_next(&t->responses, &rest, &piece);
+		if (what == HTTP_MORE)
+			break;
 		/* A response to no request: a server that speaks unasked is not speaking HTTP. */
 		if (what == HTTP_OPAQUE || !t->exchanges.n) {
 			t->opaque = true;
 			break;
+		}
+		if (what == HTTP_HEAD && is_lost(t)) {
+			b->n = before;
+			b->end = BLOCK_RESET;
+			t->broken = true;
+			return;
 		}
 		if (what == HTTP_HEAD)
 			response_begun(t, t->answered + b->n - rest.n);
