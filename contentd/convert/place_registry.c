@@ -227,7 +227,18 @@ static void restore(struct registry *r, const char *suffix, const struct former 
 		                  clock_mono_ns() + RESTORE_PATIENCE, NULL, NULL);
 }
 
-/* The last one is named when all others are; if it cannot be, the one before gets back what it was. */
+/* True if the tag is known to name this document: an answer that never came may have been a yes. Nobody cancels this. */
+static bool is_named(struct registry *r, const struct place_document *doc)
+{
+	AUTO(reg_manifest) struct reg_manifest *m = NULL;
+	struct reg_ref ref = r->ref;
+
+	strcat(ref.tag, doc->suffix);
+	return reg_manifest_fetch(r->client, &ref, NULL, clock_mono_ns() + RESTORE_PATIENCE, NULL, &m, NULL) >= 0 &&
+	       str_eq(m->bytes, doc->bytes);
+}
+
+/* The last one is named when all others are; if it is not, the one before gets back what it was. */
 static int registry_put_named(struct place *p, const struct place_document *docs, size_t n, struct err *err)
 {
 	struct registry *r = registry_of(p);
@@ -243,7 +254,7 @@ static int registry_put_named(struct place *p, const struct place_document *docs
 		TRY(push(r, docs[0].suffix, docs[0].bytes, docs[0].media_type, err));
 	}
 	result = push(r, last->suffix, last->bytes, last->media_type, err);
-	if (result < 0 && n > 1)
+	if (result < 0 && n > 1 && !is_named(r, last))
 		restore(r, docs[0].suffix, &former);
 	return result;
 }

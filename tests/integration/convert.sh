@@ -241,6 +241,15 @@ break_ status=403 every=2 "PUT /v2/test/tocs/manifests/v1"
 check_fails "an image that is not taken" convert --format estargz-external-toc --level 2 "oci:$T/tiny" "$NETPROXY/test/tocs:v1"
 struck "the image" 1
 check_eq "leaves the former one and its TOCs" "$(raw "$REGISTRY/test/tocs:v1" | sha256sum) $(raw "$REGISTRY/test/tocs:v1-esgztoc" | sha256sum)" "$former"
+# The registry takes the image, but its answers are lost. The first rule only keeps the TOCs from the second one.
+break_ stall=1 all "PUT /v2/test/tocs/manifests/v1-esgztoc"
+netproxy_ask fault lose all "PUT /v2/test/tocs/manifests/v1" >"$T/ask"
+before=$(raw "$REGISTRY/test/tocs:v1")
+check_fails "an image that is taken, without a word" convert --format estargz-external-toc --level 3 "oci:$T/tiny" "$NETPROXY/test/tocs:v1"
+after=$(raw "$REGISTRY/test/tocs:v1")
+check_fails "is named" test "$before" = "$after"
+check_eq "beside its own TOCs" "$(raw "$REGISTRY/test/tocs:v1-esgztoc" | jq -r '.layers[].annotations["containerd.io/snapshot/stargz/layer.digest"]' | sort)" \
+	"$(jq -r '.layers[].digest' <<<"$after" | sort)"
 break_ status=403 all "GET /v2/test/tocs/manifests/v1-esgztoc"
 check_eq "TOCs that cannot be read" "$(status_of convert --dry-run "$NETPROXY/test/tocs:v1" "oci:$T/planned")" 125
 check_match "are no missing ones" "$(cat "$T/status.out")" 'external TOCs .*-esgztoc.*HTTP 403'
