@@ -21,6 +21,10 @@
 
 #define BLOCK_BYTES (1u << 20)
 #define BLOBS_MAX 65536
+/* What a compressed archive may become: so large, or so many times as large as what was read of it. Layers in it are mostly
+ * compressed themselves; gzip packs zeros a thousand times, zstd more. */
+#define UNPACKED_BYTES_FREE (256u << 20)
+#define UNPACKED_RATIO_MAX 100
 #define BLOBS_DIR "blobs/sha256/"
 
 /* A blob in the file. */
@@ -60,10 +64,19 @@ static int archive_error(struct archive *a, const char *file, struct err *err)
 	return err_set(err, ERR_DATA_LOSS, "archive %s: %s", file, why ?: "unknown error");
 }
 
+static int check_unpacked(struct archive *in, uint64_t bytes, struct err *err)
+{
+	if (bytes <= UNPACKED_BYTES_FREE || bytes / UNPACKED_RATIO_MAX <= (uint64_t)archive_filter_bytes(in, -1))
+		return 0;
+	return err_set(err, ERR_EXHAUSTED, "it becomes more than %d times as large: unpack it first, if that is meant",
+	               UNPACKED_RATIO_MAX);
+}
+
 static int unpack_to(struct archive *in, struct archive_place *a, int fd, struct err *err)
 {
 	AUTO_FREE char *block = xmalloc(BLOCK_BYTES);
 	struct archive_entry *e;
+	uint64_t done = 0;
 	la_ssize_t n;
 
 	archive_read_support_format_raw(in);
@@ -72,8 +85,11 @@ static int unpack_to(struct archive *in, struct archive_place *a, int fd, struct
 	if (archive_read_open_fd(in, a->fd, BLOCK_BYTES) != ARCHIVE_OK ||
 	    archive_read_next_header(in, &e) != ARCHIVE_OK)
 		return archive_error(in, a->file, err);
-	while ((n = archive_read_data(in, block, BLOCK_BYTES)) > 0)
+	while ((n = archive_read_data(in, block, BLOCK_BYTES)) > 0) {
+		done += (uint64_t)n;
+		TRY(check_unpacked(in, done, err));
 		TRY(fd_write_all(fd, str_make(block, (size_t)n), err));
+	}
 	return n < 0 ? archive_error(in, a->file, err) : 0;
 }
 

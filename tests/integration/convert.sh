@@ -77,6 +77,12 @@ check_eq "or the only one" "$(convert --dry-run --json "oci:$T/tiny" "oci:$T/pla
 check_eq "of several one has to be chosen" "$(status_of convert "oci:$T/converted" "oci:$T/planned")" 125
 check_match "which is said" "$(cat "$T/status.out")" 'holds 2 images: name one as oci:.*:TAG'
 
+# What is said to be a compressed archive is unpacked into TMPDIR: no more of it than an archive may have.
+{ head -c 1024 "$T/tiny.tar" && head -c 512M /dev/zero; } | gzip -1 >"$T/bomb.tar.gz"
+check_fails "an archive that is a bomb" env TMPDIR="$T" "$contentctl" convert --dry-run "oci-archive:$T/bomb.tar.gz" "oci:$T/planned"
+check_match "is told" "$(cat "$T/check.out")" "archive $T/bomb.tar.gz: it becomes more than 100 times as large"
+rm "$T/bomb.tar.gz"
+
 # Many at a time into one layout: of what they do all is there.
 pids=()
 for i in 1 2 3 4 5 6 7 8; do
