@@ -145,10 +145,6 @@ static const char *judge(struct open *o, struct open_layer *l, const struct dige
 	AUTO(buf) struct buf why = BUF_INIT;
 	enum ffs_verdict v;
 
-	if (!digest_is_zero(&l->diff_id) && !digest_eq(&l->diff_id, diff_id)) {
-		open_layer_refuse(l, "its gzip index is of another DiffID");
-		return ffs_verdict_name(FFS_FALSE);
-	}
 	v = ffs_data_verdict(o->s->w->data, &l->key, diff_id, &why);
 	if (v == FFS_FALSE)
 		open_layer_refuse(l, buf_cstr(&why));
@@ -209,6 +205,10 @@ static void send_phase(struct rpc_call *c, const char *phase, const struct diges
 
 static void tell(struct open *o, struct rpc_call *c, struct open_layer *l)
 {
+	if (o->parsed && open_gzip_is_of_another(l, &o->parsed->diff_ids[l - o->layers])) {
+		open_gzip_again(l); /* it will end once more */
+		return;
+	}
 	l->answer = layer_answer(o, c, l);
 	send_phase(c, l->found ? "opened" : "ordinary", &l->d->digest, l->answer);
 }

@@ -120,6 +120,10 @@ void open_tocs_fini(struct open_tocs *t);
  * call's thread alone. */
 bool open_gzip_wanted(const struct open_layer *l);
 int open_gzip_begin(struct open_layer *l, struct err *err);
+/* The index that was found is of a layer with another DiffID than its configuration names; then the ones before it are tried.
+ * The call's thread alone, of a layer that has ended and of which nobody was told: after the second it has not ended. */
+bool open_gzip_is_of_another(const struct open_layer *l, const struct digest *diff_id);
+void open_gzip_again(struct open_layer *l);
 void open_gzip_cancel(struct open_gzip *g); /* the call's thread, too */
 void open_gzip_fini(struct open_gzip *g);
 

@@ -298,6 +298,27 @@ static int begin_look(struct open *o, struct err *err)
 	return 0;
 }
 
+bool open_gzip_is_of_another(const struct open_layer *l, const struct digest *diff_id)
+{
+	return l->found && !digest_is_zero(&l->diff_id) && !digest_eq(&l->diff_id, diff_id);
+}
+
+void open_gzip_again(struct open_layer *l)
+{
+	struct open *o = l->open;
+	struct err why = ERR_INIT;
+
+	err_set(&why, ERR_DATA_LOSS, "it is of another DiffID than the configuration names");
+	no_use(l, &why);
+	pthread_mutex_lock(&o->lock);
+	o->busy++;
+	l->ended = false;
+	pthread_mutex_unlock(&o->lock);
+	l->found = false;
+	l->diff_id = (struct digest){0};
+	next_artifact(l);
+}
+
 int open_gzip_begin(struct open_layer *l, struct err *err)
 {
 	struct open *o = l->open;
