@@ -1,10 +1,14 @@
 #include "contentd/transfer/bytes.h"
 
+#include "base/clock.h"
 #include "rpc/proto/xfer.pb-c.h"
 
 #define FRAME_BYTES (32u << 10)
 #define WINDOW_BYTES (1u << 20) /* granted ahead: frames under way while we are busy with others */
 #define WINDOW_STEP (256u << 10)
+
+#define CLIENT_WINDOW_BYTES (64u << 10) /* containerd's clients' */
+#define GRANT_PATIENCE (30 * NS_PER_S)
 
 void cd_bytes_in_init(struct cd_bytes_in *b, struct cd_stream *stream, struct rpc_call *call)
 {
@@ -53,17 +57,20 @@ void cd_bytes_out_init(struct cd_bytes_out *b, struct cd_stream *stream, struct 
 	*b = (struct cd_bytes_out){.stream = stream, .call = call};
 }
 
-static int wait_for_credit(struct cd_bytes_out *b, struct err *err)
+/* Until so many bytes may be sent. */
+static int wait_for_credit(struct cd_bytes_out *b, int64_t bytes, int64_t deadline_ns, struct err *err)
 {
 	Xfer__WindowUpdate *m;
 	struct arena a;
 	int r = 1;
 
 	arena_init(&a, 64u << 10);
-	while (b->granted <= 0 && r > 0) {
-		r = cd_stream_recv(b->stream, &xfer__window_update__descriptor, b->call, INT64_MAX, &a, &m, err);
-		if (r > 0 && m->update > 0)
+	while (b->granted < bytes && r > 0) {
+		r = cd_stream_recv(b->stream, &xfer__window_update__descriptor, b->call, deadline_ns, &a, &m, err);
+		if (r > 0 && m->update > 0) {
+			b->window = b->window ?: m->update;
 			b->granted += m->update;
+		}
 		arena_clear(&a);
 	}
 	arena_fini(&a);
@@ -77,7 +84,7 @@ int cd_bytes_write(struct cd_bytes_out *b, struct str bytes, struct err *err)
 		int r;
 
 		if (b->granted <= 0) {
-			r = wait_for_credit(b, err);
+			r = wait_for_credit(b, 1, INT64_MAX, err);
 			TRY(r);
 		}
 		m.data.data = (uint8_t *)bytes.p;
@@ -86,7 +93,28 @@ int cd_bytes_write(struct cd_bytes_out *b, struct str bytes, struct err *err)
 			m.data.len = (size_t)b->granted;
 		TRY(cd_stream_send(b->stream, &m.base, err));
 		b->granted -= (int64_t)m.data.len;
+		b->sent += m.data.len;
 		bytes = str_sub(bytes, m.data.len, bytes.n);
 	}
 	return 0;
+}
+
+size_t cd_bytes_until_grant(const struct cd_bytes_out *b)
+{
+	uint64_t over = b->sent % CLIENT_WINDOW_BYTES;
+
+	if (b->window != CLIENT_WINDOW_BYTES)
+		return 0;
+	return (over ? CLIENT_WINDOW_BYTES - over : 0) + 1;
+}
+
+int cd_bytes_await_grant(struct cd_bytes_out *b, struct err *err)
+{
+	struct err why = ERR_INIT;
+
+	if (b->window != CLIENT_WINDOW_BYTES ||
+	    wait_for_credit(b, b->window, clock_mono_ns() + GRANT_PATIENCE, &why) != -ERR_CANCELLED)
+		return 0; /* all was sent: what else the client does with it is its own affair */
+	*err = why;
+	return -ERR_CANCELLED;
 }

@@ -28,10 +28,23 @@ struct cd_bytes_out {
 	struct cd_stream *stream;
 	struct rpc_call *call;
 	int64_t granted; /* bytes that we may still send */
+	int64_t window;  /* bytes of the first grant; 0: there was none yet */
+	uint64_t sent;
 };
 void cd_bytes_out_init(struct cd_bytes_out *b, struct cd_stream *stream, struct rpc_call *call);
 
 /* Waits for the client to grant what is needed. */
 int cd_bytes_write(struct cd_bytes_out *b, struct str bytes, struct err *err);
+
+/*
+ * A client of containerd's ends when the call does, even if what came last is not written yet (ReceiveStream of its package
+ * core/transfer/streaming hands it on through a pipe, for which nobody waits): then the end is lost. But whenever less than
+ * 64 KiB of its grants are left it grants 64 KiB more, and it does so when it takes the bytes by which that comes to pass,
+ * which is after it has written all that were in frames before them. So: send as many bytes that need not arrive as it takes
+ * to that point, at most a window and one; and wait for the grant. Other clients (0 bytes) are not waited for; one that grants
+ * nothing more, for 30 s.
+ */
+size_t cd_bytes_until_grant(const struct cd_bytes_out *b);
+int cd_bytes_await_grant(struct cd_bytes_out *b, struct err *err);
 
 #endif

@@ -58,12 +58,20 @@ static int put_document(struct export *x, const char *path, struct str bytes, st
 	return put_padding(x, bytes.n, err);
 }
 
+/* Behind the two blocks of its end a tar may have any number of zeros. */
 static int put_end(struct export *x, struct err *err)
 {
 	AUTO(buf) struct buf zeros = BUF_INIT;
+	size_t more;
 
 	buf_addz(&zeros, 2 * TAR_BLOCK);
-	return cd_bytes_write(&x->out, buf_str(&zeros), err);
+	TRY(cd_bytes_write(&x->out, buf_str(&zeros), err));
+	more = cd_bytes_until_grant(&x->out);
+	buf_clear(&zeros);
+	buf_addz(&zeros, more);
+	tar_write_padding(more, &zeros);
+	TRY(cd_bytes_write(&x->out, buf_str(&zeros), err));
+	return cd_bytes_await_grant(&x->out, err);
 }
 
 /* ---- blobs ---- */

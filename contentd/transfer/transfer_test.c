@@ -114,6 +114,71 @@ static void export_and_import(void **state)
 	assert_null(strstr(entries(w, &again), "manifest.json"));
 }
 
+/* Takes them as containerd's clients do: each frame is written once the next one is taken. Returns what was written for certain
+ * when the call ended. */
+static void export_as_containerd(struct world *w, const char *image, const char *id, struct buf *out)
+{
+	AUTO(rpc_stream) struct rpc_stream *s = transfer_stream(w, id);
+	Xfer__WindowUpdate grant = XFER__WINDOW_UPDATE__INIT;
+	Xfer__ImageExportStream to = XFER__IMAGE_EXPORT_STREAM__INIT;
+	Xfer__ImageStore from = XFER__IMAGE_STORE__INIT;
+	size_t written = 0, last = 0;
+	int64_t left = 0;
+
+	from.name = image;
+	to.stream = id;
+	grant.update = 64 << 10;
+	AUTO(rpc_stream) struct rpc_stream *t = transfer_begin(w, &from.base, &to.base);
+
+	for (;;) {
+		AUTO(pb) Pb__Any *any = NULL;
+		AUTO(pb) Pb__Empty *done = NULL;
+		Xfer__Data *data;
+
+		if (left < grant.update) {
+			written = out->n - last;
+			FAILS(rpc_stream_recv(t, clock_mono_ns() + 20 * NS_PER_MS, &done, &w->err), ERR_DEADLINE);
+			left += grant.update;
+			OK(rpc_stream_send(s, &pb_any_new(&w->a, &grant.base)->base, &w->err));
+		}
+		if (rpc_stream_recv(s, INT64_MAX, &any, NULL) != RPC_MESSAGE)
+			break;
+		OK(pb_any_unpack_in(&w->a, any, &xfer__data__descriptor, &data, &w->err));
+		last = data->data.len;
+		left -= (int64_t)last;
+		assert_true(left >= 0);
+		buf_add(out, data->data.data, last);
+	}
+	out->n = written;
+	AUTO(pb) Pb__Empty *done = NULL;
+
+	assert_int_equal(rpc_stream_recv(t, INT64_MAX, &done, &w->err), RPC_MESSAGE);
+}
+
+/* Such a client ends with the call. */
+static void an_export_is_written(void **state)
+{
+	struct world *w = *state;
+
+	for (unsigned i = 0; i < 4; i++) {
+		AUTO(buf) struct buf tar = BUF_INIT, text = BUF_INIT, out = BUF_INIT;
+		const char *name = arena_printf(&w->a, "i-%u", i), *list;
+		struct shape s;
+
+		for (uint32_t k = 0; k < 13000 * i; k++)
+			buf_addf(&text, "%x", k * 2654435761u);
+		s = shape_plain(w, buf_cstr(&text));
+		archive_add_shape(w, &tar, &s);
+		archive_finish_layout(&tar, index_of(w, descriptor_of(w, OCI_MANIFEST, s.manifest, TAG(w, name))));
+		OK(import_archive(w, &tar, store_with_prefix(w, "x.y/z", false)));
+		export_as_containerd(w, arena_printf(&w->a, "x.y/z:%s", name), name, &out);
+		list = entries(w, &out);
+		assert_non_null(strstr(list, "index.json\nmanifest.json\noci-layout\n"));
+		for (size_t k = out.n - 1024; k < out.n; k++)
+			assert_int_equal(out.p[k], 0);
+	}
+}
+
 static void exports_of_platforms(void **state)
 {
 	AUTO(buf) struct buf tar = BUF_INIT, out = BUF_INIT;
@@ -274,7 +339,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_set_up, world_tear_down)
 	const struct CMUnitTest tests[] = {
-	    TEST(export_and_import), TEST(exports_of_platforms), TEST(tags), TEST(echo), TEST(more_than_was_granted),
+	    TEST(export_and_import),     TEST(an_export_is_written), TEST(exports_of_platforms), TEST(tags), TEST(echo),
+	    TEST(more_than_was_granted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

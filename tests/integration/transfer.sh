@@ -4,7 +4,7 @@
 # the registry.
 . "$(dirname "$0")/../node.sh"
 LEVEL=${LEVELS%% *}
-require zstd
+require zstd strace
 
 regcat() { "$BIN/regcat" "$@" 2>"$T/regcat.err"; }
 blob_of() { echo "$1/blobs/sha256/${2#sha256:}"; } # LAYOUT DIGEST: its file
@@ -245,6 +245,10 @@ by_ctr() {
 	check "images pull --all-platforms" run images pull "${flag[@]}" --plain-http --all-platforms "$both"
 	check "images tag" run images tag "${flag[@]}" "$plain" example.com/t:1
 	check "images export" run images export "${flag[@]}" "$T/ctr.tar" "$plain"
+	# It ends when the Transfer does, not when it has written what came.
+	check "a client that is slow to write" timeout 60 strace -f -o "$T/strace" -e trace=write -e inject=write:delay_enter=3000 \
+		"${CTR[@]}" --address "$CONTENTD/contentd.sock" --namespace "$CONTENTD_NAMESPACE" images export "${flag[@]}" "$T/slow.tar" "$plain"
+	check "has all of it" tar tf "$T/slow.tar"
 	check "images export --all-platforms" run images export "${flag[@]}" --all-platforms "$T/ctr-all.tar" "$both"
 	check_match "both are in it" "$(tar tf "$T/ctr-all.tar")" "$(jq -r '.manifests[0].digest' "$T/index" | cut -d: -f2)"
 	check "images push" run images push "${flag[@]}" --plain-http "$REGISTRY/ctr/copy:1" "$plain"
