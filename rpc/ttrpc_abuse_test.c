@@ -219,7 +219,6 @@ static void clients_that_vanish(void **state)
 	AUTO(buf) struct buf out = BUF_INIT;
 	EchoRequest msg = echo_request();
 	size_t fds;
-	int64_t end;
 
 	msg.wait_ms = 600000;
 	put_call(&out, 1, "Slow", &msg);
@@ -233,9 +232,7 @@ static void clients_that_vanish(void **state)
 			raw_send(&r, str_sub(buf_str(&out), 0, n));
 			raw_close(&r);
 		}
-	end = clock_mono_ns() + WAIT_NS;
-	while (served_fds(s) > fds)
-		assert_true(clock_mono_ns() < end);
+	await_fds(s, fds);
 	assert_true(in_another_process(is_served, s->path));
 	assert_growth(s, 32 * MIB);
 }
@@ -301,8 +298,11 @@ static void too_many_connections(void **state)
 	EchoRequest msg = echo_request();
 	AUTO(buf) struct buf out = BUF_INIT;
 	unsigned refused = 0;
+	size_t fds;
 
 	put_call(&out, 1, "Unary", &msg);
+	assert_true(in_another_process(is_served, s->path));
+	fds = served_fds(s);
 	for (size_t i = 0; i < ARRAY_LEN(r); i++) {
 		r[i] = raw_dial(s->path, SOCK_STREAM);
 		raw_send(&r[i], buf_str(&out));
@@ -311,6 +311,7 @@ static void too_many_connections(void **state)
 	assert_int_equal(refused, 20);
 	for (size_t i = 0; i < ARRAY_LEN(r); i++)
 		raw_close(&r[i]);
+	await_fds(s, fds);
 	assert_true(in_another_process(is_served, s->path));
 }
 
@@ -325,7 +326,6 @@ static void descriptor_floods(void **state)
 	EchoRequest msg = echo_request();
 	AUTO_FD int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	size_t before;
-	int64_t end;
 
 	assert_true(in_another_process(is_served_packets, s->path));
 	before = served_fds(s);
@@ -352,9 +352,7 @@ static void descriptor_floods(void **state)
 		}
 	}
 	raw_close(&r);
-	end = clock_mono_ns() + WAIT_NS;
-	while (served_fds(s) > before)
-		assert_true(clock_mono_ns() < end);
+	await_fds(s, before);
 	assert_true(in_another_process(is_served_packets, s->path));
 }
 

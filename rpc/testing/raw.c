@@ -100,6 +100,14 @@ size_t served_fds(const struct served *s)
 	return n;
 }
 
+void await_fds(const struct served *s, size_t fds)
+{
+	int64_t end = clock_mono_ns() + WAIT_NS;
+
+	while (served_fds(s) > fds)
+		assert_true(clock_mono_ns() < end);
+}
+
 void assert_growth(const struct served *s, size_t max_bytes)
 {
 	size_t growth = served_growth(s);

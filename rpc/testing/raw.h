@@ -23,6 +23,8 @@ void unserve(struct served *s);
 /* The most memory that it had since the start, above what it began with. */
 size_t served_growth(const struct served *s);
 size_t served_fds(const struct served *s);
+/* Until it has no more than that: connections that were closed are over for it, too. */
+void await_fds(const struct served *s, size_t fds);
 size_t served_threads(const struct served *s);
 
 /* Fails when the memory has grown by more; sanitizers keep freed memory, so they are left out. */
