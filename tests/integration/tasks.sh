@@ -110,9 +110,12 @@ remove e1
 check_match "a program that is not there" "$(sh_ e2 2>&1 </dev/null; ctr_ run --rm "${fifos[@]}" "$image" e3 /no/program 2>&1)" 'no such file'
 check_eq "leaves no bundle" "$(find "$CONTENTD/state/tasks" -mindepth 2 -maxdepth 2)" ""
 check_eq "a short run" "$(for i in 1 2 3 4 5; do ctr_ run --rm "${fifos[@]}" "$image" "s$i" /bin/true; echo -n $?; done)" 00000
-ctr_ run --rm "${fifos[@]}" --memory-limit 8388608 "$image" oom /bin/sh -c 'x=x; while :; do x=$x$x; done' >"$T/out" 2>&1
-check_eq "too much memory" $? 137
+# Its cgroup has to stay until the shim has looked there.
+check "too much memory" ctr_ run -d --null-io --memory-limit 8388608 "$image" oom /bin/sh -c 'x=x; while :; do x=$x$x; done'
 check "is an event" wait_for 10 eval '[ "$(heard /tasks/oom oom)" -gt 0 ]'
+check "and the end" wait_for 10 eval '[ "$(state_of oom)" = STOPPED ]'
+check_match "by a signal" "$(ctr_ tasks rm oom 2>&1)" 'exit code 137'
+remove oom
 
 # ---- runtimes ----
 ln -s "$(command -v containerd-shim-runc-v2)" "$T/containerd-shim-foo-v1"
