@@ -300,6 +300,15 @@ unsigned count_files(const struct world *w, enum ffs_dir which)
 	return n;
 }
 
+void *race_for_layer(void *racer)
+{
+	struct racer *r = racer;
+
+	r->err = ERR_INIT;
+	ask_unpack(r->w, r->l, NULL, -1, false, &r->rsp, &r->err);
+	return NULL;
+}
+
 char *unpack_local(struct world *w, const struct layer *l)
 {
 	AUTO(pb) PB(UnpackResponse) *rsp = NULL;
@@ -344,6 +353,12 @@ struct listed *list_files(const struct world *w, const char *index_key, unsigned
 	ffs_index_unmap(bytes);
 	*n = (unsigned)all.n;
 	return all.p;
+}
+
+void assert_nothing_published(const struct world *w)
+{
+	for (enum ffs_dir d = 0; d < FFS_DIRS; d++)
+		assert_int_equal(count_files(w, d), 0);
 }
 
 unsigned count_objects(const struct world *w)

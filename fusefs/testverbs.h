@@ -14,9 +14,20 @@
 #include "registry/testserver.h"
 #include "rpc/proto/contentfs.pb-c.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #define PB(name) Contentd__Contentfs__V1__##name
+
+/* As FAILS of testing.h, and the message contains the text. */
+#define FAILS_SAYING(expr, c, text)                                                                                    \
+	do {                                                                                                           \
+		struct err e_ = ERR_INIT;                                                                              \
+		struct err *err = &e_;                                                                                 \
+		assert_true((expr) < 0);                                                                               \
+		if (e_.code != (c) || !strstr(e_.msg, (text)))                                                         \
+			fail_msg("%s: %s: %s", #expr, err_code_name(e_.code), e_.msg);                                 \
+	} while (0)
 
 /* ---- the world of a test ---- */
 
@@ -79,6 +90,18 @@ int ask_open(struct world *w, bool lazy, PB(OpenResponse) * *out, struct err *er
 int ask_unpack(struct world *w, const struct layer *l, const struct digest *diff_id, int fd, bool tee,
                PB(UnpackResponse) * *out, struct err *err);
 
+/* Who asks on a thread of his own. */
+struct racer {
+	struct world *w;
+	const struct layer *l;
+	pthread_t thread;
+	PB(UnpackResponse) * rsp;
+	int index_fd;
+	struct err err;
+};
+/* A thread: unpacks the racer's layer from the registry, whatever its DiffID is. */
+void *race_for_layer(void *racer);
+
 /* Unpacks a layer from memory. The index key: heap. */
 char *unpack_local(struct world *w, const struct layer *l);
 /* Opens the image of one lazy layer, and fills it. The index key: heap. */
@@ -94,6 +117,7 @@ struct listed *list_files(const struct world *w, const char *index_key, unsigned
 
 /* Names in one of the store's directories. */
 unsigned count_files(const struct world *w, enum ffs_dir which);
+void assert_nothing_published(const struct world *w);
 /* Names of objects. */
 unsigned count_objects(const struct world *w);
 bool has_object(const struct world *w, const struct digest *name);
