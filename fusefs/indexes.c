@@ -455,13 +455,19 @@ const char *ffs_verdict_name(enum ffs_verdict v)
 	return v == FFS_PROVEN ? "proven" : v == FFS_FALSE ? "false" : "unproven";
 }
 
+bool ffs_promise_fits(const struct digest *promised, const struct digest *diff_id,
+                      const struct digest padded[static FFS_PADDED_MAX])
+{
+	bool fits = digest_eq(diff_id, promised);
+
+	for (unsigned i = 0; i < FFS_PADDED_MAX && !fits; i++)
+		fits = digest_eq(&padded[i], promised);
+	return fits && !digest_is_zero(promised);
+}
+
 bool ffs_facts_fit(const struct ffs_facts *f, const struct digest *promised)
 {
-	bool fit = digest_eq(&f->diff_id, promised);
-
-	for (unsigned i = 0; i < FFS_PADDED_MAX && !fit; i++)
-		fit = digest_eq(&f->padded[i], promised);
-	return fit && !digest_is_zero(promised);
+	return ffs_promise_fits(promised, &f->diff_id, f->padded);
 }
 
 bool ffs_facts_decide(const struct ffs_facts *f, const struct digest *promised)

@@ -205,7 +205,7 @@ static void send_phase(struct rpc_call *c, const char *phase, const struct diges
 
 static void tell(struct open *o, struct rpc_call *c, struct open_layer *l)
 {
-	if (o->parsed && open_gzip_is_of_another(l, &o->parsed->diff_ids[l - o->layers])) {
+	if (open_gzip_is_of_another(l, &o->parsed->diff_ids[l - o->layers])) {
 		open_gzip_again(l); /* it will end once more */
 		return;
 	}

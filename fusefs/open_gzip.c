@@ -310,8 +310,8 @@ void open_gzip_again(struct open_layer *l)
 
 	err_set(&why, ERR_DATA_LOSS, "it is of another DiffID than the configuration names");
 	no_use(l, &why);
+	open_enter(o);
 	pthread_mutex_lock(&o->lock);
-	o->busy++;
 	l->ended = false;
 	pthread_mutex_unlock(&o->lock);
 	l->found = false;

@@ -97,8 +97,8 @@ struct ffs_facts {
 	/* Of bytes that have the blob's digest: `diff_id` is theirs, `padded` what it is with 1, 2, ... blocks of zeros behind
 	 * them, and that holds whatever is promised. Else only for who promises diff_id, be it padded or not. */
 	bool of_blob;
-	struct digest
-	    padded[FFS_PADDED_MAX]; /* zeros: not of the blob, or found by an older version, which lost them */
+	/* Zeros: not of the blob, or found by an older version, which lost them. */
+	struct digest padded[FFS_PADDED_MAX];
 	enum ffs_tree tree;
 	char *difference; /* DIFFERS: the first one; UNKNOWN: why; else NULL */
 };
@@ -106,7 +106,9 @@ struct ffs_facts {
 enum ffs_verdict { FFS_UNPROVEN, FFS_PROVEN, FFS_FALSE };
 /* "unproven", "proven", "false" */
 const char *ffs_verdict_name(enum ffs_verdict v);
-/* Whether that is the blob's, or that of the blob with zeros behind it. */
+/* Whether a promise is one of these: the DiffID of a stream, and those of it with zeros behind it. */
+bool ffs_promise_fits(const struct digest *promised, const struct digest *diff_id,
+                      const struct digest padded[static FFS_PADDED_MAX]);
 bool ffs_facts_fit(const struct ffs_facts *f, const struct digest *promised);
 /* Whether they say anything to a configuration that promises this DiffID. */
 bool ffs_facts_decide(const struct ffs_facts *f, const struct digest *promised);

@@ -242,11 +242,7 @@ static void find_diff_ids(struct tarview *v, struct tarview_result *out)
 
 bool tarview_is_good(const struct tarview_result *r, const struct digest *promised)
 {
-	bool fits = digest_eq(&r->diff_id, promised);
-
-	for (unsigned i = 0; i < FFS_PADDED_MAX && !fits; i++)
-		fits = digest_eq(&r->padded[i], promised);
-	return fits && r->tree != FFS_TREE_DIFFERS;
+	return ffs_promise_fits(promised, &r->diff_id, r->padded) && r->tree != FFS_TREE_DIFFERS;
 }
 
 int tarview_finish(struct tarview *v, struct tarview_result *out, struct err *err)
