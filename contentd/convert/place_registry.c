@@ -31,6 +31,15 @@ static int64_t soon(void)
 	return clock_mono_ns() + DOCUMENT_PATIENCE;
 }
 
+/* At the name's tag with a suffix, which has room (registry_why_unnamed). */
+static struct reg_ref suffixed(const struct registry *r, const char *suffix)
+{
+	struct reg_ref ref = r->ref;
+
+	strcat(ref.tag, suffix);
+	return ref;
+}
+
 /* ---- reading ---- */
 
 static int fetch(struct registry *r, const struct reg_ref *ref, struct buf *bytes, struct buf *media_type,
@@ -59,12 +68,12 @@ static int registry_get_root(struct place *p, const char *suffix, struct buf *by
                              struct err *err)
 {
 	struct registry *r = registry_of(p);
-	struct reg_ref ref = r->ref;
 	const char *why = *suffix ? registry_why_unnamed(p, suffix) : NULL;
+	struct reg_ref ref;
 
 	if (why)
 		return err_set(err, ERR_NOT_FOUND, "%s: no tag with %s: %s", p->name, suffix, why);
-	strcat(ref.tag, suffix);
+	ref = suffixed(r, suffix);
 	return fetch(r, &ref, bytes, media_type, err);
 }
 
@@ -169,11 +178,9 @@ static int registry_begin_blob(struct place *p, struct place_sink **out, struct 
 /* At the name's tag with a suffix; NULL: at its digest. */
 static int push(struct registry *r, const char *suffix, struct str bytes, struct str media_type, struct err *err)
 {
-	struct reg_ref ref = r->ref;
+	struct reg_ref ref = suffix ? suffixed(r, suffix) : r->ref;
 
-	if (suffix)
-		strcat(ref.tag, suffix);
-	else
+	if (!suffix)
 		ref.tag[0] = '\0';
 	return reg_manifest_push(r->client, &ref, NULL, bytes, media_type, soon(), &r->writes, err);
 }
@@ -219,9 +226,8 @@ DEFINE_AUTO_FINI(former);
 
 static void restore(struct registry *r, const char *suffix, const struct former *f)
 {
-	struct reg_ref ref = r->ref;
+	const struct reg_ref ref = suffixed(r, suffix);
 
-	strcat(ref.tag, suffix);
 	if (f->bytes.n)
 		reg_manifest_push(r->client, &ref, NULL, buf_str(&f->bytes), buf_str(&f->media_type),
 		                  clock_mono_ns() + RESTORE_PATIENCE, NULL, NULL);
@@ -231,9 +237,8 @@ static void restore(struct registry *r, const char *suffix, const struct former 
 static bool is_named(struct registry *r, const struct place_document *doc)
 {
 	AUTO(reg_manifest) struct reg_manifest *m = NULL;
-	struct reg_ref ref = r->ref;
+	const struct reg_ref ref = suffixed(r, doc->suffix);
 
-	strcat(ref.tag, doc->suffix);
 	return reg_manifest_fetch(r->client, &ref, NULL, clock_mono_ns() + RESTORE_PATIENCE, NULL, &m, NULL) >= 0 &&
 	       str_eq(m->bytes, doc->bytes);
 }
