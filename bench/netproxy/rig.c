@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 
 char pattern(size_t i)
 {
@@ -72,6 +73,13 @@ static void serve_put(int fd, size_t right)
 	send_all(fd, str_of(answer));
 }
 
+static atomic_uint n_served;
+
+unsigned requests_served(void)
+{
+	return atomic_load(&n_served);
+}
+
 static void *serve(void *arg)
 {
 	AUTO_FD int fd = (int)(intptr_t)arg;
@@ -91,6 +99,8 @@ static void *serve(void *arg)
 				send_all(fd, piece);
 			for (size_t i = 0; what == HTTP_BODY && i < piece.n; i++, at++)
 				right += piece.p[i] == pattern(at);
+			if (what == HTTP_END)
+				atomic_fetch_add(&n_served, 1);
 			if (what == HTTP_END && str_eqc(h.msg.method, "PUT"))
 				serve_put(fd, right);
 			else if (what == HTTP_END)

@@ -43,6 +43,9 @@ void rig_go(struct rig *r);
 /* A control command, carried out on the loop's thread; answer NULL = not wanted. */
 void tell(struct rig *r, const char *line, struct buf *answer);
 
+/* Requests that servers of this process have got; of a difference, those between. */
+unsigned requests_served(void);
+
 /* One number of the top level of `stats`. */
 int64_t counter(struct rig *r, const char *name);
 
