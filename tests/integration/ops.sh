@@ -242,7 +242,7 @@ stop_contentd
 
 # ---- a data plane that cannot be opened at first ----
 kill "$(cat "$D/state/contentfs.pid")"
-wait_for 10 test ! -e "$D/state/contentfs.pid" || bail "contentfs does not end"
+wait_for 10 eval '[ ! -e "$D/state/contentfs.pid" ] && [ ! -e "$D/state/contentfs.sock" ]' || bail "contentfs does not end"
 mkdir "$D/state/contentfs.sock" # in its way
 start contentd "$BIN/contentd" --config "$T/config.toml"
 CONTENTD=$STARTED
