@@ -70,6 +70,12 @@ top() {
 	echo "$chain"
 }
 
+# view TAG: the mount of a snapshot of it in $T/mount.sh. It belongs to nobody, so that containerd collects it when it pleases.
+view() {
+	real ctr snapshots --snapshotter stargz view "tree-$1" "$(top "$1")" >"$T/view.log" 2>&1
+	real ctr snapshots --snapshotter stargz mounts "$T/tree" "tree-$1" >"$T/mount.sh" 2>>"$T/view.log"
+}
+
 # mounted TAG: through the daemon, a FUSE mount a layer; the tree; a container.
 mounted() {
 	local image=$REGISTRY/test/tiny:$1 layers=0
@@ -78,9 +84,8 @@ mounted() {
 	check_eq "a mount a layer" "$(findmnt -rno FSTYPE,TARGET | awk -v dir="$C/stargz/" '$1 ~ /^fuse/ && index($2, dir) == 1' | wc -l)" "$layers"
 	check_eq "no layer was fetched whole" "$(real ctr content ls -q | grep -cxF "$(manifest "$1" '.layers[].digest')")" 0
 	check_fails "the daemon has nothing to complain of" grep -qE 'failed to|"level":"(warning|error)"' "$T/stargz.log"
-	real ctr snapshots --snapshotter stargz view "tree-$1" "$(top "$1")" >"$T/view.log" 2>&1
 	mkdir -p "$T/tree"
-	real ctr snapshots --snapshotter stargz mounts "$T/tree" "tree-$1" >"$T/mount.sh"
+	wait_for 20 view "$1" || cat "$T/view.log"
 	check "mount" sh -e "$T/mount.sh"
 	tree_list --no-times "$T/tree" >"$T/$1.got"
 	umount "$T/tree"
