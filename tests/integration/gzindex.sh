@@ -50,7 +50,11 @@ named() {
 	check_eq "the large layer is lazy" "$(lazy)" '[true]'
 	check_eq "by an index, which info tells" "$(info '[.layers[] | select(.blob == "'"$large"'") | .gzipIndex] | tostring')" '[true]'
 	check_match "to people, too" "$(ctl info)" "  ${large:0:19}  0 B of .* \(0 %\), lazy by a gzip index, unproven"
-	check_eq "the referrers are asked for once" "$(asked_since)" 2
+	# Once an Open, by the API and by the tag. On a busy machine a call to a contentfs that shows no life is made again.
+	opens=$(log_since | grep -c "/manifests/v1 ")
+	note "Opens: $opens"
+	check "the referrers are asked for" test "$(asked_since)" -ge 2
+	check "once" test "$(asked_since)" -le $((2 * opens))
 	check_eq "no byte of it has come" "$(bytes_of "$large")" 0
 	note "requests of the pull: $(log_since | wc -l)"
 	check "mount" ctr_ images mount "$NETPROXY/test/oci:v1" "$T/mnt"
